@@ -1,0 +1,1 @@
+"""The words a user types: no logic and no tensors live here."""

@@ -1,0 +1,1 @@
+"""Example → batch → output → prediction → score."""

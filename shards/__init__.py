@@ -1,0 +1,1 @@
+"""Published annotation → record → shard → example, without torch."""

@@ -1,0 +1,148 @@
+"""The one label schema: a picture, its instances, and the expressions that refer to none, one or several of them.
+
+Every published data set becomes `ImageRecord`s; everything after `igvg prepare` knows nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+from shards.errors import DataError
+
+Box = tuple[float, float, float, float]
+
+
+class Rle(TypedDict):
+    """A mask as COCO's compressed run lengths: `size` is [height, width], `counts` the ASCII string."""
+
+    size: list[int]
+    counts: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """One annotated object: `box` is x0, y0, x1, y1 in pixels of the original picture."""
+
+    ann_id: int
+    category_id: int
+    box: Box
+    mask: Rle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expression:
+    """One phrase; `instances` are positions in the record's instances, empty for an empty target.
+
+    `id` is DATASET/REF_ID/SENT_ID; `ref_id` groups the sentences that R-RefCOCO's metrics average over.
+    """
+
+    id: str
+    text: str
+    instances: tuple[int, ...]
+    ref_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRecord:
+    """One picture of one split with everything that is said about it.
+
+    Raises:
+        DataError: a size, box, mask or position that contradicts the rest of the record.
+    """
+
+    image_id: int
+    file_name: str
+    width: int
+    height: int
+    instances: tuple[Instance, ...]
+    expressions: tuple[Expression, ...]
+
+    def __post_init__(self) -> None:
+        if self.width <= 0 or self.height <= 0:
+            raise self._fault(f"a picture of {self.width} × {self.height} pixels")
+        for instance in self.instances:
+            if instance.mask["size"] != [self.height, self.width]:
+                raise self._fault(
+                    f"annotation {instance.ann_id} has a mask of {instance.mask['size']} in a picture of "
+                    f"[{self.height}, {self.width}]"
+                )
+            x0, y0, x1, y1 = instance.box
+            if not (0 <= x0 <= x1 <= self.width and 0 <= y0 <= y1 <= self.height):
+                raise self._fault(f"annotation {instance.ann_id} has box {list(instance.box)} outside the picture")
+        for expression in self.expressions:
+            if any(not 0 <= position < len(self.instances) for position in expression.instances):
+                raise self._fault(
+                    f"expression {expression.id} points to instances {list(expression.instances)} of "
+                    f"{len(self.instances)}"
+                )
+
+    def _fault(self, what: str) -> DataError:
+        return DataError(what, record=f"image {self.image_id}")
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as the JSON document of a shard, keys in a fixed order."""
+        return {
+            "image_id": self.image_id,
+            "file_name": self.file_name,
+            "width": self.width,
+            "height": self.height,
+            "instances": [
+                {
+                    "ann_id": instance.ann_id,
+                    "category_id": instance.category_id,
+                    "box": list(instance.box),
+                    "mask": {"size": list(instance.mask["size"]), "counts": instance.mask["counts"]},
+                }
+                for instance in self.instances
+            ],
+            "expressions": [
+                {
+                    "id": expression.id,
+                    "text": expression.text,
+                    "instances": list(expression.instances),
+                    "ref_id": expression.ref_id,
+                }
+                for expression in self.expressions
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> ImageRecord:
+        """Read what `to_json` wrote.
+
+        Raises:
+            DataError: a key is missing or of the wrong type, or the record contradicts itself.
+        """
+        try:
+            return cls(
+                image_id=int(document["image_id"]),
+                file_name=str(document["file_name"]),
+                width=int(document["width"]),
+                height=int(document["height"]),
+                instances=tuple(
+                    Instance(
+                        ann_id=int(item["ann_id"]),
+                        category_id=int(item["category_id"]),
+                        box=_read_box(item["box"]),
+                        mask={"size": [int(side) for side in item["mask"]["size"]], "counts": item["mask"]["counts"]},
+                    )
+                    for item in document["instances"]
+                ),
+                expressions=tuple(
+                    Expression(
+                        id=str(item["id"]),
+                        text=str(item["text"]),
+                        instances=tuple(int(position) for position in item["instances"]),
+                        ref_id=int(item["ref_id"]),
+                    )
+                    for item in document["expressions"]
+                ),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"not an image record: {type(error).__name__}: {error}") from error
+
+
+def _read_box(values: list[float]) -> Box:
+    x0, y0, x1, y1 = (float(value) for value in values)
+    return x0, y0, x1, y1
