@@ -1,19 +1,14 @@
-"""The settings of every stage: what they mean, their units, their defaults (the paper's recipe), and how they are read.
+"""The settings of every stage: what they mean, their units and their defaults (the paper's recipe).
 
-One frozen dataclass a stage. Values come from the defaults, then a preset, then a TOML file, then `--set KEY=VALUE`;
-a key that does not exist is an error that names the nearest one that does.
+One frozen dataclass a stage; `pipelines.overrides` fills them from TOML files and `--set KEY=VALUE`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import tomllib
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from pipelines.model.config import IGVGConfig, large_config, tiny_config
@@ -27,7 +22,6 @@ Precision = Literal["fp32", "bf16"]
 Preset = Literal["tiny", "base", "large"]
 
 _STRICT = ConfigDict(extra="forbid")
-SettingsT = TypeVar("SettingsT")
 
 
 class SettingsError(Exception):
@@ -53,7 +47,7 @@ class TextSettings:
     """How expressions become token ids."""
 
     tokenizer: str = ""
-    """A SentencePiece file (beit3.spm) or a folder that holds a tokenizer; empty: a vocabulary learnt from the shards."""
+    """A SentencePiece file (beit3.spm) or a folder that holds a tokenizer; empty: learnt from the shards."""
     max_tokens: Annotated[int, Field(ge=4)] = 50
     """Tokens of an expression at most, both ends included (paper, section C)."""
 
@@ -243,122 +237,3 @@ def train_preset(name: Preset) -> TrainSettings:
     if name not in _TRAIN_PRESETS:
         raise SettingsError(f"no preset {name!r}; there are {', '.join(_TRAIN_PRESETS)}")
     return _TRAIN_PRESETS[name]
-
-
-def read_settings(base: SettingsT, file: Path | None = None, overrides: Sequence[str] = ()) -> SettingsT:
-    """`base`, changed by a TOML file, then by `KEY=VALUE` texts with dotted keys.
-
-    Raises:
-        SettingsError: an unreadable file, an unknown key (names the nearest), or a value that cannot be.
-    """
-    values = to_mapping(base)
-    if file is not None:
-        _merge(values, read_toml(file), source=str(file))
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise SettingsError(f"--set {text}: write it as KEY=VALUE")
-        nested: Any = _parse_value(value.strip())
-        for part in reversed(key.strip().split(".")):
-            nested = {part: nested}
-        _merge(values, nested, source=f"--set {text}")
-    return from_mapping(type(base), values)
-
-
-def read_toml(file: Path) -> dict[str, Any]:
-    """The tables of a TOML file.
-
-    Raises:
-        SettingsError: it cannot be read or is not TOML.
-    """
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"{file}: cannot be read as TOML: {error}") from error
-
-
-def from_mapping(kind: type[SettingsT], values: Mapping[str, Any], source: str = "settings") -> SettingsT:
-    """Settings of `kind` from plain values.
-
-    Raises:
-        SettingsError: a key is unknown or a value cannot be; says which and why.
-    """
-    try:
-        return TypeAdapter(kind).validate_python(dict(values))
-    except ValidationError as error:
-        fault = error.errors()[0]
-        key = ".".join(str(part) for part in fault["loc"])
-        if fault["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-            raise SettingsError(f"{source}: {_unknown_key(key, _list_keys(kind))}") from error
-        if fault["type"] in ("missing", "missing_argument"):
-            raise SettingsError(f"{source}: {key} is missing") from error
-        raise SettingsError(f"{source}: {key} = {fault['input']!r}: {fault['msg']}") from error
-
-
-def to_mapping(settings: Any) -> dict[str, Any]:
-    """Settings as plain values that JSON and TOML can hold."""
-    plain: dict[str, Any] = TypeAdapter(type(settings)).dump_python(settings, mode="json")
-    return plain
-
-
-def select_material(settings: Any) -> dict[str, Any]:
-    """The settings that decide what a stage makes, as plain values."""
-    return {key: value for key, value in to_mapping(settings).items() if key not in IMMATERIAL}
-
-
-def describe_differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """What changed between two nested mappings, e.g. `optimizer.head_lr 0.0005 → 0.001`."""
-    changes: list[str] = []
-    for key in dict.fromkeys([*old, *new]):
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            changes += describe_differences(before, after, f"{prefix}{key}.")
-        elif before != after:
-            changes.append(f"{prefix}{key} {_show(before)} → {_show(after)}")
-    return changes
-
-
-def _show(value: Any) -> str:
-    return "unset" if value is None else str(value)
-
-
-def _parse_value(text: str) -> Any:
-    """A TOML value where the text is one, else the text itself, so that names need no quotes."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
-def _merge(values: dict[str, Any], changes: Mapping[str, Any], source: str, prefix: str = "") -> None:
-    for key, value in changes.items():
-        if key not in values:
-            raise SettingsError(f"{source}: {_unknown_key(prefix + key, _flatten(values, prefix))}")
-        if isinstance(values[key], dict):
-            if not isinstance(value, Mapping):
-                raise SettingsError(f"{source}: {prefix}{key} is a group; set one of its keys, e.g. "
-                                    f"{prefix}{key}.{next(iter(values[key]))}")  # fmt: skip
-            _merge(values[key], value, source, f"{prefix}{key}.")
-        else:
-            values[key] = value
-
-
-def _unknown_key(key: str, known: Sequence[str]) -> str:
-    # A key typed without its group is as likely a slip as a misspelt one: compare last parts too.
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6) or [
-        name for last in difflib.get_close_matches(key.split(".")[-1], [k.split(".")[-1] for k in known], n=1)
-        for name in known if name.split(".")[-1] == last
-    ]  # fmt: skip
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-    return f"no setting {key}; {hint}"
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[str]:
-    keys: list[str] = []
-    for key, value in values.items():
-        keys += _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [f"{prefix}{key}"]
-    return keys
-
-
-def _list_keys(kind: type) -> list[str]:
-    return [field.name for field in dataclasses.fields(kind)]
