@@ -1,0 +1,212 @@
+"""What a stage leaves behind: a folder with `artifact.json`, written last, that says what it was made from.
+
+The fingerprint hashes the stage, the content of its inputs and the settings that decide its bytes, never paths, times or
+worker counts. Same fingerprint: the work is done. Another one: the folder is left alone and the difference is named.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from pipelines.overrides import describe_differences
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+RECORD = "artifact.json"
+UNFINISHED = "unfinished.json"
+_PACKAGES = ("igvg", "numpy", "pillow", "pycocotools", "torch", "transformers", "webdataset")
+
+
+class ArtifactError(Exception):
+    """An output folder that holds something else, or an artifact that is missing or damaged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """The record of a finished stage.
+
+    `inputs` holds content digests, `options` the material settings, `files` the byte size of every file in the folder.
+    """
+
+    stage: str
+    fingerprint: str
+    inputs: dict[str, Any]
+    options: dict[str, Any]
+    counts: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    files: dict[str, int] = field(default_factory=dict)
+
+
+def compute_fingerprint(stage: str, inputs: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    """SHA-256 over the canonical JSON of what decides an artifact's bytes."""
+    key = json.dumps([stage, inputs, options], sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def digest_file(file: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_artifact(folder: Path, stage: str | None = None) -> Artifact:
+    """The record of a finished artifact whose files are all there.
+
+    Raises:
+        ArtifactError: there is none, it is of another stage, or a file is missing or has another size.
+    """
+    try:
+        record = Artifact(**json.loads((folder / RECORD).read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        hint = (
+            "its work is unfinished: run its command again" if (folder / UNFINISHED).exists() else "run igvg to make it"
+        )
+        raise ArtifactError(f"{folder} holds no {RECORD}; {hint}") from error
+    except (OSError, ValueError, TypeError) as error:
+        raise ArtifactError(f"{folder / RECORD} is damaged ({error}); make it again with --force") from error
+    if stage is not None and record.stage != stage:
+        raise ArtifactError(f"{folder} was made by igvg {record.stage}, not by igvg {stage}; give another folder")
+    for name, size in record.files.items():
+        file = folder / name
+        found = file.stat().st_size if file.is_file() else None
+        if found != size:
+            state = "is missing" if found is None else f"has {found} bytes instead of {size}"
+            raise ArtifactError(f"{file} {state}: the artifact is damaged; make it again with --force")
+    return record
+
+
+def find_finished(
+    folder: Path, stage: str, inputs: Mapping[str, Any], options: Mapping[str, Any], *, force: bool = False
+) -> Artifact | None:
+    """The finished artifact, if the folder holds just what would be made; None, if it may be made there.
+
+    Raises:
+        ArtifactError: the folder holds a finished artifact of other inputs or settings (says which; `force` allows to
+            replace it), a damaged one, or files that igvg did not make (never replaced).
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ArtifactError(f"{folder} is a file; --out must be a folder")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return None
+    if not (folder / RECORD).exists():
+        if (folder / UNFINISHED).exists():
+            return None
+        raise ArtifactError(f"{folder} is not empty and holds nothing of igvg's; choose another --out")
+    if force:
+        return None
+    found = read_artifact(folder, stage)
+    if found.fingerprint != compute_fingerprint(stage, inputs, options):
+        raise ArtifactError(
+            f"{folder} holds a finished {stage} of other inputs or settings: {_explain(found, inputs, options)}"
+        )
+    return found
+
+
+def begin_work(
+    folder: Path, stage: str, inputs: Mapping[str, Any], options: Mapping[str, Any], *, force: bool = False
+) -> bool:
+    """Open a folder for work in place; True if it continues interrupted work of the same fingerprint.
+
+    `force` clears what igvg left there before, finished or not.
+
+    Raises:
+        ArtifactError: the folder holds interrupted work of other inputs or settings.
+    """
+    marker = folder / UNFINISHED
+    fingerprint = compute_fingerprint(stage, inputs, options)
+    if marker.exists() and not (force and (folder / RECORD).exists()):
+        try:
+            begun = Artifact(**json.loads(marker.read_text(encoding="utf-8")))
+        except (ValueError, TypeError):
+            begun = None
+        if begun is not None and begun.fingerprint == fingerprint:
+            return True
+        if not force:
+            changes = "its record is damaged" if begun is None else _explain(begun, inputs, options)
+            raise ArtifactError(f"{folder} holds unfinished work of other inputs or settings: {changes}")
+    if force and (marker.exists() or (folder / RECORD).exists()):
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    begun = Artifact(stage=stage, fingerprint=fingerprint, inputs=dict(inputs), options=dict(options))
+    write_json(marker, asdict(begun))
+    return False
+
+
+def finish_work(
+    folder: Path, stage: str, inputs: Mapping[str, Any], options: Mapping[str, Any], counts: Mapping[str, Any]
+) -> Artifact:
+    """Write `artifact.json` over everything the folder holds now; the artifact is finished with it."""
+    files = {
+        str(file.relative_to(folder)): file.stat().st_size
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and file.name not in (RECORD, UNFINISHED)
+    }
+    record = Artifact(
+        stage=stage,
+        fingerprint=compute_fingerprint(stage, inputs, options),
+        inputs=dict(inputs),
+        options=dict(options),
+        counts=dict(counts),
+        versions=_list_versions(),
+        files=files,
+    )
+    write_json(folder / RECORD, asdict(record))
+    (folder / UNFINISHED).unlink(missing_ok=True)
+    return record
+
+
+def write_json(file: Path, document: Any) -> None:
+    """Write a JSON file all at once."""
+    with replace_file(file) as temporary:
+        temporary.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def replace_file(file: Path) -> Iterator[Path]:
+    """A temporary path beside `file`, renamed to it at the end, removed if the block fails."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replace_folder(folder: Path, working: Path) -> Iterator[Path]:
+    """Build in `working`, then put it in the place of `folder`; on failure `working` stays, for the work to continue."""
+    working.mkdir(parents=True, exist_ok=True)
+    yield working
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if folder.exists():
+        retired = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+        folder.rename(retired)
+        working.rename(folder)
+        shutil.rmtree(retired)
+    else:
+        working.rename(folder)
+
+
+def _explain(found: Artifact, inputs: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    changes = describe_differences(found.options, json.loads(json.dumps(options)))
+    changed_inputs = describe_differences(found.inputs, json.loads(json.dumps(inputs)))
+    changes += [f"input {change.split(' ')[0]} differs" for change in changed_inputs]
+    shown = ", ".join(changes[:6]) + (f" and {len(changes) - 6} more" if len(changes) > 6 else "")
+    return f"{shown or 'made by another version of igvg'}; choose another --out, or replace it with --force"
+
+
+def _list_versions() -> dict[str, str]:
+    versions = {}
+    for package in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return versions
