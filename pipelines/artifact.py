@@ -1,7 +1,7 @@
 """What a stage leaves behind: a folder with `artifact.json`, written last, that says what it was made from.
 
-The fingerprint hashes the stage, the content of its inputs and the settings that decide its bytes, never paths, times or
-worker counts. Same fingerprint: the work is done. Another one: the folder is left alone and the difference is named.
+The fingerprint hashes the stage, the content of its inputs and the settings that decide its bytes, never paths, times
+or worker counts. Same fingerprint: the work is done. Another one: the folder is left alone and the difference is named.
 """
 
 from __future__ import annotations
@@ -99,6 +99,7 @@ def find_finished(
         return None
     if not (folder / RECORD).exists():
         if (folder / UNFINISHED).exists():
+            _refuse_other_stage(folder, stage)
             return None
         raise ArtifactError(f"{folder} is not empty and holds nothing of igvg's; choose another --out")
     if force:
@@ -183,7 +184,7 @@ def replace_file(file: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replace_folder(folder: Path, working: Path) -> Iterator[Path]:
-    """Build in `working`, then put it in the place of `folder`; on failure `working` stays, for the work to continue."""
+    """Build in `working`, then put it in the place of `folder`; on failure `working` stays, so that work continues."""
     working.mkdir(parents=True, exist_ok=True)
     yield working
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -194,6 +195,13 @@ def replace_folder(folder: Path, working: Path) -> Iterator[Path]:
         shutil.rmtree(retired)
     else:
         working.rename(folder)
+
+
+def _refuse_other_stage(folder: Path, stage: str) -> None:
+    with contextlib.suppress(ValueError, AttributeError):
+        begun = json.loads((folder / UNFINISHED).read_text(encoding="utf-8")).get("stage")
+        if begun != stage:
+            raise ArtifactError(f"{folder} holds unfinished work of igvg {begun}; choose another --out")
 
 
 def _explain(found: Artifact, inputs: Mapping[str, Any], options: Mapping[str, Any]) -> str:

@@ -1,0 +1,102 @@
+"""The root command: adds the stages, and turns our errors into one line and an exit status."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from igvg_cli import render
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Also the order in which --help lists them; `import` is a word of Python, so its module has another name.
+COMMANDS = {
+    "prepare": "prepare",
+    "train": "train",
+    "predict": "predict",
+    "score": "score",
+    "run": "run",
+    "demo": "demo",
+}
+OUR_ERRORS = (
+    ("shards.errors", "DataError"),
+    ("pipelines.settings", "SettingsError"),
+    ("pipelines.artifact", "ArtifactError"),
+    ("pipelines.model", "CheckpointError"),
+)
+EPILOG = "Every command says more with --help. igvg --install-completion sets up completion for your shell."
+
+
+class Debug:
+    """Whether tracebacks are shown."""
+
+    shown = False
+
+
+def build_app() -> typer.Typer:
+    """The command line with every command added."""
+    app = typer.Typer(
+        name="igvg",
+        help="Generalized visual grounding: prepare → train → predict → score.",
+        epilog=EPILOG,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+    )
+    app.callback()(_root)
+    for name, module in COMMANDS.items():
+        command = getattr(importlib.import_module(f"igvg_cli.{module}"), module)
+        app.command(name)(_report_errors(command))
+    return app
+
+
+def main() -> None:
+    """The console command `igvg`."""
+    # --debug belongs to the root, and is typed at the end: let it stand anywhere.
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    Debug.shown = len(arguments) < len(sys.argv) - 1
+    build_app()(arguments, prog_name="igvg")
+
+
+def _root(
+    *,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    if version:
+        from importlib import metadata
+
+        render.print_line(f"igvg {metadata.version('igvg')}")
+        raise typer.Exit
+
+
+def _report_errors(command: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(command)
+    def guarded(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except KeyboardInterrupt:
+            render.note("Interrupted: what was finished is kept; the same command continues.")
+            raise typer.Exit(130) from None
+        except Exception as error:
+            if Debug.shown or not _is_ours(error):
+                raise
+            render.note(f"Error: {_say_in_one_line(error)}")
+            raise typer.Exit(1) from None
+
+    return guarded
+
+
+def _is_ours(error: Exception) -> bool:
+    """Only modules that are loaded can have raised, so none is loaded here."""
+    kinds = tuple(getattr(sys.modules[module], name) for module, name in OUR_ERRORS if module in sys.modules)
+    return isinstance(error, (*kinds, OSError))
+
+
+def _say_in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,37 @@
+"""The options that several commands share, written once."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class OutputFormat(StrEnum):
+    """How results are printed."""
+
+    table = "table"
+    json = "json"
+
+
+class PresetName(StrEnum):
+    """Sizes of the network."""
+
+    tiny = "tiny"
+    base = "base"
+    large = "large"
+
+
+Out = Annotated[Path, typer.Option(help="Folder for the result.", show_default=False)]
+Shards = Annotated[Path, typer.Option(help="Folder that igvg prepare made.", show_default=False)]
+Split = Annotated[str, typer.Option(help="Split of the shards, e.g. val.", show_default=False)]
+Force = Annotated[bool, typer.Option("--force", help="Replace what --out holds, if igvg made it.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; dotted keys reach into groups. Repeatable."),
+]
+Config = Annotated[Path | None, typer.Option(help="TOML file with settings.", show_default=False)]
+Format = Annotated[OutputFormat, typer.Option("--format", help="Print a table or one JSON document.")]
+Workers = Annotated[int, typer.Option(min=0, help="Worker processes; 0 works in this one.")]
