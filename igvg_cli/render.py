@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    Progress = Callable[[int, int, str], None]
-
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> None:
     """A table on standard output; the first column to the left, the others to the right, notes beneath."""
@@ -49,16 +47,18 @@ def note(message: str) -> None:
 
 
 @contextlib.contextmanager
-def show_progress(label: str) -> Iterator[Progress]:
+def show_progress(label: str) -> Iterator[Callable[[int, int, str], None]]:
     """A progress bar on standard error, driven by calls (done, total, remark); silent where that is no terminal."""
-    if not sys.stderr.isatty():
-        yield lambda done, total, remark="": None
-        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
                TextColumn("{task.fields[remark]}"))  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    quiet = not sys.stderr.isatty()
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as bar:
         task = bar.add_task(label, total=None, remark="")
-        yield lambda done, total, remark="": bar.update(task, completed=done, total=total, remark=remark)
+
+        def advance(done: int, total: int, remark: str) -> None:
+            bar.update(task, completed=done, total=total, remark=remark)
+
+        yield advance

@@ -152,8 +152,6 @@ class TrainSettings:
     """Passes over all expressions."""
     max_steps: Count = 0
     """Stop after so many optimiser steps; 0: the epochs decide."""
-    max_minutes: Weight = 0.0
-    """Fit the schedule into so many minutes of training, measured after the first steps; 0: the epochs decide."""
     batch_size: Positive = 16
     """Expressions in one optimiser step, over all processes."""
     micro_batches: Positive = 1
