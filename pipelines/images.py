@@ -70,8 +70,8 @@ def normalize_pictures(pictures: Tensor) -> Tensor:
 def sample_rows(length: int, size: int, cells: int) -> NDArray[np.int64]:
     """Source rows (or columns) of a mask for each cell of a decoder's side.
 
-    Mask logits are upsampled with aligned corners, so cell i stands for pixel i × (size - 1) / (cells - 1) of the square,
-    and the nearest original row of that pixel is floor(pixel × length / size).
+    Mask logits are upsampled with aligned corners, so cell i stands for pixel i × (size - 1) / (cells - 1) of the
+    square, and the nearest original row of that pixel is floor(pixel × length / size).
 
     Args:
         length: rows of the original.

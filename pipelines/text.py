@@ -1,7 +1,7 @@
 """Expressions on their way into the network: cleaned as the published pipeline does, then token ids.
 
 Tokenizers are Hugging Face folders, so a checkpoint's is read by any tool: XLM-R on a SentencePiece file such as
-beit3.spm, or a byte-pair vocabulary learnt from the training expressions. Both put <s> = 0, <pad> = 1, </s> = 2, <unk> = 3.
+beit3.spm, or a byte-pair vocabulary learnt from the training expressions. In both, <s> is 0, <pad> 1, </s> 2, <unk> 3.
 """
 
 from __future__ import annotations

@@ -1,0 +1,45 @@
+"""`igvg train`: shards in, a checkpoint folder out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from igvg_cli import options, render
+
+
+def train(
+    shards: Annotated[
+        list[Path], typer.Option(help="Folder that igvg prepare made; repeat to train on several.", show_default=False)
+    ],
+    out: options.Out,
+    preset: Annotated[options.PresetName, typer.Option(help="Size of the network and its recipe.")] = (
+        options.PresetName.base
+    ),
+    config: options.Config = None,
+    init: Annotated[
+        Path | None, typer.Option(help="Published BEiT-3 file (.zip, .pth) or checkpoint folder to start from.")
+    ] = None,
+    set_: options.Set = None,
+    force: options.Force = False,
+) -> None:
+    """Train the network on prepared shards; run the same command again to continue a stopped training.
+
+    Example: igvg train --shards data/grefcoco --out runs/first --preset tiny --set epochs=3
+
+    Several GPUs: accelerate launch -m igvg_cli train … (the batch size is that of all processes together).
+    """
+    from pipelines import train as stage
+    from pipelines.overrides import read_settings
+    from pipelines.settings import train_preset
+
+    overrides = [*(set_ or []), *([f"init={init}"] if init else [])]
+    settings = read_settings(train_preset(preset.value), config, overrides)
+    with render.show_progress("training") as progress:
+        artifact, hit = stage.run(settings, shards, out, force=force, progress=progress)
+    if hit:
+        render.note(f"{out} is up to date: same shards, same settings; nothing to do.")
+    counts = artifact.counts
+    render.print_line(f"{out}: trained {counts['steps']} steps on {counts['expressions']} expressions")

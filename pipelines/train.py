@@ -1,0 +1,272 @@
+"""`igvg train`: shards → batches → losses → a checkpoint folder.
+
+The position in the data is one number, the examples seen; a training that was stopped anywhere goes on from its last
+saved state with the same command, on any number of processes.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.artifact import Artifact, begin_work, digest_file, find_finished, finish_work, read_artifact
+from pipelines.loader import GroundingData, describe_shards, open_data
+from pipelines.overrides import select_material
+from pipelines.settings import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import torch
+    from accelerate import Accelerator
+
+    from pipelines.batch import Batch
+    from pipelines.losses import Losses
+    from pipelines.model import IGVGModel
+    from pipelines.settings import TrainSettings
+    from pipelines.training_log import TrainingLog
+
+    Progress = Callable[[int, int, str], None]
+
+STATE_FOLDER = "state"
+TRAIN_SPLIT = "train"
+
+
+@dataclass
+class Training:
+    """A training in progress: what it changes, what it reads, and how far it is."""
+
+    settings: TrainSettings
+    out: Path
+    accelerator: Accelerator
+    model: IGVGModel
+    network: torch.nn.Module
+    """`model` as the processes run it: itself, or wrapped to average gradients."""
+    optimizer: torch.optim.Adam
+    tokenizer: Any
+    data: GroundingData
+    validation: list[GroundingData]
+    log: TrainingLog
+    step: int = 0
+    best: float = -1.0
+    """The best validation value so far; its weights are in the checkpoint folder."""
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Optimiser steps in one pass over all expressions; batches run across the ends of epochs."""
+        return len(self.data) / self.settings.batch_size
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole training."""
+        steps = max(1, round(self.settings.epochs * self.steps_per_epoch))
+        return min(steps, self.settings.max_steps) if self.settings.max_steps else steps
+
+
+def run(
+    settings: TrainSettings, shards: Sequence[Path], out: Path, *, force: bool = False, progress: Progress | None = None
+) -> tuple[Artifact, bool]:
+    """Train and leave a checkpoint folder in `out`.
+
+    Args:
+        settings: resolved settings; they go into the artifact.
+        shards: folders that `igvg prepare` made; their "train" splits are trained on together.
+        out: the checkpoint folder; holds `log.jsonl` and, until the training has finished, its state.
+        force: replace what igvg left in `out`.
+        progress: called with (steps done, steps, remark).
+
+    Returns:
+        The artifact, and whether it was already there.
+
+    Raises:
+        ArtifactError: `out` holds something else.
+        DataError: shards are damaged or hold no training split.
+        CheckpointError, SettingsError: a file to start from, or a setting, does not fit.
+    """
+    inputs, options = _describe_inputs(settings, shards), select_material(settings)
+    if finished := find_finished(out, "train", inputs, options, force=force):
+        return finished, True
+    accelerator = start_accelerator(settings)
+    # Every process has looked before the first one writes.
+    accelerator.wait_for_everyone()
+    training = open_training(settings, shards, out, accelerator)
+    if accelerator.is_main_process:
+        begin_work(out, "train", inputs, options, force=force)
+    accelerator.wait_for_everyone()
+    train(training, progress or (lambda done, total, remark: None))
+    if accelerator.is_main_process:
+        shutil.rmtree(out / STATE_FOLDER, ignore_errors=True)
+        counts = {"steps": training.step, "expressions": len(training.data), "best": training.best}
+        finish_work(out, "train", inputs, options, counts)
+    accelerator.wait_for_everyone()
+    return read_artifact(out, "train"), False
+
+
+def start_accelerator(settings: TrainSettings) -> Accelerator:
+    """Accelerate's view of this process, its device and the others.
+
+    Raises:
+        SettingsError: the batch cannot be shared evenly.
+    """
+    from accelerate import Accelerator, PartialState
+    from accelerate.utils import set_seed
+
+    processes = PartialState().num_processes
+    if settings.batch_size % (processes * settings.micro_batches):
+        raise SettingsError(
+            f"batch_size {settings.batch_size} cannot be shared by {processes} processes × "
+            f"{settings.micro_batches} micro_batches; choose a multiple"
+        )
+    set_seed(settings.seed)
+    return Accelerator(mixed_precision="bf16" if settings.precision == "bf16" else "no")
+
+
+def open_training(settings: TrainSettings, shards: Sequence[Path], out: Path, accelerator: Accelerator) -> Training:
+    """Build or load everything a training consists of, at the step where it was left."""
+    from pipelines.checkpoint import load_state
+    from pipelines.model import IGVGModel
+    from pipelines.optimization import build_optimizer
+
+    model, tokenizer = build_model(settings, shards)
+    config = model.config
+    mask_size = config.image_size if settings.mask_targets == "picture" else config.mask_size
+    arrange = partial(open_data, tokenizer=tokenizer, max_tokens=settings.text.max_tokens,
+                      image_size=config.image_size)  # fmt: skip
+    data = arrange([(folder, TRAIN_SPLIT) for folder in shards], mask_size=mask_size)
+    held_out = [(folder, settings.validation_split) for folder in shards]
+    validation = [arrange([part], mask_size=0) for part in held_out if has_split(*part)]
+    network = accelerator.prepare_model(model)
+    optimizer = build_optimizer(model, settings.optimizer)
+    training = Training(
+        settings=settings, out=out, accelerator=accelerator, model=model, network=network, optimizer=optimizer,
+        tokenizer=tokenizer, data=data, validation=validation, log=TrainingLog(out / "log.jsonl"),
+    )  # fmt: skip
+    if (out / UNFINISHED).exists() and (state := load_state(out / STATE_FOLDER)):
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        training.step, training.best = state["step"], state["best"]
+    return training
+
+
+def build_model(settings: TrainSettings, shards: Sequence[Path]) -> tuple[IGVGModel, Any]:
+    """The network to start from and its tokenizer.
+
+    Raises:
+        CheckpointError: `init` is no checkpoint, or does not fit the network.
+        SettingsError: the tokenizer is missing or has more ids than the network.
+    """
+    from pipelines.checkpoint import load_checkpoint
+    from pipelines.model import IGVGModel, load_encoder
+
+    init = Path(settings.init) if settings.init else None
+    if init and init.is_dir():
+        model, tokenizer, _ = load_checkpoint(init)
+        if model.config != settings.model:
+            changes = describe_differences(asdict(settings.model), asdict(model.config))
+            raise SettingsError(f"{init} is another network than the settings ask for: {', '.join(changes)}")
+        return model, tokenizer
+    if settings.text.tokenizer:
+        tokenizer = load_tokenizer(Path(settings.text.tokenizer))
+    elif init and (init.parent / "beit3.spm").is_file():
+        tokenizer = load_tokenizer(init.parent / "beit3.spm")
+    elif init:
+        raise SettingsError(f"{init} needs its tokenizer; put beit3.spm beside it or set text.tokenizer")
+    else:
+        tokenizer = learn_tokenizer(read_texts([(folder, TRAIN_SPLIT) for folder in shards]), settings.model.vocab_size)
+    if len(tokenizer) > settings.model.vocab_size:
+        raise SettingsError(f"the tokenizer has {len(tokenizer)} ids; set model.vocab_size to at least that")
+    model = IGVGModel(settings.model)
+    if init:
+        load_encoder(model, init)
+    return model, tokenizer
+
+
+def train(training: Training, progress: Progress) -> None:
+    """The training loop: batch, forward, loss, backward, clip, step, log, score, save."""
+    settings, first_step, started = training.settings, training.step, time.monotonic()
+    saved = started
+    training.log.forget_after(first_step)
+    with StopRequest() as stop:
+        for batch in open_batches(training):
+            losses = take_step(training, batch)
+            training.step += 1
+            if training.step % settings.log_steps == 0 or training.done:
+                rate = (training.step - first_step) * settings.batch_size / (time.monotonic() - started)
+                training.log.write(training.step, training.epoch, losses, rate)
+                progress(training.step, training.total_steps, f"loss {losses['total']:.3f}, {rate:.1f} expressions/s")
+            if training.at_validation:
+                keep_best(training)
+                saved = 0.0
+            if stop.requested or time.monotonic() - saved > 60 * settings.checkpoint_minutes:
+                save_progress(training)
+                saved = time.monotonic()
+            if stop.requested:
+                raise KeyboardInterrupt
+
+
+def take_step(training: Training, batch: Batch) -> dict[str, torch.Tensor]:
+    """One optimiser step on this process's share of a batch; returns the detached loss terms of its last part."""
+    import torch
+
+    from pipelines.images import normalize_pictures
+    from pipelines.losses import compute_losses
+    from pipelines.optimization import compute_rate_factor, set_rates
+
+    settings, accelerator, network = training.settings, training.accelerator, training.network
+    factor = compute_rate_factor(settings.optimizer, training.step, training.steps_per_epoch, training.total_steps)
+    set_rates(training.optimizer, factor)
+    # Dropout depends on seed, step and process alone, so that a resumed training repeats an undisturbed one.
+    torch.manual_seed((settings.seed * 1_000_003 + training.step) * 4099 + accelerator.process_index)
+    network.train()
+    parts = batch.to(accelerator.device).split(settings.micro_batches)
+    num_boxes = count_boxes(batch, accelerator) / len(parts)
+    for number, part in enumerate(parts, start=1):
+        with accelerator.no_sync(network) if number < len(parts) else contextlib.nullcontext():
+            with open_autocast(accelerator.device, settings.precision):
+                output = network(normalize_pictures(part.pixel_values), part.input_ids, part.attention_mask)
+            losses = compute_losses(output, part.targets, settings.matching, settings.loss,
+                                    auxiliary_boxes=training.model.config.auxiliary_boxes, num_boxes=num_boxes)  # fmt: skip
+            accelerator.backward(losses["total"] / len(parts))
+    if settings.optimizer.clip_norm:
+        torch.nn.utils.clip_grad_norm_(network.parameters(), settings.optimizer.clip_norm)
+    training.optimizer.step()
+    training.optimizer.zero_grad(set_to_none=True)
+    return {name: value.detach() for name, value in losses.items()}
+
+
+def count_boxes(batch: Batch, accelerator: Accelerator) -> torch.Tensor:
+    """Target boxes of the whole step, averaged over the processes, at least 1: the normaliser of the box losses."""
+    import torch
+
+    count = torch.tensor(float(sum(len(boxes) for boxes in batch.targets.boxes)), device=accelerator.device)
+    mean: torch.Tensor = accelerator.reduce(count, reduction="mean")
+    return mean.clamp(min=1.0)
+
+
+def keep_best(training: Training) -> None:
+    """Score the held-out splits; write the checkpoint folder if they never were better, or if there is nothing to score."""
+    value, metrics = score_held_out(training)
+    if not training.accelerator.is_main_process:
+        return
+    if metrics:
+        training.log.write_scores(training.step, training.epoch, metrics)
+    if value is None or value > training.best:
+        training.best = training.best if value is None else value
+        save_checkpoint(training.out, training.model, training.tokenizer, training.settings.text.max_tokens)
+
+
+def save_progress(training: Training) -> None:
+    """Save the state to continue from; the processes hold the same weights, so one of them writes."""
+    if training.accelerator.is_main_process:
+        save_state(
+            training.out / STATE_FOLDER,
+            {
+                "step": training.step,
+                "best": training.best,
+                "model": training.model.state_dict(),
+                "optimizer": training.optimizer.state_dict(),
+            },
+        )

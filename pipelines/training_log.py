@@ -1,0 +1,51 @@
+"""The log of a training, one JSON object a line: losses every few steps, scores at every validation."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from pipelines.artifact import replace_file
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+
+class TrainingLog:
+    """Appends to a file; `writes` is false on processes that are not the first, and then nothing happens."""
+
+    def __init__(self, file: Path, *, writes: bool = True) -> None:
+        self.file, self.writes = file, writes
+
+    def forget_after(self, step: int) -> None:
+        """Drop what a stopped training logged after the state it continues from."""
+        if not self.writes or not self.file.exists():
+            return
+        kept = [line for line in self.file.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
+        with replace_file(self.file) as temporary:
+            temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+    def write_losses(self, step: int, epoch: float, losses: Mapping[str, Tensor], rate: float) -> None:
+        """One line of loss terms; the only place where the training waits for their values."""
+        values = {name: round(value.item(), 6) for name, value in losses.items()}
+        place = {"step": step, "epoch": round(epoch, 4), "expressions_per_second": round(rate, 2)}
+        self._append({**place, "losses": values})
+
+    def write_scores(self, step: int, epoch: float, scores: Mapping[str, Any]) -> None:
+        """One line of held-out metrics, by data set."""
+        self._append({"step": step, "epoch": round(epoch, 4), "scores": dict(scores)})
+
+    def _append(self, line: dict[str, Any]) -> None:
+        if self.writes:
+            with self.file.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(line) + "\n")
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")  # a line cut short when the training was killed
