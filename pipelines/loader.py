@@ -1,0 +1,139 @@
+"""Shards → examples → batches, in the order of the plan.
+
+Every example is reached by its number, so the order is the plan's alone: worker processes only decode ahead, and a
+process takes its share of each batch without talking to the others.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from pipelines.batch import Batch, Example, collate
+from pipelines.images import decode_picture, resize_picture, sample_rows
+from pipelines.text import PAD_ID, tokenize_expressions
+from shards import masks
+from shards.reader import ShardReader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from shards.record import Expression, ImageRecord
+
+Part = tuple["Path", str]
+
+
+class GroundingData(Dataset[Example]):
+    """Random access to the examples of one or several splits, numbered in shard order.
+
+    Args:
+        parts: (folder, split) pairs, in order.
+        tokenizer: the checkpoint's tokenizer.
+        max_tokens: tokens of an expression at most.
+        image_size: side of the network's picture.
+        mask_size: side of target masks; 0 leaves targets out.
+    """
+
+    def __init__(
+        self, parts: Sequence[Part], *, tokenizer: Any, max_tokens: int, image_size: int, mask_size: int
+    ) -> None:
+        self.tokenizer, self.max_tokens = tokenizer, max_tokens
+        self.image_size, self.mask_size = image_size, mask_size
+        self.readers = [ShardReader(folder, split) for folder, split in parts]
+        counts = [np.asarray(reader.index.expressions, dtype=np.int64) for reader in self.readers]
+        self._ends = np.cumsum(np.concatenate(counts)) if counts else np.zeros(0, dtype=np.int64)
+        self._record_starts = np.cumsum([0, *(len(count) for count in counts)])
+        self._last: tuple[int, ImageRecord, NDArray[np.uint8]] | None = None
+
+    def __len__(self) -> int:
+        """Number of expressions."""
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def __getitem__(self, number: int) -> Example:
+        """The example of an expression's number.
+
+        Raises:
+            DataError: its picture or record is damaged.
+        """
+        record, picture, expression = self._find(number)
+        ids = tokenize_expressions(self.tokenizer, [expression.text], self.max_tokens)[0]
+        instances = [record.instances[position] for position in expression.instances]
+        boxes = np.array([instance.box for instance in instances], dtype=np.float32).reshape(-1, 4)
+        corners = boxes / np.array([record.width, record.height] * 2, dtype=np.float32)
+        return Example(
+            id=expression.id,
+            position=number,
+            picture=picture,
+            input_ids=ids,
+            original_size=(record.height, record.width),
+            boxes=np.concatenate([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], axis=1),
+            masks=self._sample_masks(record, expression),
+        )
+
+    def expression(self, number: int) -> Expression:
+        """The expression of a number, without its picture."""
+        return self._find(number)[2]
+
+    def _find(self, number: int) -> tuple[ImageRecord, NDArray[np.uint8], Expression]:
+        row = int(np.searchsorted(self._ends, number, side="right"))
+        first = int(self._ends[row - 1]) if row else 0
+        # Neighbouring expressions share their picture: in shard order it is decoded once.
+        if self._last is None or self._last[0] != row:
+            part = int(np.searchsorted(self._record_starts, row, side="right")) - 1
+            reader, position = self.readers[part], row - int(self._record_starts[part])
+            record = reader.record(position)
+            picture = decode_picture(reader.picture(position), record.file_name)
+            self._last = row, record, resize_picture(picture, self.image_size)
+        _, record, resized = self._last
+        return record, resized, record.expressions[number - first]
+
+    def _sample_masks(self, record: ImageRecord, expression: Expression) -> NDArray[np.bool_]:
+        size = self.mask_size
+        sampled = np.zeros((len(expression.instances) if size else 0, size, size), dtype=bool)
+        if size:
+            rows = sample_rows(record.height, self.image_size, size)
+            columns = sample_rows(record.width, self.image_size, size)
+            for target, position in enumerate(expression.instances):
+                sampled[target] = masks.decode_mask(record.instances[position].mask)[rows[:, None], columns]
+        return sampled
+
+
+def load_batches(data: GroundingData, shares: Iterable[Sequence[int]], *, workers: int) -> Iterator[Batch]:
+    """Batches of the given example numbers, in their order whatever the number of workers.
+
+    Args:
+        data: the examples.
+        shares: the numbers of each batch.
+        workers: processes that read ahead; 0 reads in this one.
+    """
+    pinned = torch.cuda.is_available()
+    return iter(
+        DataLoader(
+            data,
+            batch_sampler=(list(map(int, share)) for share in shares),
+            collate_fn=functools.partial(collate, pad_id=PAD_ID),
+            num_workers=workers,
+            pin_memory=pinned,
+            worker_init_fn=_limit_threads,
+        )
+    )
+
+
+def read_texts(parts: Sequence[Part]) -> Iterator[str]:
+    """All expressions' texts, in shard order."""
+    for folder, split in parts:
+        for record in ShardReader(folder, split).records():
+            for expression in record.expressions:
+                yield expression.text
+
+
+def _limit_threads(worker: int) -> None:  # noqa: ARG001
+    # Each worker would else start as many threads as there are cores.
+    torch.set_num_threads(1)
