@@ -79,6 +79,11 @@ class IGVGConfig:
         """Cells on a side of the token grid."""
         return self.image_size // self.patch_size
 
+    @property
+    def mask_size(self) -> int:
+        """Pixels on a side of the masks that the network makes."""
+        return 4 * self.grid_size
+
 
 def base_config() -> IGVGConfig:
     """The published base size (BEiT-3 base)."""

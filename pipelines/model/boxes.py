@@ -1,0 +1,36 @@
+"""Boxes as the network sees them: cxcywh or xyxy, in fractions of the picture or in pixels, always (…, 4)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# A reference may lie outside the picture; its logit is taken at least this far from 0 and 1 (as published).
+_MARGIN = 1e-3
+
+
+def to_xyxy(boxes_cxcywh: Tensor) -> Tensor:
+    """Boxes (…, 4) from centre and size to corners."""
+    centre, size = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:]
+    return torch.cat((centre - size / 2, centre + size / 2), dim=-1)
+
+
+def to_cxcywh(boxes_xyxy: Tensor) -> Tensor:
+    """Boxes (…, 4) from corners to centre and size."""
+    low, high = boxes_xyxy[..., :2], boxes_xyxy[..., 2:]
+    return torch.cat(((low + high) / 2, high - low), dim=-1)
+
+
+def decode_boxes(deltas: Tensor, references: Tensor) -> Tensor:
+    """Boxes from a prediction relative to reference points.
+
+    Args:
+        deltas: (…, 4) shifts of the centre in logits, then logits of width and height.
+        references: (…, 2) x, y in fractions of the picture.
+
+    Returns:
+        (…, 4) cxcywh in [0, 1].
+    """
+    inside = references.clamp(0, 1)
+    logits = torch.log(inside.clamp(min=_MARGIN) / (1 - inside).clamp(min=_MARGIN))
+    return torch.cat((deltas[..., :2] + logits, deltas[..., 2:]), dim=-1).sigmoid()

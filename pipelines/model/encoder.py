@@ -1,0 +1,151 @@
+"""The multi-modality encoder: BEiT-3 (Wang et al. 2023, Image as a Foreign Language).
+
+A transformer whose picture and text tokens attend to each other, but pass through weights of their own.
+
+Letters: B batch, I picture tokens (the class token first), L text tokens, E encoder channels.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipelines.model.attention import split_heads
+
+if TYPE_CHECKING:
+    from pipelines.model.config import IGVGConfig
+
+# The first two rows of the text positions belong to no token (a heritage of fairseq, kept for the published files).
+_UNUSED_POSITIONS = 2
+
+
+class Expert(nn.Module):
+    """The weights that tokens of one modality pass through in one layer."""
+
+    def __init__(self, config: IGVGConfig) -> None:
+        super().__init__()
+        dim, hidden = config.encoder_dim, config.encoder_ffn
+        self.attention_norm = nn.LayerNorm(dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.mixed_norm = nn.LayerNorm(dim)
+        self.out = nn.Linear(dim, dim)
+        self.ffn_norm = nn.LayerNorm(dim)
+        self.expand = nn.Linear(dim, hidden)
+        self.hidden_norm = nn.LayerNorm(hidden)
+        self.contract = nn.Linear(hidden, dim)
+
+    def ask(self, tokens: Tensor) -> Tensor:
+        """Tokens (B, T, E) to queries, keys and values side by side (B, T, 3E)."""
+        qkv: Tensor = self.qkv(self.attention_norm(tokens))
+        return qkv
+
+    def answer(self, mixed: Tensor) -> Tensor:
+        """Mixed values (B, T, E) to what is added to the tokens."""
+        out: Tensor = self.out(self.mixed_norm(mixed))
+        return out
+
+    def think(self, tokens: Tensor) -> Tensor:
+        """The feed-forward network: tokens (B, T, E) to what is added to them."""
+        hidden = F.gelu(self.expand(self.ffn_norm(tokens)))
+        out: Tensor = self.contract(self.hidden_norm(hidden))
+        return out
+
+
+class MultiwayLayer(nn.Module):
+    """One layer: joint attention, then the feed-forward networks; stochastic depth drops either for whole samples."""
+
+    def __init__(self, config: IGVGConfig, drop_path: float) -> None:
+        super().__init__()
+        self.heads, self.drop_path = config.encoder_heads, drop_path
+        self.image = Expert(config)
+        self.text = Expert(config)
+
+    def forward(self, image: Tensor, text: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
+        """Picture tokens (B, I, E) and text tokens (B, L, E) to the same; visible (B, 1, 1, I + L) marks the keys."""
+        qkv = torch.cat((self.image.ask(image), self.text.ask(text)), dim=1)
+        query, key, value = (split_heads(part, self.heads) for part in qkv.chunk(3, dim=-1))
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
+        mixed_image, mixed_text = torch.split(mixed.transpose(1, 2).flatten(2), [image.shape[1], text.shape[1]], dim=1)
+        keep = self._draw_kept(image)
+        image, text = image + keep * self.image.answer(mixed_image), text + keep * self.text.answer(mixed_text)
+        keep = self._draw_kept(image)
+        return image + keep * self.image.think(image), text + keep * self.text.think(text)
+
+    def _draw_kept(self, tokens: Tensor) -> Tensor | float:
+        """(B, 1, 1): zero where a sample skips the branch, else the inverse of the chance to be kept."""
+        if not self.training or self.drop_path == 0:
+            return 1.0
+        kept = 1 - self.drop_path
+        return torch.rand(tokens.shape[0], 1, 1, device=tokens.device).lt(kept) / kept
+
+
+class MultiwayEncoder(nn.Module):
+    """Picture and text to tokens that know of each other."""
+
+    def __init__(self, config: IGVGConfig) -> None:
+        super().__init__()
+        dim, cells = config.encoder_dim, config.grid_size**2
+        self.patches = nn.Conv2d(3, dim, config.patch_size, config.patch_size)
+        self.class_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.image_positions = nn.Parameter(torch.empty(1 + cells, dim))
+        self.words = nn.Embedding(config.vocab_size, dim)
+        self.text_positions = nn.Parameter(torch.empty(config.text_positions, dim))
+        rates = torch.linspace(0, config.drop_path, config.encoder_layers, device="cpu").tolist()
+        self.layers = nn.ModuleList(MultiwayLayer(config, rate) for rate in rates)
+        self.image_norm = nn.LayerNorm(dim)
+        self.text_norm = nn.LayerNorm(dim)
+        self._initialize()
+
+    def _initialize(self) -> None:
+        """As published: linear weights from a normal distribution of 0.02 cut off at one standard deviation."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02, a=-0.02, b=0.02)
+                nn.init.zeros_(module.bias)
+        nn.init.normal_(self.words.weight, std=self.words.embedding_dim**-0.5)
+        nn.init.normal_(self.image_positions)
+        nn.init.normal_(self.text_positions)
+
+    def forward(self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode a picture and a text together.
+
+        Args:
+            pixel_values: (B, 3, S, S) normalised picture.
+            input_ids: (B, L).
+            attention_mask: (B, L), 1 = token, 0 = padding.
+
+        Returns:
+            The cells' tokens (B, I - 1, E), row-major, and the text tokens (B, L, E); those of padding mean nothing.
+        """
+        image, text = self.fuse(
+            self.embed_image(pixel_values), self.embed_text(input_ids, attention_mask), attention_mask
+        )
+        return image[:, 1:], text
+
+    def embed_image(self, pixel_values: Tensor) -> Tensor:
+        """Picture (B, 3, S, S) to tokens (B, I, E), the class token first."""
+        cells = self.patches(pixel_values).flatten(2).transpose(1, 2)
+        return torch.cat((self.class_token.expand(len(cells), -1, -1), cells), dim=1) + self.image_positions
+
+    def embed_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Token ids (B, L) to tokens (B, L, E); padding is zero.
+
+        Raises:
+            ValueError: the text is longer than there are positions.
+        """
+        length, longest = input_ids.shape[1], len(self.text_positions) - _UNUSED_POSITIONS
+        if length > longest:
+            raise ValueError(f"a text of {length} tokens; the network has positions for {longest}")
+        tokens: Tensor = self.words(input_ids) + self.text_positions[_UNUSED_POSITIONS:][:length]
+        return tokens * attention_mask[..., None].to(tokens.dtype)
+
+    def fuse(self, image: Tensor, text: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the layers over picture tokens (B, I, E) and text tokens (B, L, E); either may be of length 0."""
+        seen = attention_mask.new_ones(image.shape[:2], dtype=torch.bool)
+        visible = torch.cat((seen, attention_mask.bool()), dim=1)[:, None, None]
+        for layer in self.layers:
+            image, text = layer(image, text, visible)
+        return self.image_norm(image), self.text_norm(text)

@@ -1,0 +1,113 @@
+"""Checkpoint folders in the Hugging Face layout: config.json and model.safetensors."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from pipelines.model.config import IGVGConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+_LABELS = {"architectures": ["IGVGModel"], "model_type": "igvg"}
+
+
+class CheckpointError(Exception):
+    """A checkpoint that cannot be used: says which file, what is wrong with it and what mends it."""
+
+
+def write_checkpoint(folder: Path, config: IGVGConfig, state: Mapping[str, Tensor]) -> None:
+    """Write both files; each replaces an older one only when it is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights, described = folder / f"{WEIGHTS_FILE}.partial", folder / f"{CONFIG_FILE}.partial"
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, weights, metadata={"format": "pt"})
+    described.write_text(json.dumps(_LABELS | dataclasses.asdict(config), indent=2) + "\n", encoding="utf-8")
+    weights.replace(folder / WEIGHTS_FILE)
+    described.replace(folder / CONFIG_FILE)
+
+
+def read_checkpoint(folder: Path) -> tuple[IGVGConfig, dict[str, Tensor]]:
+    """Configuration and tensors of a checkpoint folder.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or the configuration has an unknown key or an impossible value.
+    """
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{folder} is no checkpoint folder: it has no {name}; "
+                                  "give one that igvg train or igvg import made")  # fmt: skip
+    config = _read_config(folder / CONFIG_FILE)
+    try:
+        return config, load_file(folder / WEIGHTS_FILE)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{folder / WEIGHTS_FILE} is damaged ({error}); make the checkpoint again") from error
+
+
+def parse_config(values: Mapping[str, Any]) -> IGVGConfig:
+    """A configuration from plain values; keys left out keep their defaults.
+
+    Raises:
+        ValueError: a key is unknown (names the nearest), or a value cannot be.
+    """
+    known = {field.name: field.default for field in dataclasses.fields(IGVGConfig)}
+    for name, value in values.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            raise ValueError(f"no setting {name}; {hint}")
+        kind = type(known[name])
+        if type(value) is not kind and not (kind is float and type(value) is int):
+            raise ValueError(f"{name} is {value!r}; it must be of type {kind.__name__}")
+    return IGVGConfig(**values)
+
+
+def compare_states(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], what: str) -> None:
+    """Make sure that tensors have the names and shapes that a network expects.
+
+    Raises:
+        CheckpointError: lists the first of those missing, unexpected or of the wrong shape.
+    """
+    misshapen = [
+        f"{name} is {list(found[name].shape)}, not {list(expected[name].shape)}"
+        for name in expected
+        if name in found and found[name].shape != expected[name].shape
+    ]
+    report_mismatch(what, expected.keys() - found.keys(), found.keys() - expected.keys(), misshapen)
+
+
+def report_mismatch(what: str, missing: Any, unexpected: Any, misshapen: Any) -> None:
+    """Raise a CheckpointError that lists the first of each kind, if there are any."""
+    kinds = (("missing", missing), ("unexpected", unexpected), ("of the wrong shape", misshapen))
+    faults = [f"{len(names)} {kind}: {_list_first(sorted(names))}" for kind, names in kinds if names]
+    if faults:
+        raise CheckpointError(f"{what}: the tensors do not fit the network; {'; '.join(faults)}")
+
+
+def _list_first(names: list[str], count: int = 5) -> str:
+    return ", ".join(names[:count]) + (", …" if len(names) > count else "")
+
+
+def _read_config(file: Path) -> IGVGConfig:
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file} is damaged ({error}); make the checkpoint again") from error
+    if not isinstance(values, dict) or values.get("model_type") != _LABELS["model_type"]:
+        raise CheckpointError(
+            f"{file} does not describe an igvg model; give a folder that igvg train or igvg import made"
+        )
+    try:
+        return parse_config({name: value for name, value in values.items() if name not in _LABELS})
+    except ValueError as error:
+        raise CheckpointError(f"{file}: {error}") from error
