@@ -1,0 +1,307 @@
+"""What the shards of a split hold: counts, checksums, and where every record's two members lie in the tars.
+
+The index is the only truth about lengths; `index_shard` makes it from a tar alone, so our own shards and those of
+anybody who keeps to the layout (a picture and KEY.json per record) are indexed by the same code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tarfile
+import zlib
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from shards.errors import DataError
+from shards.record import ImageRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+INDEX = "index.json"
+PICTURE_EXTENSIONS = frozenset({"bmp", "gif", "jpeg", "jpg", "pgm", "png", "ppm", "tif", "tiff", "webp"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardEntry:
+    """One tar; `source` is the digest of what our writer made it from, empty if that is unknown or was not all used."""
+
+    name: str
+    records: int
+    expressions: int
+    bytes: int
+    sha256: str
+    source: str = ""
+
+
+class Row(NamedTuple):
+    """One record: its counts, and both members' offset and size in bytes and CRC-32."""
+
+    key: str
+    extension: str
+    image_id: int
+    expressions: int
+    picture_offset: int
+    picture_size: int
+    picture_crc32: int
+    json_offset: int
+    json_size: int
+    json_crc32: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShardContents:
+    """One tar and its records, in the order of the tar."""
+
+    entry: ShardEntry
+    rows: list[Row]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Members:
+    """Where one member of each record lies: (N,) byte offsets in its tar, byte sizes and CRC-32s."""
+
+    offsets: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    crc32s: NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ShardIndex:
+    """All records of a split, numbered in the order of the shards: one entry of each column per record."""
+
+    split: str
+    shards: tuple[ShardEntry, ...]
+    keys: tuple[str, ...]
+    extensions: tuple[str, ...]
+    image_ids: NDArray[np.int64]
+    expressions: NDArray[np.int64]
+    """Number of expressions of each record."""
+    pictures: Members
+    documents: Members
+
+    def __len__(self) -> int:
+        """Number of records."""
+        return len(self.keys)
+
+    @property
+    def num_expressions(self) -> int:
+        """Expressions of the whole split."""
+        return int(self.expressions.sum())
+
+    @cached_property
+    def shard_numbers(self) -> NDArray[np.int64]:
+        """(N,) position in `shards` of each record's tar."""
+        return np.repeat(np.arange(len(self.shards), dtype=np.int64), [shard.records for shard in self.shards])
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 that stands for the content of all shards."""
+        return hashlib.sha256("\n".join(shard.sha256 for shard in self.shards).encode()).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of index.json."""
+        pictures, documents = self.pictures, self.documents
+        columns = [self.image_ids, self.expressions]
+        columns += [pictures.offsets, pictures.sizes, pictures.crc32s]
+        columns += [documents.offsets, documents.sizes, documents.crc32s]
+        rows = zip(self.keys, self.extensions, *(column.tolist() for column in columns), strict=True)
+        return {
+            "split": self.split,
+            "records": len(self),
+            "expressions": self.num_expressions,
+            "shards": [asdict(shard) for shard in self.shards],
+            "columns": list(Row._fields),
+            "rows": [list(row) for row in rows],
+        }
+
+
+def list_splits(folder: Path) -> list[str]:
+    """Names of the splits that a prepared folder holds, sorted.
+
+    Raises:
+        DataError: no such folder.
+    """
+    if not folder.is_dir():
+        raise DataError("no such folder", file=folder, remedy="make it with igvg prepare")
+    return sorted(child.name for child in folder.iterdir() if (child / INDEX).is_file())
+
+
+def read_index(folder: Path, split: str) -> ShardIndex:
+    """Read the index of one split of a prepared folder.
+
+    Raises:
+        DataError: no such folder, not a prepared one, no such split, or the index is damaged.
+    """
+    splits = list_splits(folder)
+    if not splits:
+        raise DataError(
+            f"holds no prepared split (a folder with {INDEX})",
+            file=folder,
+            remedy="make it with igvg prepare, or index shards of another program with shards.index.index_split",
+        )
+    if split not in splits:
+        raise DataError(f"no split '{split}'", file=folder, remedy=f"it holds {', '.join(splits)}")
+    file = folder / split / INDEX
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+        if document["columns"] != list(Row._fields):
+            raise ValueError(f"columns {document['columns']}")
+        return _assemble(split, [ShardEntry(**entry) for entry in document["shards"]], document["rows"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        remedy = "prepare the split again"
+        raise DataError(f"damaged index ({type(error).__name__}: {error})", file=file, remedy=remedy) from error
+
+
+def write_index(folder: Path, index: ShardIndex) -> None:
+    """Write FOLDER/SPLIT/index.json all at once; the same index always gives the same bytes."""
+    write_document(folder / index.split / INDEX, index.to_json())
+
+
+def write_document(file: Path, document: Any) -> None:
+    """Write compact JSON to a temporary name and rename it."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(document, separators=(",", ":"), ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def index_split(folder: Path, split: str) -> ShardIndex:
+    """Index FOLDER/SPLIT/*.tar, in the order of their names, from the tars alone; `write_index` keeps the result.
+
+    Raises:
+        DataError: there are no tars, one is damaged or does not keep to the layout, or a key occurs twice.
+    """
+    files = sorted((folder / split).glob("*.tar"))
+    if not files:
+        raise DataError("holds no .tar files", file=folder / split)
+    return join_shards(split, [index_shard(file) for file in files])
+
+
+def join_shards(split: str, parts: Sequence[ShardContents]) -> ShardIndex:
+    """Index of a split from its shards, in order.
+
+    Raises:
+        DataError: a key occurs twice.
+    """
+    return _assemble(split, [part.entry for part in parts], [row for part in parts for row in part.rows])
+
+
+def _assemble(split: str, shards: list[ShardEntry], rows: Sequence[Sequence[Any]]) -> ShardIndex:
+    keys, extensions, *numbers = zip(*rows, strict=True) if rows else [()] * len(Row._fields)
+    columns = np.array(numbers, dtype=np.int64).reshape(len(Row._fields) - 2, len(rows))
+    if len(set(keys)) < len(keys):
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        raise DataError(f"occurs twice in split '{split}'", record=f"key {twice[0]}")
+    index = ShardIndex(
+        split=split,
+        shards=tuple(shards),
+        keys=keys,
+        extensions=extensions,
+        image_ids=columns[0],
+        expressions=columns[1],
+        pictures=Members(*columns[2:5]),
+        documents=Members(*columns[5:8]),
+    )
+    sums = np.bincount(index.shard_numbers, index.expressions, len(shards))
+    if [shard.expressions for shard in shards] != sums.tolist():
+        raise ValueError("the counts of shards and records differ")
+    return index
+
+
+def index_shard(file: Path) -> ShardContents:
+    """Find and check the records of one tar.
+
+    Raises:
+        DataError: the tar is damaged or compressed, or a record lacks its picture or a readable KEY.json.
+    """
+    members = _list_members(file)
+    rows = []
+    with file.open("rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        for key, kinds in members.items():
+            pictures = [extension for extension in kinds if extension.rpartition(".")[2].lower() in PICTURE_EXTENSIONS]
+            if "json" not in kinds or len(pictures) != 1:
+                what = f"is not one picture and one .json, but {', '.join(f'.{kind}' for kind in kinds)}"
+                raise DataError(what, file=file, record=f"key {key}")
+            checks = {}
+            for kind in (pictures[0], "json"):
+                data = os.pread(stream.fileno(), kinds[kind][1], kinds[kind][0])
+                checks[kind] = (*kinds[kind], zlib.crc32(data))
+            record = parse_record(data, file, key)
+            counts = record.image_id, len(record.expressions)
+            rows.append(Row(key, pictures[0], *counts, *checks[pictures[0]], *checks["json"]))
+    total = sum(row.expressions for row in rows)
+    size = file.stat().st_size
+    return ShardContents(
+        ShardEntry(name=file.name, records=len(rows), expressions=total, bytes=size, sha256=sha256), rows
+    )
+
+
+def _list_members(file: Path) -> dict[str, dict[str, tuple[int, int]]]:
+    """Key → extension → (offset, size), in the order of first appearance.
+
+    As in WebDataset, the key ends at the first dot of the name without its folders.
+    """
+    members: dict[str, dict[str, tuple[int, int]]] = {}
+    try:
+        with tarfile.open(file, "r:") as archive:
+            for member in archive:
+                if not member.isfile():
+                    continue
+                directory, slash, name = member.name.rpartition("/")
+                stem, _, extension = name.partition(".")
+                kinds = members.setdefault(directory + slash + stem, {})
+                if extension in kinds:
+                    raise DataError("occurs twice in the shard", file=file, record=f"member {member.name}")
+                kinds[extension] = member.offset_data, member.size
+            end = archive.offset
+    except (tarfile.TarError, OSError) as error:
+        raise DataError(f"not a readable uncompressed tar ({error})", file=file) from error
+    # tarfile takes a broken header after the first for the end of the archive: a true end is a block of zeros.
+    with file.open("rb") as stream:
+        if os.pread(stream.fileno(), tarfile.BLOCKSIZE, end) != bytes(tarfile.BLOCKSIZE):
+            raise DataError(f"the tar breaks off at byte {end}", file=file)
+    return members
+
+
+def parse_record(data: bytes, shard: Path, key: str) -> ImageRecord:
+    """The record of a KEY.json.
+
+    Raises:
+        DataError: the bytes are no record; names shard and key.
+    """
+    try:
+        return ImageRecord.from_json(json.loads(data))
+    except (DataError, ValueError) as error:
+        what = error.what if isinstance(error, DataError) else f"its .json is damaged ({error})"
+        raise DataError(what, file=shard, record=f"key {key}") from error
+
+
+def verify_shards(folder: Path, index: ShardIndex, *, full: bool = False) -> None:
+    """Check that a split's shards are the indexed ones, by their sizes or, if `full`, also by their SHA-256.
+
+    Raises:
+        DataError: a shard is missing or differs.
+    """
+    remedy = "prepare the split again"
+    for shard in index.shards:
+        file = folder / index.split / shard.name
+        if not file.is_file():
+            raise DataError("the shard is missing", file=file, remedy=remedy)
+        if (size := file.stat().st_size) != shard.bytes:
+            raise DataError(f"the shard has {size} bytes instead of {shard.bytes}", file=file, remedy=remedy)
+        if full:
+            with file.open("rb") as stream:
+                if hashlib.file_digest(stream, "sha256").hexdigest() != shard.sha256:
+                    raise DataError("the shard differs from its SHA-256", file=file, remedy=remedy)

@@ -1,0 +1,108 @@
+"""Records and pictures of a split by number, read straight from the tars at the offsets that the index knows."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import zlib
+from typing import TYPE_CHECKING, Any, Self
+
+from shards.errors import DataError
+from shards.index import Members, parse_record, read_index
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from shards.record import ImageRecord
+
+
+class ShardReader:
+    """Random access to one split of a prepared folder.
+
+    It opens each tar once, when first needed, and reads without moving a file position, so that a reader may be
+    forked, pickled to another process or shared by threads.
+
+    Raises:
+        DataError: no such folder or split, or a damaged index.
+    """
+
+    def __init__(self, folder: Path, split: str) -> None:
+        self.folder, self.split = folder, split
+        self.index = read_index(folder, split)
+        self._descriptors: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        """Number of records."""
+        return len(self.index)
+
+    def record(self, number: int) -> ImageRecord:
+        """The record of a number from 0 to len - 1, in shard order.
+
+        Raises:
+            DataError: the shard is missing or damaged; names shard and key.
+        """
+        data = self._read(number, self.index.documents, "json")
+        return parse_record(data, self._locate(number), self.index.keys[number])
+
+    def picture(self, number: int) -> bytes:
+        """The image file's bytes of a record.
+
+        Raises:
+            DataError: the shard is missing or damaged; names shard and key.
+        """
+        return self._read(number, self.index.pictures, self.index.extensions[number])
+
+    def records(self) -> Iterator[ImageRecord]:
+        """All records in shard order; no picture is read."""
+        for number in range(len(self)):
+            yield self.record(number)
+
+    def close(self) -> None:
+        """Close the tars; the next read opens them again."""
+        while self._descriptors:
+            with contextlib.suppress(OSError):
+                os.close(self._descriptors.popitem()[1])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_descriptors"):
+            self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process has other descriptors.
+        return self.__dict__ | {"_descriptors": {}}
+
+    def _locate(self, number: int) -> Path:
+        shard = int(self.index.shard_numbers[number])
+        return self.folder / self.split / self.index.shards[shard].name
+
+    def _read(self, number: int, members: Members, extension: str) -> bytes:
+        size, offset = int(members.sizes[number]), int(members.offsets[number])
+        data = os.pread(self._open(number), size, offset)
+        if zlib.crc32(data) != members.crc32s[number]:
+            state = f"breaks off after {len(data)} of {size} bytes" if len(data) < size else "is damaged"
+            key = self.index.keys[number]
+            raise DataError(
+                f"member {key}.{extension} {state}",
+                file=self._locate(number),
+                record=f"key {key}",
+                remedy="prepare the split again",
+            )
+        return data
+
+    def _open(self, number: int) -> int:
+        shard = int(self.index.shard_numbers[number])
+        if shard not in self._descriptors:
+            file = self._locate(number)
+            try:
+                self._descriptors[shard] = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError as error:
+                remedy = "prepare the split again"
+                raise DataError(f"the shard cannot be opened ({error.strerror})", file=file, remedy=remedy) from error
+        return self._descriptors[shard]

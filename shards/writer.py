@@ -1,0 +1,299 @@
+"""Records → tars: in parallel, the same bytes for any number of workers, and interrupted work is taken up again.
+
+A shard is a run of neighbouring items, so its bytes depend on nothing else. Each is written under a temporary name,
+indexed from what was written, and renamed; what is known of it lies beside it until the split's index.json holds it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import signal
+import tarfile
+import threading
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from PIL import Image, UnidentifiedImageError
+
+from shards.errors import DataError
+from shards.index import (
+    PICTURE_EXTENSIONS,
+    Row,
+    ShardContents,
+    ShardEntry,
+    ShardIndex,
+    index_shard,
+    join_shards,
+    list_splits,
+    read_index,
+    verify_shards,
+    write_document,
+    write_index,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+    from multiprocessing.synchronize import Event
+
+    from shards.record import ImageRecord
+
+RECORDS_PER_SHARD = 500
+BYTES_PER_SHARD = 256 << 20
+
+Draft = TypeVar("Draft")
+Item = tuple[Draft, Path]
+
+# In a worker process: what its parent sets to make it stop.
+_stop_requests: list[Event] = []
+
+
+@dataclass(frozen=True, slots=True)
+class WriteResult:
+    """The index of the split as written, and the records that had to be left out, in order."""
+
+    index: ShardIndex
+    faults: tuple[DataError, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job(Generic[Draft]):
+    """One shard to write; `known` is what an earlier run left."""
+
+    file: Path
+    items: Sequence[Item[Draft]]
+    build: Callable[[Draft], ImageRecord]
+    known: ShardContents | None
+
+
+def write_split(
+    folder: Path,
+    split: str,
+    items: Sequence[Item[Draft]],
+    build: Callable[[Draft], ImageRecord],
+    *,
+    workers: int = 1,
+    on_progress: Callable[[int], None] | None = None,
+) -> WriteResult:
+    """Write FOLDER/SPLIT/SPLIT-000000.tar … and index.json, in shards of at most 500 records or 256 MiB.
+
+    See `write_slices`.
+    """
+    slices = slice_items(items, records=RECORDS_PER_SHARD, size=BYTES_PER_SHARD)
+    return write_slices(folder, split, slices, build, workers=workers, on_progress=on_progress)
+
+
+def slice_items(items: Sequence[Item[Draft]], *, records: int, size: int) -> list[Sequence[Item[Draft]]]:
+    """Cut items into runs of at most `records` items or `size` bytes of pictures, each of one item at least."""
+    bounds, filled = [0], 0
+    for number, (_, picture) in enumerate(items):
+        added = picture.stat().st_size if picture.is_file() else 0
+        if number > bounds[-1] and (number - bounds[-1] == records or filled + added > size):
+            bounds.append(number)
+            filled = 0
+        filled += added
+    ends = [*bounds[1:], len(items)]
+    return [items[first:end] for first, end in zip(bounds, ends, strict=True) if end > first]
+
+
+def write_slices(
+    folder: Path,
+    split: str,
+    slices: Sequence[Sequence[Item[Draft]]],
+    build: Callable[[Draft], ImageRecord],
+    *,
+    workers: int = 1,
+    on_progress: Callable[[int], None] | None = None,
+) -> WriteResult:
+    """Write one shard per slice and the split's index.
+
+    An interrupted call leaves its finished shards; the next one keeps those whose drafts and pictures are unchanged.
+
+    Args:
+        folder: the prepared folder (in the making).
+        split: name of the split and of the folder for it.
+        slices: for each shard the drafts of its records and their image files.
+        build: makes a draft's record; with several workers it is pickled, so a function of a module.
+        workers: processes; 1 works in this one.
+        on_progress: called after each shard with the number of items done so far.
+
+    Returns:
+        The index, and the faults of the records that were left out: build raised DataError, or the image file is
+        missing, damaged or of another size than its record says.
+
+    Raises:
+        DataError: a key occurs twice.
+    """
+    target = folder / split
+    target.mkdir(parents=True, exist_ok=True)
+    for stale in target.glob(".*.tmp"):
+        stale.unlink(missing_ok=True)
+    known = _recall_shards(folder, split)
+    names = [f"{split}-{number:06d}.tar" for number in range(len(slices))]
+    jobs = [
+        _Job(file=target / name, items=items, build=build, known=known.get(name))
+        for name, items in zip(names, slices, strict=True)
+    ]
+    results: dict[int, tuple[ShardContents, list[DataError]]] = {}
+    done = 0
+    # Closed at once when interrupted, and not when the traceback is forgotten.
+    with contextlib.closing(_run_jobs(jobs, min(workers, len(jobs)))) as finished:
+        for number, result in finished:
+            results[number] = result
+            done += len(slices[number])
+            if on_progress:
+                on_progress(done)
+    shards, faults = [results[n][0] for n in range(len(jobs))], [results[n][1] for n in range(len(jobs))]
+    index = join_shards(split, shards)
+    write_index(folder, index)
+    for file in [*target.glob("*.tar"), *target.glob("*.tar.json")]:
+        if file.name not in names:
+            file.unlink()
+    return WriteResult(index, tuple(fault for found in faults for fault in found))
+
+
+def _run_jobs(
+    jobs: Sequence[_Job[Draft]], workers: int
+) -> Generator[tuple[int, tuple[ShardContents, list[DataError]]], None, None]:
+    """Yield (number of the job, its result) as they finish; if interrupted, stop the workers between two records."""
+    if workers <= 1:
+        for number, job in enumerate(jobs):
+            yield number, _write_shard(job)
+        return
+    # Not forked: the caller may have threads.
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_enter_worker, initargs=(stop,))
+    try:
+        numbers = {executor.submit(_write_shard, job): number for number, job in enumerate(jobs)}
+        for future in as_completed(numbers):
+            yield numbers[future], future.result()
+    finally:
+        stop.set()
+        executor.shutdown(cancel_futures=True)
+
+
+def _enter_worker(stop: Event) -> None:
+    """Leave Ctrl-C to the parent, obey its stop request, and end with it should it be killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _stop_requests.append(stop)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _write_shard(job: _Job[Draft]) -> tuple[ShardContents, list[DataError]]:
+    source = _digest_source(job.items)
+    if job.known is not None and job.known.entry.source == source and _is_intact(job):
+        return job.known, []
+    faults: list[DataError] = []
+    temporary = job.file.with_name(f".{job.file.name}.{os.getpid()}.tmp")
+    try:
+        with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as archive:
+            for draft, picture in job.items:
+                if any(request.is_set() for request in _stop_requests):
+                    raise KeyboardInterrupt
+                try:
+                    _add_record(archive, job.build(draft), picture)
+                except DataError as fault:
+                    faults.append(fault)
+        written = index_shard(temporary)
+        # A shard with faults is never taken as finished: they would not be reported again.
+        entry = replace(written.entry, name=job.file.name, source="" if faults else source)
+        contents = ShardContents(entry, written.rows)
+        _note(job.file).unlink(missing_ok=True)
+        temporary.replace(job.file)
+        write_document(_note(job.file), {"entry": asdict(entry), "rows": contents.rows})
+    finally:
+        temporary.unlink(missing_ok=True)
+    return contents, faults
+
+
+def _note(shard: Path) -> Path:
+    """Where a finished shard's contents are kept until the split has its index."""
+    return shard.with_name(f"{shard.name}.json")
+
+
+def _recall_shards(folder: Path, split: str) -> dict[str, ShardContents]:
+    """What earlier runs finished, by name; anything unreadable counts as not done."""
+    known: dict[str, ShardContents] = {}
+    with contextlib.suppress(DataError):
+        if split in list_splits(folder):
+            document = read_index(folder, split).to_json()
+            rows = iter(document["rows"])
+            for entry in document["shards"]:
+                known[entry["name"]] = _read_contents(entry, [next(rows) for _ in range(entry["records"])])
+    for note in (folder / split).glob("*.tar.json"):
+        known.pop(note.name.removesuffix(".json"), None)
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            document = json.loads(note.read_text(encoding="utf-8"))
+            contents = _read_contents(document["entry"], document["rows"])
+            known[contents.entry.name] = contents
+    return known
+
+
+def _read_contents(entry: dict[str, Any], rows: list[list[Any]]) -> ShardContents:
+    return ShardContents(ShardEntry(**entry), [Row(*row) for row in rows])
+
+
+def _is_intact(job: _Job[Draft]) -> bool:
+    if job.known is None:
+        return False
+    with contextlib.suppress(DataError):
+        split = job.file.parent
+        verify_shards(split.parent, join_shards(split.name, [job.known]), full=True)
+        return True
+    return False
+
+
+def _digest_source(items: Sequence[Item[Draft]]) -> str:
+    """SHA-256 over everything a shard is made from: the drafts, and the bytes and extensions of the image files."""
+    digest = hashlib.sha256()
+    for draft, picture in items:
+        digest.update(f"{draft!r}\0{picture.suffix}\0".encode(errors="surrogatepass"))
+        with contextlib.suppress(OSError):
+            digest.update(hashlib.sha256(picture.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _add_record(archive: tarfile.TarFile, record: ImageRecord, picture: Path) -> None:
+    data = _read_picture(picture, record)
+    document = json.dumps(record.to_json(), separators=(",", ":"), ensure_ascii=False).encode()
+    for extension, content in ((picture.suffix[1:].lower(), data), ("json", document)):
+        # TarInfo's own defaults are fixed: time 0, user 0, group 0, mode 0644.
+        member = tarfile.TarInfo(f"{record.image_id:012d}.{extension}")
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+
+
+def _read_picture(file: Path, record: ImageRecord) -> bytes:
+    """The image file's bytes, after a look that they are a whole picture of the record's size."""
+    name = f"image {record.image_id}"
+    if file.suffix[1:].lower() not in PICTURE_EXTENSIONS:
+        raise DataError(f"'{file.suffix}' is no known extension of a picture", file=file, record=name)
+    try:
+        data = file.read_bytes()
+        with Image.open(io.BytesIO(data)) as picture:
+            size = picture.size
+            # An eighth of a JPEG's size costs a fraction of decoding it and still reads the file to its end.
+            picture.draft(None, (max(1, size[0] // 8), max(1, size[1] // 8)))
+            picture.load()
+    except UnidentifiedImageError as error:
+        raise DataError("not a picture", file=file, record=name) from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"not a readable picture ({error})", file=file, record=name) from error
+    if size != (record.width, record.height):
+        what = f"the picture has {size[0]} × {size[1]} pixels, the annotations say {record.width} × {record.height}"
+        raise DataError(what, file=file, record=name)
+    return data
