@@ -17,6 +17,7 @@ from pipelines.batch import Batch, Example, collate
 from pipelines.images import decode_picture, resize_picture, sample_rows
 from pipelines.text import PAD_ID, tokenize_expressions
 from shards import masks
+from shards.plan import ExampleNumbers
 from shards.reader import ShardReader
 
 if TYPE_CHECKING:
@@ -47,14 +48,12 @@ class GroundingData(Dataset[Example]):
         self.tokenizer, self.max_tokens = tokenizer, max_tokens
         self.image_size, self.mask_size = image_size, mask_size
         self.readers = [ShardReader(folder, split) for folder, split in parts]
-        counts = [np.asarray(reader.index.expressions, dtype=np.int64) for reader in self.readers]
-        self._ends = np.cumsum(np.concatenate(counts)) if counts else np.zeros(0, dtype=np.int64)
-        self._record_starts = np.cumsum([0, *(len(count) for count in counts)])
-        self._last: tuple[int, ImageRecord, NDArray[np.uint8]] | None = None
+        self._numbers = ExampleNumbers([reader.index.expressions for reader in self.readers])
+        self._last: tuple[tuple[int, int], ImageRecord, NDArray[np.uint8]] | None = None
 
     def __len__(self) -> int:
         """Number of expressions."""
-        return int(self._ends[-1]) if len(self._ends) else 0
+        return len(self._numbers)
 
     def __getitem__(self, number: int) -> Example:
         """The example of an expression's number.
@@ -82,17 +81,15 @@ class GroundingData(Dataset[Example]):
         return self._find(number)[2]
 
     def _find(self, number: int) -> tuple[ImageRecord, NDArray[np.uint8], Expression]:
-        row = int(np.searchsorted(self._ends, number, side="right"))
-        first = int(self._ends[row - 1]) if row else 0
+        part, position, expression = (int(value) for value in self._numbers.locate(np.int64(number)))
         # Neighbouring expressions share their picture: in shard order it is decoded once.
-        if self._last is None or self._last[0] != row:
-            part = int(np.searchsorted(self._record_starts, row, side="right")) - 1
-            reader, position = self.readers[part], row - int(self._record_starts[part])
+        if self._last is None or self._last[0] != (part, position):
+            reader = self.readers[part]
             record = reader.record(position)
             picture = decode_picture(reader.picture(position), record.file_name)
-            self._last = row, record, resize_picture(picture, self.image_size)
+            self._last = (part, position), record, resize_picture(picture, self.image_size)
         _, record, resized = self._last
-        return record, resized, record.expressions[number - first]
+        return record, resized, record.expressions[expression]
 
     def _sample_masks(self, record: ImageRecord, expression: Expression) -> NDArray[np.bool_]:
         size = self.mask_size

@@ -18,7 +18,8 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.opti
 
     Each group keeps its full rate under `base_lr`, which `set_rates` scales.
     """
-    encoder, head = [], []
+    encoder: list[nn.Parameter] = []
+    head: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             (encoder if name.startswith("encoder.") else head).append(parameter)

@@ -6,28 +6,32 @@ saved state with the same command, on any number of processes.
 
 from __future__ import annotations
 
+import contextlib
+import math
 import shutil
 import time
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from pipelines.artifact import Artifact, begin_work, digest_file, find_finished, finish_work, read_artifact
-from pipelines.loader import GroundingData, describe_shards, open_data
+from pipelines.artifact import Artifact, begin_work, find_finished, finish_work, read_artifact
+from pipelines.interrupts import StopRequest
 from pipelines.overrides import select_material
 from pipelines.settings import SettingsError
+from pipelines.sources import describe_sources
+from pipelines.training_log import TrainingLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     import torch
     from accelerate import Accelerator
 
     from pipelines.batch import Batch
-    from pipelines.losses import Losses
+    from pipelines.loader import GroundingData
     from pipelines.model import IGVGModel
     from pipelines.settings import TrainSettings
-    from pipelines.training_log import TrainingLog
 
     Progress = Callable[[int, int, str], None]
 
@@ -35,7 +39,7 @@ STATE_FOLDER = "state"
 TRAIN_SPLIT = "train"
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Training:
     """A training in progress: what it changes, what it reads, and how far it is."""
 
@@ -48,7 +52,8 @@ class Training:
     optimizer: torch.optim.Adam
     tokenizer: Any
     data: GroundingData
-    validation: list[GroundingData]
+    held_out: dict[str, GroundingData]
+    """The validation splits by data set; empty where the shards hold none."""
     log: TrainingLog
     step: int = 0
     best: float = -1.0
@@ -56,7 +61,7 @@ class Training:
 
     @property
     def steps_per_epoch(self) -> float:
-        """Optimiser steps in one pass over all expressions; batches run across the ends of epochs."""
+        """Optimiser steps in one pass over all expressions; batches run on across the ends of epochs."""
         return len(self.data) / self.settings.batch_size
 
     @property
@@ -64,6 +69,17 @@ class Training:
         """Optimiser steps of the whole training."""
         steps = max(1, round(self.settings.epochs * self.steps_per_epoch))
         return min(steps, self.settings.max_steps) if self.settings.max_steps else steps
+
+    @property
+    def epoch(self) -> float:
+        """Passes over all expressions so far."""
+        return self.step / self.steps_per_epoch
+
+    @property
+    def due(self) -> bool:
+        """Whether this step ends the training, or a stretch of epochs after which it is scored."""
+        stretch = self.steps_per_epoch * self.settings.validation_epochs
+        return self.step == self.total_steps or math.floor(self.step / stretch) > math.floor((self.step - 1) / stretch)
 
 
 def run(
@@ -86,7 +102,7 @@ def run(
         DataError: shards are damaged or hold no training split.
         CheckpointError, SettingsError: a file to start from, or a setting, does not fit.
     """
-    inputs, options = _describe_inputs(settings, shards), select_material(settings)
+    inputs, options = describe_sources(shards, settings.init, settings.text.tokenizer), select_material(settings)
     if finished := find_finished(out, "train", inputs, options, force=force):
         return finished, True
     accelerator = start_accelerator(settings)
@@ -125,63 +141,65 @@ def start_accelerator(settings: TrainSettings) -> Accelerator:
 
 
 def open_training(settings: TrainSettings, shards: Sequence[Path], out: Path, accelerator: Accelerator) -> Training:
-    """Build or load everything a training consists of, at the step where it was left."""
-    from pipelines.checkpoint import load_state
-    from pipelines.model import IGVGModel
-    from pipelines.optimization import build_optimizer
+    """Build or load everything a training consists of, at the step where it was left.
 
-    model, tokenizer = build_model(settings, shards)
-    config = model.config
-    mask_size = config.image_size if settings.mask_targets == "picture" else config.mask_size
-    arrange = partial(open_data, tokenizer=tokenizer, max_tokens=settings.text.max_tokens,
-                      image_size=config.image_size)  # fmt: skip
-    data = arrange([(folder, TRAIN_SPLIT) for folder in shards], mask_size=mask_size)
-    held_out = [(folder, settings.validation_split) for folder in shards]
-    validation = [arrange([part], mask_size=0) for part in held_out if has_split(*part)]
-    network = accelerator.prepare_model(model)
-    optimizer = build_optimizer(model, settings.optimizer)
+    Raises:
+        CheckpointError, DataError, SettingsError: a file to start from, a shard or a setting does not fit.
+    """
+    from pipelines.checkpoint import load_state
+    from pipelines.loader import GroundingData
+    from pipelines.optimization import build_optimizer
+    from pipelines.initialization import build_model
+
+    model, tokenizer = build_model(settings, shards, TRAIN_SPLIT)
+    frame = {"tokenizer": tokenizer, "max_tokens": settings.text.max_tokens, "image_size": model.config.image_size}
+    mask_size = model.config.image_size if settings.mask_targets == "picture" else model.config.mask_size
     training = Training(
-        settings=settings, out=out, accelerator=accelerator, model=model, network=network, optimizer=optimizer,
-        tokenizer=tokenizer, data=data, validation=validation, log=TrainingLog(out / "log.jsonl"),
-    )  # fmt: skip
-    if (out / UNFINISHED).exists() and (state := load_state(out / STATE_FOLDER)):
+        settings=settings,
+        out=out,
+        accelerator=accelerator,
+        model=model,
+        network=accelerator.prepare_model(model),
+        optimizer=build_optimizer(model, settings.optimizer),
+        tokenizer=tokenizer,
+        data=GroundingData([(folder, TRAIN_SPLIT) for folder in shards], mask_size=mask_size, **frame),
+        held_out=open_held_out(shards, settings.validation_split, frame),
+        log=TrainingLog(out / "log.jsonl", writes=accelerator.is_main_process),
+    )
+    if state := load_state(out / STATE_FOLDER):
         model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        training.optimizer.load_state_dict(state["optimizer"])
         training.step, training.best = state["step"], state["best"]
     return training
 
 
-def build_model(settings: TrainSettings, shards: Sequence[Path]) -> tuple[IGVGModel, Any]:
-    """The network to start from and its tokenizer.
+def open_held_out(shards: Sequence[Path], split: str, frame: dict[str, Any]) -> dict[str, GroundingData]:
+    """The split that is scored between epochs, of every shard folder that has it."""
+    from pipelines.loader import GroundingData
+    from shards.index import list_splits
 
-    Raises:
-        CheckpointError: `init` is no checkpoint, or does not fit the network.
-        SettingsError: the tokenizer is missing or has more ids than the network.
-    """
-    from pipelines.checkpoint import load_checkpoint
-    from pipelines.model import IGVGModel, load_encoder
+    return {
+        str(folder): GroundingData([(folder, split)], mask_size=0, **frame)
+        for folder in shards
+        if split in list_splits(folder)
+    }
 
-    init = Path(settings.init) if settings.init else None
-    if init and init.is_dir():
-        model, tokenizer, _ = load_checkpoint(init)
-        if model.config != settings.model:
-            changes = describe_differences(asdict(settings.model), asdict(model.config))
-            raise SettingsError(f"{init} is another network than the settings ask for: {', '.join(changes)}")
-        return model, tokenizer
-    if settings.text.tokenizer:
-        tokenizer = load_tokenizer(Path(settings.text.tokenizer))
-    elif init and (init.parent / "beit3.spm").is_file():
-        tokenizer = load_tokenizer(init.parent / "beit3.spm")
-    elif init:
-        raise SettingsError(f"{init} needs its tokenizer; put beit3.spm beside it or set text.tokenizer")
-    else:
-        tokenizer = learn_tokenizer(read_texts([(folder, TRAIN_SPLIT) for folder in shards]), settings.model.vocab_size)
-    if len(tokenizer) > settings.model.vocab_size:
-        raise SettingsError(f"the tokenizer has {len(tokenizer)} ids; set model.vocab_size to at least that")
-    model = IGVGModel(settings.model)
-    if init:
-        load_encoder(model, init)
-    return model, tokenizer
+
+def open_batches(training: Training) -> Iterator[Batch]:
+    """This process's share of every batch from the present step to the last."""
+    from pipelines.loader import load_batches
+    from shards.plan import plan_steps
+
+    settings, accelerator = training.settings, training.accelerator
+    shares = plan_steps(
+        len(training.data),
+        seed=settings.seed,
+        start=training.step * settings.batch_size,
+        batch_size=settings.batch_size,
+        process=accelerator.process_index,
+        processes=accelerator.num_processes,
+    )
+    return load_batches(training.data, islice(shares, training.total_steps - training.step), workers=settings.workers)
 
 
 def train(training: Training, progress: Progress) -> None:
@@ -193,14 +211,13 @@ def train(training: Training, progress: Progress) -> None:
         for batch in open_batches(training):
             losses = take_step(training, batch)
             training.step += 1
-            if training.step % settings.log_steps == 0 or training.done:
+            if training.step % settings.log_steps == 0 or training.step == training.total_steps:
                 rate = (training.step - first_step) * settings.batch_size / (time.monotonic() - started)
-                training.log.write(training.step, training.epoch, losses, rate)
+                training.log.write_losses(training.step, training.epoch, losses, rate)
                 progress(training.step, training.total_steps, f"loss {losses['total']:.3f}, {rate:.1f} expressions/s")
-            if training.at_validation:
+            if training.due:
                 keep_best(training)
-                saved = 0.0
-            if stop.requested or time.monotonic() - saved > 60 * settings.checkpoint_minutes:
+            if stop.requested or training.due or time.monotonic() - saved > 60 * settings.checkpoint_minutes:
                 save_progress(training)
                 saved = time.monotonic()
             if stop.requested:
@@ -212,6 +229,7 @@ def take_step(training: Training, batch: Batch) -> dict[str, torch.Tensor]:
     import torch
 
     from pipelines.images import normalize_pictures
+    from pipelines.inference import open_autocast
     from pipelines.losses import compute_losses
     from pipelines.optimization import compute_rate_factor, set_rates
 
@@ -247,26 +265,29 @@ def count_boxes(batch: Batch, accelerator: Accelerator) -> torch.Tensor:
 
 
 def keep_best(training: Training) -> None:
-    """Score the held-out splits; write the checkpoint folder if they never were better, or if there is nothing to score."""
-    value, metrics = score_held_out(training)
+    """Score the held-out splits and write the checkpoint folder if they never were better, or if there are none."""
+    from pipelines.checkpoint import save_checkpoint
+    from pipelines.validation import score_held_out
+
+    scores, value = score_held_out(training)
     if not training.accelerator.is_main_process:
         return
-    if metrics:
-        training.log.write_scores(training.step, training.epoch, metrics)
-    if value is None or value > training.best:
-        training.best = training.best if value is None else value
+    if scores:
+        training.log.write_scores(training.step, training.epoch, scores)
+    if not scores or value > training.best:
+        training.best = value
         save_checkpoint(training.out, training.model, training.tokenizer, training.settings.text.max_tokens)
 
 
 def save_progress(training: Training) -> None:
     """Save the state to continue from; the processes hold the same weights, so one of them writes."""
+    from pipelines.checkpoint import save_state
+
     if training.accelerator.is_main_process:
-        save_state(
-            training.out / STATE_FOLDER,
-            {
-                "step": training.step,
-                "best": training.best,
-                "model": training.model.state_dict(),
-                "optimizer": training.optimizer.state_dict(),
-            },
-        )
+        state = {
+            "step": training.step,
+            "best": training.best,
+            "model": training.model.state_dict(),
+            "optimizer": training.optimizer.state_dict(),
+        }
+        save_state(training.out / STATE_FOLDER, state)

@@ -1,0 +1,55 @@
+"""`igvg predict`: boxes and masks for prepared shards, or for one's own pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from igvg_cli import options, render
+
+
+def predict(
+    checkpoint: Annotated[
+        Path, typer.Option(help="Folder that igvg train or igvg import made.", show_default=False)
+    ],
+    out: options.Out,
+    shards: Annotated[Path | None, typer.Option(help="Folder that igvg prepare made.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split of the shards, e.g. val.")] = None,
+    image: Annotated[Path | None, typer.Option(help="A picture, or a folder of pictures.")] = None,
+    text: Annotated[list[str] | None, typer.Option(help="What to look for in --image; repeatable.")] = None,
+    config: options.Config = None,
+    set_: options.Set = None,
+    force: options.Force = False,
+) -> None:
+    """Find what expressions refer to: predictions.jsonl and raw/, and overlays for one's own pictures.
+
+    Example: igvg predict --checkpoint runs/first --shards data/grefcoco --split val --out runs/first-val
+
+    Example: igvg predict --checkpoint runs/first --image street.jpg --text "the two red cars" --out found
+
+    Several GPUs: accelerate launch -m igvg_cli predict …
+    """
+    on_shards, on_pictures = shards is not None or split is not None, image is not None or text is not None
+    if on_shards == on_pictures:
+        raise typer.BadParameter("give either --shards and --split, or --image and --text")
+    if on_shards and (shards is None or split is None):
+        raise typer.BadParameter("--shards and --split go together")
+    if on_pictures and (image is None or not text):
+        raise typer.BadParameter("--image and --text go together")
+
+    from pipelines import predict as stage
+    from pipelines.overrides import read_settings
+    from pipelines.settings import PredictSettings
+
+    settings = read_settings(PredictSettings(), config, set_ or [])
+    with render.show_progress("predicting") as progress:
+        if shards is not None and split is not None:
+            artifact, hit = stage.run(settings, checkpoint, shards, split, out, force=force, progress=progress)
+        else:
+            artifact, hit = stage.run_on_pictures(settings, checkpoint, image, text, out, force=force, progress=progress)  # fmt: skip
+    if hit:
+        render.note(f"{out} is up to date: same checkpoint, same input, same settings; nothing to do.")
+    counts = artifact.counts
+    render.print_line(f"{out}: {counts['expressions']} expressions, {counts['no_target']} without a target")

@@ -1,0 +1,28 @@
+"""`igvg run`: the stages of an experiment file, each done once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from igvg_cli import options, render
+
+
+def run(
+    experiment: Annotated[Path, typer.Argument(help="TOML file that names the stages.", show_default=False)],
+    format_: options.Format = options.OutputFormat.table,
+) -> None:
+    """Run the stages that an experiment file names; finished ones are skipped, with the reason.
+
+    Example: igvg run experiment.toml
+
+    Every stage has a folder under the experiment's `out` whose name carries a key of its inputs and settings, so a
+    changed setting makes a new folder and leaves the old one.
+    """
+    from pipelines.experiment import read_experiment, run_experiment
+
+    with render.show_progress("running") as progress:
+        scores = run_experiment(read_experiment(experiment), note=render.note, progress=progress)
+    render.print_scores(scores, as_json=format_ is options.OutputFormat.json)

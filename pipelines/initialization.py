@@ -1,0 +1,60 @@
+"""The network a training starts from: fresh, with a published encoder, or a whole checkpoint; and its tokenizer."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.checkpoint import load_checkpoint
+from pipelines.loader import read_texts
+from pipelines.model import IGVGModel, load_encoder
+from pipelines.overrides import describe_differences
+from pipelines.settings import SettingsError
+from pipelines.text import learn_tokenizer, load_tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pipelines.settings import TrainSettings
+
+SENTENCEPIECE_NAME = "beit3.spm"
+
+
+def build_model(settings: TrainSettings, shards: Sequence[Path], split: str) -> tuple[IGVGModel, Any]:
+    """The network to start from and its tokenizer.
+
+    Raises:
+        CheckpointError: `init` is no checkpoint, or does not fit the network.
+        SettingsError: the tokenizer is missing or has more ids than the network.
+    """
+    init = Path(settings.init) if settings.init else None
+    if init and init.is_dir():
+        model, tokenizer, _ = load_checkpoint(init)
+        if model.config != settings.model:
+            changes = describe_differences(asdict(settings.model), asdict(model.config), "model.")
+            raise SettingsError(f"{init} is another network than the settings ask for: {', '.join(changes)}")
+        return model, tokenizer
+    tokenizer = choose_tokenizer(settings, init, shards, split)
+    if len(tokenizer) > settings.model.vocab_size:
+        raise SettingsError(f"the tokenizer has {len(tokenizer)} ids; set model.vocab_size to at least that")
+    model = IGVGModel(settings.model)
+    if init:
+        load_encoder(model, init)
+    return model, tokenizer
+
+
+def choose_tokenizer(settings: TrainSettings, init: Path | None, shards: Sequence[Path], split: str) -> Any:
+    """The tokenizer that is set, the one beside a published encoder, or one learnt from the training expressions.
+
+    Raises:
+        SettingsError: a published encoder comes without the tokenizer that its embedding belongs to.
+    """
+    if settings.text.tokenizer:
+        return load_tokenizer(Path(settings.text.tokenizer))
+    if init:
+        beside = init.parent / SENTENCEPIECE_NAME
+        if not beside.is_file():
+            raise SettingsError(f"{init} needs its tokenizer; put {SENTENCEPIECE_NAME} beside it or set text.tokenizer")
+        return load_tokenizer(beside)
+    return learn_tokenizer(read_texts([(folder, split) for folder in shards]), settings.model.vocab_size)

@@ -1,0 +1,64 @@
+"""What a stage reads, by content: the digests that go into its fingerprint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.artifact import RECORD, ArtifactError, digest_file, read_artifact
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def digest_shards(folder: Path) -> str:
+    """The content of a prepared folder: its artifact's fingerprint, or its indexes where somebody else made it.
+
+    Raises:
+        ArtifactError: it is not a prepared folder, or it is damaged.
+    """
+    if (folder / RECORD).is_file():
+        return read_artifact(folder, "prepare").fingerprint
+    indexes = sorted(folder.glob("*/index.json"))
+    if not indexes:
+        raise ArtifactError(f"{folder} holds no shards; give a folder that igvg prepare made")
+    return "+".join(digest_file(file) for file in indexes)
+
+
+def digest_checkpoint(path: Path) -> str:
+    """The content of a checkpoint: the weights' file, and the configuration beside it.
+
+    Raises:
+        ArtifactError: there is no such file or folder.
+    """
+    if path.is_file():
+        return digest_file(path)
+    parts = [file for name in ("config.json", "model.safetensors") if (file := path / name).is_file()]
+    if not parts:
+        raise ArtifactError(f"{path} is no checkpoint; give a folder with config.json and model.safetensors, or a file")
+    return "+".join(digest_file(file) for file in parts)
+
+
+def describe_sources(shards: Sequence[Path], init: str, tokenizer: str) -> dict[str, Any]:
+    """The digests of everything that a training starts from.
+
+    Raises:
+        ArtifactError: something is missing or damaged.
+    """
+    inputs: dict[str, Any] = {f"shards {number}": digest_shards(folder) for number, folder in enumerate(shards, 1)}
+    for name, value in (("init", init), ("tokenizer", tokenizer)):
+        if value:
+            inputs[name] = digest_checkpoint(Path(value)) if name == "init" else digest_tokenizer(Path(value))
+    return inputs
+
+
+def digest_tokenizer(path: Path) -> str:
+    """The content of a SentencePiece file or of a folder's tokenizer files.
+
+    Raises:
+        ArtifactError: there is no such file or folder.
+    """
+    files = [path] if path.is_file() else sorted([*path.glob("tokenizer*"), *path.glob("*.model")])
+    if not files:
+        raise ArtifactError(f"{path} holds no tokenizer; give beit3.spm or a folder with tokenizer_config.json")
+    return "+".join(digest_file(file) for file in files)
