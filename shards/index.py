@@ -102,11 +102,6 @@ class ShardIndex:
         """(N,) position in `shards` of each record's tar."""
         return np.repeat(np.arange(len(self.shards), dtype=np.int64), [shard.records for shard in self.shards])
 
-    @property
-    def digest(self) -> str:
-        """SHA-256 that stands for the content of all shards."""
-        return hashlib.sha256("\n".join(shard.sha256 for shard in self.shards).encode()).hexdigest()
-
     def to_json(self) -> dict[str, Any]:
         """The document of index.json."""
         pictures, documents = self.pictures, self.documents

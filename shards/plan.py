@@ -100,16 +100,16 @@ def share_batch(numbers: NDArray[np.int64], process: int, processes: int) -> NDA
     return numbers[process::processes]
 
 
-def plan_steps(
+def plan_share(
     total: int, *, seed: int, start: int, batch_size: int, process: int = 0, processes: int = 1
-) -> Iterator[NDArray[np.int64]]:
-    """This process's expression numbers of each coming step, without end.
+) -> NDArray[np.int64]:
+    """This process's expression numbers of the step that begins after `start` examples.
 
     Args:
         total: number of expressions.
         seed: decides the order, with the epoch.
         start: examples seen so far, by all processes together.
-        batch_size: examples of a step, of all processes together.
+        batch_size: examples of the step, of all processes together.
         process: rank of this process.
         processes: how many there are.
 
@@ -117,9 +117,7 @@ def plan_steps(
         DataError: there are no expressions.
         ValueError: the batch is smaller than the number of processes.
     """
-    while True:
-        yield share_batch(take_examples(total, seed=seed, start=start, count=batch_size), process, processes)
-        start += batch_size
+    return share_batch(take_examples(total, seed=seed, start=start, count=batch_size), process, processes)
 
 
 def share_in_order(total: int, process: int, processes: int) -> NDArray[np.int64]:
