@@ -63,6 +63,17 @@ class IGVGConfig:
                      "generation_ffn", "sampling_points"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name, choices in (("text_score", ("l2", "mean")), ("reference", ("shifted", "point")),
+                              ("auxiliary_boxes", ("paper", "published"))):  # fmt: skip
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be {' or '.join(choices)}")
+        for name in ("drop_path", "dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0 and less than 1")
+        if self.text_positions < 3:
+            raise ValueError(
+                f"text_positions is {self.text_positions}; the first two are unused, so it must be at least 3"
+            )
         for total, part in (("image_size", "patch_size"), ("encoder_dim", "encoder_heads"),
                             ("hidden_dim", "decoder_heads")):  # fmt: skip
             if getattr(self, total) % getattr(self, part):
