@@ -7,6 +7,7 @@ from torch import Tensor
 
 # A reference may lie outside the picture; its logit is taken at least this far from 0 and 1 (as published).
 _MARGIN = 1e-3
+_AREA_MARGIN = 1e-6
 
 
 def to_xyxy(boxes_cxcywh: Tensor) -> Tensor:
@@ -34,3 +35,16 @@ def decode_boxes(deltas: Tensor, references: Tensor) -> Tensor:
     inside = references.clamp(0, 1)
     logits = torch.log(inside.clamp(min=_MARGIN) / (1 - inside).clamp(min=_MARGIN))
     return torch.cat((deltas[..., :2] + logits, deltas[..., 2:]), dim=-1).sigmoid()
+
+
+def compute_giou(first_xyxy: Tensor, second_xyxy: Tensor) -> Tensor:
+    """Generalized IoU in [-1, 1] of boxes (…, 4) with boxes (…, 4), broadcast: (N, 1, 4) with (M, 4) gives (N, M).
+
+    Denominators are enlarged by 1e-6 as published, so boxes without area give finite values and gradients.
+    """
+    low, high = torch.maximum(first_xyxy, second_xyxy), torch.minimum(first_xyxy, second_xyxy)
+    overlap = (high[..., 2:] - low[..., :2]).clamp(min=0).prod(dim=-1)
+    hull = (low[..., 2:] - high[..., :2]).prod(dim=-1)
+    areas = [(boxes[..., 2:] - boxes[..., :2]).prod(dim=-1) for boxes in (first_xyxy, second_xyxy)]
+    union = areas[0] + areas[1] - overlap
+    return overlap / (union + _AREA_MARGIN) - (hull - union) / (hull + _AREA_MARGIN)
