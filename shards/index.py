@@ -11,6 +11,7 @@ import json
 import os
 import tarfile
 import zlib
+from collections import Counter
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -196,8 +197,8 @@ def _assemble(split: str, shards: list[ShardEntry], rows: Sequence[Sequence[Any]
     keys, extensions, *numbers = zip(*rows, strict=True) if rows else [()] * len(Row._fields)
     columns = np.array(numbers, dtype=np.int64).reshape(len(Row._fields) - 2, len(rows))
     if len(set(keys)) < len(keys):
-        twice = sorted({key for key in keys if keys.count(key) > 1})
-        raise DataError(f"occurs twice in split '{split}'", record=f"key {twice[0]}")
+        key = Counter(keys).most_common(1)[0][0]
+        raise DataError(f"occurs twice in split '{split}'", record=f"key {key}")
     index = ShardIndex(
         split=split,
         shards=tuple(shards),

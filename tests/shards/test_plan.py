@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards.errors import DataError
@@ -21,6 +21,7 @@ seeds = st.integers(0, 2**40)
 counts = st.lists(st.lists(st.integers(0, 4), max_size=6), max_size=4)
 
 
+@settings(deadline=None)
 @given(totals, seeds, st.integers(0, 50))
 def test_an_epoch_holds_every_expression_once(total: int, seed: int, epoch: int) -> None:
     assert sorted(plan_epoch(total, seed, epoch)) == list(range(total))
@@ -47,6 +48,7 @@ def test_a_planned_epoch_cannot_be_changed_by_accident() -> None:
         plan_epoch(10, 0, 0)[0] = 3
 
 
+@settings(deadline=None)
 @given(totals, seeds, st.integers(0, 400), st.lists(st.integers(1, 50), max_size=6))
 def test_taking_examples_bit_by_bit_is_taking_them_at_once(total: int, seed: int, start: int, sizes: list[int]) -> None:
     whole = take_examples(total, seed=seed, start=start, count=sum(sizes))
@@ -57,6 +59,7 @@ def test_taking_examples_bit_by_bit_is_taking_them_at_once(total: int, seed: int
     assert whole.tolist() == [number for part in parts for number in part.tolist()]
 
 
+@settings(deadline=None)
 @given(totals, seeds, st.integers(1, 3), st.integers(1, 40))
 def test_steps_of_any_size_see_every_expression_once_per_epoch(
     total: int, seed: int, epochs: int, batch_size: int
@@ -68,6 +71,7 @@ def test_steps_of_any_size_see_every_expression_once_per_epoch(
     assert all(sorted(epoch) == list(range(total)) for epoch in seen.reshape(epochs, total).tolist())
 
 
+@settings(deadline=None)
 @given(totals, seeds, st.integers(0, 300), st.integers(1, 8), st.integers(0, 30))
 def test_processes_share_a_step_evenly_and_completely(
     total: int, seed: int, start: int, processes: int, extra: int
@@ -110,6 +114,7 @@ def test_a_split_without_expressions_cannot_be_trained_on() -> None:
         plan_share(0, seed=0, start=0, batch_size=4)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 60), st.integers(1, 9), st.integers(1, 7))
 def test_inference_gives_every_number_to_one_process_in_order(total: int, processes: int, batch_size: int) -> None:
     shares = [share_in_order(total, process, processes) for process in range(processes)]
@@ -122,6 +127,7 @@ def test_inference_gives_every_number_to_one_process_in_order(total: int, proces
         assert all(len(batch) > 0 for batch in batches)
 
 
+@settings(deadline=None)
 @given(counts)
 def test_every_number_is_found_again(counts: list[list[int]]) -> None:
     places = [

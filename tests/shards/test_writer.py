@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import tiny_shards
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from tiny_shards import Item, make_items, make_record, write_items
@@ -123,6 +123,7 @@ def test_progress_counts_the_items_done(tmp_path: Path) -> None:
     assert seen == [2, 4, 5]
 
 
+@settings(deadline=None)
 @given(SIZES, st.integers(1, 5), st.integers(1, 20))
 def test_slices_are_all_items_in_order_within_the_bounds(sizes: list[int], records: int, size: int) -> None:
     class SizedPath(type(Path())):  # type: ignore[misc]
@@ -191,6 +192,7 @@ def test_a_file_that_is_no_picture_by_its_name_is_a_fault(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("extension", ["jpg", "png"])
+@settings(deadline=None)
 @given(st.data())
 def test_a_picture_that_breaks_off_anywhere_is_a_fault(
     tmp_path_factory: pytest.TempPathFactory, extension: str, data: st.DataObject
