@@ -58,7 +58,7 @@ def load_encoder(model: IGVGModel, file: Path) -> list[str]:
 
 
 def convert_state(published: Mapping[str, Tensor], what: str = "checkpoint") -> tuple[IGVGConfig, dict[str, Tensor]]:
-    """A published InstanceVG state as a configuration and tensors of ours.
+    """A published InstanceVG state as a configuration and tensors of ours, which may share memory with it.
 
     Raises:
         CheckpointError: tensors are missing, unexpected or of the wrong shape; `what` names the file.
@@ -198,7 +198,7 @@ def _combine_sources(
                 shapes = ", ".join(f"{key} {list(found[key].shape)}" for key in source.keys)
                 misshapen.append(f"{shapes} for {name} {list(expected[name].shape)}")
             else:
-                state[name] = made.to(expected[name].dtype).clone()
+                state[name] = made.to(expected[name].dtype)
     report_mismatch(what, missing, (), misshapen)
     return state
 

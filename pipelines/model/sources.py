@@ -143,7 +143,7 @@ def _list_combined(config: IGVGConfig) -> dict[str, Source]:
     positions = BEIT3 + "encoder.embed_positions."
     sources = {
         "encoder.class_token": Source((BEIT3 + "vision_embed.cls_token",)),
-        "encoder.image_positions": Source((positions + "A.weight",), lambda table: table[2:]),
+        "encoder.image_positions": Source((positions + "A.weight",), lambda table: table[2:].clone()),
         "encoder.text_positions": Source((positions + "B.weight",)),
         "generation.content": _find_content(),
     }
@@ -163,11 +163,13 @@ def _list_combined(config: IGVGConfig) -> dict[str, Source]:
 
 
 def _split_projection(ours: str, theirs: str, parts: Mapping[str, tuple[int, int]]) -> dict[str, Source]:
-    """Thirds of a projection to queries, keys and values at once."""
+    """Thirds, from one up to another, of a projection to queries, keys and values at once."""
+
+    def cut(first: int, last: int) -> Callable[[Tensor], Tensor]:
+        return lambda rows: rows[first * len(rows) // 3 : last * len(rows) // 3].clone()
+
     return {
-        f"{ours}{name}.{leaf}": Source(
-            (theirs + leaf,), lambda rows, first=first, last=last: rows[first * len(rows) // 3 : last * len(rows) // 3]
-        )
+        f"{ours}{name}.{leaf}": Source((theirs + leaf,), cut(first, last))
         for name, (first, last) in parts.items()
         for leaf in ("weight", "bias")
     }
