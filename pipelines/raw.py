@@ -1,0 +1,285 @@
+"""The model's outputs before post-processing, on disk, so that thresholds can be swept without the model.
+
+The folder holds `chunk-000000.npz`, … and, when all are there, `index.json`. A chunk is a whole, self-describing file
+of consecutive expressions, renamed into place when finished, so an interrupted run continues after its chunks and the
+parts of several processes merge by lying in one folder. A chunk is a compressed NumPy archive without pickles:
+
+| array | type, shape | |
+| --- | --- | --- |
+| ids | str (N,) | expressions, in the order of the shards |
+| original_sizes | int64 (N, 2) | height, width of the original pictures |
+| picture_size | int64 () | S, side of the square that the network saw |
+| class_logits, boxes, points | float32 (N, Q, 2), (N, Q, 4), (N, Q, 2) | as in `IGVGOutput` |
+| existence_logits | float32 (N, 2) | as in `IGVGOutput` |
+| global_mask_logits | uint8 (2, N, H, W) | float16, little-endian, its low bytes first, then its high bytes |
+| instance_mask_logits | uint8 (2, M, H, W) | likewise, only masks of queries above `MASK_FLOOR` |
+| mask_owners | int64 (M, 2) | expression in the chunk and query of each of these masks, ascending |
+
+Apart, the high bytes (sign, exponent) of neighbouring pixels repeat and compress: a mask of 80 × 80 takes about 8 kB.
+Reading needs NumPy alone.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.artifact import replace_file, write_json
+from shards.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from pipelines.model.network import IGVGOutput
+
+FORMAT = 1
+INDEX = "index.json"
+MASK_FLOOR = 0.05
+"""Masks of queries with an object probability up to this are not kept: the lowest score threshold for sweeps."""
+
+# Larger logits would become infinite in float16, and infinity has no place between two pixels.
+_LARGEST_LOGIT = 60000.0
+# Level 6 makes files 5 % smaller and takes three times as long.
+_COMPRESSION = 1
+_FLOATS = ("class_logits", "boxes", "points", "existence_logits")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawOutput:
+    """What the network says about one expression; letters as in `IGVGOutput`."""
+
+    id: str
+    original_size: tuple[int, int]
+    """Height and width of the original picture in pixels."""
+    picture_size: int
+    """S, side in pixels of the square that the network saw."""
+    class_logits: NDArray[np.float32]
+    """(Q, 2): target, no object."""
+    boxes: NDArray[np.float32]
+    """(Q, 4) cx, cy, w, h in [0, 1]."""
+    points: NDArray[np.float32]
+    """(Q, 2) x, y in [0, 1]."""
+    existence_logits: NDArray[np.float32]
+    """(2,): a target exists, none does."""
+    global_mask_logits: NDArray[np.float16]
+    """(H, W)."""
+    instance_mask_logits: NDArray[np.float16]
+    """(K, H, W) masks of `mask_queries`."""
+    mask_queries: NDArray[np.int64]
+    """(K,) the queries whose masks are kept, ascending."""
+
+
+def unpack_output(
+    output: IGVGOutput,
+    ids: Sequence[str],
+    original_sizes: Sequence[Sequence[int]] | Tensor,
+    *,
+    picture_size: int,
+    mask_floor: float = MASK_FLOOR,
+) -> list[RawOutput]:
+    """A batch's output as one `RawOutput` for each expression, on the CPU.
+
+    Args:
+        output: of B expressions.
+        ids: (B,) of the expressions.
+        original_sizes: (B, 2) height, width of the original pictures in pixels.
+        picture_size: side in pixels of the square that the network saw.
+        mask_floor: masks of queries with an object probability up to this are dropped.
+
+    Raises:
+        FloatingPointError: an output is not finite; says which.
+    """
+    arrays = {name: _to_numpy(getattr(output, name), name) for name in _FLOATS}
+    masks = {
+        name: _to_numpy(getattr(output, name), name).clip(-_LARGEST_LOGIT, _LARGEST_LOGIT).astype(np.float16)
+        for name in ("global_mask_logits", "instance_mask_logits")
+    }
+    outputs = []
+    for row, (id_, size) in enumerate(zip(ids, original_sizes, strict=True)):
+        kept = np.flatnonzero(score_classes(arrays["class_logits"][row]) > mask_floor)
+        outputs.append(
+            RawOutput(
+                id=id_,
+                original_size=(int(size[0]), int(size[1])),
+                picture_size=picture_size,
+                **{name: array[row] for name, array in arrays.items()},
+                global_mask_logits=masks["global_mask_logits"][row, 0],
+                instance_mask_logits=masks["instance_mask_logits"][row, kept],
+                mask_queries=kept,
+            )
+        )
+    return outputs
+
+
+def score_classes(class_logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Object probabilities (…,) of logits (…, 2): softmax over target and no object."""
+    gap = class_logits[..., 1].astype(np.float64) - class_logits[..., 0]
+    scores: NDArray[np.float64] = 1 / (1 + np.exp(gap.clip(-80, 80)))
+    return scores
+
+
+class RawWriter:
+    """Writes chunks into a folder; several processes may write into one, each its own chunks."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def find_finished(self) -> set[int]:
+        """The numbers of the chunks that are there: each is whole."""
+        return {int(file.stem.removeprefix("chunk-")) for file in self.folder.glob("chunk-*.npz")}
+
+    def write_chunk(self, number: int, outputs: Sequence[RawOutput]) -> Path:
+        """Write one chunk, all at once.
+
+        Args:
+            number: place of the chunk in the order of the shards, from 0.
+            outputs: at least one; all of one network.
+        """
+        file = locate_chunk(self.folder, number)
+        with replace_file(file) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+            for name, array in _pack_chunk(outputs).items():
+                content = io.BytesIO()
+                np.lib.format.write_array(content, np.ascontiguousarray(array), allow_pickle=False)
+                # A ZipInfo has a fixed date: the same outputs give the same bytes.
+                archive.writestr(
+                    zipfile.ZipInfo(f"{name}.npy"), content.getvalue(), zipfile.ZIP_DEFLATED, compresslevel=_COMPRESSION
+                )
+        return file
+
+    def finish(self) -> None:
+        """Write the index over all chunks in the folder; one process does so after all have written theirs.
+
+        Raises:
+            DataError: a chunk is missing between others, or damaged.
+        """
+        numbers = sorted(self.find_finished())
+        if numbers != list(range(len(numbers))):
+            missing = min(set(range(len(numbers))) - set(numbers))
+            raise DataError(f"chunk {missing} is missing", file=self.folder, remedy="run igvg predict again")
+        counts = [len(_read_arrays(locate_chunk(self.folder, number), ("ids",))["ids"]) for number in numbers]
+        write_json(self.folder / INDEX, {"format": FORMAT, "expressions": sum(counts), "chunks": counts})
+
+
+class RawReader:
+    """Reads the outputs of a finished folder, in the order of the shards.
+
+    Raises:
+        DataError: there is no index, or it is of another format.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        file = folder / INDEX
+        self.folder = folder
+        try:
+            index = json.loads(file.read_text(encoding="utf-8"))
+            if index["format"] != FORMAT:
+                raise DataError(
+                    f"format {index['format']} of raw outputs; this igvg reads {FORMAT}",
+                    file=file,
+                    remedy="run igvg predict again",
+                )
+            self.chunks = [int(count) for count in index["chunks"]]
+        except FileNotFoundError as error:
+            raise DataError("no raw outputs, or unfinished ones", file=file, remedy="run igvg predict") from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"damaged ({error})", file=file, remedy="run igvg predict again") from error
+
+    def __len__(self) -> int:
+        """Number of expressions."""
+        return sum(self.chunks)
+
+    def __iter__(self) -> Iterator[RawOutput]:
+        """All outputs, one chunk in memory at a time.
+
+        Raises:
+            DataError: a chunk is missing or damaged, or holds another number of expressions than the index says.
+        """
+        for number, count in enumerate(self.chunks):
+            file = locate_chunk(self.folder, number)
+            outputs = read_chunk(file)
+            if len(outputs) != count:
+                raise DataError(
+                    f"{len(outputs)} expressions instead of {count}", file=file, remedy="run igvg predict again"
+                )
+            yield from outputs
+
+
+def locate_chunk(folder: Path, number: int) -> Path:
+    """The file of a chunk."""
+    return folder / f"chunk-{number:06d}.npz"
+
+
+def read_chunk(file: Path) -> list[RawOutput]:
+    """The outputs of one chunk.
+
+    Raises:
+        DataError: the file is missing, damaged, or no chunk.
+    """
+    names = ("ids", "original_sizes", "picture_size", *_FLOATS)
+    arrays = _read_arrays(file, (*names, "global_mask_logits", "instance_mask_logits", "mask_owners"))
+    whole, parts = _join_bytes(arrays["global_mask_logits"]), _join_bytes(arrays["instance_mask_logits"])
+    owners = arrays["mask_owners"]
+    # Owners ascend, so an expression's masks lie between two places.
+    ends = np.searchsorted(owners[:, 0], np.arange(len(whole) + 1))
+    return [
+        RawOutput(
+            id=str(id_),
+            original_size=(int(arrays["original_sizes"][row, 0]), int(arrays["original_sizes"][row, 1])),
+            picture_size=int(arrays["picture_size"]),
+            **{name: arrays[name][row] for name in _FLOATS},
+            global_mask_logits=whole[row],
+            instance_mask_logits=parts[ends[row] : ends[row + 1]],
+            mask_queries=owners[ends[row] : ends[row + 1], 1],
+        )
+        for row, id_ in enumerate(arrays["ids"])
+    ]
+
+
+def _pack_chunk(outputs: Sequence[RawOutput]) -> dict[str, NDArray[Any]]:
+    owners = [[row, query] for row, output in enumerate(outputs) for query in output.mask_queries]
+    return {
+        "ids": np.array([output.id for output in outputs]),
+        "original_sizes": np.array([output.original_size for output in outputs], dtype=np.int64),
+        "picture_size": np.array(outputs[0].picture_size, dtype=np.int64),
+        **{name: np.stack([getattr(output, name) for output in outputs]) for name in _FLOATS},
+        "global_mask_logits": _part_bytes(np.stack([output.global_mask_logits for output in outputs])),
+        "instance_mask_logits": _part_bytes(np.concatenate([output.instance_mask_logits for output in outputs])),
+        "mask_owners": np.array(owners, dtype=np.int64).reshape(-1, 2),
+    }
+
+
+def _part_bytes(values: NDArray[np.float16]) -> NDArray[np.uint8]:
+    little = np.ascontiguousarray(values, dtype="<f2")
+    return np.moveaxis(little.view(np.uint8).reshape(*values.shape, 2), -1, 0)
+
+
+def _join_bytes(planes: NDArray[np.uint8]) -> NDArray[np.float16]:
+    pairs = np.ascontiguousarray(np.moveaxis(planes, 0, -1))
+    return pairs.view("<f2")[..., 0].astype(np.float16, copy=False)
+
+
+def _read_arrays(file: Path, names: Sequence[str]) -> Mapping[str, NDArray[Any]]:
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            return {name: archive[name] for name in names}
+    except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        reason = "missing" if isinstance(error, FileNotFoundError) else f"no readable chunk ({error})"
+        raise DataError(reason, file=file, remedy="delete it and run igvg predict again") from error
+
+
+def _to_numpy(tensor: Tensor, name: str) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = tensor.detach().float().cpu().numpy()
+    if not np.isfinite(array).all():
+        raise FloatingPointError(f"the network's {name} are not finite; its weights are damaged, or training diverged")
+    return array
