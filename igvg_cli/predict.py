@@ -11,9 +11,7 @@ from igvg_cli import options, render
 
 
 def predict(
-    checkpoint: Annotated[
-        Path, typer.Option(help="Folder that igvg train or igvg import made.", show_default=False)
-    ],
+    checkpoint: Annotated[Path, typer.Option(help="Folder that igvg train or igvg import made.", show_default=False)],
     out: options.Out,
     shards: Annotated[Path | None, typer.Option(help="Folder that igvg prepare made.")] = None,
     split: Annotated[str | None, typer.Option(help="Split of the shards, e.g. val.")] = None,
@@ -43,12 +41,15 @@ def predict(
     from pipelines.overrides import read_settings
     from pipelines.settings import PredictSettings
 
-    settings = read_settings(PredictSettings(), config, set_ or [])
+    overrides = [*(set_ or []), *([f"split={split}"] if split else [])]
+    settings = read_settings(PredictSettings(), config, overrides)
     with render.show_progress("predicting") as progress:
-        if shards is not None and split is not None:
-            artifact, hit = stage.run(settings, checkpoint, shards, split, out, force=force, progress=progress)
-        else:
-            artifact, hit = stage.run_on_pictures(settings, checkpoint, image, text, out, force=force, progress=progress)  # fmt: skip
+        if shards is not None:
+            artifact, hit = stage.run(settings, checkpoint, shards, out, force=force, progress=progress)
+        elif image is not None:
+            artifact, hit = stage.run_on_pictures(
+                settings, checkpoint, image, text or [], out, force=force, progress=progress
+            )
     if hit:
         render.note(f"{out} is up to date: same checkpoint, same input, same settings; nothing to do.")
     counts = artifact.counts

@@ -14,7 +14,7 @@ import torch
 
 from pipelines.artifact import replace_file, write_json
 from pipelines.images import PIXEL_MEAN, PIXEL_STD
-from pipelines.model import CheckpointError, IGVGModel
+from pipelines.model import CheckpointError, IGVGModel, load_published
 from pipelines.text import load_tokenizer, save_tokenizer
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 STATE_FILE = "state.pt"
 PROCESSOR_FILE = "preprocessor_config.json"
+SENTENCEPIECE_NAME = "beit3.spm"
+# Of the paper (section C), both ends included.
+MAX_TOKENS = 50
 
 
 def save_state(folder: Path, state: dict[str, Any]) -> None:
@@ -66,6 +69,21 @@ def save_checkpoint(folder: Path, model: IGVGModel, tokenizer: Any, max_tokens: 
     )
 
 
+def open_checkpoint(path: Path) -> tuple[IGVGModel, Any, int]:
+    """Model, tokenizer and the largest number of tokens of a checkpoint folder, or of a published InstanceVG file.
+
+    Raises:
+        CheckpointError: it is no checkpoint, or a part of it is missing or damaged.
+        SettingsError: the file's tokenizer, beit3.spm, is not beside it.
+    """
+    if not path.is_file():
+        return load_checkpoint(path)
+    if path.suffix == ".safetensors":
+        return load_checkpoint(path.parent)
+    model = load_published(path)
+    return model, load_tokenizer(path.parent / SENTENCEPIECE_NAME), MAX_TOKENS
+
+
 def load_checkpoint(folder: Path) -> tuple[IGVGModel, Any, int]:
     """Model, tokenizer and the largest number of tokens of a checkpoint folder.
 
@@ -83,6 +101,6 @@ def _read_max_tokens(file: Path) -> int:
     try:
         return int(json.loads(file.read_text(encoding="utf-8"))["max_tokens"])
     except FileNotFoundError:
-        return 50
+        return MAX_TOKENS
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{file} is damaged: {error}") from error

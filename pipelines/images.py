@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
+# What Pillow raises on files that are cut short, corrupt or absurdly large.
+_BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 def decode_picture(data: bytes, name: str) -> NDArray[np.uint8]:
@@ -36,7 +38,9 @@ def decode_picture(data: bytes, name: str) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(data)) as picture:
             return np.asarray(picture.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UnidentifiedImageError as error:
+        raise DataError("not a picture", file=name) from error
+    except _BROKEN as error:
         raise DataError(f"not a readable picture ({error})", file=name) from error
 
 
@@ -49,7 +53,9 @@ def read_picture(file: Path) -> NDArray[np.uint8]:
     try:
         with Image.open(file) as picture:
             return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UnidentifiedImageError as error:
+        raise DataError("not a picture", file=file, remedy="give a JPEG or PNG file") from error
+    except _BROKEN as error:
         raise DataError(f"not a readable picture ({error})", file=file, remedy="give a JPEG or PNG file") from error
 
 

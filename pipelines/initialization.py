@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.checkpoint import load_checkpoint
+from pipelines.checkpoint import SENTENCEPIECE_NAME, load_checkpoint
 from pipelines.loader import read_texts
 from pipelines.model import IGVGModel, load_encoder
 from pipelines.overrides import describe_differences
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pipelines.settings import TrainSettings
-
-SENTENCEPIECE_NAME = "beit3.spm"
 
 
 def build_model(settings: TrainSettings, shards: Sequence[Path], split: str) -> tuple[IGVGModel, Any]:

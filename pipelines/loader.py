@@ -7,6 +7,7 @@ process takes its share of each batch without talking to the others.
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,22 +32,39 @@ if TYPE_CHECKING:
 Part = tuple["Path", str]
 
 
-class GroundingData(Dataset[Example]):
-    """Random access to the examples of one or several splits, numbered in shard order.
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """How the network sees an example."""
+
+    tokenizer: Any
+    """The checkpoint's tokenizer."""
+    max_tokens: int
+    """Tokens of an expression at most."""
+    image_size: int
+    """Side of the network's picture in pixels."""
+
+
+class ExampleData(Dataset[Example]):
+    """Examples reached by their number."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def __getitem__(self, number: int) -> Example:
+        raise NotImplementedError
+
+
+class GroundingData(ExampleData):
+    """The examples of one or several splits, numbered in shard order.
 
     Args:
         parts: (folder, split) pairs, in order.
-        tokenizer: the checkpoint's tokenizer.
-        max_tokens: tokens of an expression at most.
-        image_size: side of the network's picture.
+        frame: how the network sees them.
         mask_size: side of target masks; 0 leaves targets out.
     """
 
-    def __init__(
-        self, parts: Sequence[Part], *, tokenizer: Any, max_tokens: int, image_size: int, mask_size: int
-    ) -> None:
-        self.tokenizer, self.max_tokens = tokenizer, max_tokens
-        self.image_size, self.mask_size = image_size, mask_size
+    def __init__(self, parts: Sequence[Part], frame: Frame, *, mask_size: int) -> None:
+        self.frame, self.mask_size = frame, mask_size
         self.readers = [ShardReader(folder, split) for folder, split in parts]
         self._numbers = ExampleNumbers([reader.index.expressions for reader in self.readers])
         self._last: tuple[tuple[int, int], ImageRecord, NDArray[np.uint8]] | None = None
@@ -62,7 +80,7 @@ class GroundingData(Dataset[Example]):
             DataError: its picture or record is damaged.
         """
         record, picture, expression = self._find(number)
-        ids = tokenize_expressions(self.tokenizer, [expression.text], self.max_tokens)[0]
+        ids = tokenize_expressions(self.frame.tokenizer, [expression.text], self.frame.max_tokens)[0]
         instances = [record.instances[position] for position in expression.instances]
         boxes = np.array([instance.box for instance in instances], dtype=np.float32).reshape(-1, 4)
         corners = boxes / np.array([record.width, record.height] * 2, dtype=np.float32)
@@ -81,13 +99,13 @@ class GroundingData(Dataset[Example]):
         return self._find(number)[2]
 
     def _find(self, number: int) -> tuple[ImageRecord, NDArray[np.uint8], Expression]:
-        part, position, expression = (int(value) for value in self._numbers.locate(np.int64(number)))
+        part, position, expression = (int(value) for value in self._numbers.locate(np.asarray(number)))
         # Neighbouring expressions share their picture: in shard order it is decoded once.
         if self._last is None or self._last[0] != (part, position):
             reader = self.readers[part]
             record = reader.record(position)
             picture = decode_picture(reader.picture(position), record.file_name)
-            self._last = (part, position), record, resize_picture(picture, self.image_size)
+            self._last = (part, position), record, resize_picture(picture, self.frame.image_size)
         _, record, resized = self._last
         return record, resized, record.expressions[expression]
 
@@ -95,14 +113,16 @@ class GroundingData(Dataset[Example]):
         size = self.mask_size
         sampled = np.zeros((len(expression.instances) if size else 0, size, size), dtype=bool)
         if size:
-            rows = sample_rows(record.height, self.image_size, size)
-            columns = sample_rows(record.width, self.image_size, size)
+            rows = sample_rows(record.height, self.frame.image_size, size)
+            columns = sample_rows(record.width, self.frame.image_size, size)
             for target, position in enumerate(expression.instances):
                 sampled[target] = masks.decode_mask(record.instances[position].mask)[rows[:, None], columns]
         return sampled
 
 
-def load_batches(data: GroundingData, shares: Iterable[Sequence[int]], *, workers: int) -> Iterator[Batch]:
+def load_batches(
+    data: ExampleData, shares: Iterable[Sequence[int] | NDArray[np.int64]], *, workers: int
+) -> Iterator[Batch]:
     """Batches of the given example numbers, in their order whatever the number of workers.
 
     Args:

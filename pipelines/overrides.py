@@ -41,6 +41,17 @@ def read_settings(base: SettingsT, file: Path | None = None, overrides: Sequence
     return from_mapping(type(base), values)
 
 
+def overlay_settings(base: SettingsT, changes: Mapping[str, Any], source: str, prefix: str = "") -> SettingsT:
+    """`base` with nested values changed; `source` and `prefix` say in errors where they stand.
+
+    Raises:
+        SettingsError: an unknown key (names the nearest), or a value that cannot be.
+    """
+    values = to_mapping(base)
+    _merge(values, changes, source, prefix)
+    return from_mapping(type(base), values, source)
+
+
 def read_toml(file: Path) -> dict[str, Any]:
     """The tables of a TOML file.
 

@@ -1,89 +1,25 @@
-"""`igvg train`: shards → batches → losses → a checkpoint folder.
-
-The position in the data is one number, the examples seen; a training that was stopped anywhere goes on from its last
-saved state with the same command, on any number of processes.
-"""
+"""`igvg train`: shards in, a checkpoint folder out, made once and continued where it was stopped."""
 
 from __future__ import annotations
 
-import contextlib
-import math
 import shutil
-import time
-from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from pipelines.artifact import Artifact, begin_work, find_finished, finish_work, read_artifact
-from pipelines.interrupts import StopRequest
 from pipelines.overrides import select_material
-from pipelines.settings import SettingsError
 from pipelines.sources import describe_sources
-from pipelines.training_log import TrainingLog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    import torch
-    from accelerate import Accelerator
-
-    from pipelines.batch import Batch
-    from pipelines.loader import GroundingData
-    from pipelines.model import IGVGModel
     from pipelines.settings import TrainSettings
 
     Progress = Callable[[int, int, str], None]
 
-STATE_FOLDER = "state"
-TRAIN_SPLIT = "train"
-
-
-@dataclass(kw_only=True)
-class Training:
-    """A training in progress: what it changes, what it reads, and how far it is."""
-
-    settings: TrainSettings
-    out: Path
-    accelerator: Accelerator
-    model: IGVGModel
-    network: torch.nn.Module
-    """`model` as the processes run it: itself, or wrapped to average gradients."""
-    optimizer: torch.optim.Adam
-    tokenizer: Any
-    data: GroundingData
-    held_out: dict[str, GroundingData]
-    """The validation splits by data set; empty where the shards hold none."""
-    log: TrainingLog
-    step: int = 0
-    best: float = -1.0
-    """The best validation value so far; its weights are in the checkpoint folder."""
-
-    @property
-    def steps_per_epoch(self) -> float:
-        """Optimiser steps in one pass over all expressions; batches run on across the ends of epochs."""
-        return len(self.data) / self.settings.batch_size
-
-    @property
-    def total_steps(self) -> int:
-        """Optimiser steps of the whole training."""
-        steps = max(1, round(self.settings.epochs * self.steps_per_epoch))
-        return min(steps, self.settings.max_steps) if self.settings.max_steps else steps
-
-    @property
-    def epoch(self) -> float:
-        """Passes over all expressions so far."""
-        return self.step / self.steps_per_epoch
-
-    @property
-    def due(self) -> bool:
-        """Whether this step ends the training, or a stretch of epochs after which it is scored."""
-        stretch = self.steps_per_epoch * self.settings.validation_epochs
-        return self.step == self.total_steps or math.floor(self.step / stretch) > math.floor((self.step - 1) / stretch)
-
 
 def run(
-    settings: TrainSettings, shards: Sequence[Path], out: Path, *, force: bool = False, progress: Progress | None = None
+    settings: TrainSettings, shards: Sequence[Path], out: Path, *, progress: Progress, force: bool = False
 ) -> tuple[Artifact, bool]:
     """Train and leave a checkpoint folder in `out`.
 
@@ -102,9 +38,12 @@ def run(
         DataError: shards are damaged or hold no training split.
         CheckpointError, SettingsError: a file to start from, or a setting, does not fit.
     """
-    inputs, options = describe_sources(shards, settings.init, settings.text.tokenizer), select_material(settings)
+    inputs, options = describe(settings, shards)
     if finished := find_finished(out, "train", inputs, options, force=force):
         return finished, True
+    # Only work that is to be done is worth the seconds that torch takes to load.
+    from pipelines.training import STATE_FOLDER, open_training, start_accelerator, train
+
     accelerator = start_accelerator(settings)
     # Every process has looked before the first one writes.
     accelerator.wait_for_everyone()
@@ -112,7 +51,7 @@ def run(
     if accelerator.is_main_process:
         begin_work(out, "train", inputs, options, force=force)
     accelerator.wait_for_everyone()
-    train(training, progress or (lambda done, total, remark: None))
+    train(training, progress)
     if accelerator.is_main_process:
         shutil.rmtree(out / STATE_FOLDER, ignore_errors=True)
         counts = {"steps": training.step, "expressions": len(training.data), "best": training.best}
@@ -121,173 +60,6 @@ def run(
     return read_artifact(out, "train"), False
 
 
-def start_accelerator(settings: TrainSettings) -> Accelerator:
-    """Accelerate's view of this process, its device and the others.
-
-    Raises:
-        SettingsError: the batch cannot be shared evenly.
-    """
-    from accelerate import Accelerator, PartialState
-    from accelerate.utils import set_seed
-
-    processes = PartialState().num_processes
-    if settings.batch_size % (processes * settings.micro_batches):
-        raise SettingsError(
-            f"batch_size {settings.batch_size} cannot be shared by {processes} processes × "
-            f"{settings.micro_batches} micro_batches; choose a multiple"
-        )
-    set_seed(settings.seed)
-    return Accelerator(mixed_precision="bf16" if settings.precision == "bf16" else "no")
-
-
-def open_training(settings: TrainSettings, shards: Sequence[Path], out: Path, accelerator: Accelerator) -> Training:
-    """Build or load everything a training consists of, at the step where it was left.
-
-    Raises:
-        CheckpointError, DataError, SettingsError: a file to start from, a shard or a setting does not fit.
-    """
-    from pipelines.checkpoint import load_state
-    from pipelines.loader import GroundingData
-    from pipelines.optimization import build_optimizer
-    from pipelines.initialization import build_model
-
-    model, tokenizer = build_model(settings, shards, TRAIN_SPLIT)
-    frame = {"tokenizer": tokenizer, "max_tokens": settings.text.max_tokens, "image_size": model.config.image_size}
-    mask_size = model.config.image_size if settings.mask_targets == "picture" else model.config.mask_size
-    training = Training(
-        settings=settings,
-        out=out,
-        accelerator=accelerator,
-        model=model,
-        network=accelerator.prepare_model(model),
-        optimizer=build_optimizer(model, settings.optimizer),
-        tokenizer=tokenizer,
-        data=GroundingData([(folder, TRAIN_SPLIT) for folder in shards], mask_size=mask_size, **frame),
-        held_out=open_held_out(shards, settings.validation_split, frame),
-        log=TrainingLog(out / "log.jsonl", writes=accelerator.is_main_process),
-    )
-    if state := load_state(out / STATE_FOLDER):
-        model.load_state_dict(state["model"])
-        training.optimizer.load_state_dict(state["optimizer"])
-        training.step, training.best = state["step"], state["best"]
-    return training
-
-
-def open_held_out(shards: Sequence[Path], split: str, frame: dict[str, Any]) -> dict[str, GroundingData]:
-    """The split that is scored between epochs, of every shard folder that has it."""
-    from pipelines.loader import GroundingData
-    from shards.index import list_splits
-
-    return {
-        str(folder): GroundingData([(folder, split)], mask_size=0, **frame)
-        for folder in shards
-        if split in list_splits(folder)
-    }
-
-
-def open_batches(training: Training) -> Iterator[Batch]:
-    """This process's share of every batch from the present step to the last."""
-    from pipelines.loader import load_batches
-    from shards.plan import plan_steps
-
-    settings, accelerator = training.settings, training.accelerator
-    shares = plan_steps(
-        len(training.data),
-        seed=settings.seed,
-        start=training.step * settings.batch_size,
-        batch_size=settings.batch_size,
-        process=accelerator.process_index,
-        processes=accelerator.num_processes,
-    )
-    return load_batches(training.data, islice(shares, training.total_steps - training.step), workers=settings.workers)
-
-
-def train(training: Training, progress: Progress) -> None:
-    """The training loop: batch, forward, loss, backward, clip, step, log, score, save."""
-    settings, first_step, started = training.settings, training.step, time.monotonic()
-    saved = started
-    training.log.forget_after(first_step)
-    with StopRequest() as stop:
-        for batch in open_batches(training):
-            losses = take_step(training, batch)
-            training.step += 1
-            if training.step % settings.log_steps == 0 or training.step == training.total_steps:
-                rate = (training.step - first_step) * settings.batch_size / (time.monotonic() - started)
-                training.log.write_losses(training.step, training.epoch, losses, rate)
-                progress(training.step, training.total_steps, f"loss {losses['total']:.3f}, {rate:.1f} expressions/s")
-            if training.due:
-                keep_best(training)
-            if stop.requested or training.due or time.monotonic() - saved > 60 * settings.checkpoint_minutes:
-                save_progress(training)
-                saved = time.monotonic()
-            if stop.requested:
-                raise KeyboardInterrupt
-
-
-def take_step(training: Training, batch: Batch) -> dict[str, torch.Tensor]:
-    """One optimiser step on this process's share of a batch; returns the detached loss terms of its last part."""
-    import torch
-
-    from pipelines.images import normalize_pictures
-    from pipelines.inference import open_autocast
-    from pipelines.losses import compute_losses
-    from pipelines.optimization import compute_rate_factor, set_rates
-
-    settings, accelerator, network = training.settings, training.accelerator, training.network
-    factor = compute_rate_factor(settings.optimizer, training.step, training.steps_per_epoch, training.total_steps)
-    set_rates(training.optimizer, factor)
-    # Dropout depends on seed, step and process alone, so that a resumed training repeats an undisturbed one.
-    torch.manual_seed((settings.seed * 1_000_003 + training.step) * 4099 + accelerator.process_index)
-    network.train()
-    parts = batch.to(accelerator.device).split(settings.micro_batches)
-    num_boxes = count_boxes(batch, accelerator) / len(parts)
-    for number, part in enumerate(parts, start=1):
-        with accelerator.no_sync(network) if number < len(parts) else contextlib.nullcontext():
-            with open_autocast(accelerator.device, settings.precision):
-                output = network(normalize_pictures(part.pixel_values), part.input_ids, part.attention_mask)
-            losses = compute_losses(output, part.targets, settings.matching, settings.loss,
-                                    auxiliary_boxes=training.model.config.auxiliary_boxes, num_boxes=num_boxes)  # fmt: skip
-            accelerator.backward(losses["total"] / len(parts))
-    if settings.optimizer.clip_norm:
-        torch.nn.utils.clip_grad_norm_(network.parameters(), settings.optimizer.clip_norm)
-    training.optimizer.step()
-    training.optimizer.zero_grad(set_to_none=True)
-    return {name: value.detach() for name, value in losses.items()}
-
-
-def count_boxes(batch: Batch, accelerator: Accelerator) -> torch.Tensor:
-    """Target boxes of the whole step, averaged over the processes, at least 1: the normaliser of the box losses."""
-    import torch
-
-    count = torch.tensor(float(sum(len(boxes) for boxes in batch.targets.boxes)), device=accelerator.device)
-    mean: torch.Tensor = accelerator.reduce(count, reduction="mean")
-    return mean.clamp(min=1.0)
-
-
-def keep_best(training: Training) -> None:
-    """Score the held-out splits and write the checkpoint folder if they never were better, or if there are none."""
-    from pipelines.checkpoint import save_checkpoint
-    from pipelines.validation import score_held_out
-
-    scores, value = score_held_out(training)
-    if not training.accelerator.is_main_process:
-        return
-    if scores:
-        training.log.write_scores(training.step, training.epoch, scores)
-    if not scores or value > training.best:
-        training.best = value
-        save_checkpoint(training.out, training.model, training.tokenizer, training.settings.text.max_tokens)
-
-
-def save_progress(training: Training) -> None:
-    """Save the state to continue from; the processes hold the same weights, so one of them writes."""
-    from pipelines.checkpoint import save_state
-
-    if training.accelerator.is_main_process:
-        state = {
-            "step": training.step,
-            "best": training.best,
-            "model": training.model.state_dict(),
-            "optimizer": training.optimizer.state_dict(),
-        }
-        save_state(training.out / STATE_FOLDER, state)
+def describe(settings: TrainSettings, shards: Sequence[Path]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Inputs and options that make up the fingerprint of a training."""
+    return describe_sources(shards, settings.init, settings.text.tokenizer), select_material(settings)

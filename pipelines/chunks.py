@@ -1,0 +1,141 @@
+"""Prediction in chunks of fixed bounds, whatever the number of processes.
+
+Each process takes its turn at the chunks that are not finished, so interrupted work continues, and every expression is
+predicted once. A chunk's raw outputs are renamed into place last: where they are, its predictions are too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from accelerate import Accelerator
+
+from pipelines.artifact import replace_file
+from pipelines.checkpoint import open_checkpoint
+from pipelines.inference import predict_batches
+from pipelines.loader import Frame, load_batches
+from pipelines.pictures import PictureData
+from pipelines.postprocess import postprocess
+from pipelines.predictions import Prediction, merge_parts, write_predictions
+from pipelines.raw import RawWriter
+from shards import masks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from pipelines.loader import ExampleData
+    from pipelines.model import IGVGModel
+    from pipelines.postprocess import Answer
+    from pipelines.raw import RawOutput
+    from pipelines.settings import PredictSettings
+
+    Progress = Callable[[int, int, str], None]
+
+PREDICTIONS = "predictions.jsonl"
+RAW_FOLDER = "raw"
+PARTS_FOLDER = "parts"
+OVERLAYS_FOLDER = "overlays"
+CHUNK = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionWork:
+    """What a prediction consists of."""
+
+    settings: PredictSettings
+    accelerator: Accelerator
+    model: IGVGModel
+    data: ExampleData
+    out: Path
+
+    @property
+    def chunks(self) -> list[range]:
+        """The example numbers of each chunk."""
+        return [range(first, min(first + CHUNK, len(self.data))) for first in range(0, len(self.data), CHUNK)]
+
+
+def open_prediction(
+    settings: PredictSettings, checkpoint: Path, open_data: Callable[[Frame], ExampleData], out: Path
+) -> PredictionWork:
+    """Load the checkpoint on this process's device, and the data as its network sees it.
+
+    Raises:
+        CheckpointError, DataError, SettingsError: either cannot be used.
+    """
+    accelerator = Accelerator()
+    model, tokenizer, max_tokens = open_checkpoint(checkpoint)
+    frame = Frame(tokenizer=tokenizer, max_tokens=max_tokens, image_size=model.config.image_size)
+    model = model.to(accelerator.device)
+    return PredictionWork(settings=settings, accelerator=accelerator, model=model, data=open_data(frame), out=out)
+
+
+def predict_chunks(work: PredictionWork, progress: Progress) -> None:
+    """Predict this process's turn of the unfinished chunks."""
+    writer = RawWriter(work.out / RAW_FOLDER)
+    (work.out / PARTS_FOLDER).mkdir(exist_ok=True)
+    finished = writer.find_finished()
+    work.accelerator.wait_for_everyone()
+    missing = [number for number in range(len(work.chunks)) if number not in finished]
+    turns = missing[work.accelerator.process_index :: work.accelerator.num_processes]
+    done, total = 0, sum(len(work.chunks[number]) for number in turns)
+    outputs = _predict_in_order(work, turns)
+    for number in turns:
+        raw = [next(outputs) for _ in work.chunks[number]]
+        answers = [postprocess(output, work.settings.postprocess) for output in raw]
+        write_predictions(_locate_part(work.out, number), map(encode_answer, answers))
+        if isinstance(work.data, PictureData):
+            _draw_chunk(work, work.chunks[number], raw, answers)
+        writer.write_chunk(number, raw)
+        done += len(raw)
+        progress(done, total, "")
+
+
+def merge_chunks(work: PredictionWork) -> dict[str, int]:
+    """Join all chunks into predictions.jsonl, index the raw outputs, and count; for one process, at the end.
+
+    Raises:
+        DataError: an expression was predicted twice or not at all.
+    """
+    parts = [_locate_part(work.out, number) for number in range(len(work.chunks))]
+    RawWriter(work.out / RAW_FOLDER).finish()
+    no_target = merge_parts(parts, work.out / PREDICTIONS)
+    return {"expressions": len(work.data), "no_target": no_target}
+
+
+def encode_answer(answer: Answer) -> Prediction:
+    """An answer as a line of the prediction file."""
+    return Prediction(
+        id=answer.id,
+        boxes=answer.boxes,
+        scores=answer.scores,
+        mask=masks.encode_mask(answer.mask),
+        no_target=answer.no_target,
+    )
+
+
+def _predict_in_order(work: PredictionWork, turns: list[int]) -> Iterator[RawOutput]:
+    size = work.settings.batch_size
+    shares = (
+        work.chunks[number][first : first + size]
+        for number in turns
+        for first in range(0, len(work.chunks[number]), size)
+    )
+    batches = load_batches(work.data, shares, workers=work.settings.workers)
+    for outputs in predict_batches(work.model, batches, work.settings.precision):
+        yield from outputs
+
+
+def _draw_chunk(work: PredictionWork, numbers: range, raw: list[RawOutput], answers: list[Answer]) -> None:
+    assert isinstance(work.data, PictureData)
+    folder = work.out / OVERLAYS_FOLDER
+    folder.mkdir(exist_ok=True)
+    for number, output, answer in zip(numbers, raw, answers, strict=True):
+        name, overlay = work.data.draw(number, output, answer, work.settings.postprocess)
+        with replace_file(folder / name) as temporary:
+            overlay.save(temporary, format="png")
+
+
+def _locate_part(out: Path, number: int) -> Path:
+    return out / PARTS_FOLDER / f"predictions.part-{number:05d}.jsonl"

@@ -1,0 +1,132 @@
+"""`igvg predict`: a checkpoint and pictures in, predictions.jsonl and raw outputs out."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from pipelines.artifact import Artifact, begin_work, digest_file, find_finished, finish_work, read_artifact
+from pipelines.overrides import select_material
+from pipelines.settings import SettingsError
+from pipelines.sources import digest_checkpoint, digest_shards
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from pipelines.loader import ExampleData, Frame
+    from pipelines.settings import PredictSettings
+
+    Progress = Callable[[int, int, str], None]
+
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
+
+
+def run(
+    settings: PredictSettings, checkpoint: Path, shards: Path, out: Path, *, progress: Progress, force: bool = False
+) -> tuple[Artifact, bool]:
+    """Predict every expression of `settings.split` of a prepared folder.
+
+    Returns:
+        The artifact, and whether it was already there.
+
+    Raises:
+        ArtifactError: `out` holds something else, or an input is missing or damaged.
+        CheckpointError, DataError: the checkpoint or the shards cannot be used.
+    """
+
+    def open_data(frame: Frame) -> ExampleData:
+        from pipelines.loader import GroundingData
+
+        return GroundingData([(shards, settings.split)], frame, mask_size=0)
+
+    inputs, options = describe(settings, checkpoint, shards)
+    return _predict(settings, checkpoint, open_data, out, (inputs, options), progress, force=force)
+
+
+def run_on_pictures(
+    settings: PredictSettings,
+    checkpoint: Path,
+    pictures: Path,
+    texts: Sequence[str],
+    out: Path,
+    *,
+    progress: Progress,
+    force: bool = False,
+) -> tuple[Artifact, bool]:
+    """Look for every text in a picture, or in every picture of a folder; also draws an overlay of each answer.
+
+    Returns:
+        The artifact, and whether it was already there.
+
+    Raises:
+        ArtifactError: `out` holds something else.
+        CheckpointError, DataError: the checkpoint or a picture cannot be used.
+        SettingsError: there is no picture, or a text is empty.
+    """
+    files = list_pictures(pictures)
+    if any(not text.strip() for text in texts):
+        raise SettingsError("--text is empty; say what to look for")
+
+    def open_data(frame: Frame) -> ExampleData:
+        from pipelines.pictures import PictureData
+
+        return PictureData(files, texts, frame)
+
+    inputs: dict[str, Any] = {"checkpoint": digest_checkpoint(checkpoint)}
+    inputs |= {file.name: digest_file(file) for file in files}
+    options = {**select_material(settings), "texts": list(texts)}
+    return _predict(settings, checkpoint, open_data, out, (inputs, options), progress, force=force)
+
+
+def describe(settings: PredictSettings, checkpoint: Path, shards: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Inputs and options that make up the fingerprint of predicted shards."""
+    inputs = {"checkpoint": digest_checkpoint(checkpoint), "shards": digest_shards(shards)}
+    return inputs, select_material(settings)
+
+
+def list_pictures(path: Path) -> list[Path]:
+    """The picture itself, or the pictures of a folder by name.
+
+    Raises:
+        SettingsError: there is none, or two share a name.
+    """
+    if path.is_file():
+        return [path]
+    files = sorted(file for file in path.glob("*") if file.suffix.lower() in PICTURE_SUFFIXES)
+    if not files:
+        raise SettingsError(f"{path} holds no picture; give a {', '.join(sorted(PICTURE_SUFFIXES))} file or a folder")
+    return files
+
+
+def _predict(
+    settings: PredictSettings,
+    checkpoint: Path,
+    open_data: Callable[[Frame], ExampleData],
+    out: Path,
+    description: tuple[dict[str, Any], dict[str, Any]],
+    progress: Progress,
+    *,
+    force: bool,
+) -> tuple[Artifact, bool]:
+    inputs, options = description
+    if finished := find_finished(out, "predict", inputs, options, force=force):
+        return finished, True
+    # Only work that is to be done is worth the seconds that torch takes to load.
+    from pipelines.chunks import PARTS_FOLDER, merge_chunks, open_prediction, predict_chunks
+
+    prediction = open_prediction(settings, checkpoint, open_data, out)
+    accelerator = prediction.accelerator
+    # Every process has looked before the first one writes.
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        begin_work(out, "predict", inputs, options, force=force)
+    accelerator.wait_for_everyone()
+    predict_chunks(prediction, progress)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        counts = merge_chunks(prediction)
+        shutil.rmtree(out / PARTS_FOLDER)
+        finish_work(out, "predict", inputs, options, counts)
+    accelerator.wait_for_everyone()
+    return read_artifact(out, "predict"), False

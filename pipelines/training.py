@@ -1,0 +1,237 @@
+"""A training in progress: the loop, one step of it, and the state that it continues from.
+
+The position in the data is one number, the examples seen, so that a training goes on from any saved state on any number
+of processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate import Accelerator, PartialState
+from accelerate.utils import set_seed
+
+from pipelines.checkpoint import load_state, save_checkpoint, save_state
+from pipelines.images import normalize_pictures
+from pipelines.inference import open_autocast
+from pipelines.initialization import build_model
+from pipelines.interrupts import StopRequest
+from pipelines.loader import Frame, GroundingData, load_batches
+from pipelines.losses import compute_losses
+from pipelines.optimization import build_optimizer, compute_rate_factor, set_rates
+from pipelines.settings import SettingsError
+from pipelines.training_log import TrainingLog
+from pipelines.validation import score_held_out
+from shards.index import list_splits
+from shards.plan import plan_share
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from pipelines.batch import Batch
+    from pipelines.model import IGVGModel
+    from pipelines.settings import TrainSettings
+
+    Progress = Callable[[int, int, str], None]
+
+STATE_FOLDER = "state"
+TRAIN_SPLIT = "train"
+
+
+@dataclass(kw_only=True)
+class Training:
+    """A training in progress: what it changes, what it reads, and how far it is."""
+
+    settings: TrainSettings
+    out: Path
+    accelerator: Accelerator
+    model: IGVGModel
+    network: torch.nn.Module
+    """`model` as the processes run it: itself, or wrapped to average gradients."""
+    optimizer: torch.optim.Adam
+    tokenizer: Any
+    data: GroundingData
+    held_out: dict[str, GroundingData]
+    """The validation splits by data set; empty where the shards hold none."""
+    log: TrainingLog
+    step: int = 0
+    best: float = -1.0
+    """The best validation value so far; its weights are in the checkpoint folder."""
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Optimiser steps in one pass over all expressions; batches run on across the ends of epochs."""
+        return len(self.data) / self.settings.batch_size
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole training."""
+        steps = max(1, round(self.settings.epochs * self.steps_per_epoch))
+        return min(steps, self.settings.max_steps) if self.settings.max_steps else steps
+
+    @property
+    def epoch(self) -> float:
+        """Passes over all expressions so far."""
+        return self.step / self.steps_per_epoch
+
+    @property
+    def due(self) -> bool:
+        """Whether this step ends the training, or a stretch of epochs after which it is scored."""
+        stretch = self.steps_per_epoch * self.settings.validation_epochs
+        return self.step == self.total_steps or math.floor(self.step / stretch) > math.floor((self.step - 1) / stretch)
+
+
+def start_accelerator(settings: TrainSettings) -> Accelerator:
+    """Accelerate's view of this process, its device and the others.
+
+    Raises:
+        SettingsError: the batch cannot be shared evenly.
+    """
+    processes = PartialState().num_processes
+    if settings.batch_size % (processes * settings.micro_batches):
+        raise SettingsError(
+            f"batch_size {settings.batch_size} cannot be shared by {processes} processes × "
+            f"{settings.micro_batches} micro_batches; choose a multiple"
+        )
+    set_seed(settings.seed)
+    return Accelerator()
+
+
+def open_training(settings: TrainSettings, shards: Sequence[Path], out: Path, accelerator: Accelerator) -> Training:
+    """Build or load everything a training consists of, at the step where it was left.
+
+    Raises:
+        CheckpointError, DataError, SettingsError: a file to start from, a shard or a setting does not fit.
+    """
+    model, tokenizer = build_model(settings, shards, TRAIN_SPLIT)
+    frame = Frame(tokenizer=tokenizer, max_tokens=settings.text.max_tokens, image_size=model.config.image_size)
+    mask_size = model.config.image_size if settings.mask_targets == "picture" else model.config.mask_size
+    training = Training(
+        settings=settings,
+        out=out,
+        accelerator=accelerator,
+        model=model,
+        network=accelerator.prepare_model(model),
+        optimizer=build_optimizer(model, settings.optimizer),
+        tokenizer=tokenizer,
+        data=GroundingData([(folder, TRAIN_SPLIT) for folder in shards], frame, mask_size=mask_size),
+        held_out=open_held_out(shards, settings.validation_split, frame),
+        log=TrainingLog(out / "log.jsonl", writes=accelerator.is_main_process),
+    )
+    if state := load_state(out / STATE_FOLDER):
+        model.load_state_dict(state["model"])
+        training.optimizer.load_state_dict(state["optimizer"])
+        training.step, training.best = state["step"], state["best"]
+    return training
+
+
+def open_held_out(shards: Sequence[Path], split: str, frame: Frame) -> dict[str, GroundingData]:
+    """The split that is scored between epochs, of every shard folder that has it."""
+    return {
+        str(folder): GroundingData([(folder, split)], frame, mask_size=0)
+        for folder in shards
+        if split in list_splits(folder)
+    }
+
+
+def open_batches(training: Training) -> Iterator[Batch]:
+    """This process's share of every batch from the present step to the last."""
+    settings, accelerator = training.settings, training.accelerator
+    share = partial(
+        plan_share,
+        len(training.data),
+        seed=settings.seed,
+        batch_size=settings.batch_size,
+        process=accelerator.process_index,
+        processes=accelerator.num_processes,
+    )
+    shares = (share(start=step * settings.batch_size) for step in range(training.step, training.total_steps))
+    return load_batches(training.data, shares, workers=settings.workers)
+
+
+def train(training: Training, progress: Progress) -> None:
+    """The training loop: batch, forward, loss, backward, clip, step, log, score, save."""
+    settings, first_step, started = training.settings, training.step, time.monotonic()
+    saved = started
+    training.log.forget_after(first_step)
+    with StopRequest() as stop:
+        for batch in open_batches(training):
+            losses = take_step(training, batch)
+            training.step += 1
+            if training.step % settings.log_steps == 0 or training.step == training.total_steps:
+                rate = (training.step - first_step) * settings.batch_size / (time.monotonic() - started)
+                training.log.write_losses(training.step, training.epoch, losses, rate)
+                progress(training.step, training.total_steps, f"loss {losses['total']:.3f}, {rate:.1f} expressions/s")
+            if training.due:
+                keep_best(training)
+            if stop.requested or training.due or time.monotonic() - saved > 60 * settings.checkpoint_minutes:
+                save_progress(training)
+                saved = time.monotonic()
+            if stop.requested:
+                raise KeyboardInterrupt
+
+
+def take_step(training: Training, batch: Batch) -> dict[str, torch.Tensor]:
+    """One optimiser step on this process's share of a batch; returns the detached loss terms of its last part."""
+    settings, accelerator, network = training.settings, training.accelerator, training.network
+    factor = compute_rate_factor(settings.optimizer, training.step, training.steps_per_epoch, training.total_steps)
+    set_rates(training.optimizer, factor)
+    # Dropout depends on seed, step and process alone, so that a resumed training repeats an undisturbed one.
+    torch.manual_seed((settings.seed * 1_000_003 + training.step) * 4099 + accelerator.process_index)
+    network.train()
+    parts = batch.to(accelerator.device).split(settings.micro_batches)
+    num_boxes = count_boxes(batch, accelerator) / len(parts)
+    for number, part in enumerate(parts, start=1):
+        with accelerator.no_sync(network) if number < len(parts) else contextlib.nullcontext():
+            with open_autocast(accelerator.device, settings.precision):
+                output = network(normalize_pictures(part.pixel_values), part.input_ids, part.attention_mask)
+            assert part.targets is not None
+            losses = compute_losses(
+                output, part.targets, settings.matching, settings.loss,
+                auxiliary_boxes=training.model.config.auxiliary_boxes, num_boxes=num_boxes,
+            )  # fmt: skip
+            accelerator.backward(losses["total"] / len(parts))
+    if settings.optimizer.clip_norm:
+        torch.nn.utils.clip_grad_norm_(network.parameters(), settings.optimizer.clip_norm)
+    training.optimizer.step()
+    training.optimizer.zero_grad(set_to_none=True)
+    return {name: value.detach() for name, value in losses.items()}
+
+
+def count_boxes(batch: Batch, accelerator: Accelerator) -> torch.Tensor:
+    """Target boxes of the whole step, averaged over the processes, at least 1: the normaliser of the box losses."""
+    assert batch.targets is not None
+    count = torch.tensor(float(sum(map(len, batch.targets.boxes))), device=accelerator.device)
+    mean: torch.Tensor = accelerator.reduce(count, reduction="mean")
+    return mean.clamp(min=1.0)
+
+
+def keep_best(training: Training) -> None:
+    """Score the held-out splits and write the checkpoint folder if they never were better, or if there are none."""
+    scores, value = score_held_out(training)
+    if not training.accelerator.is_main_process:
+        return
+    if scores:
+        training.log.write_scores(training.step, training.epoch, scores)
+    if not scores or value > training.best:
+        training.best = value
+        save_checkpoint(training.out, training.model, training.tokenizer, training.settings.text.max_tokens)
+
+
+def save_progress(training: Training) -> None:
+    """Save the state to continue from; the processes hold the same weights, so one of them writes."""
+    if training.accelerator.is_main_process:
+        state = {
+            "step": training.step,
+            "best": training.best,
+            "model": training.model.state_dict(),
+            "optimizer": training.optimizer.state_dict(),
+        }
+        save_state(training.out / STATE_FOLDER, state)
