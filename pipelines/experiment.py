@@ -27,8 +27,9 @@ import difflib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from pipelines import score
-from pipelines.overrides import read_toml
+from pipelines import predict, prepare, score, train
+from pipelines.artifact import compute_fingerprint
+from pipelines.overrides import from_mapping, overlay_settings, read_toml
 from pipelines.settings import (
     PredictSettings,
     PrepareSettings,
@@ -39,8 +40,10 @@ from pipelines.settings import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+
+    from pipelines.artifact import Artifact
 
     Progress = Callable[[int, int, str], None]
     Note = Callable[[str], None]
