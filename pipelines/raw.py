@@ -150,7 +150,7 @@ class RawWriter:
         with replace_file(file) as temporary, zipfile.ZipFile(temporary, "w") as archive:
             for name, array in _pack_chunk(outputs).items():
                 content = io.BytesIO()
-                np.lib.format.write_array(content, np.ascontiguousarray(array), allow_pickle=False)
+                np.lib.format.write_array(content, np.asarray(array, order="C"), allow_pickle=False)
                 # A ZipInfo has a fixed date: the same outputs give the same bytes.
                 archive.writestr(
                     zipfile.ZipInfo(f"{name}.npy"), content.getvalue(), zipfile.ZIP_DEFLATED, compresslevel=_COMPRESSION

@@ -130,7 +130,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     except OSError as error:
         raise CheckpointError(f"{file} cannot be read: {error.strerror or error}") from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(
             f"{file} cannot be read as tensors and plain values alone ({reason}); "
             "igvg runs no code from checkpoints: ask its authors for a state dict"

@@ -1,0 +1,96 @@
+import dataclasses
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipelines.model import IGVGConfig
+from pipelines.model.encoder import Expert, MultiwayEncoder, MultiwayLayer
+
+CONFIG = IGVGConfig(
+    image_size=16, patch_size=4, encoder_dim=12, encoder_layers=3, encoder_heads=3, encoder_ffn=20, drop_path=0.6,
+    vocab_size=30, text_positions=12, hidden_dim=16, num_queries=3, decoder_heads=4,
+)  # fmt: skip
+
+
+def run_token_by_token(layer: MultiwayLayer, tokens: Tensor, pictures: int, visible: Tensor) -> Tensor:
+    """A multiway layer for one sample (T, E), its first tokens the picture's, with attention written out."""
+    experts: list[Expert] = [layer.image] * pictures + [layer.text] * (len(tokens) - pictures)
+    asked = [
+        expert.qkv(expert.attention_norm(token)).view(3, layer.heads, -1)
+        for expert, token in zip(experts, tokens, strict=True)
+    ]
+    mixed = []
+    for query, _, _ in asked:
+        heads = []
+        for head in range(layer.heads):
+            logits = torch.stack([query[head] @ key[head] / len(key[head]) ** 0.5 for _, key, _ in asked])
+            weights = logits.masked_fill(~visible, -torch.inf).softmax(0)
+            heads.append(sum(weight * value[head] for weight, (_, _, value) in zip(weights, asked, strict=True)))
+        mixed.append(torch.cat(heads))
+    results = []
+    for expert, token, value in zip(experts, tokens, mixed, strict=True):
+        token = token + expert.out(expert.mixed_norm(value))
+        results.append(token + expert.contract(expert.hidden_norm(F.gelu(expert.expand(expert.ffn_norm(token))))))
+    return torch.stack(results)
+
+
+@torch.no_grad()
+def test_each_token_passes_through_its_own_expert_and_attends_to_all_that_is_visible():
+    torch.manual_seed(0)
+    layer = MultiwayLayer(CONFIG, drop_path=0.0)
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    image, text = torch.randn(2, 5, 12), torch.randn(2, 4, 12)
+    visible = torch.tensor([[True] * 9, [True] * 6 + [False] * 3])
+    found = torch.cat(layer(image, text, visible[:, None, None]), dim=1)
+    for number in range(2):
+        expected = run_token_by_token(layer, torch.cat((image[number], text[number])), 5, visible[number])
+        torch.testing.assert_close(found[number], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_stochastic_depth_drops_both_experts_of_a_sample_and_scales_the_others():
+    torch.manual_seed(0)
+    layer = MultiwayLayer(CONFIG, drop_path=0.5).train()
+    for expert in (layer.image, layer.text):
+        for linear in (expert.out, expert.contract):
+            nn.init.zeros_(linear.weight)
+            nn.init.ones_(linear.bias)
+    image, text = layer(torch.zeros(64, 2, 12), torch.zeros(64, 3, 12), torch.ones(64, 1, 1, 5, dtype=torch.bool))
+    added = torch.cat((image, text), dim=1)
+    # Each of the two branches adds 1 / 0.5 or nothing, the same to every token of a sample.
+    assert sorted(set(added.flatten().tolist())) == [0, 2, 4]
+    assert torch.equal(added, added[:, :1, :1].expand_as(added))
+
+
+def test_stochastic_depth_grows_from_none_to_the_rate_given():
+    rates = [layer.drop_path for layer in MultiwayEncoder(CONFIG).layers]
+    assert rates == pytest.approx([0, 0.3, 0.6])
+
+
+@torch.no_grad()
+def test_tokens_are_the_cells_in_row_major_order_after_the_class_token():
+    encoder = MultiwayEncoder(CONFIG)
+    nn.init.ones_(encoder.patches.weight)
+    nn.init.zeros_(encoder.patches.bias)
+    nn.init.zeros_(encoder.image_positions)
+    pixels = torch.zeros(1, 3, 16, 16)
+    pixels[0, 0, 4:8, 8:12] = 1
+    assert encoder.embed_image(pixels)[0, :, 0].nonzero().tolist() == [[1 + 4 * 1 + 2]]
+
+
+@torch.no_grad()
+def test_text_positions_start_at_the_third_row_and_padding_is_zero():
+    encoder = MultiwayEncoder(CONFIG)
+    found = encoder.embed_text(torch.tensor([[5, 6, 1]]), torch.tensor([[1, 1, 0]]))[0]
+    assert torch.equal(found[1], encoder.words.weight[6] + encoder.text_positions[3])
+    assert not found[2].any()
+
+
+def test_fresh_weights_are_small_and_cut_off():
+    encoder = MultiwayEncoder(dataclasses.replace(CONFIG, encoder_dim=48, encoder_ffn=96))
+    for module in encoder.modules():
+        if isinstance(module, nn.Linear):
+            assert 0.015 < module.weight.abs().max() <= 0.02
+            assert not module.bias.any()
