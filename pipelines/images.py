@@ -61,7 +61,7 @@ def read_picture(file: Path) -> NDArray[np.uint8]:
 
 def resize_picture(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """(H, W, 3) → (size, size, 3), bilinear between pixel centres, rounded to whole levels."""
-    pixels = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float()
+    pixels = torch.tensor(picture).permute(2, 0, 1)[None].float()
     resized = F.interpolate(pixels, size=(size, size), mode="bilinear", align_corners=False)
     return resized[0].permute(1, 2, 0).round_().to(torch.uint8).contiguous().numpy()
 

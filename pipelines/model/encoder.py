@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # The first two rows of the text positions belong to no token (a heritage of fairseq, kept for the published files).
 _UNUSED_POSITIONS = 2
+# Against words of deviation 1: enough to tell places apart, too little to drown what is there.
+_POSITION_DEVIATION = 0.3
 
 
 class Expert(nn.Module):
@@ -100,14 +102,19 @@ class MultiwayEncoder(nn.Module):
         self._initialize()
 
     def _initialize(self) -> None:
-        """As published: linear weights from a normal distribution of 0.02 cut off at one standard deviation."""
-        for module in self.modules():
+        """Maps keep the variance of what they get, and all layers together add about as much as one token holds.
+
+        NOTE: the published start (weights of 0.02 cut off at one deviation, positions of deviation 1) is that of a
+        pre-training. Without one, positions drown words and patches, and the network learns nothing for a long time.
+        """
+        for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02, a=-0.02, b=0.02)
+                adds = name.endswith((".out", ".contract"))
+                depth = 2 * len(self.layers) if adds else 1
+                nn.init.normal_(module.weight, std=(module.in_features * depth) ** -0.5)
                 nn.init.zeros_(module.bias)
-        nn.init.normal_(self.words.weight, std=self.words.embedding_dim**-0.5)
-        nn.init.normal_(self.image_positions)
-        nn.init.normal_(self.text_positions)
+        nn.init.normal_(self.image_positions, std=_POSITION_DEVIATION)
+        nn.init.normal_(self.text_positions, std=_POSITION_DEVIATION)
 
     def forward(self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Encode a picture and a text together.
