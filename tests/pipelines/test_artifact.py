@@ -120,9 +120,14 @@ def test_a_damaged_or_absent_record_is_told(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_the_old_file_and_no_scrap(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     file.write_text("old")
-    with pytest.raises(RuntimeError), replace_file(file) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
+
+    def break_off() -> None:
+        with replace_file(file) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("broken off")
+
+    with pytest.raises(RuntimeError, match="broken off"):
+        break_off()
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]
 

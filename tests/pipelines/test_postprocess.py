@@ -18,7 +18,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pipelines.postprocess import (
-    enlarge_map, find_instance_masks, postprocess, score_queries, stretch_mask, suppress_boxes, threshold_mask,
+    enlarge_map,
+    find_instance_masks,
+    postprocess,
+    score_queries,
+    stretch_mask,
+    suppress_boxes,
+    threshold_mask,
 )  # fmt: skip
 from pipelines.raw import RawOutput
 from pipelines.settings import PostprocessSettings, SettingsError
@@ -31,8 +37,8 @@ SETTINGS = PostprocessSettings(existence_weighting=False)
 QUADRANTS = [(0.25, 0.25, 0.5, 0.5), (0.75, 0.25, 0.5, 0.5), (0.25, 0.75, 0.5, 0.5), (0.75, 0.75, 0.5, 0.5)]
 
 
-def make_raw(scores: list[float], boxes: list[tuple[float, ...]], **changes: Any) -> RawOutput:
-    """Queries with given object probabilities, whose masks fill their boxes; the global mask is the last row of cells."""
+def make_raw(scores: list[float], boxes: list[tuple[float, ...]], /, **changes: Any) -> RawOutput:
+    """Queries with given object probabilities, whose masks fill their boxes; the global mask is the last row."""
     logits = np.log(np.array(scores) / (1 - np.array(scores)))
     masks = np.full((len(scores), 8, 8), -9, dtype=np.float16)
     for mask, (x, y, w, h) in zip(masks, boxes, strict=True):

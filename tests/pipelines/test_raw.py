@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -16,6 +15,9 @@ from pipelines.postprocess import postprocess
 from pipelines.raw import MASK_FLOOR, RawOutput, RawReader, RawWriter, locate_chunk, read_chunk, unpack_output
 from pipelines.settings import PostprocessSettings
 from shards.errors import DataError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 IDS = [f"shapes/{number}/0" for number in range(5)]
 SIZES = [(20 + number, 30) for number in range(5)]
