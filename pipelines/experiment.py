@@ -24,6 +24,7 @@ resolution = 0                          # any setting of igvg score
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -40,13 +41,13 @@ from pipelines.settings import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from pipelines.artifact import Artifact
 
-    Progress = Callable[[int, int, str], None]
-    Note = Callable[[str], None]
+Progress = Callable[[int, int, str], None]
+Note = Callable[[str], None]
 
 _KEY_LENGTH = 8
 _TABLES = ("out", "prepare", "train", "predict", "score")
@@ -108,16 +109,24 @@ def read_experiment(file: Path) -> Experiment:
     )
 
 
-def run_experiment(experiment: Experiment, *, note: Note, progress: Progress) -> list[dict[str, Any]]:
+@dataclass(frozen=True, kw_only=True)
+class Stages:
+    """What the stages of an experiment left."""
+
+    shards: dict[str, Path]
+    """Prepared folders by the experiment's names."""
+    checkpoint: Path
+    scores: list[dict[str, Any]]
+    """The score documents, in the order of `predict_on`."""
+
+
+def run_stages(experiment: Experiment, *, note: Note, progress: Progress) -> Stages:
     """Run every stage that is not finished yet, in order.
 
     Args:
         experiment: the stages.
         note: called with one line per stage: what was done, or why it was skipped.
         progress: called with (done, total, remark) inside a stage.
-
-    Returns:
-        The score documents, in the order of `predict_on`.
 
     Raises:
         ArtifactError, CheckpointError, DataError, SettingsError: whatever a stage raises.
@@ -132,7 +141,7 @@ def run_experiment(experiment: Experiment, *, note: Note, progress: Progress) ->
         _tell(note, folder, predict.run(settings, checkpoint, shards[name], folder, progress=progress))
         result = score.run(folder, shards[name], replace(experiment.score, split=split), out=folder / "score")
         scores.append(result.document)
-    return scores
+    return Stages(shards=shards, checkpoint=checkpoint, scores=scores)
 
 
 def _prepare(experiment: Experiment, name: str, note: Note, progress: Progress) -> Path:

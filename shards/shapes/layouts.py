@@ -240,7 +240,8 @@ def _write_dataset(folder: Path, dataset: str, pages: list[_Page]) -> None:
         _write_bytes(folder / "grefs(unc).json", json.dumps(refs).encode())
     else:
         name = "refs(final).p" if dataset == "ref-zom" else "refs(unc).p"
-        _write_bytes(folder / name, pickle.dumps(refs, protocol=2))
+        # Pickle writes an object once and refers back to it: a copy shares none, whichever process drew it.
+        _write_bytes(folder / name, pickle.dumps(json.loads(json.dumps(refs)), protocol=2))
 
 
 def _write_bytes(file: Path, content: bytes) -> None:
