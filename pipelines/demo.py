@@ -153,12 +153,12 @@ def save_untrained(experiment: Experiment, shards: list[Path], folder: Path) -> 
     options = select_material(experiment.train)
     if find_finished(folder, "untrained", inputs, options):
         return folder
-    from accelerate.utils import set_seed
+    import torch
 
     from pipelines.checkpoint import save_checkpoint
     from pipelines.initialization import build_model
 
-    set_seed(experiment.train.seed)
+    torch.manual_seed(experiment.train.seed)
     begin_work(folder, "untrained", inputs, options)
     model, tokenizer = build_model(experiment.train, shards, "train")
     save_checkpoint(folder, model, tokenizer, experiment.train.text.max_tokens)

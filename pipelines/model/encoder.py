@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.model.attention import split_heads
+from pipelines.model.attention import attend, split_heads
 
 if TYPE_CHECKING:
     from pipelines.model.config import IGVGConfig
@@ -69,7 +69,7 @@ class MultiwayLayer(nn.Module):
         """Picture tokens (B, I, E) and text tokens (B, L, E) to the same; visible (B, 1, 1, I + L) marks the keys."""
         qkv = torch.cat((self.image.ask(image), self.text.ask(text)), dim=1)
         query, key, value = (split_heads(part, self.heads) for part in qkv.chunk(3, dim=-1))
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
+        mixed = attend(query, key, value, visible)
         mixed_image, mixed_text = torch.split(mixed.transpose(1, 2).flatten(2), [image.shape[1], text.shape[1]], dim=1)
         keep = self._draw_kept(image)
         image, text = image + keep * self.image.answer(mixed_image), text + keep * self.text.answer(mixed_text)

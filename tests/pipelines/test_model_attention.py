@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.model.attention import CrossAttention, DeformableAttention, SelfAttention, cover
+from pipelines.model.attention import CrossAttention, DeformableAttention, SelfAttention, attend, cover
 
 SIDES = (8, 4, 2, 1)
 
@@ -123,3 +123,14 @@ def test_dropout_acts_in_training_only():
     assert not torch.equal(layer(tokens, tokens, tokens)[1], layer(tokens, tokens, tokens)[1])
     layer.eval()
     torch.testing.assert_close(layer(tokens, tokens, tokens)[1].sum(-1), torch.ones(1, 6))
+
+
+@pytest.mark.parametrize("hidden", [0, 3])
+def test_attention_in_products_equals_the_fused_kernel(hidden: int) -> None:
+    query, key, value = torch.randn(3, 2, 4, 9, 8).unbind()
+    visible = torch.ones(2, 1, 1, 9, dtype=torch.bool)
+    visible[1, ..., 9 - hidden :] = hidden == 0
+    fused = attend(query, key, value, visible)
+    with torch.autocast("cpu", torch.bfloat16):
+        products = attend(query, key, value, visible)
+    torch.testing.assert_close(products.float(), fused, atol=2e-2, rtol=2e-2)
