@@ -1,0 +1,164 @@
+"""Published data sets, read as they are: eight names, one kind of draft, one record a picture and split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shards import masks
+from shards.errors import DataError
+from shards.published import grefcoco, refcoco, refzom
+from shards.published.coco import INSTANCES_FILE, Annotation, CocoInstances, Picture, read_instances
+from shards.published.references import Layout, Reference, find_references, read_references
+from shards.record import Box, Expression, ImageRecord, Instance
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from shards.audit import Audit
+
+DATASETS: dict[str, Layout] = {
+    "grefcoco": grefcoco.LAYOUT,
+    "ref-zom": refzom.LAYOUT,
+    "rrefcoco": refcoco.SPLIT_BY_UNC,
+    "rrefcoco+": refcoco.SPLIT_BY_UNC,
+    "rrefcocog": refcoco.ANY_SPLIT_BY,
+    "refcoco": refcoco.ANY_SPLIT_BY,
+    "refcoco+": refcoco.ANY_SPLIT_BY,
+    "refcocog": refcoco.ANY_SPLIT_BY,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageDraft:
+    """What a split says about one picture, before masks are made: all that its record depends on.
+
+    `annotations` are those that some expression refers to, in the order of first use; the expressions' `instances` are
+    positions in them.
+    """
+
+    split: str
+    picture: Picture
+    annotations: tuple[Annotation, ...]
+    expressions: tuple[Expression, ...]
+
+
+def list_files(dataset: str, folder: Path) -> list[Path]:
+    """The published files that `read_dataset` reads.
+
+    Raises:
+        DataError: one is missing; names those expected.
+    """
+    references = find_references(DATASETS[dataset], folder)
+    if not (folder / INSTANCES_FILE).is_file():
+        remedy = f"give the folder with {references.name} and {INSTANCES_FILE}"
+        raise DataError(f"holds no {INSTANCES_FILE}", file=folder, remedy=remedy)
+    return [references, folder / INSTANCES_FILE]
+
+
+def read_dataset(dataset: str, folder: Path, audit: Audit, splits: Sequence[str] = ()) -> list[ImageDraft]:
+    """Read the published files of a data set.
+
+    Args:
+        dataset: a name in `DATASETS`.
+        folder: holds the files under their published names.
+        audit: collects records that cannot be used or contradict others; they are left out.
+        splits: names of the splits; none means all.
+
+    Returns:
+        One draft a picture and split, sorted by the split's name and the picture's number.
+
+    Raises:
+        DataError: a file is missing, cannot be read or is of another kind; or a split does not exist.
+    """
+    file, instances_file = list_files(dataset, folder)
+    references = read_references(DATASETS[dataset], file, audit, splits)
+    instances = read_instances(instances_file, audit)
+    grouped: dict[tuple[str, int], list[Reference]] = {}
+    for reference in references:
+        if fault := _find_fault(reference, instances):
+            kind, what = fault
+            audit.add(DataError(what, file=file, record=f"ref {reference.ref_id}"), kind)
+        else:
+            grouped.setdefault((reference.split, reference.image_id), []).append(reference)
+    return [
+        _draft_picture(dataset, split, instances.pictures[image_id], grouped[split, image_id], instances)
+        for split, image_id in sorted(grouped)
+    ]
+
+
+def build_record(draft: ImageDraft) -> ImageRecord:
+    """Make a draft's masks and boxes.
+
+    Raises:
+        DataError: a segmentation is malformed, or an annotation has neither a box nor a mask.
+    """
+    return ImageRecord(
+        image_id=draft.picture.image_id,
+        file_name=draft.picture.file_name,
+        width=draft.picture.width,
+        height=draft.picture.height,
+        instances=tuple(_build_instance(annotation, draft.picture) for annotation in draft.annotations),
+        expressions=draft.expressions,
+    )
+
+
+def _find_fault(reference: Reference, instances: CocoInstances) -> tuple[str, str] | None:
+    """The kind of contradiction with `instances.json`, and what it is."""
+    if reference.image_id not in instances.pictures:
+        return "unknown picture", f"{INSTANCES_FILE} has no picture {reference.image_id}"
+    for ann_id in dict.fromkeys(ann_id for phrase in reference.phrases for ann_id in phrase.ann_ids):
+        annotation = instances.annotations.get(ann_id)
+        if annotation is None:
+            return "unknown annotation", f"{INSTANCES_FILE} has no annotation {ann_id}"
+        if annotation.image_id != reference.image_id:
+            what = f"annotation {ann_id} belongs to picture {annotation.image_id}, the ref to {reference.image_id}"
+            return "annotation of another picture", what
+    return None
+
+
+def _draft_picture(
+    dataset: str, split: str, picture: Picture, references: Sequence[Reference], instances: CocoInstances
+) -> ImageDraft:
+    positions: dict[int, int] = {}
+    expressions = [
+        Expression(
+            id=f"{dataset}/{reference.ref_id}/{phrase.sent_id}",
+            text=phrase.text,
+            # A duplicate stays one: the published evaluations count it twice.
+            instances=tuple(positions.setdefault(ann_id, len(positions)) for ann_id in phrase.ann_ids),
+            ref_id=reference.ref_id,
+        )
+        for reference in references
+        for phrase in reference.phrases
+    ]
+    return ImageDraft(
+        split=split,
+        picture=picture,
+        annotations=tuple(instances.annotations[ann_id] for ann_id in positions),
+        expressions=tuple(expressions),
+    )
+
+
+def _build_instance(annotation: Annotation, picture: Picture) -> Instance:
+    try:
+        mask = masks.encode_segmentation(annotation.segmentation, picture.height, picture.width)
+    except (DataError, TypeError, ValueError, OverflowError) as fault:
+        what = f"annotation {annotation.ann_id}: {fault}"
+        raise DataError(what, record=f"image {picture.image_id}") from fault
+    box = _clip_box(annotation, picture) or masks.enclose_mask(mask)
+    if box[0] >= box[2] or box[1] >= box[3]:
+        what = f"annotation {annotation.ann_id} has neither a box nor a mask inside the picture"
+        raise DataError(what, record=f"image {picture.image_id}")
+    return Instance(ann_id=annotation.ann_id, category_id=annotation.category_id, box=box, mask=mask)
+
+
+def _clip_box(annotation: Annotation, picture: Picture) -> Box | None:
+    """The published box as x0, y0, x1, y1 inside the picture; None if nothing of it is there."""
+    if annotation.bbox is None:
+        return None
+    x, y, width, height = annotation.bbox
+    x0, y0 = max(x, 0.0), max(y, 0.0)
+    x1, y1 = min(x + width, float(picture.width)), min(y + height, float(picture.height))
+    return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None

@@ -1,0 +1,175 @@
+"""References as all of `refer`'s descendants publish them: a list of records, each an object set with its sentences.
+
+The data sets differ in their file names and in how they say what a sentence means; both make up a `Layout`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from shards.errors import DataError
+from shards.published.coco import INSTANCES_FILE, load_json
+from shards.published.pickles import load_pickle
+from shards.published.values import read_integer, read_text, read_value, to_integer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from shards.audit import Audit
+
+Record = dict[str, Any]
+
+# Splits name folders.
+_SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """One sentence; `ann_ids` is empty for an empty target."""
+
+    sent_id: int
+    text: str
+    ann_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """One published record: sentences about the same objects of one picture."""
+
+    ref_id: int
+    image_id: int
+    split: str
+    phrases: tuple[Phrase, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A data set's published form.
+
+    Attributes:
+        files: names of the file of references, the preferred one first.
+        read_target: the annotations that a sentence of a record refers to, none for an empty target; it raises
+            DataError where the record contradicts itself.
+    """
+
+    files: tuple[str, ...]
+    read_target: Callable[[Record, Record], tuple[int, ...]]
+
+
+def find_references(layout: Layout, folder: Path) -> Path:
+    """The file of references in a folder of annotations.
+
+    Raises:
+        DataError: there is none; names those expected.
+    """
+    for name in layout.files:
+        if (folder / name).is_file():
+            return folder / name
+    expected = " or ".join(layout.files)
+    raise DataError(f"holds no {expected}", file=folder, remedy=f"give the folder with {expected} and {INSTANCES_FILE}")
+
+
+def read_references(layout: Layout, file: Path, audit: Audit, splits: Sequence[str] = ()) -> list[Reference]:
+    """Read the references of some splits, or of all, in the order of the file.
+
+    Args:
+        layout: the data set's published form.
+        file: a list of records as JSON or as a pickle, told apart by its suffix.
+        audit: collects records and sentences that cannot be used; they are left out.
+        splits: names of the splits; none means all.
+
+    Raises:
+        DataError: the file cannot be read, is no list of records, or has no such split (names those it has).
+    """
+    records = load_json(file) if file.suffix == ".json" else load_pickle(file)
+    if not isinstance(records, list) or not records:
+        raise DataError("holds no list of references", file=file, remedy="use the file as it was published")
+    known = dict.fromkeys(split for record in records if isinstance(split := _peek(record, "split"), str))
+    for split in splits:
+        if split not in known:
+            raise DataError(f"has no split {split!r}; there are {', '.join(known) or 'none'}", file=file)
+    references: list[Reference] = []
+    seen: set[tuple[int, int]] = set()
+    for number, record in enumerate(records, 1):
+        split = _peek(record, "split")
+        if splits and isinstance(split, str) and split not in splits:
+            continue
+        try:
+            reference, faults = _read_reference(layout, record, seen)
+        except DataError as fault:
+            audit.add(DataError(fault.what, file=file, record=_name(record, number)))
+            continue
+        for unusable in faults:
+            audit.add(DataError(unusable.what, file=file, record=f"{_name(record, number)}, {unusable.record}"))
+        if reference.phrases:
+            references.append(reference)
+    return references
+
+
+def read_ann_ids(record: Record) -> tuple[int, ...]:
+    """The annotations of a record, published as a list or as a bare number.
+
+    Raises:
+        DataError: something else, or none at all.
+    """
+    value = read_value(record, "ann_id")
+    numbers = value if isinstance(value, (list, tuple)) else [value]
+    if not numbers:
+        raise DataError("ann_id is an empty list")
+    return tuple(to_integer(number, "ann_id") for number in numbers)
+
+
+def _read_reference(layout: Layout, record: Any, seen: set[tuple[int, int]]) -> tuple[Reference, list[DataError]]:
+    """The reference with its sound sentences, and the faults of the others."""
+    ref_id, image_id = read_integer(record, "ref_id"), read_integer(record, "image_id")
+    split, sentences = read_text(record, "split"), read_value(record, "sentences")
+    if not _SPLIT_NAME.fullmatch(split):
+        raise DataError(f"split is {split[:40]!r}, which names no folder")
+    if not isinstance(sentences, (list, tuple)) or not sentences:
+        raise DataError("has no list of sentences")
+    phrases, faults = [], []
+    for position, sentence in enumerate(sentences):
+        try:
+            sent_id = _read_sent_id(record, sentence, position)
+            if (ref_id, sent_id) in seen:
+                raise DataError(f"sentence {sent_id} of ref {ref_id} occurs twice")
+            text = _read_phrase(sentence)
+        except DataError as fault:
+            faults.append(DataError(fault.what, record=f"sentence number {position + 1}"))
+            continue
+        seen.add((ref_id, sent_id))
+        phrases.append(Phrase(sent_id, text, layout.read_target(record, sentence)))
+    return Reference(ref_id, image_id, split, tuple(phrases)), faults
+
+
+def _read_sent_id(record: Record, sentence: Any, position: int) -> int:
+    """The sentence's own number, else that of the record's list, else its place."""
+    if not isinstance(sentence, dict):
+        raise DataError(f"a {type(sentence).__name__} where a sentence should be")
+    if sentence.get("sent_id") is not None:
+        return read_integer(sentence, "sent_id")
+    numbers = record.get("sent_ids")
+    if isinstance(numbers, (list, tuple)) and len(numbers) == len(record["sentences"]):
+        return to_integer(numbers[position], "sent_ids")
+    return position
+
+
+def _read_phrase(sentence: Mapping[str, Any]) -> str:
+    """The sentence as it was typed; the cleaned one where that is missing or blank."""
+    for key in ("raw", "sent"):
+        if sentence.get(key) is not None and (text := read_text(sentence, key)).strip():
+            return text
+    raise DataError("has no text, neither raw nor sent")
+
+
+def _peek(record: Any, key: str) -> Any:
+    value = record.get(key) if isinstance(record, dict) else None
+    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value
+
+
+def _name(record: Any, number: int) -> str:
+    ref_id = _peek(record, "ref_id")
+    return f"ref {ref_id}" if isinstance(ref_id, int) else f"reference number {number}"

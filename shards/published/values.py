@@ -1,0 +1,79 @@
+"""Single values of published records: integers, texts and flags, as loosely typed as the files hold them."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Mapping
+from typing import Any
+
+from shards.errors import DataError
+
+# Index files and NumPy hold numbers of 64 bits.
+_LARGEST = 2**63
+
+
+def read_integer(record: Any, key: str) -> int:
+    """A whole number.
+
+    Raises:
+        DataError: it is missing, or is none.
+    """
+    return to_integer(read_value(record, key), key)
+
+
+def to_integer(value: Any, name: str) -> int:
+    """A whole number, also one that JSON writes as 7.0.
+
+    Raises:
+        DataError: it is none; `name` says which.
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST:
+        return value
+    raise DataError(f"{name} is {reprlib.repr(value)}, not a whole number")
+
+
+def read_text(record: Any, key: str) -> str:
+    """A text; bytes, which Python 3 makes of some pickles' strings, are decoded.
+
+    Raises:
+        DataError: it is missing, or is none.
+    """
+    value = read_value(record, key)
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", errors="replace")
+    if not isinstance(value, str):
+        raise DataError(f"{key} is {reprlib.repr(value)}, not a text")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{key} is {value[:40]!a}, which is not valid Unicode") from error
+    return value
+
+
+def read_flag(record: Any, key: str, *, default: bool) -> bool:
+    """Yes or no, also as 1 and 0; `default` where it is missing or null.
+
+    Raises:
+        DataError: it is something else.
+    """
+    value = record.get(key)
+    if value is None:
+        return default
+    if value in (0, 1):
+        return bool(value)
+    raise DataError(f"{key} is {reprlib.repr(value)}, neither true nor false")
+
+
+def read_value(record: Any, key: str) -> Any:
+    """What a record holds under a key.
+
+    Raises:
+        DataError: it is no record, or has no such key.
+    """
+    if not isinstance(record, Mapping):
+        raise DataError(f"a {type(record).__name__} where a record should be")
+    if key not in record:
+        raise DataError(f"has no {key}")
+    return record[key]
