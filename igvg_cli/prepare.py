@@ -1,0 +1,95 @@
+"""`igvg prepare`: a published data set in, shards out."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from igvg_cli import options, render
+
+if TYPE_CHECKING:
+    from pipelines.prepare import Inspection
+    from pipelines.settings import PrepareSettings
+
+
+class DatasetName(StrEnum):
+    """The published data sets."""
+
+    grefcoco = "grefcoco"
+    ref_zom = "ref-zom"
+    rrefcoco = "rrefcoco"
+    rrefcoco_plus = "rrefcoco+"
+    rrefcocog = "rrefcocog"
+    refcoco = "refcoco"
+    refcoco_plus = "refcoco+"
+    refcocog = "refcocog"
+
+
+COLUMNS = ("pictures", "expressions", "single", "multiple", "empty")
+
+
+def prepare(
+    dataset: Annotated[DatasetName, typer.Argument(help="The data set.", show_default=False)],
+    annotations: Annotated[
+        Path, typer.Option(help="Folder of the published annotation files, under their own names.", show_default=False)
+    ],
+    images: Annotated[
+        list[Path], typer.Option(help="Folder of COCO's pictures; repeat to look in several.", show_default=False)
+    ],
+    out: options.Out,
+    split: Annotated[
+        list[str] | None, typer.Option(help="Prepare only this split; repeatable.", show_default="all")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=0, help="Only the first so many pictures of each split; 0: all.")] = 0,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Worker processes; 0 works in this one.", show_default="all processors")
+    ] = None,
+    skip_invalid: Annotated[
+        bool, typer.Option("--skip-invalid", help="Leave out bad records, count and list them, instead of stopping.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List files that are missing, and write nothing.")] = False,
+    force: options.Force = False,
+) -> None:
+    """Turn a published data set into shards; a finished folder is recognised, a stopped run is continued.
+
+    Example: igvg prepare grefcoco --annotations data/grefcoco --images data/train2014 --out shards/grefcoco
+    """
+    from pipelines import prepare as stage
+    from pipelines.settings import PrepareSettings
+
+    settings = PrepareSettings(dataset=dataset.value, splits=tuple(split or ()), limit=limit, skip_invalid=skip_invalid)
+    if dry_run:
+        _report_inspection(settings, stage.inspect(settings, annotations, images))
+        return
+    with render.show_progress("pictures") as progress:
+        artifact, hit = stage.run(settings, annotations, images, out, force=force, workers=workers, progress=progress)
+    if hit:
+        render.note(f"{out} is up to date: same files, same settings; nothing to do.")
+    _print_counts(dataset.value, out, artifact.counts)
+
+
+def _print_counts(dataset: str, out: Path, counts: dict[str, Any]) -> None:
+    rows = [(split, *(f"{found[key]:,}" for key in COLUMNS)) for split, found in counts["splits"].items()]
+    skipped = [f"skipped: {count:,} × {kind}" for kind, count in counts["skipped"].items()]
+    if skipped:
+        skipped.append(f"all of them are listed in {out / 'skipped.json'}")
+    render.print_table(f"{dataset} → {out}", ("split", *COLUMNS), rows, skipped)
+
+
+def _report_inspection(settings: PrepareSettings, found: Inspection) -> None:
+    from shards.errors import DataError
+
+    for file in found.missing:
+        places = ", ".join(str(folder) for folder in file.folders)
+        render.print_line(f"missing: {' or '.join(file.names)} in {places}")
+    if found.missing:
+        count = len(found.missing)
+        raise DataError(f"{count} file{'s are' if count > 1 else ' is'} missing", remedy="put them in place")
+    if not settings.skip_invalid:
+        found.audit.raise_if_any()
+    render.print_line(f"all files are there: {found.pictures:,} pictures, {found.expressions:,} expressions")
+    for kind, count in found.audit.count_kinds().items():
+        render.print_line(f"would be skipped: {count:,} × {kind}")
