@@ -24,10 +24,10 @@ COLOURS = {
     "purple": (152, 62, 184),
 }
 # Radius as a fraction of the shorter side: the two sizes lie well apart, so that nobody has to argue about them.
-SIZES = {"small": (0.085, 0.105), "large": (0.165, 0.195)}
+SIZES = {"small": (0.105, 0.125), "large": (0.19, 0.225)}
 
 _SIDES = (128, 176)
-_THINGS = (3, 6)
+_THINGS = (3, 5)
 _LOOKALIKES = 0.55
 _VISIBLE = 0.7
 _ATTEMPTS = 60

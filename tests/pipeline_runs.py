@@ -1,0 +1,74 @@
+"""igvg as a user runs it: real processes on a small embedded data set and a very small network."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from shards.shapes import write_published
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Small enough that starting Python takes longer than the work.
+SMALL_NETWORK = (
+    "model.image_size=32", "model.encoder_dim=16", "model.encoder_layers=1", "model.encoder_heads=2",
+    "model.encoder_ffn=32", "model.hidden_dim=16", "model.decoder_layers=2", "model.decoder_heads=2",
+    "model.decoder_ffn=16", "model.generation_ffn=16", "model.num_queries=4", "batch_size=4", "workers=0",
+    "validation_limit=6",
+)  # fmt: skip
+
+
+def draw_published(folder: Path, *, train_pictures: int = 16, held_out_pictures: int = 2) -> Path:
+    """A small embedded data set in the published layouts."""
+    write_published(folder, seed=3, train_pictures=train_pictures, held_out_pictures=held_out_pictures)
+    return folder
+
+
+def igvg(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command line to its end."""
+    return subprocess.run(
+        command(*arguments), capture_output=True, text=True, env=os.environ | environment, timeout=240
+    )
+
+
+def command(*arguments: str | Path) -> list[str]:
+    """The words of a command line."""
+    return [sys.executable, "-m", "igvg_cli", *map(str, arguments)]
+
+
+def prepare(published: Path, out: Path, dataset: str = "grefcoco") -> Path:
+    """Prepared shards, or a failed test."""
+    result = igvg(
+        "prepare", dataset, "--annotations", published / dataset, "--images", published / "images" / "train2014",
+        "--out", out, "--workers", "1",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    return out
+
+
+def train_arguments(shards: Path, out: Path, *settings: str) -> list[str]:
+    """The words of a training of the small network."""
+    sets = [word for setting in (*SMALL_NETWORK, *settings) for word in ("--set", setting)]
+    return ["train", "--shards", str(shards), "--out", str(out), "--preset", "tiny", *sets]
+
+
+def snapshot(folder: Path) -> dict[str, tuple[str, int]]:
+    """Digest and time of change of every file."""
+    return {
+        str(file.relative_to(folder)): (hashlib.sha256(file.read_bytes()).hexdigest(), file.stat().st_mtime_ns)
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+def only_error(result: subprocess.CompletedProcess[str]) -> str:
+    """The one line of an error, or a failed test."""
+    assert result.returncode == 1, (result.returncode, result.stderr)
+    assert "Traceback" not in result.stderr, result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("Error:")]
+    assert len(lines) == 1, result.stderr
+    return lines[0]

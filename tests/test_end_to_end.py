@@ -1,0 +1,143 @@
+"""The whole way from published files to scores, twice: done once, found finished the second time."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from pipeline_runs import draw_published, igvg, only_error, prepare, snapshot, train_arguments
+
+from shards.reader import ShardReader
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GREFCOCO_KEYS = ["gIoU", "cIoU", "Pr@0.7", "Pr@0.8", "Pr@0.9", "N-acc", "T-acc", "F1score", "F1score-gIoU"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The four stages, run once."""
+    home = tmp_path_factory.mktemp("home")
+    published = draw_published(home / "published")
+    prepare(published, home / "shards")
+    for arguments in list_stages(home)[1:]:
+        result = igvg(*arguments)
+        assert result.returncode == 0, result.stderr
+    return home
+
+
+def list_stages(home: Path) -> list[list[str]]:
+    published, shards = home / "published", str(home / "shards")
+    split = ["--shards", shards, "--split", "val"]
+    return [
+        ["prepare", "grefcoco", "--annotations", str(published / "grefcoco"),
+         "--images", str(published / "images" / "train2014"), "--out", shards],
+        train_arguments(home / "shards", home / "run", "max_steps=6"),
+        ["predict", "--checkpoint", str(home / "run"), *split, "--out", str(home / "found"), "--set", "workers=0"],
+        ["score", str(home / "found"), *split, "--out", str(home / "scores")],
+    ]  # fmt: skip
+
+
+def test_predictions_are_one_line_per_expression_in_the_order_of_the_shards(home: Path) -> None:
+    lines = (home / "found" / "predictions.jsonl").read_text().splitlines()
+    predictions = [json.loads(line) for line in lines]
+    with ShardReader(home / "shards", "val") as reader:
+        expected = [
+            (expression.id, [record.height, record.width])
+            for record in reader.records()
+            for expression in record.expressions
+        ]
+    assert [(prediction["id"], prediction["mask"]["size"]) for prediction in predictions] == expected
+    assert all(set(prediction) == {"id", "boxes", "scores", "mask", "no_target"} for prediction in predictions)
+    assert any((home / "found" / "raw").iterdir())
+
+
+def test_scores_are_one_json_document_with_the_keys_of_the_benchmark(home: Path) -> None:
+    result = igvg("score", home / "found", "--shards", home / "shards", "--split", "val", "--format", "json")
+    document = json.loads(result.stdout)
+    assert document["dataset"] == "grefcoco"
+    assert document["split"] == "val"
+    assert document["expressions"] == len((home / "found" / "predictions.jsonl").read_text().splitlines())
+    assert list(document["metrics"]) == GREFCOCO_KEYS
+
+
+def test_a_table_of_scores_names_every_metric(home: Path) -> None:
+    result = igvg("score", home / "found", "--shards", home / "shards", "--split", "val")
+    assert all(key in result.stdout for key in GREFCOCO_KEYS)
+
+
+@pytest.mark.parametrize("stage", range(4), ids=["prepare", "train", "predict", "score"])
+def test_a_finished_stage_says_so_and_changes_nothing(home: Path, stage: int) -> None:
+    before = snapshot(home)
+    result = igvg(*list_stages(home)[stage])
+    assert result.returncode == 0, result.stderr
+    assert "is up to date" in result.stderr
+    assert snapshot(home) == before
+
+
+@pytest.mark.parametrize(
+    ("stage", "change", "named"),
+    [
+        (0, ["--limit", "1"], "limit 0 → 1"),
+        (1, ["--set", "optimizer.head_lr=0.5"], "optimizer.head_lr 0.001 → 0.5"),
+        (2, ["--set", "postprocess.score_threshold=0.2"], "postprocess.score_threshold 0.7 → 0.2"),
+        (3, ["--resolution", "32"], "resolution 0 → 32"),
+    ],
+    ids=["prepare", "train", "predict", "score"],
+)
+def test_a_folder_of_other_settings_is_left_alone(home: Path, stage: int, change: list[str], named: str) -> None:
+    before = snapshot(home)
+    error = only_error(igvg(*list_stages(home)[stage], *change))
+    assert named in error
+    assert "--force" in error
+    assert snapshot(home) == before
+
+
+def test_one_picture_and_one_text_give_an_answer_and_a_drawing(home: Path, tmp_path: Path) -> None:
+    picture = next((home / "published" / "images" / "train2014").glob("*.jpg"))
+    out = tmp_path / "found"
+    result = igvg(
+        "predict", "--checkpoint", home / "run", "--image", picture, "--text", "every star", "--text", "a cat",
+        "--out", out, "--set", "workers=0",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert len((out / "predictions.jsonl").read_text().splitlines()) == 2
+    drawings = sorted((out / "overlays").iterdir())
+    assert len(drawings) == 2
+    assert all(drawing.read_bytes().startswith(b"\x89PNG") for drawing in drawings)
+
+
+def test_an_experiment_repeats_only_what_a_changed_setting_touches(home: Path, tmp_path: Path) -> None:
+    published = home / "published"
+    experiment = tmp_path / "experiment.toml"
+    text = f"""
+out = "runs"
+[prepare.grefcoco]
+annotations = "{published / "grefcoco"}"
+images = ["{published / "images" / "train2014"}"]
+[train]
+init = "{home / "run"}"
+preset = "tiny"
+max_steps = 1
+batch_size = 4
+workers = 0
+model = {{ image_size = 32, encoder_dim = 16, encoder_layers = 1, encoder_heads = 2, encoder_ffn = 32, hidden_dim = 16,
+  decoder_layers = 2, decoder_heads = 2, decoder_ffn = 16, generation_ffn = 16, num_queries = 4 }}
+[predict]
+splits = ["grefcoco/val"]
+workers = 0
+"""
+    experiment.write_text(text)
+    first = igvg("run", experiment)
+    assert first.returncode == 0, first.stderr
+    assert [line.split(":")[0] for line in first.stderr.splitlines() if "is finished" in line] == [
+        "prepare", "train", "predict",
+    ]  # fmt: skip
+    experiment.write_text(text + "postprocess = { score_threshold = 0.5 }\n")
+    second = igvg("run", experiment, "--format", "json")
+    done = {line.split(":")[0]: "up to date" in line for line in second.stderr.splitlines() if ": " in line}
+    assert done == {"prepare": True, "train": True, "predict": False}
+    assert json.loads(second.stdout)[0]["dataset"] == "grefcoco"
+    assert len(list((tmp_path / "runs").glob("predict-*"))) == 2
