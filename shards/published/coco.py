@@ -131,7 +131,8 @@ def locate_picture(picture: Picture, files: Mapping[str, Path]) -> Path | None:
 
 
 def _is_picture(name: str) -> bool:
-    return name.rpartition(".")[2].lower() in PICTURE_EXTENSIONS and not name.startswith(".")
+    stem, _, extension = name.rpartition(".")
+    return extension.lower() in PICTURE_EXTENSIONS and bool(stem) and not name.startswith(".")
 
 
 def _read_picture(entry: Any) -> Picture:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from shards.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 # Hashing nested tuples recurses in C without a limit; so many nested ones still fit on any stack.
@@ -22,6 +23,14 @@ _MOST_TUPLES = 10_000
 _TUPLES = frozenset({"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "FROZENSET"})
 # A cached extension would be handed out without asking `find_class`.
 _EXTENSIONS = frozenset({"EXT1", "EXT2", "EXT4"})
+_NUMBERING = frozenset({"PUT", "LONG_BINPUT"})
+_OPCODES = {ord(opcode.code): opcode for opcode in pickletools.opcodes}
+_LENGTH_WIDTHS = {
+    pickletools.TAKEN_FROM_ARGUMENT1: 1,
+    pickletools.TAKEN_FROM_ARGUMENT4: 4,
+    pickletools.TAKEN_FROM_ARGUMENT4U: 4,
+    pickletools.TAKEN_FROM_ARGUMENT8U: 8,
+}
 _REMEDY = "use the file as it was published"
 
 
@@ -69,12 +78,37 @@ def load_pickle(file: Path) -> Any:
 def _refuse_excess(data: bytes) -> None:
     """Look through the instructions without carrying them out."""
     tuples = 0
-    for opcode, argument, _ in pickletools.genops(data):
-        name = opcode.name
-        if name in ("PUT", "LONG_BINPUT") and not 0 <= int(argument or 0) <= len(data):
-            raise _RefusalError(f"it numbers {argument} objects in {len(data)} bytes")
+    for name, first, last in _walk(data):
         if name in _EXTENSIONS:
             raise _RefusalError("it uses registered extensions")
+        if name in _NUMBERING:
+            number = int(data[first:last]) if name == "PUT" else int.from_bytes(data[first:last], "little")
+            if not 0 <= number <= len(data):
+                raise _RefusalError(f"it numbers {number} objects in {len(data)} bytes")
         tuples += name in _TUPLES
     if tuples > _MOST_TUPLES:
         raise _RefusalError(f"it holds {tuples} tuples, and published files none")
+
+
+def _walk(data: bytes) -> Iterator[tuple[str, int, int]]:
+    """Each instruction's name, and where its argument begins and ends.
+
+    `pickletools.genops` also decodes the arguments, and stumbles over Python 2's strings beyond ASCII.
+    """
+    position = 0
+    while True:
+        opcode = _OPCODES[data[position]]
+        first = position + 1
+        length = 0 if opcode.arg is None else opcode.arg.n
+        if length == pickletools.UP_TO_NEWLINE:
+            last = data.index(b"\n", first) + 1
+            # These two hold a module and a name.
+            position = data.index(b"\n", last) + 1 if opcode.name in ("GLOBAL", "INST") else last
+        else:
+            # A negative length means that the argument begins with its own.
+            width = _LENGTH_WIDTHS.get(length, 0)
+            size = width + int.from_bytes(data[first : first + width], "little") if width else length
+            last = position = first + size
+        yield opcode.name, first, last
+        if opcode.name == "STOP":
+            return
