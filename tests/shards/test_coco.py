@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -20,6 +19,9 @@ from shards.published.coco import (
     locate_picture,
     read_instances,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 IMAGE = {"id": 7, "file_name": "COCO_train2014_000000000007.jpg", "width": 40, "height": 30, "license": 3}
 ANNOTATION = {
