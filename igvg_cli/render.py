@@ -8,18 +8,25 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> None:
-    """A table on standard output; the first column to the left, the others to the right, notes beneath."""
+def print_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    notes: Sequence[str] = (),
+    *,
+    left: Container[int] = (0,),
+) -> None:
+    """A table on standard output; the columns of numbers `left` to the left, the others to the right, notes beneath."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=title, title_justify="left", title_style="bold", header_style="", pad_edge=False)
     for position, column in enumerate(columns):
-        table.add_column(column, justify="left" if position == 0 else "right", overflow="fold")
+        table.add_column(column, justify="left" if position in left else "right", overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     # Redirected output has no width of its own: leave the cells whole.
@@ -27,6 +34,38 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     console.print(table)
     for line in notes:
         console.print(Text(line, style="dim"))
+
+
+def print_scores(documents: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    """Score documents as tables with their metrics' definitions, or as one JSON document."""
+    if as_json:
+        print_json(documents[0] if len(documents) == 1 else list(documents))
+        return
+    from pipelines.metrics import define_metric
+
+    for document in documents:
+        targets, resolution = document["targets"], document["resolution"]
+        place = f"at {resolution} × {resolution} pixels" if resolution else "at the pictures' own size"
+        kinds = ", ".join(f"{count} {kind}" for kind, count in targets.items())
+        rows = [[name, format_score(value), define_metric(name)] for name, value in document["metrics"].items()]
+        notes = [f"{document['expressions']} expressions ({kinds}), {place}; percent; – means nothing to measure"]
+        notes += [f"{count} {name.replace('_', ' ')}" for name, count in document.get("left_out", {}).items() if count]
+        title = f"{document['dataset']}/{document['split']}"
+        print_table(title, ["metric", "score", "what it measures"], rows, notes, left=(0, 2))
+
+
+def print_comparison(title: str, scores: Mapping[str, dict[str, Any]]) -> None:
+    """The metrics of several answers to the same expressions, one answer a row."""
+    names = list(next(iter(scores.values()))["metrics"])
+    rows = [
+        [answer, *(format_score(document["metrics"][name]) for name in names)] for answer, document in scores.items()
+    ]
+    print_table(title, ["percent", *names], rows)
+
+
+def format_score(value: float | None) -> str:
+    """Two decimals; a dash where there was nothing to measure."""
+    return "–" if value is None else f"{value:.2f}"
 
 
 def print_json(document: Any) -> None:

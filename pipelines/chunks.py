@@ -108,8 +108,8 @@ def encode_answer(answer: Answer) -> Prediction:
     """An answer as a line of the prediction file."""
     return Prediction(
         id=answer.id,
-        boxes=answer.boxes,
-        scores=answer.scores,
+        boxes=answer.boxes.tolist(),
+        scores=answer.scores.tolist(),
         mask=masks.encode_mask(answer.mask),
         no_target=answer.no_target,
     )

@@ -94,9 +94,15 @@ class GroundingData(ExampleData):
             masks=self._sample_masks(record, expression),
         )
 
-    def expression(self, number: int) -> Expression:
-        """The expression of a number, without its picture."""
-        return self._find(number)[2]
+    def label(self, number: int) -> tuple[ImageRecord, Expression]:
+        """The expression of a number and the record it belongs to; its picture is not read.
+
+        Raises:
+            DataError: the record is damaged.
+        """
+        part, position, expression = (int(value) for value in self._numbers.locate(np.asarray(number)))
+        record = self.readers[part].record(position)
+        return record, record.expressions[expression]
 
     def _find(self, number: int) -> tuple[ImageRecord, NDArray[np.uint8], Expression]:
         part, position, expression = (int(value) for value in self._numbers.locate(np.asarray(number)))

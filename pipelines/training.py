@@ -58,8 +58,8 @@ class Training:
     optimizer: torch.optim.Adam
     tokenizer: Any
     data: GroundingData
-    held_out: dict[str, GroundingData]
-    """The validation splits by data set; empty where the shards hold none."""
+    held_out: dict[Path, GroundingData]
+    """The validation splits by shard folder; empty where the shards hold none."""
     log: TrainingLog
     step: int = 0
     best: float = -1.0
@@ -132,10 +132,10 @@ def open_training(settings: TrainSettings, shards: Sequence[Path], out: Path, ac
     return training
 
 
-def open_held_out(shards: Sequence[Path], split: str, frame: Frame) -> dict[str, GroundingData]:
+def open_held_out(shards: Sequence[Path], split: str, frame: Frame) -> dict[Path, GroundingData]:
     """The split that is scored between epochs, of every shard folder that has it."""
     return {
-        str(folder): GroundingData([(folder, split)], frame, mask_size=0)
+        folder: GroundingData([(folder, split)], frame, mask_size=0)
         for folder in shards
         if split in list_splits(folder)
     }

@@ -58,11 +58,59 @@ def _encode_rle(segmentation: dict[str, Any], height: int, width: int) -> Rle:
         raise DataError(f"run lengths without size and counts: {error}") from error
     if size != [height, width]:
         raise DataError(f"run lengths of size {size} in a picture of [{height}, {width}]")
+    try:
+        return {"size": size, "counts": check_counts(counts, height * width)}
+    except ValueError as error:
+        raise DataError(str(error)) from error
+
+
+def check_counts(counts: Any, pixels: int) -> str:
+    """Run lengths of others, compressed or as a list, as a compressed string that COCO's C code can read safely.
+
+    Raises:
+        ValueError: they are neither, or do not add up to the picture's pixels.
+    """
     if isinstance(counts, (list, tuple)):
-        if sum(counts) != height * width or min(counts, default=0) < 0:
-            raise DataError(f"run lengths that add up to {sum(counts)} of {height * width} pixels")
-        return _to_text(coco_mask.frPyObjects({"size": size, "counts": list(counts)}, height, width))
-    return {"size": size, "counts": counts.decode("ascii") if isinstance(counts, bytes) else str(counts)}
+        if not all(type(run) is int and 0 <= run <= pixels for run in counts) or sum(counts) != pixels:
+            raise ValueError(f"run lengths that do not add up to the {pixels} pixels of the picture")
+        return _to_text(coco_mask.frPyObjects({"size": [1, pixels], "counts": list(counts)}, 1, pixels))["counts"]
+    text = counts.encode("ascii", errors="replace") if isinstance(counts, str) else counts
+    if not isinstance(text, bytes):
+        raise ValueError("run lengths that are neither a string nor a list of whole numbers")
+    runs = expand_counts(text)
+    if runs.min(initial=0) < 0 or int(runs.sum()) != pixels:
+        raise ValueError(f"run lengths that do not add up to the {pixels} pixels of the picture")
+    return text.decode("ascii")
+
+
+def expand_counts(text: bytes) -> NDArray[np.int64]:
+    """The run lengths of a compressed string, as its writer meant them: nothing here keeps them from being nonsense.
+
+    Each number is cut into groups of five bits, the lowest first, one character each from "0" on; bit 5 says that
+    another group follows, bit 4 of the last group is the sign. From the fourth run on, the difference to the run two
+    before is stored.
+
+    Raises:
+        ValueError: a character that does not occur in such strings, or the string breaks off.
+    """
+    groups = np.frombuffer(text, dtype=np.uint8).astype(np.int64) - 48
+    if not len(groups):
+        return groups
+    more = groups & 0x20
+    if groups.min() < 0 or groups.max() > 0x3F or more[-1]:
+        raise ValueError("run lengths that are no compressed string of COCO's, or break off")
+    ends = np.flatnonzero(more == 0)
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    lengths = ends - starts + 1
+    if lengths.max() > 6:
+        raise ValueError("run lengths with a number beyond any picture's size")
+    places = np.arange(len(groups)) - np.repeat(starts, lengths)
+    values = np.add.reduceat((groups & 0x1F) << (5 * places), starts)
+    values -= np.where(groups[ends] & 0x10, 1 << (5 * lengths), 0)
+    runs: NDArray[np.int64] = values.copy()
+    runs[1::2] = np.cumsum(values[1::2])
+    runs[2::2] = np.cumsum(values[2::2])
+    return runs
 
 
 def encode_mask(mask: NDArray[np.bool_]) -> Rle:

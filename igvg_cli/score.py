@@ -1,0 +1,42 @@
+"""`igvg score`: a benchmark's own metrics, for the predictions of any model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from igvg_cli import options, render
+
+
+def score(
+    predictions: Annotated[
+        Path, typer.Argument(help="predictions.jsonl of any model, or a folder that igvg predict made.")
+    ],
+    shards: options.Shards,
+    split: options.Split,
+    format_: options.Format = options.OutputFormat.table,
+    resolution: Annotated[
+        int, typer.Option(min=0, help="Scale masks to N × N first, as published evaluations do; 0: the picture's size.")
+    ] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to keep the scores in, with a table of all expressions.")
+    ] = None,
+    force: options.Force = False,
+) -> None:
+    """Score predictions with the metrics of the data set that the shards were made from.
+
+    Example: igvg score runs/first-val --shards data/grefcoco --split val
+
+    Each line of a prediction file is JSON: id, boxes (x0, y0, x1, y1 in pixels), scores, mask (COCO run lengths), and
+    no_target, which may be left out.
+    """
+    from pipelines import score as stage
+    from pipelines.settings import ScoreSettings
+
+    settings = ScoreSettings(split=split, resolution=resolution)
+    result = stage.run(predictions, shards, settings, out=out, force=force)
+    if result.hit:
+        render.note(f"{out} is up to date: same predictions, same shards, same settings; nothing to do.")
+    render.print_scores([result.document], as_json=format_ is options.OutputFormat.json)

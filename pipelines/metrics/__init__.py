@@ -1,0 +1,59 @@
+"""The benchmarks' metrics, by data set: outcomes of single expressions in, percentages out. NumPy only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipelines.metrics.classic import score_classic
+from pipelines.metrics.gres import score_grefcoco
+from pipelines.metrics.refzom import score_refzom
+from pipelines.metrics.robust import score_robust
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pipelines.metrics.overlap import Outcomes
+
+METRICS: dict[str, Callable[[Outcomes], dict[str, float | None]]] = {
+    "grefcoco": score_grefcoco,
+    "ref-zom": score_refzom,
+    "rrefcoco": score_robust,
+    "rrefcoco+": score_robust,
+    "rrefcocog": score_robust,
+    "refcoco": score_classic,
+    "refcoco+": score_classic,
+    "refcocog": score_classic,
+}
+
+# The metric that a training is judged by.
+HEADLINES = {
+    "grefcoco": "gIoU",
+    "ref-zom": "mIoU",
+    "rrefcoco": "rIoU",
+    "rrefcoco+": "rIoU",
+    "rrefcocog": "rIoU",
+    "refcoco": "mIoU",
+    "refcoco+": "mIoU",
+    "refcocog": "mIoU",
+}
+
+DEFINITIONS = {
+    "gIoU": "mean mask IoU over expressions; an empty target scores 1 if it is flagged, else 0",
+    "cIoU": "sum of intersections ÷ sum of unions over expressions",
+    "oIoU": "sum of intersections ÷ sum of unions over expressions with a target",
+    "mIoU": "mean mask IoU over expressions with a target; for R-RefCOCO first over each ref, then over refs",
+    "Pr@X": "share of expressions with a target whose mask IoU is at least X",
+    "N-acc": "share of empty targets that are flagged as such",
+    "T-acc": "share of expressions with a target that are not flagged as empty",
+    "Acc": "share of empty targets that are flagged as such",
+    "F1score": "share of expressions whose boxes match the targets one to one, IoU ≥ 0.5 (the paper)",
+    "F1score-gIoU": "the same by generalized IoU ≥ 0.5 (the benchmark's own code)",
+    "mRR": "share of a ref's empty phrases that are flagged, mean over refs",
+    "rIoU": "a ref's intersections ÷ (its unions + pixels predicted for its unflagged empty phrases), mean over refs",
+    "Acc@0.5": "share of expressions whose best box has IoU ≥ 0.5 with the target's box",
+}
+
+
+def define_metric(name: str) -> str:
+    """What a metric of a score document measures, in one clause."""
+    return DEFINITIONS.get(name) or DEFINITIONS["Pr@X"].replace("X", name.removeprefix("Pr@"))

@@ -1,0 +1,60 @@
+"""R-RefCOCO/+/g: every ref has phrases that fit its object and phrases that fit nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipelines.metrics.overlap import divide, to_percent
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pipelines.metrics.overlap import Outcomes
+
+
+def score_robust(outcomes: Outcomes) -> dict[str, float | None]:
+    """mIoU, oIoU, mRR and rIoU in percent, each ref weighing the same (RefSegformer, utils/validation.py).
+
+    Of ref r with intersections I and unions U over the phrases that fit: mIoU is the mean of its phrases' IoU, mRR the
+    share of its other phrases that are flagged, rIoU is I ÷ (U + pixels predicted for those that are not flagged); then
+    the mean over refs. oIoU is the ratio of sums over all phrases that fit. A ref without the phrases that an average
+    needs is left out of it.
+    """
+    refs, which = np.unique(outcomes.ref_id, return_inverse=True)
+    empty = outcomes.empty
+
+    def total(values: NDArray[np.generic], chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
+        return np.bincount(which, np.where(chosen, values, 0), len(refs)).astype(np.float64)
+
+    ones = np.ones(len(outcomes))
+    fitting, others = total(ones, ~empty), total(ones, empty)
+    shared, union = total(outcomes.shared_px, ~empty), total(outcomes.union_px, ~empty)
+    ious = total(divide(outcomes.shared_px, outcomes.union_px), ~empty)
+    refused = total(ones, empty & outcomes.flagged)
+    mistaken = total(outcomes.predicted_px, empty & ~outcomes.flagged)
+    with_target, with_empty = fitting > 0, others > 0
+    robust = _divide_where(shared, union + mistaken)
+    return {
+        "mIoU": to_percent(float(_divide_where(ious, fitting)[with_target].sum()), int(with_target.sum())),
+        "oIoU": to_percent(float(shared.sum()), float(union.sum())),
+        "mRR": to_percent(float(_divide_where(refused, others)[with_empty].sum()), int(with_empty.sum())),
+        "rIoU": to_percent(float(robust[with_target].sum()), int(with_target.sum())),
+    }
+
+
+def count_left_out(outcomes: Outcomes) -> dict[str, int]:
+    """Refs that some average leaves out: those without a fitting phrase, and those without another."""
+    refs = np.unique(outcomes.ref_id)
+    with_target = np.unique(outcomes.ref_id[~outcomes.empty])
+    with_empty = np.unique(outcomes.ref_id[outcomes.empty])
+    return {
+        "refs_without_positives": len(refs) - len(with_target),
+        "refs_without_negatives": len(refs) - len(with_empty),
+    }
+
+
+def _divide_where(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
+    ratio: NDArray[np.float64] = np.divide(part, whole, out=np.zeros_like(part), where=whole != 0)
+    return ratio
