@@ -36,11 +36,8 @@ def print_table(
         console.print(Text(line, style="dim"))
 
 
-def print_scores(documents: Sequence[dict[str, Any]], *, as_json: bool) -> None:
-    """Score documents as tables with their metrics' definitions, or as one JSON document."""
-    if as_json:
-        print_json(documents[0] if len(documents) == 1 else list(documents))
-        return
+def print_scores(documents: Sequence[dict[str, Any]]) -> None:
+    """Score documents as tables, each metric with what it measures."""
     from pipelines.metrics import define_metric
 
     for document in documents:

@@ -25,4 +25,7 @@ def run(
 
     with render.show_progress("running") as progress:
         scores = run_stages(read_experiment(experiment), note=render.note, progress=progress).scores
-    render.print_scores(scores, as_json=format_ is options.OutputFormat.json)
+    if format_ is options.OutputFormat.json:
+        render.print_json(scores)
+    else:
+        render.print_scores(scores)

@@ -39,4 +39,7 @@ def score(
     result = stage.run(predictions, shards, settings, out=out, force=force)
     if result.hit:
         render.note(f"{out} is up to date: same predictions, same shards, same settings; nothing to do.")
-    render.print_scores([result.document], as_json=format_ is options.OutputFormat.json)
+    if format_ is options.OutputFormat.json:
+        render.print_json(result.document)
+    else:
+        render.print_scores([result.document])

@@ -29,6 +29,7 @@ MAX_TOKENS = 50
 
 def save_state(folder: Path, state: dict[str, Any]) -> None:
     """Write the training state all at once; an older one is replaced only by a whole new one."""
+    folder.mkdir(parents=True, exist_ok=True)
     with replace_file(folder / STATE_FILE) as temporary:
         torch.save(state, temporary)
 

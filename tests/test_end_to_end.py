@@ -123,8 +123,18 @@ preset = "tiny"
 max_steps = 1
 batch_size = 4
 workers = 0
-model = {{ image_size = 32, encoder_dim = 16, encoder_layers = 1, encoder_heads = 2, encoder_ffn = 32, hidden_dim = 16,
-  decoder_layers = 2, decoder_heads = 2, decoder_ffn = 16, generation_ffn = 16, num_queries = 4 }}
+[train.model]
+image_size = 32
+encoder_dim = 16
+encoder_layers = 1
+encoder_heads = 2
+encoder_ffn = 32
+hidden_dim = 16
+decoder_layers = 2
+decoder_heads = 2
+decoder_ffn = 16
+generation_ffn = 16
+num_queries = 4
 [predict]
 splits = ["grefcoco/val"]
 workers = 0
