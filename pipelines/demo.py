@@ -160,7 +160,8 @@ def save_untrained(experiment: Experiment, shards: list[Path], folder: Path) -> 
 
     torch.manual_seed(experiment.train.seed)
     begin_work(folder, "untrained", inputs, options)
-    model, tokenizer = build_model(experiment.train, shards, "train")
+    parts = [(folder, "train") for folder in shards]
+    model, tokenizer = build_model(experiment.train, parts)
     save_checkpoint(folder, model, tokenizer, experiment.train.text.max_tokens)
     finish_work(folder, "untrained", inputs, options, {})
     return folder

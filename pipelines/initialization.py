@@ -16,11 +16,12 @@ from pipelines.text import learn_tokenizer, load_tokenizer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pipelines.loader import Part
     from pipelines.settings import TrainSettings
 
 
-def build_model(settings: TrainSettings, shards: Sequence[Path], split: str) -> tuple[IGVGModel, Any]:
-    """The network to start from and its tokenizer.
+def build_model(settings: TrainSettings, parts: Sequence[Part]) -> tuple[IGVGModel, Any]:
+    """The network to start from and its tokenizer, which is learnt from the (folder, split) parts if none is given.
 
     Raises:
         CheckpointError: `init` is no checkpoint, or does not fit the network.
@@ -33,7 +34,7 @@ def build_model(settings: TrainSettings, shards: Sequence[Path], split: str) -> 
             changes = describe_differences(asdict(settings.model), asdict(model.config), "model.")
             raise SettingsError(f"{init} is another network than the settings ask for: {', '.join(changes)}")
         return model, tokenizer
-    tokenizer = choose_tokenizer(settings, init, shards, split)
+    tokenizer = choose_tokenizer(settings, init, parts)
     if len(tokenizer) > settings.model.vocab_size:
         raise SettingsError(f"the tokenizer has {len(tokenizer)} ids; set model.vocab_size to at least that")
     model = IGVGModel(settings.model)
@@ -42,7 +43,7 @@ def build_model(settings: TrainSettings, shards: Sequence[Path], split: str) -> 
     return model, tokenizer
 
 
-def choose_tokenizer(settings: TrainSettings, init: Path | None, shards: Sequence[Path], split: str) -> Any:
+def choose_tokenizer(settings: TrainSettings, init: Path | None, parts: Sequence[Part]) -> Any:
     """The tokenizer that is set, the one beside a published encoder, or one learnt from the training expressions.
 
     Raises:
@@ -55,4 +56,4 @@ def choose_tokenizer(settings: TrainSettings, init: Path | None, shards: Sequenc
         if not beside.is_file():
             raise SettingsError(f"{init} needs its tokenizer; put {SENTENCEPIECE_NAME} beside it or set text.tokenizer")
         return load_tokenizer(beside)
-    return learn_tokenizer(read_texts([(folder, split) for folder in shards]), settings.model.vocab_size)
+    return learn_tokenizer(read_texts(parts), settings.model.vocab_size)

@@ -160,6 +160,8 @@ class TrainSettings:
     """Arithmetic of the network: float32, or bfloat16 where it is safe."""
     mask_targets: Literal["picture", "decoder"] = "picture"
     """Resolution of the mask losses: the network's picture size, or that of the pixel decoder."""
+    splits: tuple[str, ...] = ("train",)
+    """The splits that are trained on, of every shard folder that has them."""
     validation_split: str = "val"
     """The split that is scored after each epoch, where the shards hold it."""
     validation_limit: Count = 2000

@@ -25,7 +25,7 @@ def run(
 
     Args:
         settings: resolved settings; they go into the artifact.
-        shards: folders that `igvg prepare` made; their "train" splits are trained on together.
+        shards: folders that `igvg prepare` made; their training splits are trained on together.
         out: the checkpoint folder; holds `log.jsonl` and, until the training has finished, its state.
         force: replace what igvg left in `out`.
         progress: called with (steps done, steps, remark).

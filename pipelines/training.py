@@ -28,6 +28,7 @@ from pipelines.optimization import build_optimizer, compute_rate_factor, set_rat
 from pipelines.settings import SettingsError
 from pipelines.training_log import TrainingLog
 from pipelines.validation import score_held_out
+from shards.errors import DataError
 from shards.index import list_splits
 from shards.plan import plan_share
 
@@ -36,13 +37,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pipelines.batch import Batch
+    from pipelines.loader import Part
     from pipelines.model import IGVGModel
     from pipelines.settings import TrainSettings
 
     Progress = Callable[[int, int, str], None]
 
 STATE_FOLDER = "state"
-TRAIN_SPLIT = "train"
 
 
 @dataclass(kw_only=True)
@@ -110,7 +111,8 @@ def open_training(settings: TrainSettings, shards: Sequence[Path], out: Path, ac
     Raises:
         CheckpointError, DataError, SettingsError: a file to start from, a shard or a setting does not fit.
     """
-    model, tokenizer = build_model(settings, shards, TRAIN_SPLIT)
+    parts = list_parts(shards, settings.splits)
+    model, tokenizer = build_model(settings, parts)
     frame = Frame(tokenizer=tokenizer, max_tokens=settings.text.max_tokens, image_size=model.config.image_size)
     mask_size = model.config.image_size if settings.mask_targets == "picture" else model.config.mask_size
     training = Training(
@@ -121,7 +123,7 @@ def open_training(settings: TrainSettings, shards: Sequence[Path], out: Path, ac
         network=accelerator.prepare_model(model),
         optimizer=build_optimizer(model, settings.optimizer),
         tokenizer=tokenizer,
-        data=GroundingData([(folder, TRAIN_SPLIT) for folder in shards], frame, mask_size=mask_size),
+        data=GroundingData(parts, frame, mask_size=mask_size),
         held_out=open_held_out(shards, settings.validation_split, frame),
         log=TrainingLog(out / "log.jsonl", writes=accelerator.is_main_process),
     )
@@ -130,6 +132,23 @@ def open_training(settings: TrainSettings, shards: Sequence[Path], out: Path, ac
         training.optimizer.load_state_dict(state["optimizer"])
         training.step, training.best = state["step"], state["best"]
     return training
+
+
+def list_parts(shards: Sequence[Path], splits: Sequence[str]) -> list[Part]:
+    """The (folder, split) pairs to train on.
+
+    Raises:
+        DataError: a folder has none of the splits.
+    """
+    parts: list[Part] = []
+    for folder in shards:
+        found = list_splits(folder)
+        chosen = [(folder, split) for split in splits if split in found]
+        if not chosen:
+            what = f"holds none of the splits to train on ({', '.join(splits)})"
+            raise DataError(what, file=folder, remedy=f"set splits to some of {', '.join(found) or 'what it has'}")
+        parts += chosen
+    return parts
 
 
 def open_held_out(shards: Sequence[Path], split: str, frame: Frame) -> dict[Path, GroundingData]:
