@@ -14,14 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipelines.model.attention import attend, split_heads
+from pipelines.model.waves import POSITION_AMPLITUDE, build_patch_waves, build_position_map, build_position_row
 
 if TYPE_CHECKING:
     from pipelines.model.config import IGVGConfig
 
 # The first two rows of the text positions belong to no token (a heritage of fairseq, kept for the published files).
 _UNUSED_POSITIONS = 2
-# Against words of deviation 1: enough to tell places apart, too little to drown what is there.
-_POSITION_DEVIATION = 0.3
 
 
 class Expert(nn.Module):
@@ -99,13 +98,13 @@ class MultiwayEncoder(nn.Module):
         self.layers = nn.ModuleList(MultiwayLayer(config, rate) for rate in rates)
         self.image_norm = nn.LayerNorm(dim)
         self.text_norm = nn.LayerNorm(dim)
-        self._initialize()
+        self._initialize(config)
 
-    def _initialize(self) -> None:
+    def _initialize(self, config: IGVGConfig) -> None:
         """Maps keep the variance of what they get, and all layers together add about as much as one token holds.
 
-        NOTE: the published start (weights of 0.02 cut off at one deviation, positions of deviation 1) is that of a
-        pre-training. Without one, positions drown words and patches, and the network learns nothing for a long time.
+        NOTE: the published start (weights of 0.02 cut off at one deviation, random positions of deviation 1) is that of
+        a pre-training. Without one, positions drown words and patches, and nothing is learnt for a long time.
         """
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
@@ -113,8 +112,12 @@ class MultiwayEncoder(nn.Module):
                 depth = 2 * len(self.layers) if adds else 1
                 nn.init.normal_(module.weight, std=(module.in_features * depth) ** -0.5)
                 nn.init.zeros_(module.bias)
-        nn.init.normal_(self.image_positions, std=_POSITION_DEVIATION)
-        nn.init.normal_(self.text_positions, std=_POSITION_DEVIATION)
+        cells = build_position_map(config.grid_size, config.encoder_dim)
+        words = build_position_row(config.text_positions, config.encoder_dim)
+        with torch.no_grad():
+            self.patches.weight.copy_(build_patch_waves(config.encoder_dim, config.patch_size))
+            self.image_positions.copy_(POSITION_AMPLITUDE * F.pad(cells, (0, 0, 1, 0)))
+            self.text_positions.copy_(POSITION_AMPLITUDE * words)
 
     def forward(self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Encode a picture and a text together.

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipelines.model.attention import MLP, CrossAttention, FeedForward
+from pipelines.model.waves import build_position_map
 
 if TYPE_CHECKING:
     from pipelines.model.config import IGVGConfig
@@ -100,17 +101,6 @@ def select_points(attention_map: Tensor, count: int, distance_weight: float) -> 
         available = available.scatter(1, last, -torch.inf)
         picked.append((available + distance_weight * nearest / math.hypot(height, width)).argmax(dim=1, keepdim=True))
     return torch.cat(picked, dim=1)
-
-
-def build_position_map(side: int, channels: int) -> Tensor:
-    """Sine positions of the cells, (side², channels) row-major: the first half tells rows, the second columns."""
-    half = channels // 2
-    where = torch.arange(1, side + 1, dtype=torch.float32, device="cpu") / (side + 1e-6) * (2 * math.pi)
-    index = torch.arange(half, dtype=torch.float32, device="cpu")
-    angles = where[:, None] / 10000 ** (2 * (index // 2) / half)
-    waves = torch.where(index % 2 == 0, angles.sin(), angles.cos())
-    rows, columns = waves[:, None].expand(side, side, half), waves[None].expand(side, side, half)
-    return torch.cat((rows, columns), dim=-1).flatten(0, 1)
 
 
 class QueryGeneration(nn.Module):

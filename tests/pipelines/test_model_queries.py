@@ -1,12 +1,11 @@
 import math
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pipelines.model.queries import build_position_map, select_points, select_words
+from pipelines.model.queries import select_points, select_words
 
 
 def pick_points_slowly(scores: list[list[float]], count: int, weight: float) -> list[int]:
@@ -83,13 +82,3 @@ def test_gradients_reach_the_selected_words_only():
     features = torch.tensor([[[3.0], [1.0], [2.0], [9.0]]], requires_grad=True)
     select_words(features, torch.tensor([[1, 1, 1, 0]]), 2, "l2").features.sum().backward()
     assert features.grad.flatten().tolist() == [1, 0, 1, 0]
-
-
-@pytest.mark.parametrize(("row", "column"), [(0, 0), (2, 1)])
-def test_positions_tell_rows_in_the_first_half_and_columns_in_the_second(row: int, column: int):
-    found = build_position_map(3, 8)[row * 3 + column]
-    expected = []
-    for place in (row, column):
-        angle = (place + 1) / 3 * 2 * math.pi
-        expected += [math.sin(angle), math.cos(angle), math.sin(angle / 100), math.cos(angle / 100)]
-    torch.testing.assert_close(found, torch.tensor(expected), rtol=0, atol=1e-5)
