@@ -1,0 +1,43 @@
+"""Drawing, preparing and reading the embedded data set."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pipelines import prepare
+from pipelines.loader import Frame, GroundingData, read_texts
+from pipelines.settings import PrepareSettings
+from pipelines.text import learn_tokenizer
+from shards.shapes import write_published
+from tests.benchmarks.figures import Figure, time_best
+
+PICTURES = 600
+
+
+def measure() -> list[Figure]:
+    """Pictures and examples per second of one process."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        drawing = time_best(
+            lambda: write_published(home, seed=1, train_pictures=PICTURES, held_out_pictures=1), repeats=1, warm_up=0
+        )
+        shards = home / "shards"
+        preparing = time_best(lambda: _prepare(home, shards), repeats=1, warm_up=0)
+        parts = [(shards, "train")]
+        frame = Frame(tokenizer=learn_tokenizer(read_texts(parts), 1000), max_tokens=50, image_size=96)
+        data = GroundingData(parts, frame, mask_size=32)
+        numbers = range(0, len(data), max(1, len(data) // 500))
+        reading = time_best(lambda: [data[number] for number in numbers], repeats=3)
+    return [
+        Figure("draw shapes", PICTURES / drawing, "pictures/s"),
+        Figure("prepare", PICTURES / 2 / preparing, "pictures/s"),
+        Figure("read examples at 96 px, out of order", len(numbers) / reading, "examples/s"),
+    ]
+
+
+def _prepare(home: Path, shards: Path) -> Any:
+    settings = PrepareSettings(dataset="grefcoco")
+    pictures = [home / "images" / "train2014"]
+    return prepare.run(settings, home / "grefcoco", pictures, shards, progress=lambda *_: None, workers=1)

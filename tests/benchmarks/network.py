@@ -1,0 +1,105 @@
+"""The network's cost: seconds × measured matrix rate ÷ reference work, and the rate at which `tiny` trains.
+
+Reference work is 130.5 GFLOP per picture for one forward pass of the base size at 320 pixels, three times that for a
+training step: what the published network computes. A cost of 1 means as fast as that work in plain matrix products.
+"""
+
+from __future__ import annotations
+
+import resource
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pipelines.batch import Targets
+from pipelines.inference import open_autocast
+from pipelines.losses import compute_losses
+from pipelines.model import IGVGModel
+from pipelines.optimization import build_optimizer
+from pipelines.settings import TrainSettings, train_preset
+from tests.benchmarks.figures import Figure, time_best
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+REFERENCE_FLOP = 130.5e9
+SIDE = 2048
+GIB = 1 << 20
+
+
+def measure() -> list[Figure]:
+    """Cost of the base network at batch 2, and examples per second of `tiny`."""
+    rate = measure_matrix_rate()
+    base = train_preset("base")
+    model = IGVGModel(base.model)
+    batch = make_batch(base, 2, 50)
+    forward = time_best(lambda: run_forward(model, batch), repeats=5)
+    figures = [
+        Figure("float32 matrix product", rate / 1e9, "GFLOP/s"),
+        Figure("base, forward, batch 2", forward, "s"),
+        Figure("base, forward, batch 2", forward * rate / (2 * REFERENCE_FLOP), "cost", "≤ 0.95"),
+    ]
+    step = time_best(make_step(base, model, batch), repeats=2)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / GIB
+    tiny = train_preset("tiny")
+    tiny_step = time_best(make_step(tiny, IGVGModel(tiny.model), make_batch(tiny, tiny.batch_size, 9)), repeats=5)
+    return [
+        *figures,
+        Figure("base, training step, batch 2", step, "s"),
+        Figure("base, training step, batch 2", step * rate / (6 * REFERENCE_FLOP), "cost", "≤ 1.25"),
+        Figure("base, training step, peak memory", peak, "GiB", "≤ 6"),
+        Figure("tiny, training", tiny.batch_size / tiny_step, "expressions/s"),
+    ]
+
+
+def measure_matrix_rate() -> float:
+    """FLOP/s of a 2048³ float32 matrix product."""
+    left, right = torch.randn(SIDE, SIDE), torch.randn(SIDE, SIDE)
+    return 2 * SIDE**3 / time_best(lambda: left @ right, repeats=10, warm_up=2)
+
+
+def make_batch(settings: TrainSettings, size: int, tokens: int) -> dict[str, Any]:
+    """Random pictures and texts; every other expression has two targets."""
+    side, mask_side = settings.model.image_size, settings.model.image_size
+    if settings.mask_targets == "decoder":
+        mask_side = settings.model.mask_size
+    counts = [2 * (number % 2) for number in range(size)]
+    masks = [torch.rand(count, mask_side, mask_side) > 0.8 for count in counts]
+    return {
+        "pixel_values": torch.randn(size, 3, side, side),
+        "input_ids": torch.randint(4, 900, (size, tokens)),
+        "attention_mask": torch.ones(size, tokens, dtype=torch.int64),
+        "targets": Targets(
+            boxes=[torch.rand(count, 4) * 0.3 + 0.2 for count in counts],
+            instance_masks=masks,
+            global_masks=torch.stack([mask.any(dim=0) for mask in masks]),
+            exists=torch.tensor(counts) > 0,
+        ),
+    }
+
+
+def run_forward(model: IGVGModel, batch: dict[str, Any]) -> None:
+    """One pass without gradients."""
+    model.eval()
+    with torch.inference_mode():
+        model(batch["pixel_values"], batch["input_ids"], batch["attention_mask"])
+
+
+def make_step(settings: TrainSettings, model: IGVGModel, batch: dict[str, Any]) -> Callable[[], None]:
+    """A whole training step: forward, losses, backward, clip, Adam."""
+    optimizer = build_optimizer(model, settings.optimizer)
+
+    def step() -> None:
+        model.train()
+        with open_autocast(torch.device("cpu"), settings.precision):
+            output = model(batch["pixel_values"], batch["input_ids"], batch["attention_mask"])
+        losses = compute_losses(
+            output, batch["targets"], settings.matching, settings.loss,
+            auxiliary_boxes=model.config.auxiliary_boxes, num_boxes=2.0,
+        )  # fmt: skip
+        losses["total"].backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.optimizer.clip_norm or 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step

@@ -1,0 +1,107 @@
+"""Scoring predictions on pictures of 480 × 640, as a whole process, on one core."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pipelines.predictions import Prediction, write_predictions
+from shards.masks import enclose_mask, encode_segmentation
+from shards.record import Expression, ImageRecord, Instance
+from shards.writer import write_split
+from tests.benchmarks.figures import Figure
+
+PICTURES, EXPRESSIONS = 1500, 20
+HEIGHT, WIDTH = 480, 640
+
+_MEASURE = """
+import json, resource, sys, time
+started = time.perf_counter()
+from pathlib import Path
+from pipelines import score
+from pipelines.settings import ScoreSettings
+score.run(Path(sys.argv[1]), Path(sys.argv[2]), ScoreSettings(split="val"))
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(json.dumps([time.perf_counter() - started, peak / 1024]))
+"""
+
+
+def measure() -> list[Figure]:
+    """Time and memory for 30,000 expressions."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        picture = home / "picture.jpg"
+        Image.new("L", (WIDTH, HEIGHT)).save(picture)
+        records = [make_record(number) for number in range(PICTURES)]
+        write_split(home / "shards", "val", [(record, picture) for record in records], return_record, workers=2)
+        write_predictions(home / "predictions.jsonl", (make_prediction(*pair) for pair in list_expressions(records)))
+        words = [sys.executable, "-c", _MEASURE, str(home / "predictions.jsonl"), str(home / "shards")]
+        started = time.perf_counter()
+        result = subprocess.run(words, check=True, capture_output=True, text=True)
+        seconds = time.perf_counter() - started
+        _, peak = json.loads(result.stdout)
+    return [
+        Figure("score 30,000 expressions", seconds, "s", "≤ 6"),
+        Figure("score 30,000 expressions, peak memory", peak, "MiB", "≤ 500"),
+        Figure("score one expression", 1e6 * seconds / (PICTURES * EXPRESSIONS), "µs"),
+    ]
+
+
+def list_expressions(records: list[ImageRecord]) -> list[tuple[ImageRecord, Expression]]:
+    """All pairs of record and expression, in order."""
+    return [(record, expression) for record in records for expression in record.expressions]
+
+
+def return_record(record: ImageRecord) -> ImageRecord:
+    """Drafts here are records already."""
+    return record
+
+
+def draw_outline(random: np.random.Generator) -> list[float]:
+    """A bumpy polygon of forty corners somewhere in the picture."""
+    angles = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+    radii = random.uniform(40, 150) * random.uniform(0.7, 1.0, size=40)
+    centre = random.uniform((160, 120), (480, 360))
+    corners = centre + radii[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    flat: list[float] = corners.flatten().tolist()
+    return flat
+
+
+def make_record(number: int) -> ImageRecord:
+    """A picture with four instances and twenty expressions about none to three of them."""
+    random = np.random.default_rng(number)
+    instances = []
+    for place in range(4):
+        mask = encode_segmentation([draw_outline(random)], HEIGHT, WIDTH)
+        instances.append(Instance(ann_id=4 * number + place, category_id=1, box=enclose_mask(mask), mask=mask))
+    expressions = [
+        Expression(
+            id=f"grefcoco/{number}/{place}",
+            text="something",
+            instances=tuple(random.permutation(4)[: place % 4].tolist()),
+            ref_id=number,
+        )
+        for place in range(EXPRESSIONS)
+    ]
+    return ImageRecord(
+        image_id=number, file_name=f"{number}.jpg", width=WIDTH, height=HEIGHT,
+        instances=tuple(instances), expressions=tuple(expressions),
+    )  # fmt: skip
+
+
+def make_prediction(record: ImageRecord, expression: Expression) -> Prediction:
+    """A random shape."""
+    random = np.random.default_rng(zlib.crc32(expression.id.encode()))
+    mask = encode_segmentation([draw_outline(random)], HEIGHT, WIDTH)
+    box = list(enclose_mask(mask))
+    empty = not random.integers(4)
+    return Prediction(id=expression.id, boxes=[] if empty else [box], scores=[] if empty else [0.9], mask=mask,
+                      no_target=empty)  # fmt: skip
