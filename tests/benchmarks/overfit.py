@@ -1,0 +1,70 @@
+"""A trial: can the tiny network learn a few real pictures by heart?
+
+```
+python -m tests.benchmarks.overfit REAL_FOLDER [--out DIR] [--steps N]
+```
+
+REAL_FOLDER holds data sets in published layout (refcoco/, refcoco+/, refcocog/, grefcoco/) and train2014/. Every split
+of every data set is trained on, then predicted and scored; gIoU is that of all expressions together.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from igvg_cli.render import print_table, show_progress
+from pipelines import predict, prepare, score, train
+from pipelines.metrics.gres import score_grefcoco
+from pipelines.metrics.overlap import Outcome, stack_outcomes
+from pipelines.settings import PredictSettings, PrepareSettings, ScoreSettings, train_preset
+from shards.index import list_splits
+from shards.reader import ShardReader
+
+DATASETS = ("refcoco", "refcoco+", "refcocog", "grefcoco")
+SPLITS = ("train", "val", "test", "testA", "testB")
+
+
+def main() -> None:
+    """Prepare, train, predict and score."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.overfit", description=__doc__.splitlines()[0])
+    parser.add_argument("real", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("overfit"))
+    parser.add_argument("--steps", type=int, default=3000)
+    arguments = parser.parse_args()
+    real, out = arguments.real, arguments.out
+    settings = train_preset("tiny")
+    settings = replace(settings, splits=SPLITS, epochs=100_000, max_steps=arguments.steps, validation_split="none",
+                       optimizer=replace(settings.optimizer, warmup_epochs=10.0))  # fmt: skip
+    with show_progress("overfitting") as progress:
+        shards = []
+        for dataset in DATASETS:
+            folder = out / "shards" / dataset
+            prepare.run(
+                PrepareSettings(dataset=dataset), real / dataset, [real / "train2014"], folder, progress=progress
+            )
+            shards.append(folder)
+        train.run(settings, shards, out / "run", progress=progress)
+        rows: list[Outcome] = []
+        pictures: set[int] = set()
+        for folder in shards:
+            for split in list_splits(folder):
+                found = out / f"found-{folder.name}-{split}"
+                predict.run(PredictSettings(split=split), out / "run", folder, found, progress=progress)
+                rows += judge(found / "predictions.jsonl", folder, split, pictures)
+    metrics = score_grefcoco(stack_outcomes(rows))
+    values = [[name, "–" if value is None else f"{value:.2f}"] for name, value in metrics.items()]
+    print_table(f"{len(rows)} expressions about {len(pictures)} pictures, by heart", ["metric", "percent"], values)
+
+
+def judge(predictions: Path, shards: Path, split: str, pictures: set[int]) -> list[Outcome]:
+    """Outcomes of one split; the pictures it shows are added to `pictures`."""
+    with ShardReader(shards, split) as reader:
+        pairs = score.pair_predictions(predictions, reader)
+        pictures |= set(reader.index.image_ids.tolist())
+        return [score.judge_prediction(*pair, ScoreSettings(split=split).resolution) for pair in pairs]
+
+
+if __name__ == "__main__":
+    main()
