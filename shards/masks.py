@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from shards.record import Box, Rle
 
+_FARTHEST = 1e6
+
 
 def encode_segmentation(segmentation: Any, height: int, width: int) -> Rle:
     """The union of a COCO annotation's polygons, or its RLE, compressed.
@@ -40,10 +42,13 @@ def encode_segmentation(segmentation: Any, height: int, width: int) -> Rle:
     for polygon in segmentation:
         try:
             points = np.asarray(polygon, dtype=np.float64)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise DataError(f"a polygon that is not a flat list of numbers: {error}") from error
         if points.ndim != 1 or not np.isfinite(points).all():
             raise DataError("a polygon that is not a flat list of finite numbers")
+        if (np.abs(points) > _FARTHEST).any():
+            # COCO's C code would ask for memory by their distance.
+            raise DataError("a polygon with points far beyond any picture")
         if len(points) >= 6 and len(points) % 2 == 0:
             polygons.append(points.tolist())
     if not polygons:
@@ -54,7 +59,7 @@ def encode_segmentation(segmentation: Any, height: int, width: int) -> Rle:
 def _encode_rle(segmentation: dict[str, Any], height: int, width: int) -> Rle:
     try:
         size, counts = [int(side) for side in segmentation["size"]], segmentation["counts"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"run lengths without size and counts: {error}") from error
     if size != [height, width]:
         raise DataError(f"run lengths of size {size} in a picture of [{height}, {width}]")

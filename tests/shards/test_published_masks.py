@@ -46,7 +46,10 @@ def test_a_crowd_is_an_instance_like_any_other(tmp_path: Path) -> None:
     [
         ({"segmentation": None}, "image 7: annotation 70: segmentation is a NoneType"),
         ({"segmentation": [["a", "b"]]}, "image 7: annotation 70: a polygon that is not a flat list"),
-        ({"segmentation": {"size": [30, 40], "counts": ["a"]}}, "image 7: annotation 70: unsupported operand"),
+        (
+            {"segmentation": {"size": [30, 40], "counts": ["a"]}},
+            "image 7: annotation 70: run lengths that do not add up",
+        ),
         ({"segmentation": [], "bbox": None}, "image 7: annotation 70 has neither a box nor a mask inside the picture"),
     ],
 )
