@@ -68,6 +68,8 @@ def merge_parts(parts: Sequence[Path], out: Path) -> int:
         for part in parts:
             for number, line in enumerate(part.read_bytes().splitlines(keepends=True), start=1):
                 prediction = parse_prediction(line, part, number)
+                if not line.endswith(b"\n"):
+                    raise DataError("the file breaks off", file=part, record=f"line {number}")
                 if prediction.id in seen:
                     raise DataError(f"{prediction.id} was predicted twice", file=part, record=f"line {number}")
                 seen.add(prediction.id)
