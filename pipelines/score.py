@@ -191,12 +191,12 @@ def name_dataset(ids: list[str], shards: Path, split: str) -> str:
     Raises:
         DataError: they name several, or one that has no metrics; or there are no ids.
     """
-    names = {expression_id.split("/")[0] for expression_id in ids}
-    if len(names) != 1 or (name := names.pop()) not in METRICS:
-        found = ", ".join(sorted(names)) or "no expressions"
+    names = sorted({expression_id.split("/")[0] for expression_id in ids})
+    if len(names) != 1 or names[0] not in METRICS:
+        found = ", ".join(names) or "no expressions"
         what = f"split '{split}' holds {found}; scores are defined for one of {', '.join(METRICS)}"
         raise DataError(what, file=shards)
-    return name
+    return names[0]
 
 
 def _hits_best(boxes: NDArray[np.float64], scores: list[float] | None, targets: NDArray[np.float64]) -> bool:
