@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pipelines.artifact import replace_file
 from shards.errors import DataError
-from shards.masks import check_counts, measure_area
+from shards.masks import check_counts, decode_mask, encode_mask, expand_counts, measure_area
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -101,7 +101,7 @@ def parse_prediction(line: bytes, file: Path, number: int) -> Prediction:
         DataError: it is none; names file and line.
     """
     try:
-        document = json.loads(line, parse_constant=_refuse_constant)
+        document = json.loads(line, parse_constant=_refuse_constant, object_pairs_hook=_refuse_repetition)
         if not isinstance(document, dict):
             raise ValueError("not a JSON object")
         for key in ("id", "boxes", "mask"):
@@ -154,7 +154,10 @@ def _read_mask(mask: Any) -> Rle:
         or not all(type(side) is int and 0 < side < 1 << 15 for side in size)
     ):
         raise ValueError(f"mask size {_shorten(size)} is not [height, width] in pixels")
-    return {"size": size, "counts": check_counts(mask["counts"], size[0] * size[1])}
+    rle: Rle = {"size": size, "counts": check_counts(mask["counts"], size[0] * size[1])}
+    # At a run without pixels after the first, COCO's C code stops uniting and intersecting early, or writes past its
+    # memory; decoding is safe, and what is encoded from pixels has no such runs.
+    return rle if expand_counts(rle["counts"].encode())[1:].all() else encode_mask(decode_mask(rle))
 
 
 def _is_number(value: Any) -> bool:
@@ -170,6 +173,14 @@ def _expect(value: Any, kind: type, name: str, wanted: str) -> Any:
 def _shorten(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _refuse_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"has {_shorten(max(keys, key=keys.count))} more than once")
+    return document
 
 
 def _refuse_constant(name: str) -> NoReturn:
