@@ -93,10 +93,18 @@ def score_file(predictions: Path, shards: Path, settings: ScoreSettings) -> tupl
     """
     rows: list[Outcome] = []
     ids: list[str] = []
+    faults: list[DataError] = []
     with ShardReader(shards, settings.split) as reader:
         for record, expression, prediction in pair_predictions(predictions, reader):
-            rows.append(judge_prediction(record, expression, prediction, settings.resolution))
             ids.append(expression.id)
+            try:
+                rows.append(judge_prediction(record, expression, prediction, settings.resolution))
+            except DataError as error:
+                faults.append(error)
+    if faults:
+        shown = "; ".join(fault.what for fault in faults[:_SHOWN])
+        more = f" and {len(faults) - _SHOWN} more like this" if len(faults) > _SHOWN else ""
+        raise DataError(shown + more, file=predictions, remedy=faults[0].remedy)
     outcomes = stack_outcomes(rows)
     dataset = name_dataset(ids, shards, settings.split)
     metric = METRICS[dataset]
@@ -127,6 +135,7 @@ def pair_predictions(file: Path, reader: ShardReader) -> Iterator[tuple[ImageRec
     waiting: dict[str, Prediction] = {}
     done: set[str] = set()
     missing: list[str] = []
+    twice: list[str] = []
     for record in reader.records():
         for expression in record.expressions:
             while expression.id not in waiting:
@@ -134,8 +143,9 @@ def pair_predictions(file: Path, reader: ShardReader) -> Iterator[tuple[ImageRec
                 if prediction is None:
                     break
                 if prediction.id in waiting or prediction.id in done:
-                    raise DataError(f"{prediction.id} is given twice", file=file, remedy="keep one of its lines")
-                waiting[prediction.id] = prediction
+                    twice.append(prediction.id)
+                else:
+                    waiting[prediction.id] = prediction
             if expression.id in waiting:
                 yield record, expression, waiting.pop(expression.id)
                 done.add(expression.id)
@@ -143,9 +153,11 @@ def pair_predictions(file: Path, reader: ShardReader) -> Iterator[tuple[ImageRec
                 missing.append(expression.id)
     unknown = [*waiting]
     for prediction in predictions:
-        if prediction.id in done or prediction.id in waiting:
-            raise DataError(f"{prediction.id} is given twice", file=file, remedy="keep one of its lines")
-        unknown.append(prediction.id)
+        (twice if prediction.id in done or prediction.id in waiting else unknown).append(prediction.id)
+    if twice:
+        ids = list(dict.fromkeys(twice))
+        what = f"{_list_ids(ids)} {'is' if len(ids) == 1 else 'are'} given twice"
+        raise DataError(what, file=file, remedy="keep one of its lines" if len(ids) == 1 else "keep one line of each")
     if unknown:
         what = f"{_list_ids(unknown)}: not in split '{reader.split}' of {reader.folder}"
         raise DataError(what, file=file, remedy="score against the split that was predicted")
@@ -168,7 +180,8 @@ def judge_prediction(
             remedy="give masks at the original picture's size",
         )
     instances = [record.instances[position] for position in expression.instances]
-    target = unite_masks([instance.mask for instance in instances], record.height, record.width)
+    # Drawing a blank mask for each empty target would take a quarter of the time of scoring.
+    target = unite_masks([instance.mask for instance in instances], record.height, record.width) if instances else None
     predicted_px, target_px, shared_px = count_overlap(prediction.mask, target, resolution)
     boxes = _stack_boxes(prediction.boxes)
     targets = _stack_boxes([instance.box for instance in instances])

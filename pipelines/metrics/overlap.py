@@ -97,17 +97,20 @@ def stack_outcomes(outcomes: Sequence[Outcome]) -> Outcomes:
     )
 
 
-def count_overlap(predicted: Rle, target: Rle, resolution: int = 0) -> tuple[int, int, int]:
+def count_overlap(predicted: Rle, target: Rle | None, resolution: int = 0) -> tuple[int, int, int]:
     """Pixels of the prediction, of the target and of both.
 
     Args:
         predicted: run lengths of the picture's size.
-        target: likewise.
+        target: likewise; None has no pixels.
         resolution: if not 0, both masks are first scaled to so many pixels square (nearest neighbour), as the published
             evaluations do.
     """
     if resolution:
-        predicted, target = resize_mask(predicted, resolution, resolution), resize_mask(target, resolution, resolution)
+        predicted = resize_mask(predicted, resolution, resolution)
+        target = resize_mask(target, resolution, resolution) if target else None
+    if target is None:
+        return measure_area(predicted), 0, 0
     sizes = measure_area(predicted), measure_area(target)
     return *sizes, measure_area(intersect_masks([predicted, target])) if min(sizes) else 0
 
