@@ -271,7 +271,8 @@ def _join_bytes(planes: NDArray[np.uint8]) -> NDArray[np.float16]:
 
 def _read_arrays(file: Path, names: Sequence[str]) -> Mapping[str, NDArray[Any]]:
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        # Opened here: NumPy leaves a file open in which it finds no archive.
+        with file.open("rb") as content, np.load(content, allow_pickle=False) as archive:
             return {name: archive[name] for name in names}
     except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         reason = "missing" if isinstance(error, FileNotFoundError) else f"no readable chunk ({error})"

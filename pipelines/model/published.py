@@ -6,6 +6,7 @@ Files of others are read without running code from them.
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from math import isqrt
 from typing import TYPE_CHECKING
@@ -125,7 +126,9 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         CheckpointError: there is no such file, it holds more than tensors and plain values, or no tensors at all.
     """
     try:
-        with torch.serialization.safe_globals([(_NumpyValue, name) for name in _NUMPY_NAMES]):
+        # torch warns of pickle protocols it may not read; whether it can shows at once.
+        allowed = torch.serialization.safe_globals([(_NumpyValue, name) for name in _NUMPY_NAMES])
+        with allowed, warnings.catch_warnings(action="ignore", category=UserWarning):
             content = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise CheckpointError(f"{file} cannot be read: {error.strerror or error}") from error

@@ -28,6 +28,8 @@ SIZES = {"small": (0.105, 0.125), "large": (0.19, 0.225)}
 
 _SIDES = (128, 176)
 _THINGS = (3, 5)
+# All stand nearly upright: turned squares would be diamonds.
+_TURN = math.pi / 12
 _LOOKALIKES = 0.55
 _VISIBLE = 0.7
 _ATTEMPTS = 60
@@ -112,14 +114,12 @@ def _place_thing(random: np.random.Generator, things: list[Thing], width: int, h
         changed = str(random.choice([*attributes, "nothing"]))
         attributes = {name: value if name == changed else getattr(model, name) for name, value in attributes.items()}
     radius = min(width, height) * random.uniform(*SIZES[attributes["size"]])
-    # Squares keep nearly upright, or they would be diamonds.
-    turn = math.pi / 10 if attributes["shape"] == "square" else math.pi
     return Thing(
         **attributes,
         x=float(random.uniform(radius, width - radius)),
         y=float(random.uniform(radius, height - radius)),
         radius=float(radius),
-        angle=float(random.uniform(-turn, turn)),
+        angle=float(random.uniform(-_TURN, _TURN)),
     )
 
 
