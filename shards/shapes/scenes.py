@@ -24,13 +24,15 @@ COLOURS = {
     "purple": (152, 62, 184),
 }
 # Radius as a fraction of the shorter side: the two sizes lie well apart, so that nobody has to argue about them.
-SIZES = {"small": (0.105, 0.125), "large": (0.19, 0.225)}
+SIZES = {"small": (0.12, 0.14), "large": (0.2, 0.23)}
 
 _SIDES = (128, 176)
 _THINGS = (3, 5)
 # All stand nearly upright: turned squares would be diamonds.
 _TURN = math.pi / 12
 _LOOKALIKES = 0.55
+# A dark rim parts things of the same colour that overlap.
+_RIM = (24, 24, 24)
 _VISIBLE = 0.7
 _ATTEMPTS = 60
 _OVERSAMPLING = 2
@@ -61,7 +63,7 @@ class Scene:
 
 
 def compose_scene(random: np.random.Generator) -> Scene:
-    """A scene of three to six things, each at least 70 % visible; many share some of their attributes."""
+    """A scene of three to five things, each at least 70 % visible; many share some of their attributes."""
     width, height = (int(side) for side in random.integers(*_SIDES, size=2, endpoint=True))
     wanted = int(random.integers(*_THINGS, endpoint=True))
     things: list[Thing] = []
@@ -88,7 +90,7 @@ def find_visible(covers: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def paint_scene(scene: Scene, random: np.random.Generator) -> Image.Image:
-    """The picture of a scene: smooth edges, uneven grey ground, slightly varying colours."""
+    """The picture of a scene: smooth dark rims, uneven grey ground, slightly varying colours."""
     scale = _OVERSAMPLING
     ground = random.uniform(90, 170, size=(3, 3)).astype(np.float32)
     size = (scene.width * scale, scene.height * scale)
@@ -96,7 +98,8 @@ def paint_scene(scene: Scene, random: np.random.Generator) -> Image.Image:
     pen = ImageDraw.Draw(canvas)
     for thing in scene.things:
         colour = np.clip(np.array(COLOURS[thing.colour]) + random.integers(-18, 19, size=3), 0, 255)
-        pen.polygon(_outline(thing, scale), fill=(int(colour[0]), int(colour[1]), int(colour[2])))
+        fill = (int(colour[0]), int(colour[1]), int(colour[2]))
+        pen.polygon(_outline(thing, scale), fill=fill, outline=_RIM, width=2 * scale)
     picture = np.asarray(canvas.reduce(scale), dtype=np.float32)
     noise = random.normal(0, 4, size=picture.shape[:2])[..., None]
     return Image.fromarray(np.clip(picture + noise, 0, 255).astype(np.uint8))
