@@ -57,6 +57,9 @@ preset = "tiny"
 [predict]
 splits = ["grefcoco/val", "ref-zom/test", "rrefcoco/val"]
 batch_size = 64
+
+[predict.postprocess]
+score_threshold = 0.4
 """
 EXAMPLES = ("every red shape", "all the circles", "the leftmost star", "two squares", "the large blue triangle")
 
@@ -113,7 +116,9 @@ def run(
             made = write_baseline(folder / title.replace(" ", "-"), shards, split, title, answer)
             scores[title] = _score(made, shards, split)
         comparisons.append(Comparison(title=f"{name}/{split}", scores=scores))
-    return comparisons, draw_examples(out / "examples", stages.checkpoint, stages.shards["grefcoco"], progress)
+    return comparisons, draw_examples(
+        out / "examples", experiment.predict, stages.checkpoint, stages.shards["grefcoco"], progress
+    )
 
 
 def draw_data(folder: Path, size: DemoSize, note: Note, progress: Progress, workers: int) -> None:
@@ -200,7 +205,7 @@ def write_baseline(
     return folder
 
 
-def draw_examples(folder: Path, checkpoint: Path, shards: Path, progress: Progress) -> Path:
+def draw_examples(folder: Path, settings: PredictSettings, checkpoint: Path, shards: Path, progress: Progress) -> Path:
     """What the network finds in the held-out picture with the most instances, drawn."""
     pictures = folder / "pictures"
     with ShardReader(shards, "val") as reader:
@@ -210,7 +215,7 @@ def draw_examples(folder: Path, checkpoint: Path, shards: Path, progress: Progre
             pictures.mkdir(parents=True, exist_ok=True)
             with replace_file(file) as temporary:
                 temporary.write_bytes(reader.picture(number))
-    predict.run_on_pictures(PredictSettings(), checkpoint, file, EXAMPLES, folder / "found", progress=progress)
+    predict.run_on_pictures(settings, checkpoint, file, EXAMPLES, folder / "found", progress=progress)
     return folder / "found" / "overlays"
 
 

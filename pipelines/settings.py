@@ -218,11 +218,16 @@ _TRAIN_PRESETS: dict[str, TrainSettings] = {
     "large": TrainSettings(preset="large", model=large_config()),
     "tiny": TrainSettings(
         preset="tiny",
+        epochs=2,
         batch_size=32,
+        precision="bf16",
         mask_targets="decoder",
+        validation_limit=400,
         model=tiny_config(),
+        loss=LossSettings(existence=0.5),
+        postprocess=PostprocessSettings(score_threshold=0.4),
         optimizer=OptimizerSettings(
-            encoder_lr=1e-3, head_lr=1e-3, eps=1e-8, amsgrad=False, schedule="cosine", warmup_epochs=0.3, clip_norm=1.0
+            encoder_lr=7e-4, head_lr=7e-4, eps=1e-8, amsgrad=False, schedule="cosine", warmup_epochs=0.1, clip_norm=1.0
         ),
     ),
 }

@@ -110,10 +110,10 @@ def tiny_config() -> IGVGConfig:
     """A size that learns from scratch in minutes on two CPU cores."""
     return IGVGConfig(
         image_size=96,
-        patch_size=8,
+        patch_size=12,
         encoder_dim=128,
         encoder_layers=4,
-        encoder_heads=4,
+        encoder_heads=8,
         encoder_ffn=384,
         drop_path=0.0,
         vocab_size=1000,
@@ -123,4 +123,5 @@ def tiny_config() -> IGVGConfig:
         generation_ffn=128,
         decoder_heads=4,
         dropout=0.0,
+        reference="point",
     )

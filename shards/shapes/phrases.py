@@ -22,10 +22,10 @@ _OPPOSITE: dict[Direction, Direction] = {"left": "right", "right": "left", "top"
 _RELATIONS = {"left": "left of", "right": "right of", "top": "above", "bottom": "below"}
 _SUPERLATIVES = {"left": "leftmost", "right": "rightmost", "top": "topmost", "bottom": "lowest"}
 # How often a phrase says what beside its description.
-_FORMS = {"plain": 0.3, "every": 0.3, "number": 0.16, "extreme": 0.12, "relation": 0.12}
+_FORMS = {"plain": 0.32, "every": 0.32, "number": 0.18, "extreme": 0.09, "relation": 0.09}
 # How often a description names each attribute. Shapes most: colours are so much easier to see that a network which
 # could do with them would learn nothing else for long.
-_NAMED = {"shape": 0.85, "colour": 0.5, "size": 0.3}
+_NAMED = {"shape": 0.92, "colour": 0.4, "size": 0.25}
 # Closer than this fraction of the picture's side, "left of" would be a matter of opinion.
 _MARGIN = 0.1
 _ATTEMPTS = 200
