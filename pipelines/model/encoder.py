@@ -114,11 +114,11 @@ class MultiwayEncoder(nn.Module):
                 depth = 2 * len(self.layers) if adds else 1
                 nn.init.normal_(module.weight, std=(module.in_features * depth) ** -0.5)
                 nn.init.zeros_(module.bias)
-        head_dim = config.encoder_dim // config.encoder_heads
-        level = (_ATTENTION_TO_WORDS * head_dim**-0.5) ** 0.5
-        for layer in self.layers:
-            nn.init.constant_(layer.image.qkv.bias[: config.encoder_dim], level)
-            nn.init.constant_(layer.text.qkv.bias[config.encoder_dim : 2 * config.encoder_dim], level)
+        level = (_ATTENTION_TO_WORDS / (config.encoder_dim / config.encoder_heads) ** 0.5) ** 0.5
+        for layer in self.modules():
+            if isinstance(layer, MultiwayLayer):
+                nn.init.constant_(layer.image.qkv.bias[: config.encoder_dim], level)
+                nn.init.constant_(layer.text.qkv.bias[config.encoder_dim : 2 * config.encoder_dim], level)
         cells = build_position_map(config.grid_size, config.encoder_dim)
         words = build_position_row(config.text_positions, config.encoder_dim)
         with torch.no_grad():
