@@ -63,16 +63,22 @@ def main() -> None:
     build_app()(arguments, prog_name="igvg")
 
 
-def _root(
-    *,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,  # noqa: ARG001
-) -> None:
-    if version:
+def _show_version(wanted: bool) -> None:
+    if wanted:
         from importlib import metadata
 
         render.print_line(f"igvg {metadata.version('igvg')}")
         raise typer.Exit
+
+
+def _root(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_show_version)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Options that come before the command."""
 
 
 def _report_errors(command: Callable[..., None]) -> Callable[..., None]:
@@ -95,7 +101,7 @@ def _report_errors(command: Callable[..., None]) -> Callable[..., None]:
 def _is_ours(error: Exception) -> bool:
     """Only modules that are loaded can have raised, so none is loaded here."""
     kinds = tuple(getattr(sys.modules[module], name) for module, name in OUR_ERRORS if module in sys.modules)
-    return isinstance(error, (*kinds, OSError))
+    return isinstance(error, (*kinds, OSError, FloatingPointError))
 
 
 def _say_in_one_line(error: Exception) -> str:

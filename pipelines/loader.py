@@ -6,7 +6,6 @@ process takes its share of each batch without talking to the others.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from pipelines.batch import Batch, Example, collate
 from pipelines.images import decode_picture, resize_picture, sample_rows
 from pipelines.text import PAD_ID, tokenize_expressions
 from shards import masks
+from shards.errors import DataError
 from shards.plan import ExampleNumbers
 from shards.reader import ShardReader
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shards.record import Expression, ImageRecord
+
+    Readable = Example | DataError | OSError
 
 Part = tuple["Path", str]
 
@@ -135,18 +137,47 @@ def load_batches(
         data: the examples.
         shares: the numbers of each batch.
         workers: processes that read ahead; 0 reads in this one.
+
+    Raises:
+        DataError, OSError: an example cannot be read.
     """
-    pinned = torch.cuda.is_available()
-    return iter(
-        DataLoader(
-            data,
-            batch_sampler=(list(map(int, share)) for share in shares),
-            collate_fn=functools.partial(collate, pad_id=PAD_ID),
-            num_workers=workers,
-            pin_memory=pinned,
-            worker_init_fn=_limit_threads,
-        )
+    batches = DataLoader(
+        _Guarded(data),
+        batch_sampler=(list(map(int, share)) for share in shares),
+        collate_fn=_collate_readable,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_limit_threads,
     )
+    for batch in batches:
+        if isinstance(batch, Exception):
+            raise batch
+        yield batch
+
+
+class _Guarded(Dataset["Readable"]):
+    """Hands errors on as values: one raised in a worker would arrive as the text of its traceback."""
+
+    def __init__(self, data: ExampleData) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, number: int) -> Readable:
+        try:
+            return self.data[number]
+        except (DataError, OSError) as error:
+            return error
+
+
+def _collate_readable(examples: list[Readable]) -> Batch | DataError | OSError:
+    readable: list[Example] = []
+    for example in examples:
+        if isinstance(example, Exception):
+            return example
+        readable.append(example)
+    return collate(readable, pad_id=PAD_ID)
 
 
 def read_texts(parts: Sequence[Part]) -> Iterator[str]:

@@ -58,12 +58,19 @@ def load_tokenizer(path: Path) -> Any:
         SettingsError: neither is there, or the file is not a SentencePiece model.
     """
     from transformers import AutoTokenizer
+    from transformers.utils import logging
 
     if path.is_file():
         return _load_sentencepiece(path)
     if not (path / "tokenizer_config.json").is_file():
         raise SettingsError(f"{path} holds no tokenizer; give beit3.spm or a folder with tokenizer_config.json")
-    return AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
+    # It reads config.json too, and warns that it does not know the network there.
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        return AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def _load_sentencepiece(file: Path) -> Any:

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 # Small enough that starting Python takes longer than the work.
 SMALL_NETWORK = (
-    "model.image_size=32", "model.encoder_dim=16", "model.encoder_layers=1", "model.encoder_heads=2",
-    "model.encoder_ffn=32", "model.hidden_dim=16", "model.decoder_layers=2", "model.decoder_heads=2",
+    "model.image_size=32", "model.patch_size=8", "model.encoder_dim=16", "model.encoder_layers=1",
+    "model.encoder_heads=2", "model.encoder_ffn=32", "model.hidden_dim=16", "model.decoder_layers=2",
+    "model.decoder_heads=2",
     "model.decoder_ffn=16", "model.generation_ffn=16", "model.num_queries=4", "batch_size=4", "workers=0",
     "validation_limit=6",
 )  # fmt: skip
