@@ -1,0 +1,51 @@
+"""The log of a training."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import torch
+
+from pipelines.training_log import TrainingLog
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def write_some(file: Path) -> TrainingLog:
+    log = TrainingLog(file)
+    for step in (10, 20, 30):
+        log.write_losses(step, step / 100, {"total": torch.tensor(1 / step)}, 12.345)
+    return log
+
+
+def read_steps(file: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in file.read_text().splitlines()]
+
+
+def test_every_line_is_an_object_of_its_own(tmp_path: Path) -> None:
+    write_some(tmp_path / "log.jsonl").write_scores(30, 0.3, {"grefcoco": {"gIoU": 51.5, "N-acc": None}})
+    first, *_, last = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
+    assert first == {"step": 10, "epoch": 0.1, "expressions_per_second": 12.35, "losses": {"total": 0.1}}
+    assert last["scores"] == {"grefcoco": {"gIoU": 51.5, "N-acc": None}}
+
+
+def test_what_came_after_the_state_is_forgotten(tmp_path: Path) -> None:
+    write_some(tmp_path / "log.jsonl").forget_after(20)
+    assert read_steps(tmp_path / "log.jsonl") == [10, 20]
+
+
+def test_a_line_cut_short_is_forgotten(tmp_path: Path) -> None:
+    log = write_some(tmp_path / "log.jsonl")
+    with log.file.open("a") as stream:
+        stream.write('{"step": 3')
+    log.forget_after(100)
+    assert read_steps(log.file) == [10, 20, 30]
+
+
+def test_other_processes_write_nothing(tmp_path: Path) -> None:
+    log = TrainingLog(tmp_path / "log.jsonl", writes=False)
+    log.write_scores(1, 0.1, {})
+    log.forget_after(0)
+    assert not log.file.exists()
