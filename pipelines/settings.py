@@ -225,7 +225,7 @@ _TRAIN_PRESETS: dict[str, TrainSettings] = {
         validation_limit=400,
         model=tiny_config(),
         loss=LossSettings(existence=0.5),
-        postprocess=PostprocessSettings(score_threshold=0.4),
+        postprocess=PostprocessSettings(score_threshold=0.45, nms=True, nms_iou=0.5),
         optimizer=OptimizerSettings(
             encoder_lr=7e-4, head_lr=7e-4, eps=1e-8, amsgrad=False, schedule="cosine", warmup_epochs=0.1, clip_norm=1.0
         ),

@@ -81,7 +81,7 @@ def test_a_finished_stage_says_so_and_changes_nothing(home: Path, stage: int) ->
     ("stage", "change", "named"),
     [
         (0, ["--limit", "1"], "limit 0 → 1"),
-        (1, ["--set", "optimizer.head_lr=0.5"], "optimizer.head_lr 0.001 → 0.5"),
+        (1, ["--set", "optimizer.head_lr=0.5"], "optimizer.head_lr 0.0007 → 0.5"),
         (2, ["--set", "postprocess.score_threshold=0.2"], "postprocess.score_threshold 0.7 → 0.2"),
         (3, ["--resolution", "32"], "resolution 0 → 32"),
     ],
@@ -125,6 +125,7 @@ batch_size = 4
 workers = 0
 [train.model]
 image_size = 32
+patch_size = 8
 encoder_dim = 16
 encoder_layers = 1
 encoder_heads = 2

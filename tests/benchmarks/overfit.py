@@ -51,7 +51,8 @@ def main() -> None:
         for folder in shards:
             for split in list_splits(folder):
                 found = out / f"found-{folder.name}-{split}"
-                predict.run(PredictSettings(split=split), out / "run", folder, found, progress=progress)
+                chosen = PredictSettings(split=split, postprocess=settings.postprocess)
+                predict.run(chosen, out / "run", folder, found, progress=progress)
                 rows += judge(found / "predictions.jsonl", folder, split, pictures)
     metrics = score_grefcoco(stack_outcomes(rows))
     values = [[name, "–" if value is None else f"{value:.2f}"] for name, value in metrics.items()]

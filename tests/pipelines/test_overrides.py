@@ -43,7 +43,7 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
         ("epochs=x", "epochs = 'x'"),
         ("epochs=0", "epochs = 0"),
         ("precision=fp16", "should be 'fp32' or 'bf16'"),
-        ("model.image_size=97", "image_size 97 is not a multiple of patch_size 8"),
+        ("model.image_size=97", "image_size 97 is not a multiple of patch_size 12"),
     ],
 )
 def test_a_wrong_override_is_an_error_that_helps(text: str, said: str) -> None:
