@@ -1,0 +1,50 @@
+"""`igvg demo` at a small size: drawn, prepared, trained, predicted, scored and compared."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from pipeline_runs import igvg, snapshot
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SIZE = ("--pictures", "8", "--held-out", "1", "--max-steps", "1", "--format", "json")
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of a finished demo, and what it printed."""
+    out = tmp_path_factory.mktemp("demo") / "demo"
+    result = igvg("demo", "--out", out, *SIZE)
+    assert result.returncode == 0, result.stderr
+    return out, result.stdout
+
+
+def test_three_benchmarks_are_scored_beside_answers_that_need_no_learning(demo: tuple[Path, str]) -> None:
+    document = json.loads(demo[1])
+    assert list(document) == ["grefcoco/val", "ref-zom/test", "rrefcoco/val"]
+    for scores in document.values():
+        assert list(scores) == ["trained", "untrained network", "always empty", "everything"]
+    always_empty, everything = (document["grefcoco/val"][name]["metrics"] for name in ("always empty", "everything"))
+    assert (always_empty["N-acc"], always_empty["T-acc"]) == (100.0, 0.0)
+    assert (everything["N-acc"], everything["T-acc"]) == (0.0, 100.0)
+
+
+def test_held_out_pictures_are_none_of_those_trained_on(demo: tuple[Path, str]) -> None:
+    records = json.loads((demo[0] / "published" / "grefcoco" / "grefs(unc).json").read_text())
+    train = {record["image_id"] for record in records if record["split"] == "train"}
+    held_out = {record["image_id"] for record in records if record["split"] != "train"}
+    assert train
+    assert held_out
+    assert not train & held_out
+
+
+def test_a_finished_demo_is_repeated_without_work(demo: tuple[Path, str]) -> None:
+    before = snapshot(demo[0])
+    again = igvg("demo", "--out", demo[0], *SIZE)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == demo[1]
+    assert snapshot(demo[0]) == before

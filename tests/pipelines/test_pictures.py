@@ -1,0 +1,65 @@
+"""One's own pictures: every text is asked of every picture."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from PIL import Image
+
+from pipelines.loader import Frame
+from pipelines.pictures import PictureData
+from pipelines.predict import list_pictures
+from pipelines.settings import SettingsError
+from pipelines.text import learn_tokenizer
+from shards.errors import DataError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> PictureData:
+    """Two pictures of 6 × 4 and 3 × 9 pixels and two texts."""
+    Image.new("RGB", (6, 4), (255, 0, 0)).save(tmp_path / "a.png")
+    Image.new("L", (3, 9), 128).save(tmp_path / "b.png")
+    frame = Frame(image_size=8, tokenizer=learn_tokenizer(["the red car"] * 3, 40), max_tokens=5)
+    return PictureData(list_pictures(tmp_path), ["red", "the car"], frame)
+
+
+def test_ids_are_the_picture_s_name_and_the_text_s_number(data: PictureData) -> None:
+    assert [data[number].id for number in range(len(data))] == ["a.png/0", "a.png/1", "b.png/0", "b.png/1"]
+
+
+def test_a_picture_is_resized_and_its_own_size_kept(data: PictureData) -> None:
+    example = data[2]
+    assert example.picture.shape[:2] == (8, 8)
+    assert example.original_size == (9, 3)
+
+
+def test_examples_do_not_hang_on_the_order_in_which_they_are_read(data: PictureData) -> None:
+    forward = [data[number].picture.tobytes() for number in range(4)]
+    backward = [data[number].picture.tobytes() for number in reversed(range(4))]
+    assert forward == backward[::-1]
+
+
+def test_grey_pictures_are_read_in_colour(data: PictureData) -> None:
+    assert (data[3].picture == 128).all()
+    assert data[3].picture.shape == data[0].picture.shape
+
+
+def test_other_files_of_a_folder_are_passed_over(tmp_path: Path) -> None:
+    for name in ("b.JPG", "a.webp", "notes.txt", "c.png"):
+        (tmp_path / name).touch()
+    assert [file.name for file in list_pictures(tmp_path)] == ["a.webp", "b.JPG", "c.png"]
+
+
+def test_a_folder_without_pictures_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"holds no picture; give a .*\.jpg"):
+        list_pictures(tmp_path)
+
+
+def test_a_file_that_is_no_picture_is_named(tmp_path: Path, data: PictureData) -> None:
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"a\.png"):
+        data[0]
