@@ -22,6 +22,7 @@ COMMANDS = {
     "score": "score",
     "run": "run",
     "demo": "demo",
+    "import": "import_checkpoint",
 }
 OUR_ERRORS = (
     ("shards.errors", "DataError"),

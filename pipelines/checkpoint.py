@@ -15,14 +15,13 @@ import torch
 from pipelines.artifact import replace_file, write_json
 from pipelines.images import PIXEL_MEAN, PIXEL_STD
 from pipelines.model import CheckpointError, IGVGModel, load_published
-from pipelines.text import load_tokenizer, save_tokenizer
+from pipelines.text import SENTENCEPIECE_NAME, load_tokenizer, save_tokenizer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 STATE_FILE = "state.pt"
 PROCESSOR_FILE = "preprocessor_config.json"
-SENTENCEPIECE_NAME = "beit3.spm"
 # Of the paper (section C), both ends included.
 MAX_TOKENS = 50
 
@@ -50,11 +49,12 @@ def load_state(folder: Path) -> dict[str, Any] | None:
     return state
 
 
-def save_checkpoint(folder: Path, model: IGVGModel, tokenizer: Any, max_tokens: int) -> None:
-    """Write everything that prediction needs into a folder."""
+def save_checkpoint(folder: Path, model: IGVGModel, tokenizer: Any | None, max_tokens: int) -> None:
+    """Write everything that prediction needs into a folder; a tokenizer that is not at hand may be added later."""
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
-    save_tokenizer(tokenizer, folder)
+    if tokenizer is not None:
+        save_tokenizer(tokenizer, folder)
     side = model.config.image_size
     write_json(
         folder / PROCESSOR_FILE,

@@ -6,12 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.checkpoint import SENTENCEPIECE_NAME, load_checkpoint
+from pipelines.checkpoint import load_checkpoint
 from pipelines.loader import read_texts
 from pipelines.model import IGVGModel, load_encoder
 from pipelines.overrides import describe_differences
 from pipelines.settings import SettingsError
-from pipelines.text import learn_tokenizer, load_tokenizer
+from pipelines.text import SENTENCEPIECE_NAME, learn_tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 PAD_ID = 1
+SENTENCEPIECE_NAME = "beit3.spm"
+"""What the published tokenizer is called."""
 _SPECIAL = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
 _CLEANING = str.maketrans({**dict.fromkeys(".,'!?\"()*#:;", ""), "-": " ", "/": " "})
 
@@ -63,7 +65,9 @@ def load_tokenizer(path: Path) -> Any:
     if path.is_file():
         return _load_sentencepiece(path)
     if not (path / "tokenizer_config.json").is_file():
-        raise SettingsError(f"{path} holds no tokenizer; give beit3.spm or a folder with tokenizer_config.json")
+        if (path / SENTENCEPIECE_NAME).is_file():
+            return _load_sentencepiece(path / SENTENCEPIECE_NAME)
+        raise SettingsError(f"{path} holds no tokenizer; put {SENTENCEPIECE_NAME} there, or tokenizer_config.json")
     # It reads config.json too, and warns that it does not know the network there.
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()

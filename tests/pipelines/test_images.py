@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,9 +22,6 @@ from pipelines.images import (
     sample_rows,
 )
 from shards.errors import DataError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def encode(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -84,3 +81,11 @@ def test_sampled_rows_lie_in_the_picture_and_never_go_back(length: int, size: in
     assert rows[0] == 0
     assert rows[-1] == (size - 1) * length // size < length
     assert (np.diff(rows) >= 0).all()
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_resized_pictures_are_opencv_s_within_one_level_of_255(number: int) -> None:
+    with np.load(Path(__file__).parents[1] / "data" / "opencv_resize.npz") as arrays:
+        picture, expected = arrays[f"picture_{number}"], arrays[f"resized_{number}"]
+    resized = resize_picture(picture, expected.shape[0])
+    assert np.abs(resized.astype(int) - expected.astype(int)).max() <= 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import functools
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import sentencepiece
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -81,3 +83,44 @@ def test_a_file_that_is_no_sentencepiece_model_is_an_error(tmp_path: Path) -> No
     file.write_bytes(b"no model")
     with pytest.raises(SettingsError, match="not a SentencePiece model"):
         load_tokenizer(file)
+
+
+@pytest.fixture(scope="module")
+def pieces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small SentencePiece model."""
+    folder = tmp_path_factory.mktemp("pieces")
+    (folder / "texts.txt").write_text(
+        "\n".join(TEXTS + ["a man in a striped t-shirt", "woman holding an umbrella"] * 9)
+    )
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(folder / "texts.txt"), model_prefix=str(folder / "beit3"), vocab_size=60, hard_vocab_limit=False,
+        minloglevel=2,
+    )  # fmt: skip
+    return (folder / "beit3.model").rename(folder / "beit3.spm")
+
+
+@given(text=st.text(st.sampled_from("aeinorstw dhlmu TR-/'.,ξ字"), max_size=80))
+def test_ids_are_those_of_sentencepiece_moved_up_by_one_between_both_ends(pieces: Path, text: str) -> None:
+    # XLM-R keeps 0 to 3 for <s>, <pad>, </s> and <unk>; SentencePiece's own <unk>, <s>, </s> are 0 to 2.
+    library = sentencepiece.SentencePieceProcessor(model_file=str(pieces))
+    expected = [piece + 1 if piece else 3 for piece in library.encode(clean_expression(text))]
+    assert tokenize_expressions(load_pieces(pieces), [text], 50) == [[0, *expected[:48], 2]]
+
+
+def test_words_of_a_sentencepiece_file_are_not_all_unknown(pieces: Path) -> None:
+    ids = tokenize_expressions(load_pieces(pieces), ["the two red cars"], 50)[0]
+    assert 3 not in ids
+    assert len(set(ids)) > 4
+
+
+def test_a_sentencepiece_tokenizer_is_kept_by_a_checkpoint_folder(pieces: Path, tmp_path: Path) -> None:
+    save_tokenizer(load_pieces(pieces), tmp_path)
+    texts = ["the left person", "Red CARS / umbrella"]
+    again = load_tokenizer(tmp_path)
+    assert tokenize_expressions(again, texts, 50) == tokenize_expressions(load_pieces(pieces), texts, 50)
+
+
+@functools.cache
+def load_pieces(file: Path) -> Any:
+    """Loading takes longer than all that is asked of it."""
+    return load_tokenizer(file)

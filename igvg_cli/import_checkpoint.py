@@ -1,0 +1,39 @@
+"""`igvg import`: a published checkpoint becomes a folder that every command reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from igvg_cli import options, render
+
+
+def import_checkpoint(
+    checkpoint: Annotated[Path, typer.Argument(help="Published InstanceVG file (.pth).", show_default=False)],
+    out: options.Out,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="SentencePiece file; otherwise beit3.spm beside the checkpoint.")
+    ] = None,
+    force: options.Force = False,
+) -> None:
+    """Turn a published checkpoint into a folder with config.json, model.safetensors and the tokenizer.
+
+    Example: igvg import InstanceVG-grefcoco.pth --out models/instancevg
+
+    Size, picture size and number of queries are read off the tensors. A file with tensors that are missing, unexpected
+    or of the wrong shape is refused, and so is one that asks for code to be run.
+    """
+    from pipelines import import_checkpoint as stage
+    from pipelines.text import SENTENCEPIECE_NAME
+
+    artifact, hit = stage.run(checkpoint, out, tokenizer=tokenizer, force=force)
+    if hit:
+        render.note(f"{out} is up to date: same checkpoint, same tokenizer; nothing to do.")
+    counts = artifact.counts
+    if not counts["tokenizer"]:
+        render.note(f"{out} has no tokenizer, and predict needs it: put {SENTENCEPIECE_NAME} into that folder.")
+    size = f"{counts['encoder_layers']} encoder layers, {counts['queries']} queries"
+    pixels = f"pictures of {counts['image_size']} × {counts['image_size']}"
+    render.print_line(f"{out}: {counts['parameters'] / 1e6:.1f} million parameters, {size}, {pixels}")
