@@ -10,17 +10,19 @@ import hashlib
 import os
 import shutil
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
+
+from PIL import Image
 
 from pipelines.artifact import Artifact, begin_work, digest_file, find_finished, finish_work, replace_folder
 from pipelines.overrides import select_material
 from pipelines.settings import SettingsError
 from shards.audit import Audit
 from shards.errors import DataError
-from shards.published import DATASETS, ImageDraft, build_record, list_files, read_dataset
-from shards.published.coco import INSTANCES_FILE, candidate_names, index_folders, locate_picture
+from shards.published import DATASETS, ImageDraft, build_record, expect_files, list_files, read_dataset
+from shards.published.coco import candidate_names, index_folders, locate_picture
 from shards.writer import write_split
 
 if TYPE_CHECKING:
@@ -141,8 +143,8 @@ def inspect(settings: PrepareSettings, annotations: Path, images: Sequence[Path]
     """
     _refuse_unknown(settings.dataset)
     audit = Audit()
-    accepted = (DATASETS[settings.dataset].files, (INSTANCES_FILE,))
-    absent = [names for names in accepted if not any((annotations / name).is_file() for name in names)]
+    expected = expect_files(settings.dataset, annotations)
+    absent = [names for names in expected if not any((annotations / name).is_file() for name in names)]
     missing = [Missing(names=names, folders=(annotations,)) for names in absent]
     if missing:
         return Inspection(missing=tuple(missing), audit=audit, pictures=0, expressions=0)
@@ -180,7 +182,24 @@ def _locate_pictures(
     for picture in _list_missing(drafts, files):
         what = f"no picture {', '.join(candidate_names(picture))} in {places}"
         audit.add(DataError(what, record=f"image {picture.image_id}"), "missing picture")
-    return [(draft, file) for draft in drafts if (file := locate_picture(draft.picture, files))]
+    items = []
+    for draft in drafts:
+        if file := locate_picture(draft.picture, files):
+            try:
+                items.append((draft if draft.picture.width else _measure_picture(draft, file), file))
+            except DataError as fault:
+                audit.add(fault, "unusable picture or mask")
+    return items
+
+
+def _measure_picture(draft: ImageDraft, file: Path) -> ImageDraft:
+    """Take the size that the annotations do not say from the image file."""
+    try:
+        with Image.open(file) as picture:
+            width, height = picture.size
+    except OSError as error:
+        raise DataError(f"is no picture ({error})", file=file, record=f"image {draft.picture.image_id}") from error
+    return replace(draft, picture=replace(draft.picture, width=width, height=height))
 
 
 def _list_missing(drafts: Sequence[ImageDraft], files: Mapping[str, Path]) -> list[Picture]:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from shards import masks
 from shards.errors import DataError
-from shards.published import grefcoco, refcoco, refzom
+from shards.published import grefcoco, merged, refcoco, refzom
 from shards.published.coco import INSTANCES_FILE, Annotation, CocoInstances, Picture, read_instances
-from shards.published.references import Layout, Reference, find_references, read_references
+from shards.published.references import Layout, Reference, read_references
 from shards.record import Box, Expression, ImageRecord, Instance
 
 if TYPE_CHECKING:
@@ -44,17 +44,30 @@ class ImageDraft:
     expressions: tuple[Expression, ...]
 
 
+def expect_files(dataset: str, folder: Path) -> list[tuple[str, ...]]:
+    """Names of the files that `read_dataset` wants in a folder: for each file those it may have, the preferred first.
+
+    InstanceVG's merged layout is expected where a file of it, and no file of references, is there.
+    """
+    if merged_files := _find_merged(dataset, folder):
+        return [(file.name,) for file in merged_files]
+    return [DATASETS[dataset].files, (INSTANCES_FILE,)]
+
+
 def list_files(dataset: str, folder: Path) -> list[Path]:
     """The published files that `read_dataset` reads.
 
     Raises:
         DataError: one is missing; names those expected.
     """
-    references = find_references(DATASETS[dataset], folder)
-    if not (folder / INSTANCES_FILE).is_file():
-        remedy = f"give the folder with {references.name} and {INSTANCES_FILE}"
-        raise DataError(f"holds no {INSTANCES_FILE}", file=folder, remedy=remedy)
-    return [references, folder / INSTANCES_FILE]
+    expected = expect_files(dataset, folder)
+    found = [next((folder / name for name in names if (folder / name).is_file()), None) for names in expected]
+    for file, names in zip(found, expected, strict=True):
+        if file is None:
+            wanted = " and ".join(" or ".join(names) for names in expected)
+            remedy = f"give the folder with {wanted}, or with the {merged.FILES[0]} of InstanceVG"
+            raise DataError(f"holds no {' or '.join(names)}", file=folder, remedy=remedy)
+    return [file for file in found if file]
 
 
 def read_dataset(dataset: str, folder: Path, audit: Audit, splits: Sequence[str] = ()) -> list[ImageDraft]:
@@ -67,19 +80,23 @@ def read_dataset(dataset: str, folder: Path, audit: Audit, splits: Sequence[str]
         splits: names of the splits; none means all.
 
     Returns:
-        One draft a picture and split, sorted by the split's name and the picture's number.
+        One draft a picture and split, sorted by the split's name and the picture's number. A picture whose size the
+        files do not say is 0 × 0.
 
     Raises:
         DataError: a file is missing, cannot be read or is of another kind; or a split does not exist.
     """
-    file, instances_file = list_files(dataset, folder)
-    references = read_references(DATASETS[dataset], file, audit, splits)
-    instances = read_instances(instances_file, audit)
+    files = list_files(dataset, folder)
+    if _find_merged(dataset, folder):
+        references, instances = merged.read_merged(dataset, files, audit, splits)
+    else:
+        references = read_references(DATASETS[dataset], files[0], audit, splits)
+        instances = read_instances(files[1], audit)
     grouped: dict[tuple[str, int], list[Reference]] = {}
     for reference in references:
         if fault := _find_fault(reference, instances):
             kind, what = fault
-            audit.add(DataError(what, file=file, record=f"ref {reference.ref_id}"), kind)
+            audit.add(DataError(what, file=files[0], record=f"ref {reference.ref_id}"), kind)
         else:
             grouped.setdefault((reference.split, reference.image_id), []).append(reference)
     return [
@@ -102,6 +119,11 @@ def build_record(draft: ImageDraft) -> ImageRecord:
         instances=tuple(_build_instance(annotation, draft.picture) for annotation in draft.annotations),
         expressions=draft.expressions,
     )
+
+
+def _find_merged(dataset: str, folder: Path) -> tuple[Path, ...]:
+    referenced = any((folder / name).is_file() for name in DATASETS[dataset].files)
+    return () if referenced else merged.find_merged(dataset, folder)
 
 
 def _find_fault(reference: Reference, instances: CocoInstances) -> tuple[str, str] | None:

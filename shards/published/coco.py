@@ -153,13 +153,14 @@ def _read_annotation(entry: Any) -> Annotation:
         ann_id=ann_id,
         image_id=read_integer(entry, "image_id"),
         category_id=read_integer(entry, "category_id"),
-        bbox=_read_bbox(entry.get("bbox")),
+        bbox=read_bbox(entry.get("bbox")),
         segmentation=entry["segmentation"],
         iscrowd=entry.get("iscrowd") in (1, True),
     )
 
 
-def _read_bbox(values: Any) -> tuple[float, float, float, float] | None:
+def read_bbox(values: Any) -> tuple[float, float, float, float] | None:
+    """A published box as x, y, width, height in pixels; None where it is missing, malformed or without area."""
     if not isinstance(values, list) or len(values) != 4:
         return None
     try:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shards.errors import DataError
-from shards.published.coco import INSTANCES_FILE, load_json
+from shards.published.coco import load_json
 from shards.published.pickles import load_pickle
 from shards.published.values import read_integer, read_text, read_value, to_integer
 
@@ -57,19 +57,6 @@ class Layout:
 
     files: tuple[str, ...]
     read_target: Callable[[Record, Record], tuple[int, ...]]
-
-
-def find_references(layout: Layout, folder: Path) -> Path:
-    """The file of references in a folder of annotations.
-
-    Raises:
-        DataError: there is none; names those expected.
-    """
-    for name in layout.files:
-        if (folder / name).is_file():
-            return folder / name
-    expected = " or ".join(layout.files)
-    raise DataError(f"holds no {expected}", file=folder, remedy=f"give the folder with {expected} and {INSTANCES_FILE}")
 
 
 def read_references(layout: Layout, file: Path, audit: Audit, splits: Sequence[str] = ()) -> list[Reference]:
