@@ -181,7 +181,9 @@ def cover(places: Tensor, sizes: Tensor) -> Tensor:
     """How much of the bilinear weight of each place falls inside a map of `sizes` cells: (…, 2) to (…), 0 to 1."""
     cells = places * sizes
     along = torch.minimum(cells, sizes - cells) + 0.5
-    return along.clamp(0, 1).prod(dim=-1)
+    # `Tensor.prod` would do, but its gradient looks for zeros and waits for the device.
+    inside = along.clamp(0, 1)
+    return inside[..., 0] * inside[..., 1]
 
 
 class FeedForward(nn.Module):

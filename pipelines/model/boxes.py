@@ -43,8 +43,13 @@ def compute_giou(first_xyxy: Tensor, second_xyxy: Tensor) -> Tensor:
     Denominators are enlarged by 1e-6 as published, so boxes without area give finite values and gradients.
     """
     low, high = torch.maximum(first_xyxy, second_xyxy), torch.minimum(first_xyxy, second_xyxy)
-    overlap = (high[..., 2:] - low[..., :2]).clamp(min=0).prod(dim=-1)
-    hull = (low[..., 2:] - high[..., :2]).prod(dim=-1)
-    areas = [(boxes[..., 2:] - boxes[..., :2]).prod(dim=-1) for boxes in (first_xyxy, second_xyxy)]
+    overlap = _multiply_sides((high[..., 2:] - low[..., :2]).clamp(min=0))
+    hull = _multiply_sides(low[..., 2:] - high[..., :2])
+    areas = [_multiply_sides(boxes[..., 2:] - boxes[..., :2]) for boxes in (first_xyxy, second_xyxy)]
     union = areas[0] + areas[1] - overlap
     return overlap / (union + _AREA_MARGIN) - (hull - union) / (hull + _AREA_MARGIN)
+
+
+def _multiply_sides(sides: Tensor) -> Tensor:
+    """Areas (…) of (…, 2). `Tensor.prod` would do, but its gradient looks for zeros and waits for the device."""
+    return sides[..., 0] * sides[..., 1]

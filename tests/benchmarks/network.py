@@ -85,17 +85,17 @@ def run_forward(model: IGVGModel, batch: dict[str, Any]) -> None:
         model(batch["pixel_values"], batch["input_ids"], batch["attention_mask"])
 
 
-def make_step(settings: TrainSettings, model: IGVGModel, batch: dict[str, Any]) -> Callable[[], None]:
+def make_step(settings: TrainSettings, model: torch.nn.Module, batch: dict[str, Any]) -> Callable[[], None]:
     """A whole training step: forward, losses, backward, clip, Adam."""
     optimizer = build_optimizer(model, settings.optimizer)
 
     def step() -> None:
         model.train()
-        with open_autocast(torch.device("cpu"), settings.precision):
+        with open_autocast(batch["pixel_values"].device, settings.precision):
             output = model(batch["pixel_values"], batch["input_ids"], batch["attention_mask"])
         losses = compute_losses(
             output, batch["targets"], settings.matching, settings.loss,
-            auxiliary_boxes=model.config.auxiliary_boxes, num_boxes=2.0,
+            auxiliary_boxes=settings.model.auxiliary_boxes, num_boxes=2.0,
         )  # fmt: skip
         losses["total"].backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.optimizer.clip_norm or 1.0)

@@ -1,0 +1,51 @@
+"""A training step keeps the device busy: nothing in it asks for a value that the device has yet to compute."""
+
+from __future__ import annotations
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from pipelines.batch import Targets
+from pipelines.losses import compute_losses
+from pipelines.model import IGVGConfig, IGVGModel
+from pipelines.settings import LossSettings, MatchingSettings
+
+CONFIG = IGVGConfig(
+    image_size=32, patch_size=8, encoder_dim=64, encoder_layers=2, encoder_heads=1, encoder_ffn=16, vocab_size=40,
+    text_positions=20, hidden_dim=16, num_queries=3, decoder_layers=2, decoder_heads=8, decoder_ffn=24,
+    generation_ffn=12, sampling_points=2,
+)  # fmt: skip
+# What hands a value to Python, or makes a tensor whose shape hangs on values.
+WAITING = {"aten::_local_scalar_dense", "aten::item", "aten::nonzero", "aten::masked_select", "aten::is_nonzero"}
+
+
+def make_targets(counts: list[int]) -> Targets:
+    masks = [torch.rand(count, 32, 32) > 0.5 for count in counts]
+    return Targets(
+        boxes=[torch.full((count, 4), 0.5) for count in counts],
+        instance_masks=masks,
+        global_masks=torch.stack([mask.any(dim=0) for mask in masks]),
+        exists=torch.tensor(counts) > 0,
+    )
+
+
+def test_forward_losses_and_backward_never_wait_for_a_value() -> None:
+    model = IGVGModel(CONFIG).train()
+    inputs = torch.randn(2, 3, 32, 32), torch.randint(4, 40, (2, 6)), torch.ones(2, 6, dtype=torch.int64)
+    targets = make_targets([2, 0])
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        losses = compute_losses(
+            model(*inputs), targets, MatchingSettings(), LossSettings(), auxiliary_boxes="paper", num_boxes=2.0
+        )
+        losses["total"].backward()
+    called = {event.key for event in profiler.key_averages()}
+    assert "aten::sigmoid" in called
+    assert not called & WAITING
+
+
+def test_the_network_is_one_graph_for_the_compiler() -> None:
+    model = IGVGModel(CONFIG).eval()
+    inputs = torch.randn(2, 3, 32, 32), torch.randint(4, 40, (2, 6)), torch.ones(2, 6, dtype=torch.int64)
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(*inputs).boxes, model(*inputs).boxes)
