@@ -67,8 +67,8 @@ class UpStage(nn.Module):
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
         """Maps (B, C, h, w) and (B, C, 2h, 2w) to (B, C, 2h, 2w)."""
         enlarged = F.interpolate(coarse, size=fine.shape[-2:], mode="bilinear", align_corners=True)
-        merged = F.relu(self.merge_norm(self.merge(torch.cat((enlarged, fine), dim=1))))
-        return F.relu(self.refine_norm(self.refine(merged)))
+        merged = _convolve(torch.cat((enlarged, fine), dim=1), self.merge, self.merge_norm)
+        return _convolve(merged, self.refine, self.refine_norm)
 
 
 class PixelDecoder(nn.Module):
@@ -84,3 +84,15 @@ class PixelDecoder(nn.Module):
         for stage, fine in zip(self.stages, reversed(finer), strict=True):
             embedding = stage(embedding, fine)
         return embedding
+
+
+def _convolve(features: Tensor, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
+    """Convolution, batch norm and ReLU; in evaluation the norm is constant and becomes part of the convolution."""
+    if norm.training:
+        return F.relu(norm(convolution(features)), inplace=True)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    shift = norm.bias - norm.running_mean * scale
+    weight = convolution.weight * scale[:, None, None, None]
+    return F.relu(F.conv2d(features, weight, shift, padding=convolution.padding), inplace=True)

@@ -1,0 +1,65 @@
+"""Ten thousand spoilt lines: each is a valid reading or an error that names the line, never anything else."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.predictions import parse_prediction
+from shards.errors import DataError
+from shards.masks import decode_mask, encode_mask
+
+FILE, NUMBER = Path("p.jsonl"), 17
+LINE = json.dumps({
+    "id": "grefcoco/12/3",
+    "boxes": [[1.5, 0, 3, 2.25], [0, 0, 1e0, 1]],
+    "scores": [0.93, 0.4],
+    "mask": encode_mask(np.arange(12).reshape(3, 4) % 5 > 1),
+    "no_target": False,
+}).encode()  # fmt: skip
+TOKENS = (
+    b"null", b"NaN", b"Infinity", b"-1", b"1e999", b"99999999999999999999", b"true", b'""', b"[]", b"{}", b"[", b"}",
+    b'"', b",", b"\\u0000", b"\\ud800", b"\xff", b"\x00", b"3.5", b'"size"', b'"counts"', b"[[[[",
+)  # fmt: skip
+
+
+def spoil(line: bytes, source: random.Random) -> bytes:
+    """One to three changes: a byte, a piece left out, doubled or moved, a token put in or in place of a value."""
+    for _ in range(source.randint(1, 3)):
+        start = source.randrange(len(line) + 1)
+        end = min(len(line), start + source.randint(0, 6))
+        piece = line[start:end]
+        change = source.randrange(5)
+        if change == 0:
+            line = line[:start] + bytes([source.randrange(256)]) + line[start + 1 :]
+        elif change == 1:
+            line = line[:start] + line[end:]
+        elif change == 2:
+            line = line[:end] + piece + line[end:]
+        elif change == 3:
+            line = line[:start] + source.choice(TOKENS) + line[end:]
+        else:
+            place = source.randrange(len(line) + 1)
+            line = line[:place] + piece + line[place:]
+    return line
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_spoilt_line_is_read_or_named(seed: int) -> None:
+    source = random.Random(seed)
+    refusals = []
+    for _ in range(1000):
+        line = spoil(LINE, source)
+        try:
+            prediction = parse_prediction(line, FILE, NUMBER)
+        except DataError as fault:
+            refusals.append(str(fault))
+            continue
+        assert all(len(box) == 4 for box in prediction.boxes), line
+        assert decode_mask(prediction.mask).shape == tuple(prediction.mask["size"]), line
+    assert 500 < len(refusals) < 1000
+    assert all(f"line {NUMBER}" in refusal and "\n" not in refusal for refusal in refusals)
