@@ -44,11 +44,28 @@ def print_scores(documents: Sequence[dict[str, Any]]) -> None:
         targets, resolution = document["targets"], document["resolution"]
         place = f"at {resolution} × {resolution} pixels" if resolution else "at the pictures' own size"
         kinds = ", ".join(f"{count} {kind}" for kind, count in targets.items())
-        rows = [[name, format_score(value), define_metric(name)] for name, value in document["metrics"].items()]
+        intervals = document.get("intervals", {})
+        rows = [
+            [name, format_score(value), format_interval(intervals.get(name)), define_metric(name)]
+            for name, value in document["metrics"].items()
+        ]
         notes = [f"{document['expressions']} expressions ({kinds}), {place}; percent; – means nothing to measure"]
         notes += [f"{count} {name.replace('_', ' ')}" for name, count in document.get("left_out", {}).items() if count]
         title = f"{document['dataset']}/{document['split']}"
-        print_table(title, ["metric", "score", "what it measures"], rows, notes, left=(0, 2))
+        print_table(title, ["metric", "score", "95 % interval", "what it measures"], rows, notes, left=(0, 3))
+        print_breakdown(title, document.get("breakdown", {}))
+
+
+def print_breakdown(title: str, breakdown: Mapping[str, dict[str, Any]]) -> None:
+    """The metrics of every part of a split, one part a row."""
+    parts = [(f"{axis}: {name}", part) for axis, choices in breakdown.items() for name, part in choices.items()]
+    if parts:
+        names = list(parts[0][1]["metrics"])
+        rows = [
+            [label, str(part["expressions"]), *(format_score(part["metrics"][name]) for name in names)]
+            for label, part in parts
+        ]
+        print_table(f"{title}, by part", ["part", "expressions", *names], rows)
 
 
 def print_comparison(title: str, scores: Mapping[str, dict[str, Any]]) -> None:
@@ -63,6 +80,11 @@ def print_comparison(title: str, scores: Mapping[str, dict[str, Any]]) -> None:
 def format_score(value: float | None) -> str:
     """Two decimals; a dash where there was nothing to measure."""
     return "–" if value is None else f"{value:.2f}"
+
+
+def format_interval(bounds: Sequence[float] | None) -> str:
+    """Two bounds; a dash where there was nothing to measure."""
+    return f"{bounds[0]:.2f} – {bounds[1]:.2f}" if bounds else "–"
 
 
 def print_json(document: Any) -> None:

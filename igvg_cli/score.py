@@ -20,6 +20,9 @@ def score(
     resolution: Annotated[
         int, typer.Option(min=0, help="Scale masks to N × N first, as published evaluations do; 0: the picture's size.")
     ] = 0,
+    bootstrap: Annotated[
+        int, typer.Option(min=0, help="Splits drawn for the 95 % intervals, over pictures; 0: no intervals.")
+    ] = 1000,
     out: Annotated[
         Path | None, typer.Option(help="Folder to keep the scores in, with a table of all expressions.")
     ] = None,
@@ -35,7 +38,7 @@ def score(
     from pipelines import score as stage
     from pipelines.settings import ScoreSettings
 
-    settings = ScoreSettings(split=split, resolution=resolution)
+    settings = ScoreSettings(split=split, resolution=resolution, bootstrap=bootstrap)
     result = stage.run(predictions, shards, settings, out=out, force=force)
     if result.hit:
         render.note(f"{out} is up to date: same predictions, same shards, same settings; nothing to do.")

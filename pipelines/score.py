@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.artifact import begin_work, digest_file, find_finished, finish_work, replace_file, write_json
-from pipelines.metrics import METRICS
+from pipelines.metrics import TERMS
+from pipelines.metrics.breakdown import break_down, estimate_intervals
 from pipelines.metrics.grec import match_boxes, measure_boxes
-from pipelines.metrics.overlap import Outcome, Outcomes, count_overlap, stack_outcomes
-from pipelines.metrics.robust import count_left_out, score_robust
+from pipelines.metrics.overlap import Outcome, Outcomes, count_overlap, stack_outcomes, summarize
+from pipelines.metrics.robust import count_left_out, divide_robust
 from pipelines.overrides import select_material
 from pipelines.predictions import PREDICTIONS, Prediction, read_predictions
 from pipelines.sources import digest_shards
@@ -107,20 +108,25 @@ def score_file(predictions: Path, shards: Path, settings: ScoreSettings) -> tupl
         raise DataError(shown + more, file=predictions, remedy=faults[0].remedy)
     outcomes = stack_outcomes(rows)
     dataset = name_dataset(ids, shards, settings.split)
-    metric = METRICS[dataset]
+    divide = TERMS[dataset]
+    terms = divide(outcomes)
     document = {
         "dataset": dataset,
         "split": settings.split,
         "expressions": len(outcomes),
-        "metrics": metric(outcomes),
+        "metrics": summarize(terms),
         "resolution": settings.resolution,
         "targets": {
             "empty": int(outcomes.empty.sum()),
             "single": int((outcomes.targets == 1).sum()),
             "multiple": int((outcomes.targets > 1).sum()),
         },
+        "breakdown": break_down(outcomes, divide),
     }
-    if metric is score_robust:
+    if settings.bootstrap:
+        samples, seed = settings.bootstrap, settings.seed
+        document["intervals"] = estimate_intervals(terms, outcomes.image_id, samples=samples, seed=seed)
+    if divide is divide_robust:
         document["left_out"] = count_left_out(outcomes)
     return document, outcomes, ids
 
@@ -195,6 +201,8 @@ def judge_prediction(
         boxes_match=match_boxes(boxes, targets, "iou"),
         boxes_match_giou=match_boxes(boxes, targets, "giou"),
         best_box_hits=_hits_best(boxes, prediction.scores, targets),
+        image_id=record.image_id,
+        picture_px=resolution**2 or record.height * record.width,
     )
 
 
@@ -205,9 +213,9 @@ def name_dataset(ids: list[str], shards: Path, split: str) -> str:
         DataError: they name several, or one that has no metrics; or there are no ids.
     """
     names = sorted({expression_id.split("/")[0] for expression_id in ids})
-    if len(names) != 1 or names[0] not in METRICS:
+    if len(names) != 1 or names[0] not in TERMS:
         found = ", ".join(names) or "no expressions"
-        what = f"split '{split}' holds {found}; scores are defined for one of {', '.join(METRICS)}"
+        what = f"split '{split}' holds {found}; scores are defined for one of {', '.join(TERMS)}"
         raise DataError(what, file=shards)
     return names[0]
 

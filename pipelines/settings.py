@@ -208,6 +208,10 @@ class ScoreSettings:
     """The split of the shards."""
     resolution: Count = 0
     """Scale predictions and ground truth to so many pixels square first; 0: score at the picture's own size."""
+    bootstrap: Count = 1000
+    """Splits drawn for the 95 % intervals; 0: no intervals."""
+    seed: Count = 0
+    """Seed of these draws."""
 
 
 # Settings that change how fast or how safely a stage runs, and no byte of what it makes.

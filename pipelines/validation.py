@@ -11,8 +11,8 @@ from accelerate.utils import gather_object
 from pipelines.chunks import encode_answer
 from pipelines.inference import predict_batches
 from pipelines.loader import load_batches
-from pipelines.metrics import HEADLINES, METRICS
-from pipelines.metrics.overlap import stack_outcomes
+from pipelines.metrics import HEADLINES, TERMS
+from pipelines.metrics.overlap import stack_outcomes, summarize
 from pipelines.postprocess import postprocess
 from pipelines.score import judge_prediction, name_dataset
 
@@ -46,7 +46,7 @@ def score_held_out(training: Training) -> tuple[Scores, float]:
         dataset = name_dataset([data.label(int(numbers[0]))[1].id], folder, training.settings.validation_split)
         # Ordered by number, so that sums do not hang on how many processes there are.
         outcomes = [outcome for _, outcome in sorted(gather_object(judge_share(training, data, numbers)))]
-        metrics = METRICS[dataset](stack_outcomes(outcomes))
+        metrics = summarize(TERMS[dataset](stack_outcomes(outcomes)))
         scores[name_folder(folder, scores)] = metrics
         headlines.append(metrics[HEADLINES[dataset]] or 0.0)
     training.model.train(was_training)

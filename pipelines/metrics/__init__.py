@@ -1,28 +1,28 @@
-"""The benchmarks' metrics, by data set: outcomes of single expressions in, percentages out. NumPy only."""
+"""The benchmarks' metrics, by data set: outcomes of single expressions in, ratios of sums out. NumPy only."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipelines.metrics.classic import score_classic
-from pipelines.metrics.gres import score_grefcoco
-from pipelines.metrics.refzom import score_refzom
-from pipelines.metrics.robust import score_robust
+from pipelines.metrics.classic import divide_classic
+from pipelines.metrics.gres import divide_grefcoco
+from pipelines.metrics.refzom import divide_refzom
+from pipelines.metrics.robust import divide_robust
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pipelines.metrics.overlap import Outcomes
+    from pipelines.metrics.overlap import Outcomes, Term
 
-METRICS: dict[str, Callable[[Outcomes], dict[str, float | None]]] = {
-    "grefcoco": score_grefcoco,
-    "ref-zom": score_refzom,
-    "rrefcoco": score_robust,
-    "rrefcoco+": score_robust,
-    "rrefcocog": score_robust,
-    "refcoco": score_classic,
-    "refcoco+": score_classic,
-    "refcocog": score_classic,
+TERMS: dict[str, Callable[[Outcomes], dict[str, Term]]] = {
+    "grefcoco": divide_grefcoco,
+    "ref-zom": divide_refzom,
+    "rrefcoco": divide_robust,
+    "rrefcoco+": divide_robust,
+    "rrefcocog": divide_robust,
+    "refcoco": divide_classic,
+    "refcoco+": divide_classic,
+    "refcocog": divide_classic,
 }
 
 # The metric that a training is judged by.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipelines.metrics.overlap import divide, measure_precisions, to_percent
+import numpy as np
+
+from pipelines.metrics.overlap import Term, divide, divide_precisions, summarize
 
 if TYPE_CHECKING:
     from pipelines.metrics.overlap import Outcomes
@@ -12,13 +14,19 @@ if TYPE_CHECKING:
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 
-def score_classic(outcomes: Outcomes) -> dict[str, float | None]:
-    """mIoU, oIoU, Pr@0.5 … 0.9 and Acc@0.5 (boxes) in percent, over expressions with a target."""
-    found = outcomes.select(~outcomes.empty)
-    iou = divide(found.shared_px, found.union_px)
+def divide_classic(outcomes: Outcomes) -> dict[str, Term]:
+    """mIoU, oIoU, Pr@0.5 … 0.9 and Acc@0.5 (boxes), over expressions with a target."""
+    found = ~outcomes.empty
+    shared, union = np.where(found, outcomes.shared_px, 0), np.where(found, outcomes.union_px, 0)
+    iou = divide(shared, union)
     return {
-        "mIoU": to_percent(float(iou.sum()), len(found)),
-        "oIoU": to_percent(int(found.shared_px.sum()), int(found.union_px.sum())),
-        **measure_precisions(iou, THRESHOLDS),
-        "Acc@0.5": to_percent(int(found.best_box_hits.sum()), len(found)),
+        "mIoU": Term(iou, found),
+        "oIoU": Term(shared, union),
+        **divide_precisions(iou, found, THRESHOLDS),
+        "Acc@0.5": Term(found & outcomes.best_box_hits, found),
     }
+
+
+def score_classic(outcomes: Outcomes) -> dict[str, float | None]:
+    """The metrics of `divide_classic` in percent."""
+    return summarize(divide_classic(outcomes))

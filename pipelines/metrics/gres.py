@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipelines.metrics.overlap import divide, measure_precisions, to_percent
+from pipelines.metrics.overlap import Term, divide, divide_precisions, summarize
 
 if TYPE_CHECKING:
     from pipelines.metrics.overlap import Outcomes
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 THRESHOLDS = (0.7, 0.8, 0.9)
 
 
-def score_grefcoco(outcomes: Outcomes) -> dict[str, float | None]:
-    """gIoU, cIoU, Pr@0.7/0.8/0.9, N-acc, T-acc, F1score and F1score-gIoU in percent.
+def divide_grefcoco(outcomes: Outcomes) -> dict[str, Term]:
+    """gIoU, cIoU, Pr@0.7/0.8/0.9, N-acc, T-acc, F1score and F1score-gIoU.
 
     The flag alone decides emptiness, the mask does not (ReLA, gres_model/evaluation/refer_evaluation.py):
 
@@ -29,12 +29,18 @@ def score_grefcoco(outcomes: Outcomes) -> dict[str, float | None]:
     shared = np.where(answered, outcomes.shared_px, 0)
     union = np.where(empty, np.where(flagged, 0, outcomes.predicted_px), outcomes.union_px)
     iou = np.where(empty, flagged.astype(float), divide(shared, union))
+    every = np.ones(len(outcomes), dtype=np.int64)
     return {
-        "gIoU": to_percent(float(iou.sum()), len(outcomes)),
-        "cIoU": to_percent(int(shared.sum()), int(union.sum())),
-        **measure_precisions(iou[~empty], THRESHOLDS),
-        "N-acc": to_percent(int((empty & flagged).sum()), int(empty.sum())),
-        "T-acc": to_percent(int(answered.sum()), int((~empty).sum())),
-        "F1score": to_percent(int(outcomes.boxes_match.sum()), len(outcomes)),
-        "F1score-gIoU": to_percent(int(outcomes.boxes_match_giou.sum()), len(outcomes)),
+        "gIoU": Term(iou, every),
+        "cIoU": Term(shared, union),
+        **divide_precisions(iou, ~empty, THRESHOLDS),
+        "N-acc": Term(empty & flagged, empty),
+        "T-acc": Term(answered, ~empty),
+        "F1score": Term(outcomes.boxes_match, every),
+        "F1score-gIoU": Term(outcomes.boxes_match_giou, every),
     }
+
+
+def score_grefcoco(outcomes: Outcomes) -> dict[str, float | None]:
+    """The metrics of `divide_grefcoco` in percent."""
+    return summarize(divide_grefcoco(outcomes))

@@ -13,7 +13,7 @@ import numpy as np
 from shards.masks import intersect_masks, measure_area, resize_mask
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -37,6 +37,9 @@ class Outcome(NamedTuple):
     """The same by generalized IoU."""
     best_box_hits: bool
     """The box with the best score and the first target's box have IoU ≥ 0.5."""
+    image_id: int = 0
+    picture_px: int = 0
+    """Pixels of the picture, at the resolution of the other counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -52,6 +55,8 @@ class Outcomes:
     boxes_match: NDArray[np.bool_]
     boxes_match_giou: NDArray[np.bool_]
     best_box_hits: NDArray[np.bool_]
+    image_id: NDArray[np.int64]
+    picture_px: NDArray[np.int64]
 
     def __len__(self) -> int:
         """Number of expressions."""
@@ -76,7 +81,9 @@ class Outcomes:
 
 def stack_outcomes(outcomes: Sequence[Outcome]) -> Outcomes:
     """Single outcomes as columns."""
-    columns = dict(zip(Outcome._fields, zip(*outcomes, strict=True) if outcomes else [()] * 9, strict=True))
+    columns = dict(
+        zip(Outcome._fields, zip(*outcomes, strict=True) if outcomes else [()] * len(Outcome._fields), strict=True)
+    )
 
     def count(name: str) -> NDArray[np.int64]:
         return np.array(columns[name], dtype=np.int64)
@@ -94,6 +101,8 @@ def stack_outcomes(outcomes: Sequence[Outcome]) -> Outcomes:
         boxes_match=mark("boxes_match"),
         boxes_match_giou=mark("boxes_match_giou"),
         best_box_hits=mark("best_box_hits"),
+        image_id=count("image_id"),
+        picture_px=count("picture_px"),
     )
 
 
@@ -126,6 +135,20 @@ def to_percent(part: float, whole: float) -> float | None:
     return None if whole == 0 else float(100 * part / whole)
 
 
-def measure_precisions(iou: NDArray[np.float64], thresholds: Sequence[float]) -> dict[str, float | None]:
-    """Pr@X: percentage of IoUs of at least X, for each threshold."""
-    return {f"Pr@{threshold}": to_percent(int((iou >= threshold).sum()), len(iou)) for threshold in thresholds}
+class Term(NamedTuple):
+    """A metric as a ratio of sums: what each expression (N,) adds above and below the line."""
+
+    part: NDArray[np.generic]
+    whole: NDArray[np.generic]
+
+
+def summarize(terms: Mapping[str, Term]) -> dict[str, float | None]:
+    """Metrics in percent; None where there is nothing to measure."""
+    return {name: to_percent(term.part.sum(), term.whole.sum()) for name, term in terms.items()}
+
+
+def divide_precisions(
+    iou: NDArray[np.float64], counted: NDArray[np.bool_], thresholds: Sequence[float]
+) -> dict[str, Term]:
+    """Pr@X: share of the counted expressions whose IoU is at least X, for each threshold."""
+    return {f"Pr@{threshold}": Term(counted & (iou >= threshold), counted) for threshold in thresholds}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipelines.metrics.overlap import divide, measure_precisions, to_percent
+import numpy as np
+
+from pipelines.metrics.overlap import Term, divide, divide_precisions, summarize
 
 if TYPE_CHECKING:
     from pipelines.metrics.overlap import Outcomes
@@ -12,18 +14,23 @@ if TYPE_CHECKING:
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 
-def score_refzom(outcomes: Outcomes) -> dict[str, float | None]:
-    """oIoU, mIoU, Acc and Pr@0.5 … 0.9 in percent.
+def divide_refzom(outcomes: Outcomes) -> dict[str, Term]:
+    """oIoU, mIoU, Acc and Pr@0.5 … 0.9.
 
     Targets are scored by their mask alone, flagged or not; empty ones by the flag alone (DMMI, test.py, which reads the
     flag off an empty mask).
     """
     empty = outcomes.empty
-    found = outcomes.select(~empty)
-    iou = divide(found.shared_px, found.union_px)
+    shared, union = np.where(empty, 0, outcomes.shared_px), np.where(empty, 0, outcomes.union_px)
+    iou = divide(shared, union)
     return {
-        "oIoU": to_percent(int(found.shared_px.sum()), int(found.union_px.sum())),
-        "mIoU": to_percent(float(iou.sum()), len(found)),
-        "Acc": to_percent(int((empty & outcomes.flagged).sum()), int(empty.sum())),
-        **measure_precisions(iou, THRESHOLDS),
+        "oIoU": Term(shared, union),
+        "mIoU": Term(iou, ~empty),
+        "Acc": Term(empty & outcomes.flagged, empty),
+        **divide_precisions(iou, ~empty, THRESHOLDS),
     }
+
+
+def score_refzom(outcomes: Outcomes) -> dict[str, float | None]:
+    """The metrics of `divide_refzom` in percent."""
+    return summarize(divide_refzom(outcomes))

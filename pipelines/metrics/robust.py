@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipelines.metrics.overlap import divide, to_percent
+from pipelines.metrics.overlap import Term, divide, summarize
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from pipelines.metrics.overlap import Outcomes
 
 
-def score_robust(outcomes: Outcomes) -> dict[str, float | None]:
-    """mIoU, oIoU, mRR and rIoU in percent, each ref weighing the same (RefSegformer, utils/validation.py).
+def divide_robust(outcomes: Outcomes) -> dict[str, Term]:
+    """mIoU, oIoU, mRR and rIoU, each ref weighing the same (RefSegformer, utils/validation.py).
 
     Of ref r with intersections I and unions U over the phrases that fit: mIoU is the mean of its phrases' IoU, mRR the
     share of its other phrases that are flagged, rIoU is I ÷ (U + pixels predicted for those that are not flagged); then
     the mean over refs. oIoU is the ratio of sums over all phrases that fit. A ref without the phrases that an average
-    needs is left out of it.
+    needs is left out of it. What belongs to a ref stands at its first expression.
     """
-    refs, which = np.unique(outcomes.ref_id, return_inverse=True)
+    refs, first, which = np.unique(outcomes.ref_id, return_index=True, return_inverse=True)
     empty = outcomes.empty
 
     def total(values: NDArray[np.generic], chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -36,12 +36,23 @@ def score_robust(outcomes: Outcomes) -> dict[str, float | None]:
     mistaken = total(outcomes.predicted_px, empty & ~outcomes.flagged)
     with_target, with_empty = fitting > 0, others > 0
     robust = _divide_where(shared, union + mistaken)
+
+    def place(values: NDArray[np.generic]) -> NDArray[np.float64]:
+        placed = np.zeros(len(outcomes))
+        placed[first] = values
+        return placed
+
     return {
-        "mIoU": to_percent(float(_divide_where(ious, fitting)[with_target].sum()), int(with_target.sum())),
-        "oIoU": to_percent(float(shared.sum()), float(union.sum())),
-        "mRR": to_percent(float(_divide_where(refused, others)[with_empty].sum()), int(with_empty.sum())),
-        "rIoU": to_percent(float(robust[with_target].sum()), int(with_target.sum())),
+        "mIoU": Term(place(_divide_where(ious, fitting)), place(with_target)),
+        "oIoU": Term(place(shared), place(union)),
+        "mRR": Term(place(_divide_where(refused, others)), place(with_empty)),
+        "rIoU": Term(place(np.where(with_target, robust, 0)), place(with_target)),
     }
+
+
+def score_robust(outcomes: Outcomes) -> dict[str, float | None]:
+    """The metrics of `divide_robust` in percent."""
+    return summarize(divide_robust(outcomes))
 
 
 def count_left_out(outcomes: Outcomes) -> dict[str, int]:

@@ -9,7 +9,7 @@ import pytest
 from drawn_answers import Answer, collect, drawn, judge_all, make_outcome, percent
 from hypothesis import given
 
-from pipelines.metrics import DEFINITIONS, HEADLINES, METRICS, define_metric
+from pipelines.metrics import DEFINITIONS, HEADLINES, TERMS, define_metric
 from pipelines.metrics.classic import score_classic
 from pipelines.metrics.overlap import count_overlap
 from pipelines.predictions import Prediction
@@ -127,14 +127,14 @@ def test_pixels_are_counted_at_the_resolution_that_was_asked_for() -> None:
 
 
 def test_every_data_set_has_its_metrics_and_a_headline_among_them() -> None:
-    for dataset, score in METRICS.items():
+    for dataset, score in TERMS.items():
         assert HEADLINES[dataset] in score(collect())
-    assert METRICS.keys() == HEADLINES.keys()
+    assert TERMS.keys() == HEADLINES.keys()
 
 
-@pytest.mark.parametrize("dataset", METRICS)
+@pytest.mark.parametrize("dataset", TERMS)
 def test_every_metric_says_what_it_measures(dataset: str) -> None:
-    names: list[Any] = list(METRICS[dataset](collect()))
+    names: list[Any] = list(TERMS[dataset](collect()))
     assert all(define_metric(name) for name in names)
     assert all(name in DEFINITIONS or name.startswith("Pr@") for name in names)
 

@@ -51,7 +51,10 @@ def test_faultless_predictions_score_a_hundred(tmp_path: Path, shards: Path) -> 
 
 def test_the_document_says_what_was_scored(tmp_path: Path, shards: Path) -> None:
     document = score_lines(tmp_path, shards, predict_truth())
-    assert {key: value for key, value in document.items() if key != "metrics"} == {
+    assert document["intervals"].keys() == document["metrics"].keys()
+    assert document["breakdown"]["kind"].keys() == {"empty", "single", "multiple"}
+    several = ("metrics", "intervals", "breakdown")
+    assert {key: value for key, value in document.items() if key not in several} == {
         "dataset": "grefcoco",
         "split": "val",
         "expressions": 12,
@@ -225,6 +228,7 @@ def test_scores_are_kept_with_a_row_for_every_expression(tmp_path: Path, shards:
     assert rows[1] == {
         "id": "grefcoco/1/1", "ref_id": "1", "targets": "1", "flagged": "0", "predicted_px": "16", "target_px": "16",
         "shared_px": "8", "boxes_match": "1", "boxes_match_giou": "1", "best_box_hits": "1",
+        "image_id": "1", "picture_px": "96",
     }  # fmt: skip
 
 

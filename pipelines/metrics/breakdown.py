@@ -1,0 +1,94 @@
+"""What a headline hides: the same metrics for parts of a split, and how far chance alone could move them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipelines.metrics.overlap import summarize
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from pipelines.metrics.overlap import Outcomes, Term
+
+# Shares of the picture that the target's pixels cover: below the first small, from the second on large.
+SIZE_BOUNDS = (0.02, 0.15)
+MOST_TARGETS = 5
+_CHUNK = 100
+
+
+def break_down(outcomes: Outcomes, divide: Callable[[Outcomes], dict[str, Term]]) -> dict[str, dict[str, Any]]:
+    """Metrics and number of expressions by kind of target, by number of targets and by the target's size.
+
+    Parts without an expression are left out. `size` is the share of the picture that the target covers: small below
+    2 %, large from 15 %.
+
+    Args:
+        outcomes: of a whole split.
+        divide: the metrics of its data set, one of `TERMS`.
+    """
+    targets = outcomes.targets
+    share = outcomes.target_px / np.maximum(outcomes.picture_px, 1)
+    low, high = SIZE_BOUNDS
+    parts = {
+        "kind": {"empty": targets == 0, "single": targets == 1, "multiple": targets > 1},
+        "targets": {
+            **{str(count): targets == count for count in range(MOST_TARGETS)},
+            f"{MOST_TARGETS}+": targets >= MOST_TARGETS,
+        },
+        "size": {
+            "small": (targets > 0) & (share < low),
+            "medium": (targets > 0) & (share >= low) & (share < high),
+            "large": (targets > 0) & (share >= high),
+        },
+    }
+    return {
+        axis: {
+            name: {"expressions": int(chosen.sum()), "metrics": summarize(divide(outcomes.select(chosen)))}
+            for name, chosen in choices.items()
+            if chosen.any()
+        }
+        for axis, choices in parts.items()
+    }
+
+
+def estimate_intervals(
+    terms: Mapping[str, Term], image_ids: NDArray[np.int64], *, samples: int, seed: int
+) -> dict[str, list[float] | None]:
+    """95 % intervals of metrics in percent: the 2.5th and 97.5th percentile of a bootstrap over pictures.
+
+    Pictures are drawn, not expressions, because expressions about one picture succeed and fail together.
+
+    Args:
+        terms: what each expression (N,) adds to each metric.
+        image_ids: (N,) the expressions' pictures.
+        samples: how many splits are drawn.
+        seed: of the draws.
+
+    Returns:
+        Low and high for each metric; None where there is nothing to measure.
+    """
+    pictures, which = np.unique(image_ids, return_inverse=True)
+    if not len(pictures):
+        return dict.fromkeys(terms)
+    sums = np.stack([
+        np.bincount(which, values, len(pictures)) for term in terms.values() for values in (term.part, term.whole)
+    ], axis=1)  # fmt: skip
+    random = np.random.default_rng(seed)
+    even = np.full(len(pictures), 1 / len(pictures))
+    drawn = np.concatenate([
+        random.multinomial(len(pictures), even, size=min(_CHUNK, samples - start)) @ sums
+        for start in range(0, samples, _CHUNK)
+    ])  # fmt: skip
+    part, whole = drawn[:, 0::2], drawn[:, 1::2]
+    percent = 100 * np.divide(part, whole, out=np.full_like(part, np.nan), where=whole != 0)
+    intervals: dict[str, list[float] | None] = {}
+    for name, column in zip(terms, percent.T, strict=True):
+        values = column[~np.isnan(column)]
+        intervals[name] = np.percentile(values, [2.5, 97.5]).tolist() if len(values) else None
+    return intervals
