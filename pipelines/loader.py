@@ -7,7 +7,7 @@ process takes its share of each batch without talking to the others.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -46,17 +46,15 @@ class Frame:
     """Side of the network's picture in pixels."""
 
 
-class ExampleData(Dataset[Example]):
+class ExampleData(Protocol):
     """Examples reached by their number."""
 
-    def __len__(self) -> int:
-        raise NotImplementedError
+    def __len__(self) -> int: ...
 
-    def __getitem__(self, number: int) -> Example:
-        raise NotImplementedError
+    def __getitem__(self, number: int) -> Example: ...
 
 
-class GroundingData(ExampleData):
+class GroundingData:
     """The examples of one or several splits, numbered in shard order.
 
     Args:

@@ -8,7 +8,6 @@ import numpy as np
 
 from pipelines.batch import Example
 from pipelines.images import read_picture, resize_picture
-from pipelines.loader import ExampleData, Frame
 from pipelines.postprocess import find_instance_masks
 from pipelines.report.overlay import draw_overlay
 from pipelines.text import tokenize_expressions
@@ -20,12 +19,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
+    from pipelines.loader import Frame
     from pipelines.postprocess import Answer
     from pipelines.raw import RawOutput
     from pipelines.settings import PostprocessSettings
 
 
-class PictureData(ExampleData):
+class PictureData:
     """Every text asked of every picture, picture by picture.
 
     Ids are FILE_NAME/NUMBER, the number being that of the text, from 0.

@@ -65,7 +65,8 @@ def list_files(dataset: str, folder: Path) -> list[Path]:
     for file, names in zip(found, expected, strict=True):
         if file is None:
             wanted = " and ".join(" or ".join(names) for names in expected)
-            remedy = f"give the folder with {wanted}, or with the {merged.FILES[0]} of InstanceVG"
+            other = "" if _find_merged(dataset, folder) else f", or with the {merged.FILES[0]} of InstanceVG"
+            remedy = f"give the folder with {wanted}{other}"
             raise DataError(f"holds no {' or '.join(names)}", file=folder, remedy=remedy)
     return [file for file in found if file]
 

@@ -81,7 +81,6 @@ def read_merged(
     document = load_json(files[0])
     if not isinstance(document, dict):
         raise DataError(f"holds a {type(document).__name__}, not a dictionary of sets", file=files[0])
-    index = load_json(files[1]) if len(files) > 1 else {}
     present = {
         split: name
         for split, names in SETS[dataset].items()
@@ -98,17 +97,19 @@ def read_merged(
         samples = document[name]
         if not isinstance(samples, list):
             raise DataError(f"{name} is no list of samples", file=files[0])
-        ends = _read_ends(files[1], index, name, len(samples)) if name in index else range(1, len(samples) + 1)
+        indexed = len(files) > 1 and split != "train"
+        ends = _read_ends(files[1], name, len(samples)) if indexed else range(1, len(samples) + 1)
         if not splits or split in splits:
             for start, end in pairwise([0, *ends]):
+                image_id: int | None = None
                 phrases: list[Phrase] = []
                 for position in range(start, end):
                     try:
-                        image_id, found = _read_sample(samples[position], instances, len(phrases))
+                        image_id, found = _read_sample(samples[position], image_id, instances, len(phrases))
                         phrases += found
                     except DataError as fault:
                         audit.add(DataError(fault.what, file=files[0], record=f"{name}[{position}]"))
-                if phrases:
+                if image_id is not None:
                     references.append(Reference(first + start, image_id, split, tuple(phrases)))
         first += len(samples)
     return references, instances
@@ -119,32 +120,32 @@ def _begins_with_set(file: Path) -> bool:
         return bool(_FIRST_KEY.match(stream.read(1024)))
 
 
-def _read_ends(file: Path, index: Any, name: str, samples: int) -> list[int]:
-    """Where each reference's samples end, from ranges [start, end) without a gap."""
+def _read_ends(file: Path, name: str, samples: int) -> list[int]:
+    """Where each reference's samples end: the index lists them as ranges [start, end) without a gap."""
+    index, remedy = load_json(file), "use the file that came with the annotations"
     try:
-        ranges = [(int(start), int(end)) for start, end in index[name]]
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{name} is no list of [start, end)", file=file) from error
+        ranges = [(int(start), int(end)) for start, end in read_value(index, name)]
+    except (DataError, TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"has no list {name} of [start, end)", file=file, remedy=remedy) from error
     ends = [end for _, end in ranges]
     starts = [0, *ends[:-1]]
     if ends[-1:] != [samples] or ranges != list(zip(starts, ends, strict=True)) or min(map(sub, ends, starts)) < 1:
-        remedy = "use the file that came with the annotations"
         raise DataError(f"the ranges of {name} do not divide its {samples} samples", file=file, remedy=remedy)
     return ends
 
 
-def _read_sample(sample: Any, instances: CocoInstances, sent_id: int) -> tuple[int, list[Phrase]]:
+def _read_sample(sample: Any, image_id: int | None, instances: CocoInstances, sent_id: int) -> tuple[int, list[Phrase]]:
     """The picture's number, and the phrases of a sample or of all samples in a group; `sent_id` is the first one's.
 
-    What the phrases refer to is added to `instances`.
+    What the phrases refer to is added to `instances`. `image_id` is the picture of the reference's earlier samples.
     """
     group = sample if isinstance(sample, list) else [sample]
     if not group:
         raise DataError("is an empty group")
     pictures = [_read_picture(entry) for entry in group]
-    image_id = pictures[0].image_id
+    image_id = pictures[0].image_id if image_id is None else image_id
     if any(picture.image_id != image_id for picture in pictures):
-        raise DataError("is a group about several pictures")
+        raise DataError("belongs to a reference about several pictures")
     phrases: list[Phrase] = []
     for entry in group:
         for text, targets in _read_sentences(entry):

@@ -7,19 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from small_network import CONFIG
 
 from pipelines.checkpoint import load_checkpoint, load_state, save_checkpoint, save_state
-from pipelines.model import CheckpointError, IGVGConfig, IGVGModel
+from pipelines.model import CheckpointError, IGVGModel
 from pipelines.text import learn_tokenizer
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-CONFIG = IGVGConfig(
-    image_size=32, patch_size=8, encoder_dim=16, encoder_layers=1, encoder_heads=2, encoder_ffn=16, vocab_size=40,
-    text_positions=12, hidden_dim=16, num_queries=3, decoder_layers=1, decoder_heads=2, decoder_ffn=16,
-    generation_ffn=16,
-)  # fmt: skip
 
 
 @pytest.fixture

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from drawn_shards import write_shards
+from small_network import CONFIG
 
 from pipelines.checkpoint import save_checkpoint
 from pipelines.initialization import build_model
-from pipelines.model import IGVGConfig, IGVGModel
+from pipelines.model import IGVGModel
 from pipelines.settings import SettingsError, TrainSettings, train_preset
 from pipelines.text import learn_tokenizer, save_tokenizer
 
@@ -19,12 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pipelines.loader import Part
-
-CONFIG = IGVGConfig(
-    image_size=32, patch_size=8, encoder_dim=16, encoder_layers=1, encoder_heads=2, encoder_ffn=16, vocab_size=40,
-    text_positions=12, hidden_dim=16, num_queries=3, decoder_layers=1, decoder_heads=2, decoder_ffn=16,
-    generation_ffn=16,
-)  # fmt: skip
 
 
 @pytest.fixture

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import torch
+from small_network import CONFIG
 from torch.profiler import ProfilerActivity, profile
 
 from pipelines.batch import Targets
 from pipelines.losses import compute_losses
-from pipelines.model import IGVGConfig, IGVGModel
+from pipelines.model import IGVGModel
 from pipelines.settings import LossSettings, MatchingSettings
 
-CONFIG = IGVGConfig(
-    image_size=32, patch_size=8, encoder_dim=64, encoder_layers=2, encoder_heads=1, encoder_ffn=16, vocab_size=40,
-    text_positions=20, hidden_dim=16, num_queries=3, decoder_layers=2, decoder_heads=8, decoder_ffn=24,
-    generation_ffn=12, sampling_points=2,
-)  # fmt: skip
 # What hands a value to Python, or makes a tensor whose shape hangs on values.
 WAITING = {"aten::_local_scalar_dense", "aten::item", "aten::nonzero", "aten::masked_select", "aten::is_nonzero"}
 

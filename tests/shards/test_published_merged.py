@@ -109,11 +109,27 @@ def test_ranges_of_the_index_join_groups_to_references(tmp_path: Path) -> None:
     assert [expression.ref_id for expression in drafts[1].expressions] == [2, 2, 4]
 
 
-@pytest.mark.parametrize("ranges", [[[0, 1]], [[0, 1], [2, 2]], [[1, 2]], [[0, 3]], [], [0, 2], [["a", 2]], 5])
+@pytest.mark.parametrize(
+    "ranges", [[[0, 1]], [[0, 1], [2, 2]], [[1, 2]], [[0, 3]], [], [0, 2], [["a", 2]], [[0, float("inf")]], 5]
+)
 def test_ranges_that_do_not_divide_the_samples_are_refused(tmp_path: Path, ranges: Any) -> None:
     sets = {"val_rrefcocog": [[make_sample(SQUARE)], [make_sample(None)]]}
     with pytest.raises(DataError, match=r"instance_index\.json"):
         read(tmp_path, "rrefcocog", sets, {"val_rrefcocog": ranges})
+
+
+@pytest.mark.parametrize("index", [{}, {"val_rrefcoco": [[0, 1]]}, [], 5, "val_rrefcocog"])
+def test_an_index_without_the_set_is_refused(tmp_path: Path, index: Any) -> None:
+    with pytest.raises(DataError, match=r"instance_index\.json: has no list val_rrefcocog"):
+        read(tmp_path, "rrefcocog", {"val_rrefcocog": [[make_sample(SQUARE)]]}, index)
+
+
+def test_a_reference_is_about_one_picture(tmp_path: Path) -> None:
+    groups = [[make_sample(SQUARE)], [make_sample(None, image_id=8)]]
+    drafts, audit = read(tmp_path, "rrefcoco", {"val_rrefcoco": groups}, {"val_rrefcoco": [[0, 2]]})
+    assert list_expressions(drafts) == [("rrefcoco/1/0", (0,))]
+    with pytest.raises(DataError, match=r"val_rrefcoco\[1\]: belongs to a reference about several pictures"):
+        audit.raise_if_any()
 
 
 def test_grouped_files_want_their_index(tmp_path: Path) -> None:
