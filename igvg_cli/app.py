@@ -20,6 +20,7 @@ COMMANDS = {
     "train": "train",
     "predict": "predict",
     "score": "score",
+    "ablate": "ablate",
     "run": "run",
     "demo": "demo",
     "import": "import_checkpoint",

@@ -26,6 +26,11 @@ class PresetName(StrEnum):
 
 Out = Annotated[Path, typer.Option(help="Folder for the result.", show_default=False)]
 Shards = Annotated[Path, typer.Option(help="Folder that igvg prepare made.", show_default=False)]
+ShardFolders = Annotated[
+    list[Path],
+    typer.Option("--shards", help="Folder that igvg prepare made; repeat to train on several.", show_default=False),
+]
+Preset = Annotated[PresetName, typer.Option(help="Size of the network and its recipe.")]
 Split = Annotated[str, typer.Option(help="Split of the shards, e.g. val.", show_default=False)]
 Force = Annotated[bool, typer.Option("--force", help="Replace what --out holds, if igvg made it.")]
 Set = Annotated[

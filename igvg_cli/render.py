@@ -77,6 +77,22 @@ def print_comparison(title: str, scores: Mapping[str, dict[str, Any]]) -> None:
     print_table(title, ["percent", *names], rows)
 
 
+def print_ablation(document: dict[str, Any]) -> None:
+    """The variants of an ablation as the paper's table shows them, one table for each data set that was scored."""
+    datasets = dict.fromkeys(variant["score"]["dataset"] for variant in document["variants"])
+    for dataset in datasets:
+        chosen = [variant for variant in document["variants"] if variant["score"]["dataset"] == dataset]
+        scores = [variant["score"] for variant in chosen]
+        names = [name for name in document["metrics"] if name in scores[0]["metrics"]] or list(scores[0]["metrics"])
+        rows = [
+            [f"{variant['value']:g}", *(format_score(score["metrics"][name]) for name in names)]
+            for variant, score in zip(chosen, scores, strict=True)
+        ]
+        title = f"{document['title']}, {dataset}/{scores[0]['split']}"
+        notes = [f"{scores[0]['expressions']} expressions; percent"]
+        print_table(title, [document["symbol"], *names], rows, notes)
+
+
 def format_score(value: float | None) -> str:
     """Two decimals; a dash where there was nothing to measure."""
     return "–" if value is None else f"{value:.2f}"

@@ -11,13 +11,9 @@ from igvg_cli import options, render
 
 
 def train(
-    shards: Annotated[
-        list[Path], typer.Option(help="Folder that igvg prepare made; repeat to train on several.", show_default=False)
-    ],
+    shards: options.ShardFolders,
     out: options.Out,
-    preset: Annotated[options.PresetName, typer.Option(help="Size of the network and its recipe.")] = (
-        options.PresetName.base
-    ),
+    preset: options.Preset = options.PresetName.base,
     config: options.Config = None,
     init: Annotated[
         Path | None, typer.Option(help="Published BEiT-3 file (.zip, .pth) or checkpoint folder to start from.")

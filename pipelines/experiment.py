@@ -132,16 +132,44 @@ def run_stages(experiment: Experiment, *, note: Note, progress: Progress) -> Sta
         ArtifactError, CheckpointError, DataError, SettingsError: whatever a stage raises.
     """
     shards = {name: _prepare(experiment, name, note, progress) for name in experiment.prepare}
-    checkpoint = _train(experiment, [shards[name] for name in experiment.train_on], note, progress)
+    train_on = [shards[name] for name in experiment.train_on]
+    preset = experiment.train.preset
+    checkpoint = train_network(experiment.out, experiment.train, train_on, preset, note=note, progress=progress)
     scores = []
     for name, split in experiment.predict_on:
         settings = replace(experiment.predict, split=split)
-        inputs, options = predict.describe(settings, checkpoint, shards[name])
-        folder = _name_folder(experiment.out, "predict", inputs, options, f"{name}-{split}")
-        _tell(note, folder, predict.run(settings, checkpoint, shards[name], folder, progress=progress))
+        folder = predict_split(experiment.out, settings, checkpoint, shards[name], name, note=note, progress=progress)
         result = score.run(folder, shards[name], replace(experiment.score, split=split), out=folder / "score")
         scores.append(result.document)
     return Stages(shards=shards, checkpoint=checkpoint, scores=scores)
+
+
+def train_network(
+    out: Path, settings: TrainSettings, shards: Sequence[Path], name: str, *, note: Note, progress: Progress
+) -> Path:
+    """Train into a folder of `out` that carries `name` and the key of settings and shards; returns that folder.
+
+    Raises:
+        ArtifactError, CheckpointError, DataError, SettingsError: as `igvg train`.
+    """
+    inputs, options = train.describe(settings, shards)
+    folder = _name_folder(out, "train", inputs, options, name)
+    _tell(note, folder, train.run(settings, shards, folder, progress=progress))
+    return folder
+
+
+def predict_split(
+    out: Path, settings: PredictSettings, checkpoint: Path, shards: Path, name: str, *, note: Note, progress: Progress
+) -> Path:
+    """Predict `settings.split` of one prepared folder into a folder of `out` named likewise; returns that folder.
+
+    Raises:
+        ArtifactError, CheckpointError, DataError: as `igvg predict`.
+    """
+    inputs, options = predict.describe(settings, checkpoint, shards)
+    folder = _name_folder(out, "predict", inputs, options, f"{name}-{settings.split}")
+    _tell(note, folder, predict.run(settings, checkpoint, shards, folder, progress=progress))
+    return folder
 
 
 def _prepare(experiment: Experiment, name: str, note: Note, progress: Progress) -> Path:
@@ -150,13 +178,6 @@ def _prepare(experiment: Experiment, name: str, note: Note, progress: Progress) 
     folder = _name_folder(experiment.out, "prepare", inputs, options, name)
     outcome = prepare.run(step.settings, step.annotations, step.images, folder, progress=progress)
     _tell(note, folder, outcome)
-    return folder
-
-
-def _train(experiment: Experiment, shards: Sequence[Path], note: Note, progress: Progress) -> Path:
-    inputs, options = train.describe(experiment.train, shards)
-    folder = _name_folder(experiment.out, "train", inputs, options, experiment.train.preset)
-    _tell(note, folder, train.run(experiment.train, shards, folder, progress=progress))
     return folder
 
 

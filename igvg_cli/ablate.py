@@ -1,0 +1,48 @@
+"""`igvg ablate`: the paper's tables of what a training setting is worth, on one's own data."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from igvg_cli import options, render
+
+
+class TableName(StrEnum):
+    """Tables of the paper."""
+
+    point_cost = "table-9"
+    queries = "table-10"
+
+
+def ablate(
+    table: Annotated[TableName, typer.Argument(help="table-9: weight of the point cost; table-10: number of queries.")],
+    shards: options.ShardFolders,
+    out: options.Out,
+    split: Annotated[str, typer.Option(help="Split to predict and score, of every folder that holds it.")] = "val",
+    preset: options.Preset = options.PresetName.base,
+    config: options.Config = None,
+    set_: options.Set = None,
+    format_: options.Format = options.OutputFormat.table,
+) -> None:
+    """Train, predict and score every variant of a table of the paper, and print that table.
+
+    Example: igvg ablate table-9 --shards data/grefcoco --out runs/point-cost --preset tiny --set epochs=1
+
+    Every variant keeps its artifacts; the same command continues after an interruption.
+    """
+    from pipelines import ablation
+    from pipelines.overrides import read_settings
+    from pipelines.settings import train_preset
+
+    settings = read_settings(train_preset(preset.value), config, set_ or [])
+    with render.show_progress("ablation") as progress:
+        document = ablation.run(
+            ablation.TABLES[table.value], settings, shards, split, out, note=render.note, progress=progress
+        )
+    if format_ is options.OutputFormat.json:
+        render.print_json(document)
+    else:
+        render.print_ablation(document)

@@ -1,0 +1,61 @@
+"""`igvg ablate`: every variant of a table, each with its own artifacts, never made twice."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from pipeline_runs import SMALL_NETWORK, draw_published, igvg, only_error, prepare, snapshot
+
+from shards.index import INDEX
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ablate")
+    return prepare(draw_published(folder / "published", train_pictures=4), folder / "shards")
+
+
+def arguments(table: str, shards: Path, out: Path, *more: str) -> list[str]:
+    sets = [word for setting in (*SMALL_NETWORK, "max_steps=1") for word in ("--set", setting)]
+    return ["ablate", table, "--shards", str(shards), "--out", str(out), "--preset", "tiny", *sets, *more]
+
+
+def test_every_variant_is_trained_with_its_value_and_scored(shards: Path, tmp_path: Path) -> None:
+    result = igvg(*arguments("table-9", shards, tmp_path / "out", "--format", "json"))
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["setting"] == "matching.point_cost"
+    assert [variant["value"] for variant in document["variants"]] == [1, 2, 5, 10]
+    for variant in document["variants"]:
+        with open(f"{variant['checkpoint']}/artifact.json", encoding="utf-8") as stream:
+            assert json.load(stream)["options"]["matching"]["point_cost"] == variant["value"]
+        assert variant["score"]["expressions"] == json.loads((shards / "val" / INDEX).read_text())["expressions"]
+        again = igvg("score", variant["predictions"], "--shards", shards, "--split", "val", "--format", "json")
+        assert json.loads(again.stdout) == variant["score"]
+
+
+def test_a_second_run_changes_nothing_and_prints_the_paper_s_columns(shards: Path, tmp_path: Path) -> None:
+    words = arguments("table-9", shards, tmp_path / "out")
+    assert igvg(*words).returncode == 0
+    before = snapshot(tmp_path / "out")
+    result = igvg(*words)
+    assert result.returncode == 0, result.stderr
+    assert snapshot(tmp_path / "out") == before
+    heading = next(line for line in result.stdout.splitlines() if "λ_point" in line)
+    assert [word for word in heading.replace("┃", " ").split() if word] == ["λ_point", "F1score", "gIoU", "cIoU"]
+
+
+def test_a_variant_that_cannot_be_is_refused_before_anything_is_trained(shards: Path, tmp_path: Path) -> None:
+    # The small network's grid has 16 cells, too few for the 20 points of table 10.
+    assert "20 queries need as many cells" in only_error(igvg(*arguments("table-10", shards, tmp_path / "out")))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_split_that_no_folder_holds_is_named(shards: Path, tmp_path: Path) -> None:
+    error = only_error(igvg(*arguments("table-9", shards, tmp_path / "out", "--split", "testC")))
+    assert "testC" in error
