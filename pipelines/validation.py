@@ -10,11 +10,11 @@ from accelerate.utils import gather_object
 
 from pipelines.chunks import encode_answer
 from pipelines.inference import predict_batches
+from pipelines.judgement import judge_prediction, name_dataset
 from pipelines.loader import load_batches
 from pipelines.metrics import HEADLINES, TERMS
 from pipelines.metrics.overlap import stack_outcomes, summarize
 from pipelines.postprocess import postprocess
-from pipelines.score import judge_prediction, name_dataset
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,10 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from igvg_cli.render import print_table, show_progress
-from pipelines import predict, prepare, score, train
-from pipelines.metrics.gres import score_grefcoco
-from pipelines.metrics.overlap import Outcome, stack_outcomes
-from pipelines.settings import PredictSettings, PrepareSettings, ScoreSettings, train_preset
+from pipelines import predict, prepare, train
+from pipelines.judgement import judge_prediction, pair_predictions
+from pipelines.metrics.gres import divide_grefcoco
+from pipelines.metrics.overlap import Outcome, stack_outcomes, summarize
+from pipelines.settings import PredictSettings, PrepareSettings, train_preset
 from shards.index import list_splits
 from shards.reader import ShardReader
 
@@ -54,7 +55,7 @@ def main() -> None:
                 chosen = PredictSettings(split=split, postprocess=settings.postprocess)
                 predict.run(chosen, out / "run", folder, found, progress=progress)
                 rows += judge(found / "predictions.jsonl", folder, split, pictures)
-    metrics = score_grefcoco(stack_outcomes(rows))
+    metrics = summarize(divide_grefcoco(stack_outcomes(rows)))
     values = [[name, "–" if value is None else f"{value:.2f}"] for name, value in metrics.items()]
     print_table(f"{len(rows)} expressions about {len(pictures)} pictures, by heart", ["metric", "percent"], values)
 
@@ -62,9 +63,9 @@ def main() -> None:
 def judge(predictions: Path, shards: Path, split: str, pictures: set[int]) -> list[Outcome]:
     """Outcomes of one split; the pictures it shows are added to `pictures`."""
     with ShardReader(shards, split) as reader:
-        pairs = score.pair_predictions(predictions, reader)
+        pairs = pair_predictions(predictions, reader)
         pictures |= set(reader.index.image_ids.tolist())
-        return [score.judge_prediction(*pair, ScoreSettings(split=split).resolution) for pair in pairs]
+        return [judge_prediction(*pair) for pair in pairs]
 
 
 if __name__ == "__main__":

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from pipeline_runs import SMALL_NETWORK, draw_published, igvg, only_error, prepare, snapshot
 
+from pipelines.artifact import read_artifact
 from shards.index import INDEX
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +30,8 @@ def test_every_variant_is_trained_with_its_value_and_scored(shards: Path, tmp_pa
     assert document["setting"] == "matching.point_cost"
     assert [variant["value"] for variant in document["variants"]] == [1, 2, 5, 10]
     for variant in document["variants"]:
-        with open(f"{variant['checkpoint']}/artifact.json", encoding="utf-8") as stream:
-            assert json.load(stream)["options"]["matching"]["point_cost"] == variant["value"]
+        record = read_artifact(Path(variant["checkpoint"]), "train")
+        assert record.options["matching"]["point_cost"] == variant["value"]
         assert variant["score"]["expressions"] == json.loads((shards / "val" / INDEX).read_text())["expressions"]
         again = igvg("score", variant["predictions"], "--shards", shards, "--split", "val", "--format", "json")
         assert json.loads(again.stdout) == variant["score"]

@@ -9,9 +9,9 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from pipelines.judgement import judge_prediction
 from pipelines.metrics.overlap import Outcome, Outcomes, stack_outcomes
 from pipelines.predictions import Prediction
-from pipelines.score import judge_prediction
 from shards.masks import enclose_mask, encode_mask
 from shards.record import Expression, ImageRecord, Instance
 

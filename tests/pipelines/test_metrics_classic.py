@@ -9,11 +9,11 @@ import pytest
 from drawn_answers import Answer, collect, drawn, judge_all, make_outcome, percent
 from hypothesis import given
 
+from pipelines.judgement import judge_prediction
 from pipelines.metrics import DEFINITIONS, HEADLINES, TERMS, define_metric
 from pipelines.metrics.classic import score_classic
 from pipelines.metrics.overlap import count_overlap
 from pipelines.predictions import Prediction
-from pipelines.score import judge_prediction
 from shards.masks import encode_mask
 from shards.record import Expression, ImageRecord, Instance
 

@@ -1,0 +1,190 @@
+"""Predictions against the truth: every expression of a split with its prediction, and how the two compare.
+
+Both are read side by side, one expression at a time; only what comes out of order waits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from pipelines.metrics import TERMS
+from pipelines.metrics.grec import OVERLAP, match_boxes, measure_boxes
+from pipelines.metrics.overlap import Outcome, Outcomes, count_overlap, stack_outcomes
+from pipelines.predictions import PREDICTIONS, Prediction, read_predictions
+from shards.errors import DataError
+from shards.masks import unite_masks
+from shards.reader import ShardReader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import ArrayLike
+
+    from shards.record import Expression, ImageRecord
+
+_SHOWN = 3
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Judged:
+    """A prediction file, compared with the truth; columns in the order of the shards."""
+
+    dataset: str
+    ids: list[str]
+    texts: list[str]
+    """What the expressions say."""
+    outcomes: Outcomes
+
+
+class BoxMatches(NamedTuple):
+    """How predicted boxes compare with the targets' boxes; as in `Outcome`."""
+
+    iou: bool
+    giou: bool
+    best: bool
+
+
+def judge_file(predictions: Path, shards: Path, split: str, resolution: int = 0) -> Judged:
+    """Compare every prediction for a split with the truth.
+
+    Args:
+        predictions: a prediction file, or the folder of `igvg predict`.
+        shards: folder that `igvg prepare` made.
+        split: of the shards.
+        resolution: masks are scaled to so many pixels square first; 0: the picture's own size.
+
+    Raises:
+        DataError: a prediction is damaged, unknown, missing, given twice, or has a mask of the wrong size; or the
+            split has no metrics.
+    """
+    file = locate_predictions(predictions)
+    rows: list[Outcome] = []
+    ids: list[str] = []
+    texts: list[str] = []
+    faults: list[DataError] = []
+    with ShardReader(shards, split) as reader:
+        for record, expression, prediction in pair_predictions(file, reader):
+            ids.append(expression.id)
+            texts.append(expression.text)
+            try:
+                rows.append(judge_prediction(record, expression, prediction, resolution))
+            except DataError as error:
+                faults.append(error)
+    if faults:
+        shown = "; ".join(fault.what for fault in faults[:_SHOWN])
+        more = f" and {len(faults) - _SHOWN} more like this" if len(faults) > _SHOWN else ""
+        raise DataError(shown + more, file=file, remedy=faults[0].remedy)
+    return Judged(dataset=name_dataset(ids, shards, split), ids=ids, texts=texts, outcomes=stack_outcomes(rows))
+
+
+def locate_predictions(path: Path) -> Path:
+    """The prediction file: the path itself, or the file of a folder that `igvg predict` made."""
+    return path / PREDICTIONS if path.is_dir() else path
+
+
+def pair_predictions(file: Path, reader: ShardReader) -> Iterator[tuple[ImageRecord, Expression, Prediction]]:
+    """Every expression of a split with its prediction, in the order of the shards.
+
+    Raises:
+        DataError: ids are unknown, missing or given twice; names the first of them.
+    """
+    predictions = read_predictions(file)
+    waiting: dict[str, Prediction] = {}
+    done: set[str] = set()
+    missing: list[str] = []
+    twice: list[str] = []
+    for record in reader.records():
+        for expression in record.expressions:
+            while expression.id not in waiting:
+                prediction = next(predictions, None)
+                if prediction is None:
+                    break
+                if prediction.id in waiting or prediction.id in done:
+                    twice.append(prediction.id)
+                else:
+                    waiting[prediction.id] = prediction
+            if expression.id in waiting:
+                yield record, expression, waiting.pop(expression.id)
+                done.add(expression.id)
+            else:
+                missing.append(expression.id)
+    unknown = [*waiting]
+    for prediction in predictions:
+        (twice if prediction.id in done or prediction.id in waiting else unknown).append(prediction.id)
+    if twice:
+        ids = list(dict.fromkeys(twice))
+        what = f"{_list_ids(ids)} {'is' if len(ids) == 1 else 'are'} given twice"
+        raise DataError(what, file=file, remedy="keep one of its lines" if len(ids) == 1 else "keep one line of each")
+    if unknown:
+        what = f"{_list_ids(unknown)}: not in split '{reader.split}' of {reader.folder}"
+        raise DataError(what, file=file, remedy="score against the split that was predicted")
+    if missing:
+        raise DataError(f"no prediction for {_list_ids(missing)}", file=file, remedy="predict every expression once")
+
+
+def judge_prediction(
+    record: ImageRecord, expression: Expression, prediction: Prediction, resolution: int = 0
+) -> Outcome:
+    """Compare one prediction with the truth.
+
+    Raises:
+        DataError: its mask has another size than the picture.
+    """
+    if prediction.mask["size"] != [record.height, record.width]:
+        raise DataError(
+            f"the mask of {expression.id} has size {prediction.mask['size']}, its picture [{record.height}, "
+            f"{record.width}]",
+            remedy="give masks at the original picture's size",
+        )
+    instances = [record.instances[position] for position in expression.instances]
+    # Drawing a blank mask for each empty target would take a quarter of the time of scoring.
+    target = unite_masks([instance.mask for instance in instances], record.height, record.width) if instances else None
+    predicted_px, target_px, shared_px = count_overlap(prediction.mask, target, resolution)
+    matches = judge_boxes(prediction.boxes, prediction.scores, [instance.box for instance in instances])
+    return Outcome(
+        ref_id=expression.ref_id,
+        targets=len(instances),
+        flagged=prediction.no_target,
+        predicted_px=predicted_px,
+        target_px=target_px,
+        shared_px=shared_px,
+        boxes_match=matches.iou,
+        boxes_match_giou=matches.giou,
+        best_box_hits=matches.best,
+        image_id=record.image_id,
+        picture_px=resolution**2 or record.height * record.width,
+    )
+
+
+def judge_boxes(boxes: ArrayLike, scores: Sequence[float] | None, targets: ArrayLike) -> BoxMatches:
+    """Compare predicted boxes (P, 4) and their scores (P,) with the targets' boxes (T, 4), all xyxy in pixels."""
+    found, wanted = (np.asarray(some, dtype=np.float64).reshape(-1, 4) for some in (boxes, targets))
+    hits = False
+    if len(found) and len(wanted):
+        best = int(np.argmax(scores)) if scores else 0
+        hits = bool(measure_boxes(found[best : best + 1], wanted[:1], "iou")[0, 0] >= OVERLAP)
+    return BoxMatches(match_boxes(found, wanted, "iou"), match_boxes(found, wanted, "giou"), hits)
+
+
+def name_dataset(ids: list[str], shards: Path, split: str) -> str:
+    """The data set that all ids begin with.
+
+    Raises:
+        DataError: they name several, or one that has no metrics; or there are no ids.
+    """
+    names = sorted({expression_id.split("/")[0] for expression_id in ids})
+    if len(names) != 1 or names[0] not in TERMS:
+        found = ", ".join(names) or "no expressions"
+        what = f"split '{split}' holds {found}; scores are defined for one of {', '.join(TERMS)}"
+        raise DataError(what, file=shards)
+    return names[0]
+
+
+def _list_ids(ids: list[str]) -> str:
+    shown = ", ".join(ids[:_SHOWN])
+    more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
+    return shown + more
