@@ -20,6 +20,7 @@ COMMANDS = {
     "train": "train",
     "predict": "predict",
     "score": "score",
+    "compare": "compare",
     "ablate": "ablate",
     "run": "run",
     "demo": "demo",

@@ -40,3 +40,9 @@ Set = Annotated[
 Config = Annotated[Path | None, typer.Option(help="TOML file with settings.", show_default=False)]
 Format = Annotated[OutputFormat, typer.Option("--format", help="Print a table or one JSON document.")]
 Workers = Annotated[int, typer.Option(min=0, help="Worker processes; 0 works in this one.")]
+Resolution = Annotated[
+    int, typer.Option(min=0, help="Scale masks to N × N first, as published evaluations do; 0: the picture's size.")
+]
+Bootstrap = Annotated[
+    int, typer.Option(min=0, help="Splits drawn for the 95 % intervals, over pictures; 0: no intervals.")
+]

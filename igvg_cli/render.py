@@ -77,6 +77,32 @@ def print_comparison(title: str, scores: Mapping[str, dict[str, Any]]) -> None:
     print_table(title, ["percent", *names], rows)
 
 
+def print_differences(document: dict[str, Any]) -> None:
+    """A comparison of two sets of predictions, and the expressions on which they differ most."""
+    sides, intervals = (document["a"]["metrics"], document["b"]["metrics"]), document.get("intervals", {})
+    rows = [
+        [
+            name,
+            *(format_score(side[name]) for side in sides),
+            format_change(change),
+            format_interval(intervals.get(name)),
+        ]
+        for name, change in document["differences"].items()
+    ]
+    better = document["expressions_better_in"]
+    counts = f"A better on {better['a']}, B on {better['b']}, neither on {better['neither']}"
+    notes = [f"A: {document['a']['predictions']}", f"B: {document['b']['predictions']}"]
+    notes.append(f"{document['expressions']} expressions: {counts}; percent")
+    title = f"{document['dataset']}/{document['split']}"
+    print_table(title, ["metric", "A", "B", "B − A", "95 % interval"], rows, notes)
+    if document["differing"]:
+        rows = [
+            [row["id"], row["text"], *(format_score(100 * row[side]) for side in ("a", "b"))]
+            for row in document["differing"]
+        ]
+        print_table("Where they differ most", ["expression", "text", "A", "B"], rows, left=(0, 1))
+
+
 def print_ablation(document: dict[str, Any]) -> None:
     """The variants of an ablation as the paper's table shows them, one table for each data set that was scored."""
     datasets = dict.fromkeys(variant["score"]["dataset"] for variant in document["variants"])
@@ -98,9 +124,14 @@ def format_score(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
+def format_change(value: float | None) -> str:
+    """Two decimals with a sign; a dash where there was nothing to measure."""
+    return "–" if value is None else f"{value:+.2f}"
+
+
 def format_interval(bounds: Sequence[float] | None) -> str:
     """Two bounds; a dash where there was nothing to measure."""
-    return f"{bounds[0]:.2f} – {bounds[1]:.2f}" if bounds else "–"
+    return f"{bounds[0]:.2f} to {bounds[1]:.2f}" if bounds else "–"
 
 
 def print_json(document: Any) -> None:

@@ -17,12 +17,8 @@ def score(
     shards: options.Shards,
     split: options.Split,
     format_: options.Format = options.OutputFormat.table,
-    resolution: Annotated[
-        int, typer.Option(min=0, help="Scale masks to N × N first, as published evaluations do; 0: the picture's size.")
-    ] = 0,
-    bootstrap: Annotated[
-        int, typer.Option(min=0, help="Splits drawn for the 95 % intervals, over pictures; 0: no intervals.")
-    ] = 1000,
+    resolution: options.Resolution = 0,
+    bootstrap: options.Bootstrap = 1000,
     out: Annotated[
         Path | None, typer.Option(help="Folder to keep the scores in, with a table of all expressions.")
     ] = None,

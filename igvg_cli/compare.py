@@ -1,0 +1,37 @@
+"""`igvg compare`: is one set of predictions better than another, or is it chance?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from igvg_cli import options, render
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(help="predictions.jsonl, or a folder that igvg predict made: the one before.")],
+    b: Annotated[Path, typer.Argument(help="Likewise: the one after.")],
+    shards: options.Shards,
+    split: options.Split,
+    format_: options.Format = options.OutputFormat.table,
+    resolution: options.Resolution = 0,
+    bootstrap: options.Bootstrap = 1000,
+    most: Annotated[int, typer.Option(min=0, help="Expressions to list, those that differ most.")] = 10,
+) -> None:
+    """Compare the scores of two sets of predictions: B less A, with paired intervals, and where they differ most.
+
+    Example: igvg compare runs/first-val runs/second-val --shards data/grefcoco --split val
+
+    An interval that does not hold 0 is a difference that other pictures of the same kind would show, too.
+    """
+    from pipelines import compare as stage
+    from pipelines.settings import ScoreSettings
+
+    settings = ScoreSettings(split=split, resolution=resolution, bootstrap=bootstrap)
+    document = stage.run(a, b, shards, settings, most=most)
+    if format_ is options.OutputFormat.json:
+        render.print_json(document)
+    else:
+        render.print_differences(document)

@@ -1,0 +1,44 @@
+"""igvg compare as a user meets it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from drawn_shards import fill, predict_truth, write_lines, write_shards
+from pipeline_runs import igvg, only_error
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_the_table_shows_both_scores_the_difference_and_its_interval(tmp_path: Path) -> None:
+    shards, lines = write_shards(tmp_path), predict_truth()
+    truth = write_lines(tmp_path / "truth.jsonl", lines)
+    lines[1] |= {"mask": fill((2, 0, 6, 4))}
+    result = igvg("compare", truth, write_lines(tmp_path / "b.jsonl", lines), "--shards", shards, "--split", "val")
+    assert (result.returncode, result.stderr) == (0, "")
+    row = next(line for line in result.stdout.splitlines() if "gIoU" in line)
+    cells = [cell.strip() for cell in row.strip("│").split("│")]
+    assert cells[:4] == ["gIoU", "100.00", "94.44", "-5.56"]
+    assert cells[4].startswith("-16.67 to ")
+    assert "12 expressions: A better on 1, B on 0, neither on 11" in result.stdout
+    assert "grefcoco/1/1" in result.stdout
+
+
+def test_json_is_one_document_and_nothing_else(tmp_path: Path) -> None:
+    shards, truth = write_shards(tmp_path), write_lines(tmp_path / "truth.jsonl", predict_truth())
+    result = igvg("compare", truth, truth, "--shards", shards, "--split", "val", "--format", "json")
+    assert (result.returncode, result.stderr) == (0, "")
+    document = json.loads(result.stdout)
+    assert set(document["differences"].values()) == {0.0}
+    assert document["intervals"].keys() == document["differences"].keys()
+
+
+def test_a_damaged_side_is_named(tmp_path: Path) -> None:
+    shards, truth = write_shards(tmp_path), write_lines(tmp_path / "truth.jsonl", predict_truth())
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text(truth.read_text() + "{")
+    error = only_error(igvg("compare", truth, broken, "--shards", shards, "--split", "val"))
+    assert "broken.jsonl" in error
+    assert "line 13" in error
