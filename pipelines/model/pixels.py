@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipelines.model.convolution import convolve
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -21,6 +23,17 @@ class ChannelNorm(nn.LayerNorm):
     def forward(self, features: Tensor) -> Tensor:
         """Normalise (B, C, h, w)."""
         return super().forward(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class Convolution(nn.Conv2d):
+    """A 3 × 3 convolution of maps (B, C, h, w) that keeps their size and has no bias."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__(channels, width, 3, padding=1, bias=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Maps (B, channels, h, w) to (B, width, h, w)."""
+        return convolve(features, self.weight)
 
 
 class FeaturePyramid(nn.Module):
@@ -41,8 +54,7 @@ class FeaturePyramid(nn.Module):
             for width in (quarter, half, channels, channels)
         )
         self.smooth = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), ChannelNorm(channels))
-            for _ in range(4)
+            nn.Sequential(Convolution(channels, channels), ChannelNorm(channels)) for _ in range(4)
         )
         for module in [*self.lateral.modules(), *self.smooth.modules()]:
             if isinstance(module, nn.Conv2d):
@@ -59,9 +71,9 @@ class UpStage(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.merge = nn.Conv2d(2 * channels, channels, 3, padding=1, bias=False)
+        self.merge = Convolution(2 * channels, channels)
         self.merge_norm = nn.BatchNorm2d(channels)
-        self.refine = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.refine = Convolution(channels, channels)
         self.refine_norm = nn.BatchNorm2d(channels)
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
@@ -86,7 +98,7 @@ class PixelDecoder(nn.Module):
         return embedding
 
 
-def _convolve(features: Tensor, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
+def _convolve(features: Tensor, convolution: Convolution, norm: nn.BatchNorm2d) -> Tensor:
     """Convolution, batch norm and ReLU; in evaluation the norm is constant and becomes part of the convolution."""
     if norm.training:
         return F.relu(norm(convolution(features)), inplace=True)
@@ -95,4 +107,4 @@ def _convolve(features: Tensor, convolution: nn.Conv2d, norm: nn.BatchNorm2d) ->
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
     shift = norm.bias - norm.running_mean * scale
     weight = convolution.weight * scale[:, None, None, None]
-    return F.relu(F.conv2d(features, weight, shift, padding=convolution.padding), inplace=True)
+    return F.relu(convolve(features, weight, shift), inplace=True)
