@@ -24,6 +24,7 @@ from pipelines.initialization import build_model
 from pipelines.interrupts import StopRequest
 from pipelines.loader import Frame, GroundingData, load_batches
 from pipelines.losses import compute_losses
+from pipelines.memory import keep_freed_memory
 from pipelines.optimization import build_optimizer, compute_rate_factor, set_rates
 from pipelines.settings import SettingsError
 from pipelines.training_log import TrainingLog
@@ -102,7 +103,10 @@ def start_accelerator(settings: TrainSettings) -> Accelerator:
             f"{settings.micro_batches} micro_batches; choose a multiple"
         )
     set_seed(settings.seed)
-    return Accelerator()
+    accelerator = Accelerator()
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
+    return accelerator
 
 
 def open_training(settings: TrainSettings, shards: Sequence[Path], out: Path, accelerator: Accelerator) -> Training:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 STEP, TILE, TAPS = 4, 6, 3
-# Where polynomials are evaluated, besides infinity. With 0, ±1, ±2 of the literature rounding errors are twice as large.
+# Where polynomials are evaluated, besides infinity; with the usual 0, ±1, ±2 rounding errors are twice as large.
 _POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)
 # Transformed tiles at a time: small enough for a cache, and for memory that the C library keeps and gives again.
 _WORKING_BYTES = 16 << 20
@@ -45,7 +45,7 @@ def convolve(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Te
     plain = features.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled(features.device.type)
     if not features.is_cpu or not plain or features.shape[-2:].numel() < _FEWEST_PX:
         return F.conv2d(features, weight, bias, padding=1)
-    result: Tensor = MinimalFiltering.apply(features, weight)
+    result: Tensor = MinimalFiltering.apply(features, weight)  # type: ignore[no-untyped-call]
     return result if bias is None else result + bias[:, None, None]
 
 

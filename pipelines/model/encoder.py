@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipelines.model.attention import attend, split_heads
+from pipelines.model.linear import Linear
 from pipelines.model.waves import POSITION_AMPLITUDE, build_patch_waves, build_position_map, build_position_row
 
 if TYPE_CHECKING:
@@ -32,13 +33,13 @@ class Expert(nn.Module):
         super().__init__()
         dim, hidden = config.encoder_dim, config.encoder_ffn
         self.attention_norm = nn.LayerNorm(dim)
-        self.qkv = nn.Linear(dim, 3 * dim)
+        self.qkv = Linear(dim, 3 * dim)
         self.mixed_norm = nn.LayerNorm(dim)
-        self.out = nn.Linear(dim, dim)
+        self.out = Linear(dim, dim)
         self.ffn_norm = nn.LayerNorm(dim)
-        self.expand = nn.Linear(dim, hidden)
+        self.expand = Linear(dim, hidden)
         self.hidden_norm = nn.LayerNorm(hidden)
-        self.contract = nn.Linear(hidden, dim)
+        self.contract = Linear(hidden, dim)
 
     def ask(self, tokens: Tensor) -> Tensor:
         """Tokens (B, T, E) to queries, keys and values side by side (B, T, 3E)."""

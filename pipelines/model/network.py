@@ -86,11 +86,21 @@ class IGVGModel(nn.Module):
         Raises:
             ValueError: the picture has another size than the network's, or the text more tokens than it has positions.
         """
-        side, grid = self.config.image_size, self.config.grid_size
+        side = self.config.image_size
         if pixel_values.shape[1:] != (3, side, side):
             raise ValueError(
                 f"pictures of shape {tuple(pixel_values.shape[1:])}; the network takes (3, {side}, {side})"
             )
+        if attention_mask.is_cpu:
+            # Padding costs as much as words do. Elsewhere a look at the mask would wait for the device.
+            places = torch.arange(1, attention_mask.shape[1] + 1)
+            longest = int((attention_mask.any(dim=0) * places).amax())
+            input_ids, attention_mask = input_ids[:, :longest], attention_mask[:, :longest]
+        return self.ground(pixel_values, input_ids, attention_mask)
+
+    def ground(self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor) -> IGVGOutput:
+        """As `forward`, every token computed, the padding too."""
+        grid = self.config.grid_size
         cells, text = self.encoder(pixel_values, input_ids, attention_mask)
         cells, text = self.image_projection(cells), self.text_projection(text)
         queries = self.generation(text, attention_mask, cells)

@@ -70,7 +70,7 @@ class Run:
         ]
         model.generation.score = score
         with torch.inference_mode():
-            self.output: IGVGOutput = model(*inputs)
+            self.output: IGVGOutput = model.ground(*inputs)
             self.text = self.parts["text_projection"]
             self.words = select_words(self.text, inputs[2], 10, score)
             self.looked, self.weights = model.generation.look(self.words.features, self.parts["image_projection"])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -95,6 +96,17 @@ def test_padding_changes_nothing(model, inputs):
     for number, length in enumerate(LENGTHS):
         rows = slice(number, number + 1)
         assert_same(padded, model(pixels[rows], ids[rows, :length], mask[rows, :length]), rows)
+
+
+def test_what_pads_every_text_is_not_computed(model, inputs):
+    pixels, ids, mask = inputs
+    longest = max(LENGTHS)
+    lengths = []
+    hook = model.encoder.register_forward_hook(lambda _, given, made: lengths.append(given[1].shape[1]))
+    padded = model(pixels, F.pad(ids, (0, 5), value=1), F.pad(mask, (0, 5)))
+    hook.remove()
+    assert lengths == [longest]
+    assert_same(padded, model.ground(pixels, F.pad(ids, (0, 5), value=1), F.pad(mask, (0, 5))))
 
 
 @pytest.mark.parametrize("reference", ["shifted", "point"])

@@ -1,0 +1,84 @@
+"""Convolution by minimal filtering: torch's own in float64 is the reference."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from pipelines.model import convolution
+from pipelines.model.convolution import MinimalFiltering, convolve
+
+
+def draw(shape: tuple[int, ...], weight_shape: tuple[int, ...], seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(shape, generator=generator, requires_grad=True)
+    weight = torch.randn(weight_shape, generator=generator, requires_grad=True)
+    gradient = torch.randn(shape[0], weight_shape[0], *shape[2:], generator=generator)
+    return features, weight, gradient
+
+
+def differentiate(result: Tensor, inputs: tuple[Tensor, Tensor], gradient: Tensor) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(result, inputs, gradient.to(result.dtype))
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    batch=st.integers(1, 3), channels=st.integers(1, 9), kernels=st.integers(1, 9), height=st.integers(1, 17),
+    width=st.integers(1, 17), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_result_and_gradients_are_those_of_the_direct_convolution(batch, channels, kernels, height, width, seed):
+    features, weight, gradient = draw((batch, channels, height, width), (kernels, channels, 3, 3), seed)
+    result = MinimalFiltering.apply(features, weight)
+    exact = F.conv2d(features.double(), weight.double(), padding=1)
+    torch.testing.assert_close(result.double(), exact, rtol=0, atol=2e-4)
+    pairs = zip(
+        differentiate(result, (features, weight), gradient),
+        differentiate(exact, (features, weight), gradient),
+        strict=True,
+    )
+    for found, wanted in pairs:
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=5e-4)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_map_as_large_as_the_masks_is_exact_to_float_precision(layout):
+    features, weight, _ = draw((2, 64, 80, 80), (32, 64, 3, 3))
+    result = convolve(features.to(memory_format=layout), weight)
+    exact = F.conv2d(features.double(), weight.double(), padding=1)
+    assert (result - exact).abs().max() < 1e-5 * exact.abs().max()
+
+
+def test_the_size_of_the_working_memory_changes_no_result(monkeypatch):
+    features, weight, _ = draw((2, 8, 40, 40), (8, 8, 3, 3))
+    whole = convolve(features, weight)
+    monkeypatch.setattr(convolution, "_WORKING_BYTES", 1)
+    torch.testing.assert_close(convolve(features, weight), whole, rtol=0, atol=1e-5)
+
+
+def test_the_bias_is_added_to_every_pixel():
+    features, weight, _ = draw((1, 4, 40, 40), (3, 4, 3, 3))
+    bias = torch.tensor([1.0, -2.0, 3.0])
+    torch.testing.assert_close(
+        convolve(features, weight, bias), F.conv2d(features, weight, bias, padding=1), rtol=0, atol=1e-4
+    )
+
+
+def test_small_maps_and_other_precisions_take_the_direct_way():
+    small, weight, _ = draw((1, 4, 20, 20), (3, 4, 3, 3))
+    assert torch.equal(convolve(small, weight), F.conv2d(small, weight, padding=1))
+    large, weight, _ = draw((1, 4, 40, 40), (3, 4, 3, 3))
+    assert torch.equal(convolve(large.double(), weight.double()), F.conv2d(large.double(), weight.double(), padding=1))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert convolve(large, weight).dtype == torch.bfloat16
+
+
+def test_a_network_used_in_inference_mode_first_can_be_trained_afterwards():
+    features, weight, gradient = draw((1, 4, 40, 40), (3, 4, 3, 3))
+    convolution._matrices.cache_clear()
+    with torch.inference_mode():
+        convolve(features, weight)
+    assert all(
+        found.isfinite().all() for found in differentiate(convolve(features, weight), (features, weight), gradient)
+    )

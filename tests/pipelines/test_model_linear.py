@@ -1,0 +1,43 @@
+"""Linear maps are torch's, whatever library multiplies."""
+
+import torch
+import torch.nn.functional as F
+
+from pipelines.model import linear
+from pipelines.model.linear import Linear
+
+
+def test_without_gradients_the_result_is_torchs_to_float_precision():
+    module, tokens = Linear(96, 40), torch.randn(2, 7, 96)
+    exact = F.linear(tokens.double(), module.weight.double(), module.bias.double())
+    with torch.inference_mode():
+        torch.testing.assert_close(module(tokens).double(), exact.detach(), rtol=0, atol=1e-5)
+
+
+def test_this_torch_has_the_operator():
+    assert linear._ONEDNN is not None
+
+
+def test_without_the_operator_the_result_is_the_same(monkeypatch):
+    module, tokens = Linear(96, 40), torch.randn(2, 7, 96)
+    with torch.inference_mode():
+        there = module(tokens)
+        monkeypatch.setattr(linear, "_ONEDNN", None)
+        torch.testing.assert_close(module(tokens), there, rtol=0, atol=1e-5)
+
+
+def test_gradients_reach_weights_and_tokens():
+    module, tokens = Linear(6, 4), torch.randn(2, 3, 6, requires_grad=True)
+    module(tokens).sum().backward()
+    torch.testing.assert_close(tokens.grad, module.weight.sum(0).detach().expand(2, 3, 6))
+    torch.testing.assert_close(module.bias.grad, torch.full((4,), 6.0))
+
+
+def test_no_tokens_give_no_tokens():
+    with torch.inference_mode():
+        assert Linear(6, 4)(torch.zeros(2, 0, 6)).shape == (2, 0, 4)
+
+
+def test_autocast_computes_in_bfloat16():
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert Linear(6, 4)(torch.randn(2, 3, 6)).dtype == torch.bfloat16
