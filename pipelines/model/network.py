@@ -91,7 +91,7 @@ class IGVGModel(nn.Module):
             raise ValueError(
                 f"pictures of shape {tuple(pixel_values.shape[1:])}; the network takes (3, {side}, {side})"
             )
-        if attention_mask.is_cpu:
+        if attention_mask.is_cpu and not torch.compiler.is_compiling():
             # Padding costs as much as words do. Elsewhere a look at the mask would wait for the device.
             places = torch.arange(1, attention_mask.shape[1] + 1)
             longest = int((attention_mask.any(dim=0) * places).amax())
