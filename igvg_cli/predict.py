@@ -11,12 +11,15 @@ from igvg_cli import options, render
 
 
 def predict(
-    checkpoint: Annotated[Path, typer.Option(help="Folder that igvg train or igvg import made.", show_default=False)],
     out: options.Out,
+    checkpoint: Annotated[Path | None, typer.Option(help="Folder that igvg train or igvg import made.")] = None,
     shards: Annotated[Path | None, typer.Option(help="Folder that igvg prepare made.")] = None,
     split: Annotated[str | None, typer.Option(help="Split of the shards, e.g. val.")] = None,
     image: Annotated[Path | None, typer.Option(help="A picture, or a folder of pictures.")] = None,
     text: Annotated[list[str] | None, typer.Option(help="What to look for in --image; repeatable.")] = None,
+    raw: Annotated[
+        Path | None, typer.Option("--from", help="Folder that igvg predict made: answer again, without the network.")
+    ] = None,
     config: options.Config = None,
     set_: options.Set = None,
     force: options.Force = False,
@@ -27,30 +30,39 @@ def predict(
 
     Example: igvg predict --checkpoint runs/first --image street.jpg --text "the two red cars" --out found
 
+    Example: igvg predict --from runs/first-val --set postprocess.mask_source=instance --out runs/first-val-instance
+
     Several GPUs: accelerate launch -m igvg_cli predict …
     """
     on_shards, on_pictures = shards is not None or split is not None, image is not None or text is not None
-    if on_shards == on_pictures:
-        raise typer.BadParameter("give either --shards and --split, or --image and --text")
+    if [on_shards, on_pictures, raw is not None].count(True) != 1:
+        raise typer.BadParameter("give either --shards and --split, or --image and --text, or --from")
     if on_shards and (shards is None or split is None):
         raise typer.BadParameter("--shards and --split go together")
     if on_pictures and (image is None or not text):
         raise typer.BadParameter("--image and --text go together")
+    if (checkpoint is None) == (raw is None):
+        raise typer.BadParameter("give --checkpoint, or --from, which needs none")
 
     from pipelines import predict as stage
     from pipelines.overrides import read_settings
     from pipelines.settings import PredictSettings
+    from pipelines.stored import locate_raw, read_postprocessing
 
-    overrides = [*(set_ or []), *([f"split={split}"] if split else [])]
-    settings = read_settings(PredictSettings(), config, overrides)
+    base = PredictSettings()
+    if raw is not None:
+        base = PredictSettings(postprocess=read_postprocessing(raw := locate_raw(raw)))
+    settings = read_settings(base, config, [*(set_ or []), *([f"split={split}"] if split else [])])
     with render.show_progress("predicting") as progress:
-        if shards is not None:
+        if raw is not None:
+            artifact, hit = stage.run_on_raw(settings.postprocess, raw, out, force=force, progress=progress)
+        elif shards is not None and checkpoint is not None:
             artifact, hit = stage.run(settings, checkpoint, shards, out, force=force, progress=progress)
-        elif image is not None:
+        elif image is not None and checkpoint is not None:
             artifact, hit = stage.run_on_pictures(
                 settings, checkpoint, image, text or [], out, force=force, progress=progress
             )
     if hit:
-        render.note(f"{out} is up to date: same checkpoint, same input, same settings; nothing to do.")
+        render.note(f"{out} is up to date: same input, same settings; nothing to do.")
     counts = artifact.counts
     render.print_line(f"{out}: {counts['expressions']} expressions, {counts['no_target']} without a target")

@@ -119,6 +119,42 @@ def print_ablation(document: dict[str, Any]) -> None:
         print_table(title, [document["symbol"], *names], rows, notes)
 
 
+def print_sweep(document: dict[str, Any]) -> None:
+    """The settings of a sweep, one a row; a star marks the best of each metric."""
+    names, best = document["shown"], document["best"]
+    rows = [
+        [
+            *(format_setting(row["settings"][key]) for key in document["varied"]),
+            *(format_score(row["metrics"][name]) + (" *" if place in best[name] else "  ") for name in names),
+        ]
+        for place, row in enumerate(document["settings"])
+    ]
+    fixed = ", ".join(f"{key} {format_setting(value)}" for key, value in document["fixed"].items())
+    notes = [f"{document['expressions']} expressions; percent; * marks the best"]
+    notes += [f"the same for all: {fixed}"] if fixed else []
+    title = f"{document['dataset']}/{document['split']}, {len(rows)} settings"
+    columns = [*document["varied"], *(f"{name}  " for name in names)]
+    print_table(title, columns, rows, notes, left=range(len(document["varied"])))
+
+
+def print_sweep_rows(document: dict[str, Any]) -> None:
+    """The settings of a sweep as CSV: what varies, the metrics, and the metrics of which a row is the best."""
+    import csv
+
+    names, best = list(document["best"]), document["best"]
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow([*document["varied"], *names, "best"])
+    for place, row in enumerate(document["settings"]):
+        marked = " ".join(name for name in names if place in best[name])
+        settings = (format_setting(row["settings"][key]) for key in document["varied"])
+        writer.writerow([*settings, *(row["metrics"][name] for name in names), marked])
+
+
+def format_setting(value: Any) -> str:
+    """A setting's value as `--set` takes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def format_score(value: float | None) -> str:
     """Two decimals; a dash where there was nothing to measure."""
     return "–" if value is None else f"{value:.2f}"

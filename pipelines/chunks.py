@@ -17,9 +17,9 @@ from pipelines.inference import predict_batches
 from pipelines.loader import Frame, load_batches
 from pipelines.pictures import PictureData
 from pipelines.postprocess import postprocess
-from pipelines.predictions import Prediction, merge_parts, write_predictions
+from pipelines.predictions import PREDICTIONS, encode_answer, merge_parts, write_predictions
 from pipelines.raw import RawWriter
-from shards import masks
+from pipelines.stored import RAW_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int, int, str], None]
 
-PREDICTIONS = "predictions.jsonl"
-RAW_FOLDER = "raw"
 PARTS_FOLDER = "parts"
 OVERLAYS_FOLDER = "overlays"
 CHUNK = 128
@@ -102,17 +100,6 @@ def merge_chunks(work: PredictionWork) -> dict[str, int]:
     RawWriter(work.out / RAW_FOLDER).finish()
     no_target = merge_parts(parts, work.out / PREDICTIONS)
     return {"expressions": len(work.data), "no_target": no_target}
-
-
-def encode_answer(answer: Answer) -> Prediction:
-    """An answer as a line of the prediction file."""
-    return Prediction(
-        id=answer.id,
-        boxes=answer.boxes.tolist(),
-        scores=answer.scores.tolist(),
-        mask=masks.encode_mask(answer.mask),
-        no_target=answer.no_target,
-    )
 
 
 def _predict_in_order(work: PredictionWork, turns: list[int]) -> Iterator[RawOutput]:

@@ -34,7 +34,7 @@ def read_settings(base: SettingsT, file: Path | None = None, overrides: Sequence
         key, equals, value = text.partition("=")
         if not equals:
             raise SettingsError(f"--set {text}: write it as KEY=VALUE")
-        nested: Any = _parse_value(value.strip())
+        nested: Any = parse_value(value.strip())
         for part in reversed(key.strip().split(".")):
             nested = {part: nested}
         _merge(values, nested, source=f"--set {text}")
@@ -110,7 +110,7 @@ def _show(value: Any) -> str:
     return "unset" if value is None else str(value)
 
 
-def _parse_value(text: str) -> Any:
+def parse_value(text: str) -> Any:
     """A TOML value where the text is one, else the text itself, so that names need no quotes."""
     try:
         return tomllib.loads(f"value = {text}")["value"]

@@ -69,7 +69,7 @@ def postprocess(raw: RawOutput, settings: PostprocessSettings) -> Answer:
     queries = choose_queries(boxes, scores, settings)
     sources = [] if settings.mask_source == "instance" else [raw.global_mask_logits]
     if settings.mask_source != "global":
-        sources += _find_masks(raw, queries)
+        sources += find_masks(raw, queries)
     mask = np.zeros((raw.picture_size, raw.picture_size), dtype=bool)
     for logits in sources:
         mask |= threshold_mask(logits, raw.picture_size, settings.mask_threshold)
@@ -90,7 +90,7 @@ def find_instance_masks(raw: RawOutput, answer: Answer, settings: PostprocessSet
         SettingsError: as `postprocess`.
     """
     masks = np.zeros((len(answer.queries), *raw.original_size), dtype=bool)
-    for row, logits in enumerate(_find_masks(raw, answer.queries)):
+    for row, logits in enumerate(find_masks(raw, answer.queries)):
         masks[row] = stretch_mask(threshold_mask(logits, raw.picture_size, settings.mask_threshold), *raw.original_size)
     return masks
 
@@ -145,9 +145,14 @@ def suppress_boxes(boxes_xyxy: NDArray[np.float64], scores: NDArray[np.float64],
 
 def threshold_mask(logits: NDArray[np.float16], size: int, threshold: float) -> NDArray[np.bool_]:
     """Pixels (size, size) where the upsampled logits (h, w) give a probability of at least `threshold`."""
+    return cut_off(enlarge_map(logits.astype(np.float32), size), threshold)
+
+
+def cut_off(logits: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
+    """Where logits (h, w) give a probability of at least `threshold`."""
     if threshold in (0.0, 1.0):
-        return np.full((size, size), threshold == 0.0)
-    inside: NDArray[np.bool_] = enlarge_map(logits.astype(np.float32), size) >= math.log(threshold / (1 - threshold))
+        return np.full(logits.shape, threshold == 0.0)
+    inside: NDArray[np.bool_] = logits >= math.log(threshold / (1 - threshold))
     return inside
 
 
@@ -169,15 +174,12 @@ def stretch_mask(mask: NDArray[np.bool_], height: int, width: int) -> NDArray[np
     return stretched
 
 
-@functools.lru_cache(maxsize=16)
-def _place_pixels(cells: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """For each of `size` pixels its two neighbours among `cells` aligned at both ends, and the share of the second."""
-    places = np.arange(size) * ((cells - 1) / max(1, size - 1))
-    low = np.minimum(places.astype(np.int64), cells - 1)
-    return low, np.minimum(low + 1, cells - 1), (places - low).astype(np.float32)
+def find_masks(raw: RawOutput, queries: Sequence[int] | NDArray[np.int64]) -> list[NDArray[np.float16]]:
+    """The mask logits (h, w) of some queries.
 
-
-def _find_masks(raw: RawOutput, queries: Sequence[int] | NDArray[np.int64]) -> list[NDArray[np.float16]]:
+    Raises:
+        SettingsError: a query's mask was not kept.
+    """
     places = {int(query): place for place, query in enumerate(raw.mask_queries)}
     if missing := [int(query) for query in queries if int(query) not in places]:
         score = float(score_classes(raw.class_logits)[missing].max())
@@ -186,3 +188,11 @@ def _find_masks(raw: RawOutput, queries: Sequence[int] | NDArray[np.int64]) -> l
             f"above that, or predict again with it"
         )
     return [raw.instance_mask_logits[places[int(query)]] for query in queries]
+
+
+@functools.lru_cache(maxsize=16)
+def _place_pixels(cells: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """For each of `size` pixels its two neighbours among `cells` aligned at both ends, and the share of the second."""
+    places = np.arange(size) * ((cells - 1) / max(1, size - 1))
+    low = np.minimum(places.astype(np.int64), cells - 1)
+    return low, np.minimum(low + 1, cells - 1), (places - low).astype(np.float32)

@@ -6,16 +6,17 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from pipelines.artifact import Artifact, begin_work, digest_file, find_finished, finish_work, read_artifact
-from pipelines.overrides import select_material
+from pipelines.overrides import select_material, to_mapping
 from pipelines.settings import SettingsError
 from pipelines.sources import digest_checkpoint, digest_shards
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from pipelines.loader import ExampleData, Frame
-    from pipelines.settings import PredictSettings
+    from pipelines.predictions import Prediction
+    from pipelines.settings import PostprocessSettings, PredictSettings
 
     Progress = Callable[[int, int, str], None]
 
@@ -77,6 +78,52 @@ def run_on_pictures(
     inputs |= {file.name: digest_file(file) for file in files}
     options = {**select_material(settings), "texts": list(texts)}
     return _predict(settings, checkpoint, open_data, out, (inputs, options), progress, force=force)
+
+
+def run_on_raw(
+    settings: PostprocessSettings, raw: Path, out: Path, *, progress: Progress, force: bool = False
+) -> tuple[Artifact, bool]:
+    """Answer again from the raw outputs of a finished prediction, without the network: `predictions.jsonl` alone.
+
+    Args:
+        settings: of post-processing.
+        raw: folder of raw outputs.
+        out: folder for the predictions.
+        progress: called with (expressions done, expressions, remark).
+        force: replace what igvg left in `out`.
+
+    Returns:
+        The artifact, and whether it was already there.
+
+    Raises:
+        ArtifactError: `out` holds something else.
+        DataError: the raw outputs are damaged.
+        SettingsError: the score threshold chooses queries whose masks were not kept, or `out` holds `raw`.
+    """
+    from pipelines.postprocess import postprocess
+    from pipelines.predictions import PREDICTIONS, encode_answer, write_predictions
+    from pipelines.raw import RawReader
+    from pipelines.stored import digest_raw
+
+    if raw.resolve().is_relative_to(out.resolve()):
+        raise SettingsError(f"--out {out} holds the raw outputs that are read; choose another folder")
+    inputs, options = {"raw": digest_raw(raw)}, {"postprocess": to_mapping(settings)}
+    if finished := find_finished(out, "predict", inputs, options, force=force):
+        return finished, True
+    reader = RawReader(raw)
+    begin_work(out, "predict", inputs, options, force=force)
+    empty = 0
+
+    def answer_all() -> Iterator[Prediction]:
+        nonlocal empty
+        for number, output in enumerate(reader, start=1):
+            answer = postprocess(output, settings)
+            empty += answer.no_target
+            progress(number, len(reader), "")
+            yield encode_answer(answer)
+
+    expressions = write_predictions(out / PREDICTIONS, answer_all())
+    return finish_work(out, "predict", inputs, options, {"expressions": expressions, "no_target": empty}), False
 
 
 def describe(settings: PredictSettings, checkpoint: Path, shards: Path) -> tuple[dict[str, Any], dict[str, Any]]:

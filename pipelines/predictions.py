@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from pipelines.postprocess import Answer
     from shards.record import Rle
 
 PREDICTIONS = "predictions.jsonl"
@@ -37,6 +38,17 @@ class Prediction:
     mask: Rle
     no_target: bool
     """Whether nothing is referred to."""
+
+
+def encode_answer(answer: Answer) -> Prediction:
+    """An answer as a line of the prediction file."""
+    return Prediction(
+        id=answer.id,
+        boxes=answer.boxes.tolist(),
+        scores=answer.scores.tolist(),
+        mask=encode_mask(answer.mask),
+        no_target=answer.no_target,
+    )
 
 
 def write_predictions(file: Path, predictions: Iterable[Prediction]) -> int:

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object
 
-from pipelines.chunks import encode_answer
 from pipelines.inference import predict_batches
 from pipelines.judgement import judge_prediction, name_dataset
 from pipelines.loader import load_batches
 from pipelines.metrics import HEADLINES, TERMS
 from pipelines.metrics.overlap import stack_outcomes, summarize
 from pipelines.postprocess import postprocess
+from pipelines.predictions import encode_answer
 
 if TYPE_CHECKING:
     from pathlib import Path

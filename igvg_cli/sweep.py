@@ -1,0 +1,64 @@
+"""`igvg sweep`: post-processing again under many settings, without the network."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from igvg_cli import options, render
+
+
+class SweepFormat(StrEnum):
+    """How the grid is printed."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+def sweep(
+    raw: Annotated[Path, typer.Argument(help="Folder that igvg predict made, or the raw/ in it.", show_default=False)],
+    shards: options.Shards,
+    split: options.Split,
+    grid: Annotated[
+        str, typer.Option(help="table-11, table-12 (the paper's axes), or a TOML file of KEY = [VALUES].")
+    ] = "",
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE,…", help="Vary a setting of post-processing; repeat for combinations."),
+    ] = None,
+    set_: options.Set = None,
+    format_: Annotated[SweepFormat, typer.Option("--format", help="Print a table, one JSON document, or CSV.")] = (
+        SweepFormat.table
+    ),
+    resolution: options.Resolution = 0,
+) -> None:
+    """Score a prediction under many settings of post-processing; the best of each metric is marked.
+
+    Example: igvg sweep runs/first-val --shards data/grefcoco --split val --grid table-11
+
+    Example: igvg sweep runs/first-val --shards data/grefcoco --split val --vary score_threshold=0.5,0.7 --vary nms=true
+
+    What is not varied stays as in the prediction, changed by --set. Settings: score_threshold, mask_threshold,
+    mask_source (merge, instance, global), existence_weighting, nms, nms_iou. igvg predict --from writes the predictions
+    of a setting.
+    """
+    from pipelines import sweep as stage
+    from pipelines.grid import build_grid
+    from pipelines.overrides import read_settings
+    from pipelines.stored import locate_raw, read_postprocessing
+
+    folder = locate_raw(raw)
+    settings = read_settings(read_postprocessing(folder), None, set_ or [])
+    chosen = build_grid(settings, grid, vary or [])
+    with render.show_progress("sweeping") as progress:
+        document = stage.run(folder, shards, split, chosen, resolution=resolution, progress=progress)
+    if format_ is SweepFormat.json:
+        render.print_json(document)
+    elif format_ is SweepFormat.csv:
+        render.print_sweep_rows(document)
+    else:
+        render.print_sweep(document)

@@ -1,0 +1,131 @@
+"""`igvg sweep` and `igvg predict --from`, as a user runs them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from drawn_outputs import draw_outputs, write_outputs
+from drawn_shards import write_shards
+from pipeline_runs import igvg, only_error, snapshot
+
+from pipelines.artifact import read_artifact
+from shards.reader import ShardReader
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    return write_shards(tmp_path)
+
+
+@pytest.fixture
+def raw(tmp_path: Path, shards: Path) -> Path:
+    with ShardReader(shards, "val") as reader:
+        return write_outputs(tmp_path / "predicted" / "raw", draw_outputs(list(reader.records())))
+
+
+def test_a_chosen_setting_predicts_and_scores_what_the_sweep_said(raw: Path, shards: Path, tmp_path: Path) -> None:
+    words = ("--shards", shards, "--split", "val", "--format", "json")
+    swept = igvg("sweep", raw.parent, *words, "--vary", "mask_source=global,instance", "--set", "score_threshold=0.3")
+    assert swept.returncode == 0, swept.stderr
+    rows = json.loads(swept.stdout)["settings"]
+    for row in rows:
+        source = row["settings"]["mask_source"]
+        out = tmp_path / source
+        result = igvg(
+            "predict", "--from", raw, "--out", out, "--set", "postprocess.score_threshold=0.3",
+            "--set", f"postprocess.mask_source={source}",
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        assert json.loads(igvg("score", out, *words).stdout)["metrics"] == row["metrics"]
+    assert rows[0]["metrics"] != rows[1]["metrics"]
+
+
+def test_tables_of_the_paper_show_their_columns_and_mark_the_best(raw: Path, shards: Path) -> None:
+    result = igvg("sweep", raw, "--shards", shards, "--split", "val", "--grid", "table-11")
+    assert result.returncode == 0, result.stderr
+    heading, *lines = [line for line in result.stdout.splitlines() if "│" in line or "┃" in line]
+    assert heading.replace("┃", " ").split() == ["mask_source", "gIoU", "cIoU"]
+    assert [line.replace("│", " ").split()[0] for line in lines] == ["global", "instance", "merge"]
+    assert sum(line.count("*") for line in lines) >= 2
+    assert result.stderr == ""
+
+
+def test_csv_names_the_metrics_of_which_a_row_is_the_best(raw: Path, shards: Path) -> None:
+    words = ("sweep", raw, "--shards", shards, "--split", "val", "--vary", "score_threshold=0.2,0.5,0.9")
+    rows = list(csv.DictReader(io.StringIO(igvg(*words, "--format", "csv").stdout)))
+    document = json.loads(igvg(*words, "--format", "json").stdout)
+    assert [float(row["score_threshold"]) for row in rows] == [0.2, 0.5, 0.9]
+    assert [float(row["gIoU"]) for row in rows] == [row["metrics"]["gIoU"] for row in document["settings"]]
+    for place, row in enumerate(rows):
+        assert ("gIoU" in row["best"].split()) == (place in document["best"]["gIoU"])
+
+
+def test_predicting_again_is_recognised_and_other_settings_are_named(raw: Path, tmp_path: Path) -> None:
+    words = ("predict", "--from", raw, "--out", tmp_path / "again")
+    assert igvg(*words).returncode == 0
+    before = snapshot(tmp_path / "again")
+    result = igvg(*words)
+    assert result.returncode == 0
+    assert "up to date" in result.stderr
+    assert snapshot(tmp_path / "again") == before
+    assert "postprocess.nms False → True" in only_error(igvg(*words, "--set", "postprocess.nms=true"))
+    assert igvg(*words, "--set", "postprocess.nms=true", "--force").returncode == 0
+    assert read_artifact(tmp_path / "again", "predict").options["postprocess"]["nms"] is True
+
+
+def test_the_folder_that_is_read_is_never_replaced(raw: Path) -> None:
+    before = snapshot(raw)
+    for out in (raw, raw.parent):
+        assert "holds the raw outputs that are read" in only_error(
+            igvg("predict", "--from", raw, "--out", out, "--force")
+        )
+    assert snapshot(raw) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (("--grid", "table-13"), "no grid 'table-13'"),
+        (("--vary", "score_treshold=0.5"), "did you mean score_threshold"),
+        (("--vary", "score_threshold=0.01"), "raw outputs keep the masks"),
+        ((), "nothing to sweep"),
+        (("--grid", "table-11", "--set", "nms_io=0.5"), "did you mean nms_iou"),
+    ],
+)
+def test_wrong_grids_are_one_line(raw: Path, shards: Path, words: tuple[str, ...], error: str) -> None:
+    assert error in only_error(igvg("sweep", raw, "--shards", shards, "--split", "val", *words))
+
+
+def test_a_folder_without_raw_outputs_is_named(tmp_path: Path, shards: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    error = only_error(igvg("sweep", tmp_path / "empty", "--shards", shards, "--split", "val", "--grid", "table-11"))
+    assert "holds no finished raw outputs" in error
+
+
+def test_a_damaged_chunk_is_named_and_leaves_no_predictions(raw: Path, shards: Path, tmp_path: Path) -> None:
+    chunk = raw / "chunk-000001.npz"
+    chunk.write_bytes(chunk.read_bytes()[:-200])
+    words = ("sweep", raw, "--shards", shards, "--split", "val", "--grid", "table-11")
+    assert "chunk-000001.npz" in only_error(igvg(*words))
+    assert "chunk-000001.npz" in only_error(igvg("predict", "--from", raw, "--out", tmp_path / "again"))
+    assert not (tmp_path / "again" / "predictions.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--from", "x", "--checkpoint", "y"),
+        ("--from", "x", "--shards", "y", "--split", "val"),
+        ("--shards", "y", "--split", "val"),
+        (),
+    ],
+)
+def test_from_stands_for_checkpoint_and_pictures(tmp_path: Path, words: tuple[str, ...]) -> None:
+    assert igvg("predict", *words, "--out", tmp_path / "out").returncode == 2
