@@ -18,7 +18,7 @@ from pipelines.loader import Frame, load_batches
 from pipelines.pictures import PictureData
 from pipelines.postprocess import postprocess
 from pipelines.predictions import PREDICTIONS, encode_answer, merge_parts, write_predictions
-from pipelines.raw import RawWriter
+from pipelines.raw import RawWriter, lower_floor
 from pipelines.stored import RAW_FOLDER
 
 if TYPE_CHECKING:
@@ -69,9 +69,14 @@ def open_prediction(
     return PredictionWork(settings=settings, accelerator=accelerator, model=model, data=open_data(frame), out=out)
 
 
+def open_writer(work: PredictionWork) -> RawWriter:
+    """The writer of the prediction's raw outputs."""
+    return RawWriter(work.out / RAW_FOLDER, lower_floor(work.settings.postprocess.score_threshold))
+
+
 def predict_chunks(work: PredictionWork, progress: Progress) -> None:
     """Predict this process's turn of the unfinished chunks."""
-    writer = RawWriter(work.out / RAW_FOLDER)
+    writer = open_writer(work)
     (work.out / PARTS_FOLDER).mkdir(exist_ok=True)
     finished = writer.find_finished()
     work.accelerator.wait_for_everyone()
@@ -97,20 +102,20 @@ def merge_chunks(work: PredictionWork) -> dict[str, int]:
         DataError: an expression was predicted twice or not at all.
     """
     parts = [_locate_part(work.out, number) for number in range(len(work.chunks))]
-    RawWriter(work.out / RAW_FOLDER).finish()
+    open_writer(work).finish()
     no_target = merge_parts(parts, work.out / PREDICTIONS)
     return {"expressions": len(work.data), "no_target": no_target}
 
 
 def _predict_in_order(work: PredictionWork, turns: list[int]) -> Iterator[RawOutput]:
-    size = work.settings.batch_size
+    settings, size = work.settings, work.settings.batch_size
     shares = (
         work.chunks[number][first : first + size]
         for number in turns
         for first in range(0, len(work.chunks[number]), size)
     )
-    batches = load_batches(work.data, shares, workers=work.settings.workers)
-    for outputs in predict_batches(work.model, batches, work.settings.precision):
+    batches = load_batches(work.data, shares, workers=settings.workers)
+    for outputs in predict_batches(work.model, batches, settings.precision, settings.postprocess.score_threshold):
         yield from outputs
 
 

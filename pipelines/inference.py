@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from pipelines.images import normalize_pictures
-from pipelines.raw import RawOutput, unpack_output
+from pipelines.raw import RawOutput, lower_floor, unpack_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,13 +25,16 @@ def open_autocast(device: torch.device, precision: Precision) -> contextlib.Abst
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
-def predict_batches(model: IGVGModel, batches: Iterable[Batch], precision: Precision) -> Iterator[list[RawOutput]]:
+def predict_batches(
+    model: IGVGModel, batches: Iterable[Batch], precision: Precision, score_threshold: float
+) -> Iterator[list[RawOutput]]:
     """The raw outputs of each batch, in its order; the model is put into evaluation mode.
 
     Args:
         model: on the device where it shall run.
         batches: with or without targets.
         precision: arithmetic of the network.
+        score_threshold: that of the answers; masks of queries that it may choose are kept.
     """
     device = next(model.parameters()).device
     model.eval()
@@ -39,4 +42,10 @@ def predict_batches(model: IGVGModel, batches: Iterable[Batch], precision: Preci
         moved = batch.to(device)
         with torch.inference_mode(), open_autocast(device, precision):
             output = model(normalize_pictures(moved.pixel_values), moved.input_ids, moved.attention_mask)
-        yield unpack_output(output, batch.ids, batch.original_sizes, picture_size=model.config.image_size)
+        yield unpack_output(
+            output,
+            batch.ids,
+            batch.original_sizes,
+            picture_size=model.config.image_size,
+            mask_floor=lower_floor(score_threshold),
+        )

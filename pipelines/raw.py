@@ -12,7 +12,7 @@ parts of several processes merge by lying in one folder. A chunk is a compressed
 | class_logits, boxes, points | float32 (N, Q, 2), (N, Q, 4), (N, Q, 2) | as in `IGVGOutput` |
 | existence_logits | float32 (N, 2) | as in `IGVGOutput` |
 | global_mask_logits | uint8 (2, N, H, W) | float16, little-endian, its low bytes first, then its high bytes |
-| instance_mask_logits | uint8 (2, M, H, W) | likewise, only masks of queries above `MASK_FLOOR` |
+| instance_mask_logits | uint8 (2, M, H, W) | likewise, only masks of queries above the index's `mask_floor` |
 | mask_owners | int64 (M, 2) | expression in the chunk and query of each of these masks, ascending |
 
 Apart, the high bytes (sign, exponent) of neighbouring pixels repeat and compress: a mask of 80 × 80 takes about 8 kB.
@@ -42,10 +42,11 @@ if TYPE_CHECKING:
 
     from pipelines.model.network import IGVGOutput
 
-FORMAT = 1
+FORMAT = 2
 INDEX = "index.json"
 MASK_FLOOR = 0.05
-"""Masks of queries with an object probability up to this are not kept: the lowest score threshold for sweeps."""
+"""Masks of queries with an object probability up to this are not kept, unless the prediction was made with a lower
+score threshold: the range of thresholds for sweeps begins here."""
 
 # Larger logits would become infinite in float16, and infinity has no place between two pixels.
 _LARGEST_LOGIT = 60000.0
@@ -121,6 +122,11 @@ def unpack_output(
     return outputs
 
 
+def lower_floor(score_threshold: float) -> float:
+    """The object probability up to which masks are dropped, so that a score threshold never misses one."""
+    return min(MASK_FLOOR, score_threshold)
+
+
 def score_classes(class_logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """Object probabilities (…,) of logits (…, 2): softmax over target and no object."""
     gap = class_logits[..., 1].astype(np.float64) - class_logits[..., 0]
@@ -129,10 +135,13 @@ def score_classes(class_logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 class RawWriter:
-    """Writes chunks into a folder; several processes may write into one, each its own chunks."""
+    """Writes chunks into a folder; several processes may write into one, each its own chunks.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    `mask_floor` is that of the outputs; the index tells it to who reads them.
+    """
+
+    def __init__(self, folder: Path, mask_floor: float = MASK_FLOOR) -> None:
+        self.folder, self.mask_floor = folder, mask_floor
         folder.mkdir(parents=True, exist_ok=True)
 
     def find_finished(self) -> set[int]:
@@ -168,7 +177,9 @@ class RawWriter:
             missing = min(set(range(len(numbers))) - set(numbers))
             raise DataError(f"chunk {missing} is missing", file=self.folder, remedy="run igvg predict again")
         counts = [len(_read_arrays(locate_chunk(self.folder, number), ("ids",))["ids"]) for number in numbers]
-        write_json(self.folder / INDEX, {"format": FORMAT, "expressions": sum(counts), "chunks": counts})
+        write_json(self.folder / INDEX, {
+            "format": FORMAT, "expressions": sum(counts), "mask_floor": self.mask_floor, "chunks": counts,
+        })  # fmt: skip
 
 
 class RawReader:
@@ -190,6 +201,7 @@ class RawReader:
                     remedy="run igvg predict again",
                 )
             self.chunks = [int(count) for count in index["chunks"]]
+            self.mask_floor = float(index["mask_floor"])
         except FileNotFoundError as error:
             raise DataError("no raw outputs, or unfinished ones", file=file, remedy="run igvg predict") from error
         except (OSError, ValueError, KeyError, TypeError) as error:

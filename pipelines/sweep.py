@@ -17,7 +17,7 @@ from pipelines.metrics import TERMS
 from pipelines.metrics.overlap import Outcome, Outcomes, summarize
 from pipelines.overrides import to_mapping
 from pipelines.postprocess import choose_queries, scale_boxes, score_queries
-from pipelines.raw import MASK_FLOOR, RawReader
+from pipelines.raw import RawReader
 from pipelines.settings import SettingsError
 from pipelines.square import Square
 from shards.errors import DataError
@@ -62,8 +62,8 @@ def run(raw: Path, shards: Path, split: str, grid: Grid, *, resolution: int = 0,
         DataError: the raw outputs are damaged, or not of just the split's expressions.
         SettingsError: a score threshold below what the raw outputs hold masks for.
     """
-    check_floor(grid.settings)
     reader = RawReader(raw)
+    check_floor(grid.settings, reader.mask_floor)
     common: dict[str, NDArray[Any]] = {
         name: np.zeros(len(reader), dtype=np.int64) for name in Outcome._fields if name not in _VARYING
     }
@@ -118,17 +118,17 @@ def find_best(values: Sequence[float | None]) -> list[int]:
     ]
 
 
-def check_floor(settings: Sequence[PostprocessSettings]) -> None:
-    """Refuse score thresholds below which raw outputs keep no masks.
+def check_floor(settings: Sequence[PostprocessSettings], mask_floor: float) -> None:
+    """Refuse score thresholds below the object probability up to which raw outputs keep no masks.
 
     Raises:
         SettingsError: one is, and its masks are asked for.
     """
     lowest = min((setting.score_threshold for setting in settings if setting.mask_source != "global"), default=1.0)
-    if lowest < MASK_FLOOR:
+    if lowest < mask_floor:
         raise SettingsError(
-            f"score_threshold {lowest:g}: raw outputs keep the masks of queries whose object probability is above "
-            f"{MASK_FLOOR:g}; set it to {MASK_FLOOR:g} or more"
+            f"score_threshold {lowest:g}: the raw outputs keep the masks of queries whose object probability is above "
+            f"{mask_floor:g}; set it to {mask_floor:g} or more, or predict with that lower threshold first"
         )
 
 

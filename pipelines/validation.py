@@ -62,7 +62,8 @@ def judge_share(training: Training, data: GroundingData, numbers: NDArray[np.int
     shares = (share[first : first + size] for first in range(0, len(share), size))
     batches = load_batches(data, shares, workers=settings.workers)
     outcomes: list[tuple[int, Outcome]] = []
-    for outputs in predict_batches(training.model, batches, settings.precision):
+    threshold = settings.postprocess.score_threshold
+    for outputs in predict_batches(training.model, batches, settings.precision, threshold):
         for raw in outputs:
             number = int(share[len(outcomes)])
             record, expression = data.label(number)

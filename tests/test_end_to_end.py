@@ -109,6 +109,24 @@ def test_one_picture_and_one_text_give_an_answer_and_a_drawing(home: Path, tmp_p
     assert all(drawing.read_bytes().startswith(b"\x89PNG") for drawing in drawings)
 
 
+def test_answering_again_from_the_outputs_gives_the_same_bytes_without_the_network(home: Path, tmp_path: Path) -> None:
+    assert igvg("predict", "--from", home / "found", "--out", tmp_path / "again").returncode == 0
+    again, first = (folder / "predictions.jsonl" for folder in (tmp_path / "again", home / "found"))
+    assert again.read_bytes() == first.read_bytes()
+
+
+def test_a_prediction_without_any_threshold_keeps_every_mask_for_sweeps(home: Path, tmp_path: Path) -> None:
+    out, split = tmp_path / "all", ("--shards", home / "shards", "--split", "val")
+    result = igvg(
+        "predict", "--checkpoint", home / "run", *split, "--out", out, "--set", "workers=0",
+        "--set", "postprocess.score_threshold=0",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    swept = igvg("sweep", out, *split, "--vary", "score_threshold=0,0.5", "--format", "json")
+    scored = igvg("score", out, *split, "--format", "json")
+    assert json.loads(swept.stdout)["settings"][0]["metrics"] == json.loads(scored.stdout)["metrics"]
+
+
 def test_an_experiment_repeats_only_what_a_changed_setting_touches(home: Path, tmp_path: Path) -> None:
     published = home / "published"
     experiment = tmp_path / "experiment.toml"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from igvg_cli.render import note, print_table
-from tests.benchmarks import command_line, data, network, scoring
+from tests.benchmarks import command_line, data, network, scoring, sweeping
 
 if TYPE_CHECKING:
     from tests.benchmarks.figures import Figure
@@ -27,6 +27,7 @@ GROUPS = {
     "data": data.measure,
     "network": network.measure,
     "scoring": scoring.measure,
+    "sweeping": sweeping.measure,
 }
 
 

@@ -94,7 +94,7 @@ def test_the_folder_that_is_read_is_never_replaced(raw: Path) -> None:
     [
         (("--grid", "table-13"), "no grid 'table-13'"),
         (("--vary", "score_treshold=0.5"), "did you mean score_threshold"),
-        (("--vary", "score_threshold=0.01"), "raw outputs keep the masks"),
+        (("--vary", "score_threshold=0.01"), "the raw outputs keep the masks"),
         ((), "nothing to sweep"),
         (("--grid", "table-11", "--set", "nms_io=0.5"), "did you mean nms_iou"),
     ],

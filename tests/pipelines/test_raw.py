@@ -12,7 +12,16 @@ import torch
 
 from pipelines.model.network import IGVGOutput
 from pipelines.postprocess import postprocess
-from pipelines.raw import MASK_FLOOR, RawOutput, RawReader, RawWriter, locate_chunk, read_chunk, unpack_output
+from pipelines.raw import (
+    MASK_FLOOR,
+    RawOutput,
+    RawReader,
+    RawWriter,
+    locate_chunk,
+    lower_floor,
+    read_chunk,
+    unpack_output,
+)  # fmt: skip
 from pipelines.settings import PostprocessSettings
 from shards.errors import DataError
 
@@ -168,8 +177,8 @@ def test_an_unfinished_folder_is_not_read(tmp_path: Path) -> None:
     ("content", "words"),
     [
         ("{", "damaged"),
-        ('{"format": 1}', "damaged"),
-        ('{"format": 2, "chunks": []}', "format 2 of raw outputs; this igvg reads 1"),
+        ('{"format": 2}', "damaged"),
+        ('{"format": 1, "chunks": []}', "format 1 of raw outputs; this igvg reads 2"),
     ],
 )
 def test_an_index_that_cannot_be_read_is_an_error(tmp_path: Path, content: str, words: str) -> None:
@@ -212,4 +221,12 @@ def test_the_index_counts_expressions(tmp_path: Path) -> None:
     assert len(RawReader(tmp_path)) == 0
     writer.write_chunk(0, make_outputs())
     writer.finish()
-    assert json.loads((tmp_path / "index.json").read_text()) == {"format": 1, "expressions": 5, "chunks": [5]}
+    index = json.loads((tmp_path / "index.json").read_text())
+    assert index == {"format": 2, "expressions": 5, "mask_floor": MASK_FLOOR, "chunks": [5]}
+
+
+def test_a_lower_score_threshold_keeps_what_it_may_choose_and_the_index_says_so(tmp_path: Path) -> None:
+    assert lower_floor(0.7) == MASK_FLOOR
+    assert lower_floor(0.01) == 0.01
+    RawWriter(tmp_path, lower_floor(0.01)).finish()
+    assert RawReader(tmp_path).mask_floor == 0.01

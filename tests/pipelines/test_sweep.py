@@ -143,9 +143,10 @@ def test_outputs_of_other_expressions_are_named(tmp_path, how, words):
 
 
 def test_thresholds_below_which_no_masks_are_kept_are_refused_unless_no_masks_of_queries_are_asked_for():
-    with pytest.raises(SettingsError, match=r"score_threshold 0\.01: raw outputs keep .* above 0\.05"):
-        sweep.check_floor([PostprocessSettings(score_threshold=0.01), PostprocessSettings()])
-    sweep.check_floor([PostprocessSettings(score_threshold=0.01, mask_source="global")])
+    with pytest.raises(SettingsError, match=r"score_threshold 0\.01: the raw outputs keep .* above 0\.05"):
+        sweep.check_floor([PostprocessSettings(score_threshold=0.01), PostprocessSettings()], 0.05)
+    sweep.check_floor([PostprocessSettings(score_threshold=0.01, mask_source="global")], 0.05)
+    sweep.check_floor([PostprocessSettings(score_threshold=0.01)], 0.0)
 
 
 def test_every_setting_of_post_processing_can_be_varied():
