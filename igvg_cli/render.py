@@ -120,21 +120,21 @@ def print_ablation(document: dict[str, Any]) -> None:
 
 
 def print_sweep(document: dict[str, Any]) -> None:
-    """The settings of a sweep, one a row; a star marks the best of each metric."""
-    names, best = document["shown"], document["best"]
+    """The settings of a sweep, one a row; a star marks the best of each metric, unless all are equal."""
+    names, settings = document["shown"], document["settings"]
+    best = {name: places if len(places) < len(settings) else [] for name, places in document["best"].items()}
     rows = [
         [
             *(format_setting(row["settings"][key]) for key in document["varied"]),
-            *(format_score(row["metrics"][name]) + (" *" if place in best[name] else "  ") for name in names),
+            *(("* " if place in best[name] else "") + format_score(row["metrics"][name]) for name in names),
         ]
-        for place, row in enumerate(document["settings"])
+        for place, row in enumerate(settings)
     ]
     fixed = ", ".join(f"{key} {format_setting(value)}" for key, value in document["fixed"].items())
-    notes = [f"{document['expressions']} expressions; percent; * marks the best"]
+    notes = [f"{document['expressions']} expressions; percent; * marks the best of a metric"]
     notes += [f"the same for all: {fixed}"] if fixed else []
     title = f"{document['dataset']}/{document['split']}, {len(rows)} settings"
-    columns = [*document["varied"], *(f"{name}  " for name in names)]
-    print_table(title, columns, rows, notes, left=range(len(document["varied"])))
+    print_table(title, [*document["varied"], *names], rows, notes, left=range(len(document["varied"])))
 
 
 def print_sweep_rows(document: dict[str, Any]) -> None:

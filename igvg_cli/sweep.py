@@ -42,9 +42,9 @@ def sweep(
 
     Example: igvg sweep runs/first-val --shards data/grefcoco --split val --vary score_threshold=0.5,0.7 --vary nms=true
 
-    What is not varied stays as in the prediction, changed by --set. Settings: score_threshold, mask_threshold,
-    mask_source (merge, instance, global), existence_weighting, nms, nms_iou. igvg predict --from writes the predictions
-    of a setting.
+    What can be varied: score_threshold, mask_threshold, mask_source, existence_weighting, nms, nms_iou.
+
+    The rest stays as it was predicted, changed by --set. igvg predict --from writes a setting's predictions.
     """
     from pipelines import sweep as stage
     from pipelines.grid import build_grid
