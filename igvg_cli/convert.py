@@ -15,7 +15,7 @@ def convert(
     inputs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="INPUT...",
+            metavar="INPUT",
             help="predictions.jsonl, or a folder that igvg predict made; or COCO results (.json), one file or several.",
             show_default=False,
         ),
