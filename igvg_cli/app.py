@@ -21,6 +21,7 @@ COMMANDS = {
     "predict": "predict",
     "score": "score",
     "compare": "compare",
+    "convert": "convert",
     "sweep": "sweep",
     "ablate": "ablate",
     "run": "run",

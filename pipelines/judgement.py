@@ -134,12 +134,7 @@ def judge_prediction(
     Raises:
         DataError: its mask has another size than the picture.
     """
-    if prediction.mask["size"] != [record.height, record.width]:
-        raise DataError(
-            f"the mask of {expression.id} has size {prediction.mask['size']}, its picture [{record.height}, "
-            f"{record.width}]",
-            remedy="give masks at the original picture's size",
-        )
+    check_size(record, prediction)
     instances = [record.instances[position] for position in expression.instances]
     # Drawing a blank mask for each empty target would take a quarter of the time of scoring.
     target = unite_masks([instance.mask for instance in instances], record.height, record.width) if instances else None
@@ -158,6 +153,20 @@ def judge_prediction(
         image_id=record.image_id,
         picture_px=resolution**2 or record.height * record.width,
     )
+
+
+def check_size(record: ImageRecord, prediction: Prediction) -> None:
+    """Pass if a prediction's mask has the size of its picture.
+
+    Raises:
+        DataError: it has another.
+    """
+    if prediction.mask["size"] != [record.height, record.width]:
+        raise DataError(
+            f"the mask of {prediction.id} has size {prediction.mask['size']}, its picture [{record.height}, "
+            f"{record.width}]",
+            remedy="give masks at the original picture's size",
+        )
 
 
 def judge_boxes(boxes: ArrayLike, scores: Sequence[float] | None, targets: ArrayLike) -> BoxMatches:

@@ -7,13 +7,13 @@ before any C code sees them.
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from pipelines.artifact import replace_file
+from pipelines.json_values import expect, is_number, refuse_constant, refuse_repetition, say_fault, shorten
 from shards.errors import DataError
-from shards.masks import check_counts, decode_mask, encode_mask, expand_counts, measure_area
+from shards.masks import check_counts, drop_blank_runs, measure_area
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -113,7 +113,7 @@ def parse_prediction(line: bytes, file: Path, number: int) -> Prediction:
         DataError: it is none; names file and line.
     """
     try:
-        document = json.loads(line, parse_constant=_refuse_constant, object_pairs_hook=_refuse_repetition)
+        document = json.loads(line, parse_constant=refuse_constant, object_pairs_hook=refuse_repetition)
         if not isinstance(document, dict):
             raise ValueError("not a JSON object")
         for key in ("id", "boxes", "mask"):
@@ -124,33 +124,32 @@ def parse_prediction(line: bytes, file: Path, number: int) -> Prediction:
         if no_target is None:
             no_target = not boxes and measure_area(mask) == 0
         return Prediction(
-            id=_expect(document["id"], str, "id", "a string"),
+            id=expect(document["id"], str, "id", "a string"),
             boxes=boxes,
             scores=_read_scores(document.get("scores"), len(boxes)),
             mask=mask,
-            no_target=_expect(no_target, bool, "no_target", "true or false"),
+            no_target=expect(no_target, bool, "no_target", "true or false"),
         )
     except (ValueError, OverflowError, RecursionError) as error:
-        what = f"not JSON ({error})" if isinstance(error, (json.JSONDecodeError, RecursionError)) else str(error)
         remedy = "see the README for what a line holds"
-        raise DataError(what, file=file, record=f"line {number}", remedy=remedy) from error
+        raise DataError(say_fault(error), file=file, record=f"line {number}", remedy=remedy) from error
 
 
 def _read_boxes(boxes: Any) -> list[list[float]]:
-    for box in _expect(boxes, list, "boxes", "a list of boxes"):
-        if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):
-            raise ValueError(f"box {_shorten(box)} is not four finite numbers x0, y0, x1, y1")
+    for box in expect(boxes, list, "boxes", "a list of boxes"):
+        if not isinstance(box, list) or len(box) != 4 or not all(is_number(value) for value in box):
+            raise ValueError(f"box {shorten(box)} is not four finite numbers x0, y0, x1, y1")
         if box[2] < box[0] or box[3] < box[1]:
-            raise ValueError(f"box {_shorten(box)} ends before it starts; boxes are x0, y0, x1, y1")
+            raise ValueError(f"box {shorten(box)} ends before it starts; boxes are x0, y0, x1, y1")
     return list(boxes)
 
 
 def _read_scores(scores: Any, count: int) -> list[float] | None:
     if scores is None:
         return None
-    values: list[float] = _expect(scores, list, "scores", "a list of numbers")
-    if not all(_is_number(value) for value in values):
-        raise ValueError(f"scores {_shorten(values)} are not finite numbers")
+    values: list[float] = expect(scores, list, "scores", "a list of numbers")
+    if not all(is_number(value) for value in values):
+        raise ValueError(f"scores {shorten(values)} are not finite numbers")
     if len(values) != count:
         raise ValueError(f"{len(values)} scores for {count} boxes")
     return values
@@ -165,35 +164,5 @@ def _read_mask(mask: Any) -> Rle:
         or len(size) != 2
         or not all(type(side) is int and 0 < side < 1 << 15 for side in size)
     ):
-        raise ValueError(f"mask size {_shorten(size)} is not [height, width] in pixels")
-    rle: Rle = {"size": size, "counts": check_counts(mask["counts"], size[0] * size[1])}
-    # At a run without pixels after the first, COCO's C code stops uniting and intersecting early, or writes past its
-    # memory; decoding is safe, and what is encoded from pixels has no such runs.
-    return rle if expand_counts(rle["counts"].encode())[1:].all() else encode_mask(decode_mask(rle))
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
-
-
-def _expect(value: Any, kind: type, name: str, wanted: str) -> Any:
-    if not isinstance(value, kind):
-        raise ValueError(f"{name} is {_shorten(value)}, not {wanted}")
-    return value
-
-
-def _shorten(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
-
-
-def _refuse_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"has {_shorten(max(keys, key=keys.count))} more than once")
-    return document
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a number that JSON knows")
+        raise ValueError(f"mask size {shorten(size)} is not [height, width] in pixels")
+    return drop_blank_runs({"size": size, "counts": check_counts(mask["counts"], size[0] * size[1])})

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from shards.record import Box, Rle
 
 _FARTHEST = 1e6
+_LONGEST = 1e7
 
 
 def encode_segmentation(segmentation: Any, height: int, width: int) -> Rle:
@@ -50,6 +51,9 @@ def encode_segmentation(segmentation: Any, height: int, width: int) -> Rle:
             # COCO's C code would ask for memory by their distance.
             raise DataError("a polygon with points far beyond any picture")
         if len(points) >= 6 and len(points) % 2 == 0:
+            if np.abs(np.diff(points.reshape(-1, 2), axis=0, append=points[None, :2])).sum() > _LONGEST:
+                # … and by the length of the outline.
+                raise DataError("a polygon whose outline is far longer than any picture's")
             polygons.append(points.tolist())
     if not polygons:
         return encode_mask(np.zeros((height, width), dtype=bool))
@@ -64,7 +68,7 @@ def _encode_rle(segmentation: dict[str, Any], height: int, width: int) -> Rle:
     if size != [height, width]:
         raise DataError(f"run lengths of size {size} in a picture of [{height}, {width}]")
     try:
-        return {"size": size, "counts": check_counts(counts, height * width)}
+        return drop_blank_runs({"size": size, "counts": check_counts(counts, height * width)})
     except ValueError as error:
         raise DataError(str(error)) from error
 
@@ -86,6 +90,15 @@ def check_counts(counts: Any, pixels: int) -> str:
     if runs.min(initial=0) < 0 or int(runs.sum()) != pixels:
         raise ValueError(f"run lengths that do not add up to the {pixels} pixels of the picture")
     return text.decode("ascii")
+
+
+def drop_blank_runs(rle: Rle) -> Rle:
+    """The same mask, without runs of no pixels after the first; its counts are checked ones.
+
+    At such a run COCO's C code stops uniting and intersecting early, or writes past its memory; decoding is safe, and
+    what is encoded from pixels has none.
+    """
+    return rle if expand_counts(rle["counts"].encode())[1:].all() else encode_mask(decode_mask(rle))
 
 
 def expand_counts(text: bytes) -> NDArray[np.int64]:

@@ -8,7 +8,7 @@ import sys
 import pytest
 from pipeline_runs import igvg
 
-COMMANDS = ["prepare", "train", "predict", "score", "compare", "sweep", "ablate", "run", "demo", "import"]
+COMMANDS = ["prepare", "train", "predict", "score", "compare", "convert", "sweep", "ablate", "run", "demo", "import"]
 
 
 def test_help_lists_every_command() -> None:

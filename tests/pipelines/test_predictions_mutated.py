@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from spoilt_bytes import spoil
 
 from pipelines.predictions import parse_prediction
 from shards.errors import DataError
@@ -21,31 +22,6 @@ LINE = json.dumps({
     "mask": encode_mask(np.arange(12).reshape(3, 4) % 5 > 1),
     "no_target": False,
 }).encode()  # fmt: skip
-TOKENS = (
-    b"null", b"NaN", b"Infinity", b"-1", b"1e999", b"99999999999999999999", b"true", b'""', b"[]", b"{}", b"[", b"}",
-    b'"', b",", b"\\u0000", b"\\ud800", b"\xff", b"\x00", b"3.5", b'"size"', b'"counts"', b"[[[[",
-)  # fmt: skip
-
-
-def spoil(line: bytes, source: random.Random) -> bytes:
-    """One to three changes: a byte, a piece left out, doubled or moved, a token put in or in place of a value."""
-    for _ in range(source.randint(1, 3)):
-        start = source.randrange(len(line) + 1)
-        end = min(len(line), start + source.randint(0, 6))
-        piece = line[start:end]
-        change = source.randrange(5)
-        if change == 0:
-            line = line[:start] + bytes([source.randrange(256)]) + line[start + 1 :]
-        elif change == 1:
-            line = line[:start] + line[end:]
-        elif change == 2:
-            line = line[:end] + piece + line[end:]
-        elif change == 3:
-            line = line[:start] + source.choice(TOKENS) + line[end:]
-        else:
-            place = source.randrange(len(line) + 1)
-            line = line[:place] + piece + line[place:]
-    return line
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -99,6 +99,7 @@ def test_run_lengths_are_read_as_a_list_a_string_or_bytes(form: str) -> None:
         ([[0, 0, 4, 0, float("inf"), 4]], "not a flat list of finite numbers"),
         ([[10**400, 0, 4, 0, 4, 4]], "not a flat list of numbers"),
         ([[0, 0, 1e9, 0, 1e9, 1e9]], "points far beyond any picture"),
+        ([[0, 0, 1e6, 1e6] * 1000], "outline is far longer than any picture's"),
         ({"size": [3, float("inf")], "counts": [12]}, "without size and counts"),
         ({"counts": [12]}, "without size and counts"),
         ({"size": [3, 4]}, "without size and counts"),
@@ -137,6 +138,13 @@ def test_a_sound_compressed_string_stays_as_it_is(mask: NDArray[np.bool_]) -> No
 @given(pixels)
 def test_a_list_of_runs_is_compressed_as_pycocotools_does(mask: NDArray[np.bool_]) -> None:
     assert masks.check_counts(count_runs(mask), mask.size) == encode_coco(mask).decode()
+
+
+def test_run_lengths_lose_their_runs_of_no_pixels() -> None:
+    # COCO's merge stops where both masks have such a run.
+    mask = masks.encode_segmentation({"size": [3, 4], "counts": [3, 0, 2, 5, 2]}, 3, 4)
+    assert masks.expand_counts(mask["counts"].encode()).tolist() == [5, 5, 2]
+    assert masks.measure_area(masks.unite_masks([mask, mask], 3, 4)) == 5
 
 
 @pytest.mark.parametrize(

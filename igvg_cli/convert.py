@@ -1,0 +1,65 @@
+"""`igvg convert`: predictions as COCO's files, and COCO results as predictions."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from igvg_cli import options, render
+
+
+def convert(
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="INPUT",
+            help="predictions.jsonl, or a folder that igvg predict made; or COCO results (.json), one file or several.",
+            show_default=False,
+        ),
+    ],
+    shards: options.Shards,
+    split: options.Split,
+    out: Annotated[
+        Path, typer.Option(help="Folder for COCO's files; or the prediction file to write.", show_default=False)
+    ],
+    annotations: Annotated[
+        Path | None,
+        typer.Option(help="COCO data set whose images carry expression_id; otherwise annotations.json beside INPUT."),
+    ] = None,
+    score_threshold: Annotated[float, typer.Option(help="Leave out COCO results that score less; 0: none.")] = 0,
+    force: options.Force = False,
+) -> None:
+    """Turn predictions into COCO's files for pycocotools and viewers, or COCO results into predictions to score.
+
+    Example: igvg convert runs/first-val --shards data/grefcoco --split val --out coco
+
+    Example: igvg convert coco/boxes.json coco/segmentations.json --shards data/grefcoco --split val --out found.jsonl
+
+    In COCO's files every expression is an image of its own; all predictions have category 1: evaluate with useCats = 0.
+    """
+    to_coco = all(path.suffix != ".json" or path.is_dir() for path in inputs)
+    if to_coco and (len(inputs) > 1 or annotations is not None or score_threshold):
+        raise typer.BadParameter("several inputs, --annotations and --score-threshold go with COCO results (.json)")
+    if not to_coco and not all(path.suffix == ".json" for path in inputs):
+        raise typer.BadParameter("give either predictions, or COCO results (.json)")
+    if not math.isfinite(score_threshold):
+        raise typer.BadParameter("--score-threshold must be a finite number")
+
+    from pipelines import convert as stage
+    from pipelines.coco_export import ANNOTATIONS
+
+    if to_coco:
+        artifact, hit = stage.export_predictions(inputs[0], shards, split, out, force=force)
+        counts = ", ".join(f"{count} {name}" for name, count in artifact.counts.items())
+    else:
+        annotations = annotations or inputs[0].with_name(ANNOTATIONS)
+        found, hit = stage.import_results(
+            inputs, annotations, shards, split, out, threshold=score_threshold, force=force
+        )
+        counts = f"{found['expressions']} expressions, {found['no_target']} without a target"
+    if hit:
+        render.note(f"{out} is up to date: same input, same shards; nothing to do.")
+    render.print_line(f"{out}: {counts}")

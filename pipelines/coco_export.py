@@ -1,0 +1,158 @@
+"""Predictions as COCO's files, for pycocotools and viewers: every expression of a split becomes an "image" of its own.
+
+Expressions are numbered from 1 in the order of the shards. COCO's categories say nothing about what a phrase refers
+to, so all predictions carry one and the same: evaluate with `useCats = 0`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from pipelines.json_values import is_number
+from pipelines.judgement import check_size, pair_predictions
+from shards.errors import DataError
+from shards.masks import measure_area
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+    from typing import TextIO
+
+    from pipelines.predictions import Prediction
+    from shards.reader import ShardReader
+    from shards.record import Expression, ImageRecord
+
+ANNOTATIONS, BOXES, SEGMENTATIONS = "annotations.json", "boxes.json", "segmentations.json"
+CATEGORY = 1
+"""The category of everything that is predicted."""
+SCORE = 1.0
+"""The score of what comes without one."""
+
+
+def write_annotations(file: Path, reader: ShardReader) -> int:
+    """Write the truth of a split as a COCO data set, one entry at a time; returns the number of target instances.
+
+    Images carry the phrase as `caption`, `expression_id`, and the picture's number as `original_id`. Annotations are
+    the expressions' targets: `bbox` x, y, width, height and `area` in pixels, `segmentation` compressed run lengths.
+    """
+    count, categories = 0, {CATEGORY}
+    with file.open("w", encoding="utf-8") as stream:
+        info = {"description": f"split '{reader.split}': every expression is an image; evaluate with useCats = 0"}
+        stream.write(f'{{"info": {json.dumps(info)},\n"images": ')
+        with _write_list(stream) as append:
+            for image_id, record, expression in _number_expressions(reader):
+                append(_describe_expression(image_id, record, expression))
+        stream.write(',\n"annotations": ')
+        with _write_list(stream) as append:
+            for image_id, record, expression in _number_expressions(reader):
+                for instance in (record.instances[position] for position in expression.instances):
+                    count += 1
+                    categories.add(instance.category_id)
+                    append({
+                        "id": count,
+                        "image_id": image_id,
+                        "category_id": instance.category_id,
+                        "bbox": to_xywh(instance.box),
+                        "area": measure_area(instance.mask),
+                        "iscrowd": 0,
+                        "segmentation": instance.mask,
+                    })  # fmt: skip
+        named = [{"id": number, "name": f"category {number}"} for number in sorted(categories)]
+        stream.write(f',\n"categories": {json.dumps(named)}}}\n')
+    return count
+
+
+def write_results(boxes: Path, segmentations: Path, predictions: Path, reader: ShardReader) -> dict[str, int]:
+    """Write predictions as COCO results, one entry at a time: one for each box, one for each mask that has pixels.
+
+    Where `no_target` is not what boxes and mask say, the expression's segmentation carries it, even without pixels.
+
+    Returns:
+        How many boxes and segmentations there are.
+
+    Raises:
+        DataError: a prediction is damaged, unknown, missing, given twice, or has a mask of the wrong size.
+    """
+    counts = {"boxes": 0, "segmentations": 0}
+    with contextlib.ExitStack() as stack:
+        streams = [stack.enter_context(file.open("w", encoding="utf-8")) for file in (boxes, segmentations)]
+        append_box, append_segmentation = (stack.enter_context(_write_list(stream)) for stream in streams)
+        for image_id, (record, _, prediction) in enumerate(pair_predictions(predictions, reader), start=1):
+            try:
+                check_size(record, prediction)
+                found = _describe_boxes(image_id, prediction)
+            except DataError as fault:
+                raise DataError(fault.what, file=predictions, remedy=fault.remedy) from fault
+            for entry in found:
+                append_box(entry)
+            counts["boxes"] += len(found)
+            if segmentation := _describe_segmentation(image_id, prediction):
+                append_segmentation(segmentation)
+                counts["segmentations"] += 1
+    return counts
+
+
+def to_xywh(box: Sequence[float]) -> list[float]:
+    """A box x0, y0, x1, y1 as COCO's x, y, width, height, all in pixels."""
+    x0, y0, x1, y1 = (float(value) for value in box)
+    return [x0, y0, x1 - x0, y1 - y0]
+
+
+def _number_expressions(reader: ShardReader) -> Iterator[tuple[int, ImageRecord, Expression]]:
+    count = 0
+    for record in reader.records():
+        for expression in record.expressions:
+            count += 1
+            yield count, record, expression
+
+
+def _describe_expression(image_id: int, record: ImageRecord, expression: Expression) -> dict[str, Any]:
+    return {
+        "id": image_id,
+        "file_name": record.file_name,
+        "width": record.width,
+        "height": record.height,
+        "caption": expression.text,
+        "expression_id": expression.id,
+        "original_id": record.image_id,
+    }
+
+
+def _describe_boxes(image_id: int, prediction: Prediction) -> list[dict[str, Any]]:
+    entries = []
+    for box, score in zip(prediction.boxes, prediction.scores or [SCORE] * len(prediction.boxes), strict=True):
+        bbox = to_xywh(box)
+        if not all(is_number(value) for value in bbox):
+            raise DataError(f"a box of {prediction.id} is larger than numbers go", remedy="give boxes in pixels")
+        entries.append({"image_id": image_id, "category_id": CATEGORY, "bbox": bbox, "score": score})
+    return entries
+
+
+def _describe_segmentation(image_id: int, prediction: Prediction) -> dict[str, Any] | None:
+    pixels = measure_area(prediction.mask)
+    entry = {
+        "image_id": image_id,
+        "category_id": CATEGORY,
+        "segmentation": prediction.mask,
+        "score": max(prediction.scores or [SCORE]),
+    }
+    if prediction.no_target != (not prediction.boxes and not pixels):
+        return entry | {"no_target": prediction.no_target}
+    return entry if pixels else None
+
+
+@contextlib.contextmanager
+def _write_list(stream: TextIO) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A JSON list, an entry a line, that grows by calls: a split's masks need not be in memory together."""
+    separator = "\n"
+
+    def append(entry: dict[str, Any]) -> None:
+        nonlocal separator
+        stream.write(separator + json.dumps(entry, separators=(",", ":"), allow_nan=False))
+        separator = ",\n"
+
+    stream.write("[")
+    yield append
+    stream.write("]")
