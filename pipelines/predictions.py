@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.artifact import replace_file
 from pipelines.json_values import expect, is_number, refuse_constant, refuse_repetition, say_fault, shorten
 from shards.errors import DataError
-from shards.masks import check_counts, drop_blank_runs, measure_area
+from shards.masks import check_runs, encode_mask, measure_area
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -165,4 +165,4 @@ def _read_mask(mask: Any) -> Rle:
         or not all(type(side) is int and 0 < side < 1 << 15 for side in size)
     ):
         raise ValueError(f"mask size {shorten(size)} is not [height, width] in pixels")
-    return drop_blank_runs({"size": size, "counts": check_counts(mask["counts"], size[0] * size[1])})
+    return check_runs(mask["counts"], *size)

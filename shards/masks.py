@@ -68,37 +68,34 @@ def _encode_rle(segmentation: dict[str, Any], height: int, width: int) -> Rle:
     if size != [height, width]:
         raise DataError(f"run lengths of size {size} in a picture of [{height}, {width}]")
     try:
-        return drop_blank_runs({"size": size, "counts": check_counts(counts, height * width)})
+        return check_runs(counts, height, width)
     except ValueError as error:
         raise DataError(str(error)) from error
 
 
-def check_counts(counts: Any, pixels: int) -> str:
-    """Run lengths of others, compressed or as a list, as a compressed string that COCO's C code can read safely.
+def check_runs(counts: Any, height: int, width: int) -> Rle:
+    """Run lengths of others, compressed or as a list, as a mask that COCO's C code can read and unite safely.
+
+    At a run of no pixels after the first, which encoding pixels never makes, its code stops uniting and intersecting
+    early, or writes past its memory; decoding is safe, so such masks are encoded anew.
 
     Raises:
         ValueError: they are neither, or do not add up to the picture's pixels.
     """
+    pixels = height * width
     if isinstance(counts, (list, tuple)):
         if not all(type(run) is int and 0 <= run <= pixels for run in counts) or sum(counts) != pixels:
             raise ValueError(f"run lengths that do not add up to the {pixels} pixels of the picture")
-        return _to_text(coco_mask.frPyObjects({"size": [1, pixels], "counts": list(counts)}, 1, pixels))["counts"]
+        rle = _to_text(coco_mask.frPyObjects({"size": [height, width], "counts": list(counts)}, height, width))
+        return rle if all(counts[1:]) else encode_mask(decode_mask(rle))
     text = counts.encode("ascii", errors="replace") if isinstance(counts, str) else counts
     if not isinstance(text, bytes):
         raise ValueError("run lengths that are neither a string nor a list of whole numbers")
     runs = expand_counts(text)
     if runs.min(initial=0) < 0 or int(runs.sum()) != pixels:
         raise ValueError(f"run lengths that do not add up to the {pixels} pixels of the picture")
-    return text.decode("ascii")
-
-
-def drop_blank_runs(rle: Rle) -> Rle:
-    """The same mask, without runs of no pixels after the first; its counts are checked ones.
-
-    At such a run COCO's C code stops uniting and intersecting early, or writes past its memory; decoding is safe, and
-    what is encoded from pixels has none.
-    """
-    return rle if expand_counts(rle["counts"].encode())[1:].all() else encode_mask(decode_mask(rle))
+    rle = {"size": [height, width], "counts": text.decode("ascii")}
+    return rle if runs[1:].all() else encode_mask(decode_mask(rle))
 
 
 def expand_counts(text: bytes) -> NDArray[np.int64]:

@@ -17,7 +17,6 @@ from shards.errors import DataError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from shards.record import Rle
 
 pixels = array_shapes(min_dims=2, max_dims=2, max_side=12).flatmap(lambda shape: arrays(np.bool_, shape))
 pairs = array_shapes(min_dims=2, max_dims=2, max_side=12).flatmap(
@@ -132,12 +131,12 @@ def test_long_runs_are_expanded_to_the_lengths_that_were_compressed(runs: list[i
 @given(pixels)
 def test_a_sound_compressed_string_stays_as_it_is(mask: NDArray[np.bool_]) -> None:
     text = encode_coco(mask).decode()
-    assert masks.check_counts(text, mask.size) == text
+    assert masks.check_runs(text, *mask.shape) == {"size": list(mask.shape), "counts": text}
 
 
 @given(pixels)
 def test_a_list_of_runs_is_compressed_as_pycocotools_does(mask: NDArray[np.bool_]) -> None:
-    assert masks.check_counts(count_runs(mask), mask.size) == encode_coco(mask).decode()
+    assert masks.check_runs(count_runs(mask), *mask.shape)["counts"] == encode_coco(mask).decode()
 
 
 def test_run_lengths_lose_their_runs_of_no_pixels() -> None:
@@ -152,7 +151,7 @@ def test_run_lengths_lose_their_runs_of_no_pixels() -> None:
 )
 def test_a_list_that_does_not_make_up_the_picture_is_refused(counts: list[Any]) -> None:
     with pytest.raises(ValueError, match="do not add up to the 12 pixels"):
-        masks.check_counts(counts, 12)
+        masks.check_runs(counts, 3, 4)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +174,7 @@ def test_a_list_that_does_not_make_up_the_picture_is_refused(counts: list[Any]) 
 )
 def test_a_damaged_string_is_refused(counts: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        masks.check_counts(counts, 12)
+        masks.check_runs(counts, 3, 4)
 
 
 @given(pixels, st.data())
@@ -186,10 +185,9 @@ def test_a_string_damaged_anywhere_is_refused_or_still_fills_the_picture(
     place = data.draw(st.integers(0, len(text)))
     text[place : place + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=2))
     try:
-        checked = masks.check_counts(bytes(text), mask.size)
+        rle = masks.check_runs(bytes(text), *mask.shape)
     except ValueError:
         return
-    rle: Rle = {"size": list(mask.shape), "counts": checked}
     assert 0 <= masks.measure_area(rle) <= mask.size
     assert masks.decode_mask(rle).shape == mask.shape
 
@@ -197,10 +195,10 @@ def test_a_string_damaged_anywhere_is_refused_or_still_fills_the_picture(
 @given(st.one_of(st.binary(max_size=20), st.text(max_size=20)), st.integers(1, 400))
 def test_any_string_is_refused_or_makes_up_the_picture(counts: bytes | str, size: int) -> None:
     try:
-        checked = masks.check_counts(counts, size)
+        rle = masks.check_runs(counts, 1, size)
     except ValueError:
         return
-    assert masks.decode_mask({"size": [1, size], "counts": checked}).shape == (1, size)
+    assert masks.decode_mask(rle).shape == (1, size)
 
 
 # Pixels
