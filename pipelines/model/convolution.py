@@ -9,18 +9,17 @@ Letters: B batch, C channels, K channels of the result, P tiles, 36 = 6 × 6 pla
 
 from __future__ import annotations
 
-from functools import cache
+import math
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipelines.model.linear import is_plain
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from numpy.typing import NDArray
 
 STEP, TILE, TAPS = 4, 6, 3
 # Where polynomials are evaluated, besides infinity; with the usual 0, ±1, ±2 rounding errors are twice as large.
@@ -42,8 +41,7 @@ def convolve(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Te
     Returns:
         (B, K, h, w).
     """
-    plain = features.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled(features.device.type)
-    if not features.is_cpu or not plain or features.shape[-2:].numel() < _FEWEST_PX:
+    if not is_plain(features, weight) or features.shape[-2:].numel() < _FEWEST_PX:
         return F.conv2d(features, weight, bias, padding=1)
     result: Tensor = MinimalFiltering.apply(features, weight)  # type: ignore[no-untyped-call]
     return result if bias is None else result + bias[:, None, None]
@@ -79,12 +77,12 @@ def _filter(features: Tensor, weight: Tensor) -> Tensor:
     tiles = _cut_tiles(features)
     rows, columns = tiles.shape[3:5]
     flat = weight.reshape(kernels * channels, TAPS**2)
-    matrices = (_matrices("weights") @ flat.t()).view(TILE**2, kernels, channels).transpose(1, 2)
+    matrices = (_WEIGHTS @ flat.t()).view(TILE**2, kernels, channels).transpose(1, 2)
     result = features.new_empty(batch, rows, STEP, columns, STEP, kernels)
     for picture, band in _list_bands(tiles, kernels):
-        transformed = _transform(tiles[:, :, picture, band], _matrices("tiles")).view(TILE**2, -1, channels)
+        transformed = _transform(tiles[:, :, picture, band], _TILES).view(TILE**2, -1, channels)
         products = torch.bmm(transformed, matrices).view(TILE, TILE, -1)
-        pixels = _transform(products, _matrices("result")).view(STEP, STEP, -1, columns, kernels)
+        pixels = _transform(products, _RESULT).view(STEP, STEP, -1, columns, kernels)
         result[picture, band].copy_(pixels.permute(2, 0, 3, 1, 4))
     return result.view(batch, STEP * rows, STEP * columns, kernels)[:, :height, :width].permute(0, 3, 1, 2)
 
@@ -95,10 +93,10 @@ def _correlate(features: Tensor, gradient: Tensor) -> Tensor:
     tiles, answers = _cut_tiles(features), _cut_answers(gradient)
     total = features.new_zeros(TILE**2, kernels, channels)
     for picture, band in _list_bands(tiles, kernels):
-        transformed = _transform(tiles[:, :, picture, band], _matrices("tiles")).view(TILE**2, -1, channels)
-        answered = _transform(answers[:, :, picture, band], _matrices("result").t()).view(TILE**2, -1, kernels)
+        transformed = _transform(tiles[:, :, picture, band], _TILES).view(TILE**2, -1, channels)
+        answered = _transform(answers[:, :, picture, band], _RESULT.t()).view(TILE**2, -1, kernels)
         total.baddbmm_(answered.transpose(1, 2), transformed)
-    flat = total.view(TILE**2, -1).t() @ _matrices("weights")
+    flat = total.view(TILE**2, -1).t() @ _WEIGHTS
     return flat.view(kernels, channels, TAPS, TAPS)
 
 
@@ -131,26 +129,35 @@ def _transform(tiles: Tensor, matrix: Tensor) -> Tensor:
     return matrix @ tiles.reshape(matrix.shape[1], -1)
 
 
-@cache
-def _matrices(which: str) -> Tensor:
-    """The transform of tiles (36, 36), weights (36, 9) or results (16, 36), for both directions at once."""
-    one_way = dict(zip(("tiles", "weights", "result"), _derive_matrices(_POINTS), strict=True))[which]
-    with torch.inference_mode(mode=False):
-        return torch.from_numpy(np.kron(one_way, one_way)).float()
-
-
-def _derive_matrices(points: Sequence[float]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Toom and Cook's matrices for one direction: of tiles (6, 6), weights (6, 3) and results (4, 6).
+def _derive_matrices(points: Sequence[float]) -> tuple[Tensor, Tensor, Tensor]:
+    """Toom and Cook's matrices for both directions at once: of tiles (36, 36), weights (36, 9) and results (16, 36).
 
     Polynomials are evaluated at the points and at infinity, multiplied there, and interpolated (Lavin and Gray 2016,
     section 4, with Bᵀ, G and Aᵀ for the three).
     """
-    places = np.asarray(points)
-    tiles, weights, result = np.zeros((TILE, TILE)), np.zeros((TILE, TAPS)), np.zeros((STEP, TILE))
-    for number, place in enumerate(places):
-        others = np.delete(places, number)
-        tiles[number, :-1] = np.poly(others)[::-1]
-        weights[number] = place ** np.arange(TAPS) / np.prod(place - others)
-        result[:, number] = place ** np.arange(STEP)
-    tiles[-1], weights[-1, -1], result[-1, -1] = np.poly(places)[::-1], 1, 1
-    return tiles, weights, result
+    tiles, weights, result = [], [], []
+    for place in points:
+        others = [other for other in points if other != place]
+        scale = math.prod(place - other for other in others)
+        tiles.append([*_expand_roots(others), 0.0])
+        weights.append([place**power / scale for power in range(TAPS)])
+        result.append([place**power for power in range(STEP)])
+    tiles.append(_expand_roots(points))
+    weights.append([0.0] * (TAPS - 1) + [1.0])
+    result.append([0.0] * (STEP - 1) + [1.0])
+    one_way = [torch.tensor(rows, dtype=torch.float64, device="cpu") for rows in (tiles, weights, result)]
+    one_way[2] = one_way[2].t()
+    both = [torch.kron(matrix, matrix).float() for matrix in one_way]
+    return both[0], both[1], both[2]
+
+
+def _expand_roots(roots: Sequence[float]) -> list[float]:
+    """The coefficients of the polynomial with these roots, from the constant on."""
+    coefficients = [1.0]
+    for root in roots:
+        shifted, scaled = [0.0, *coefficients], [*(root * value for value in coefficients), 0.0]
+        coefficients = [high - low for high, low in zip(shifted, scaled, strict=True)]
+    return coefficients
+
+
+_TILES, _WEIGHTS, _RESULT = _derive_matrices(_POINTS)

@@ -84,7 +84,8 @@ class IGVGModel(nn.Module):
             attention_mask: (B, L), 1 = token, 0 = padding; at least one token each.
 
         Raises:
-            ValueError: the picture has another size than the network's, or the text more tokens than it has positions.
+            ValueError: the picture has another size than the network's, or the text more tokens than it has positions;
+                on a CPU, what pads every text does not count.
         """
         side = self.config.image_size
         if pixel_values.shape[1:] != (3, side, side):
@@ -93,7 +94,7 @@ class IGVGModel(nn.Module):
             )
         if attention_mask.is_cpu and not torch.compiler.is_compiling():
             # Padding costs as much as words do. Elsewhere a look at the mask would wait for the device.
-            places = torch.arange(1, attention_mask.shape[1] + 1)
+            places = torch.arange(1, attention_mask.shape[1] + 1, device=attention_mask.device)
             longest = int((attention_mask.any(dim=0) * places).amax())
             input_ids, attention_mask = input_ids[:, :longest], attention_mask[:, :longest]
         return self.ground(pixel_values, input_ids, attention_mask)

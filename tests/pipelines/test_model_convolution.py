@@ -74,9 +74,30 @@ def test_small_maps_and_other_precisions_take_the_direct_way():
         assert convolve(large, weight).dtype == torch.bfloat16
 
 
+def test_large_maps_take_the_short_way():
+    features, weight, _ = draw((1, 4, 40, 40), (3, 4, 3, 3))
+    assert "MinimalFiltering" in type(convolve(features, weight).grad_fn).__name__
+
+
+def test_the_compiler_sees_one_graph_of_torchs_own_convolution():
+    features, weight, gradient = draw((1, 4, 40, 40), (3, 4, 3, 3))
+    compiled = torch.compile(convolve, backend="aot_eager", fullgraph=True)
+    assert torch.equal(compiled(features, weight), F.conv2d(features, weight, padding=1))
+    for found, wanted in zip(
+        differentiate(compiled(features, weight), (features, weight), gradient),
+        differentiate(convolve(features, weight), (features, weight), gradient),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=5e-4)
+
+
+def test_shapes_are_known_without_values():
+    features, weight = torch.empty(1, 4, 40, 40, device="meta"), torch.empty(3, 4, 3, 3, device="meta")
+    assert convolve(features, weight).shape == (1, 3, 40, 40)
+
+
 def test_a_network_used_in_inference_mode_first_can_be_trained_afterwards():
     features, weight, gradient = draw((1, 4, 40, 40), (3, 4, 3, 3))
-    convolution._matrices.cache_clear()
     with torch.inference_mode():
         convolve(features, weight)
     assert all(

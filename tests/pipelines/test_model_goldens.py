@@ -200,6 +200,17 @@ def test_classes_boxes_and_masks_are_the_published_ones(run):
         run.check_statistics(name, enlarged, MASKS)
 
 
+def test_answers_do_not_depend_on_whether_padding_is_computed(run):
+    with torch.inference_mode():
+        output = run.model(*run.inputs)
+    run.check("class_logits", torch.stack([*output.aux_class_logits, output.class_logits]), LOGITS)
+    run.check("boxes_cxcywh", torch.stack([*output.aux_boxes, output.boxes]), LOGITS)
+    run.check("aqsm_points_xy", output.points, 0)
+    run.check("nt_logits", output.existence_logits, LOGITS)
+    run.check("inst_mask_logits_low", output.instance_mask_logits, MASKS)
+    run.check("global_mask_logits_low", output.global_mask_logits, MASKS)
+
+
 def test_the_existence_branch_is_the_published_one(run):
     run.check("nt_logits", run.output.existence_logits, LOGITS)
     with torch.inference_mode():

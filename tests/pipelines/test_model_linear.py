@@ -1,7 +1,9 @@
 """Linear maps are torch's, whatever library multiplies."""
 
+import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from pipelines.model import linear
 from pipelines.model.linear import Linear
@@ -14,8 +16,22 @@ def test_without_gradients_the_result_is_torchs_to_float_precision():
         torch.testing.assert_close(module(tokens).double(), exact.detach(), rtol=0, atol=1e-5)
 
 
-def test_this_torch_has_the_operator():
-    assert linear._ONEDNN is not None
+def list_operators(module: Linear, tokens: Tensor) -> set[str]:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        module(tokens)
+    return {event.key for event in profiler.key_averages()}
+
+
+def test_without_gradients_the_operator_is_used_and_with_them_it_is_not():
+    module, tokens = Linear(96, 40), torch.randn(2, 7, 96)
+    assert "mkldnn::_linear_pointwise" not in list_operators(module, tokens)
+    with torch.no_grad():
+        assert "mkldnn::_linear_pointwise" in list_operators(module, tokens)
+
+
+def test_weights_and_tokens_of_different_devices_are_an_error():
+    with torch.inference_mode(), pytest.raises(RuntimeError, match="meta"):
+        Linear(6, 4).to("meta")(torch.randn(2, 3, 6))
 
 
 def test_without_the_operator_the_result_is_the_same(monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from small_network import CONFIG
 from torch.profiler import ProfilerActivity, profile
@@ -46,8 +48,16 @@ def test_forward_losses_and_backward_never_wait_for_a_value() -> None:
 
 
 def test_the_network_is_one_graph_for_the_compiler() -> None:
-    model = IGVGModel(CONFIG).eval()
-    inputs = torch.randn(2, 3, 32, 32), torch.randint(4, 40, (2, 6)), torch.ones(2, 6, dtype=torch.int64)
+    # Maps of 40 × 40, which without the compiler would take the short way to convolve.
+    model = IGVGModel(replace(CONFIG, image_size=80)).eval()
+    inputs = torch.randn(2, 3, 80, 80), torch.randint(4, 40, (2, 6)), torch.ones(2, 6, dtype=torch.int64)
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     with torch.no_grad():
         torch.testing.assert_close(compiled(*inputs).boxes, model(*inputs).boxes)
+
+
+def test_the_network_asks_no_device_but_a_cpu_for_the_length_of_its_texts() -> None:
+    # Tensors of this device have no values: whatever asks for one fails.
+    model = IGVGModel(CONFIG).to("meta").eval()
+    inputs = torch.randn(2, 3, 32, 32), torch.randint(4, 40, (2, 6)), torch.ones(2, 6, dtype=torch.int64)
+    assert model(*(tensor.to("meta") for tensor in inputs)).boxes.shape == (2, CONFIG.num_queries, 4)
