@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -53,6 +54,8 @@ def predict(
     if raw is not None:
         base = PredictSettings(postprocess=read_postprocessing(raw := locate_raw(raw)))
     settings = read_settings(base, config, [*(set_ or []), *([f"split={split}"] if split else [])])
+    if raw is not None and replace(settings, postprocess=base.postprocess) != base:
+        raise typer.BadParameter("with --from, only settings of postprocess can change")
     with render.show_progress("predicting") as progress:
         if raw is not None:
             artifact, hit = stage.run_on_raw(settings.postprocess, raw, out, force=force, progress=progress)

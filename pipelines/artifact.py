@@ -71,7 +71,7 @@ def read_artifact(folder: Path, stage: str | None = None) -> Artifact:
             "its work is unfinished: run its command again" if (folder / UNFINISHED).exists() else "run igvg to make it"
         )
         raise ArtifactError(f"{folder} holds no {RECORD}; {hint}") from error
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ArtifactError(f"{folder / RECORD} is damaged ({error}); make it again with --force") from error
     if stage is not None and record.stage != stage:
         raise ArtifactError(f"{folder} was made by igvg {record.stage}, not by igvg {stage}; give another folder")
@@ -149,7 +149,8 @@ def finish_work(
     files = {
         str(file.relative_to(folder)): file.stat().st_size
         for file in sorted(folder.rglob("*"))
-        if file.is_file() and file.name not in (RECORD, UNFINISHED)
+        # What a killed process was writing when it ended is nobody's result.
+        if file.is_file() and file.name not in (RECORD, UNFINISHED) and not file.match(".*.tmp")
     }
     record = Artifact(
         stage=stage,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import itertools
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,6 +78,8 @@ def build_grid(base: PostprocessSettings, name: str, axes: Sequence[str]) -> Gri
         key, equals, listed = text.partition("=")
         if not equals or not listed.strip():
             raise SettingsError(f"--vary {text}: write it as KEY=VALUE,VALUE, e.g. --vary score_threshold=0.5,0.7")
+        if key.strip() in values:
+            raise SettingsError(f"--vary {text}: {key.strip()} is varied twice; list all its values in one place")
         values[key.strip()] = [parse_value(value.strip()) for value in listed.split(",")]
     return span_grid(base, values, name or "--vary")
 
@@ -92,16 +95,14 @@ def span_grid(base: PostprocessSettings, axes: Mapping[str, Sequence[Any]], sour
             near = difflib.get_close_matches(key, AXES, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(AXES)}"
             raise SettingsError(f"{source}: no setting {key} of post-processing; {hint}")
-    lists = [list(dict.fromkeys(values)) for values in axes.values()]
-    if not axes or not all(lists):
+    if not axes or not all(axes.values()):
         raise SettingsError(f"nothing to sweep; --vary one of {', '.join(AXES)}, or --grid {' or '.join(PAPER_TABLES)}")
-    count = 1
-    for values in lists:
-        count *= len(values)
+    count = math.prod(map(len, axes.values()))
     if count > MOST_SETTINGS:
         raise SettingsError(f"{source}: {count:,} settings; a sweep takes {MOST_SETTINGS:,} at most")
-    combinations = (dict(zip(axes, values, strict=True)) for values in itertools.product(*lists))
-    return Grid(varied=tuple(axes), settings=tuple(overlay_settings(base, row, source) for row in combinations))
+    rows = (dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values()))
+    settings = dict.fromkeys(overlay_settings(base, row, source) for row in rows)
+    return Grid(varied=tuple(axes), settings=tuple(settings))
 
 
 def _list_values(value: Any) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -98,20 +99,19 @@ def run_on_raw(
     Raises:
         ArtifactError: `out` holds something else.
         DataError: the raw outputs are damaged.
-        SettingsError: the score threshold chooses queries whose masks were not kept, or `out` holds `raw`.
+        SettingsError: the score threshold may choose queries whose masks were not kept, or `out` holds `raw`.
     """
     from pipelines.postprocess import postprocess
     from pipelines.predictions import PREDICTIONS, encode_answer, write_predictions
-    from pipelines.raw import RawReader
+    from pipelines.raw import RawReader, check_floor
     from pipelines.stored import digest_raw
 
-    if raw.resolve().is_relative_to(out.resolve()):
-        raise SettingsError(f"--out {out} holds the raw outputs that are read; choose another folder")
+    refuse_nesting(out, raw)
     inputs, options = {"raw": digest_raw(raw)}, {"postprocess": to_mapping(settings)}
     if finished := find_finished(out, "predict", inputs, options, force=force):
         return finished, True
     reader = RawReader(raw)
-    begin_work(out, "predict", inputs, options, force=force)
+    check_floor([settings], reader.mask_floor)
     empty = 0
 
     def answer_all() -> Iterator[Prediction]:
@@ -122,8 +122,27 @@ def run_on_raw(
             progress(number, len(reader), "")
             yield encode_answer(answer)
 
-    expressions = write_predictions(out / PREDICTIONS, answer_all())
+    # Beside `out`, so that what it holds stays until all answers are there.
+    out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    draft = out.absolute().with_name(f".{out.absolute().name}.{os.getpid()}.tmp")
+    try:
+        expressions = write_predictions(draft, answer_all())
+        begin_work(out, "predict", inputs, options, force=force)
+        draft.replace(out / PREDICTIONS)
+    finally:
+        draft.unlink(missing_ok=True)
     return finish_work(out, "predict", inputs, options, {"expressions": expressions, "no_target": empty}), False
+
+
+def refuse_nesting(out: Path, raw: Path) -> None:
+    """Refuse a folder for results that holds the raw outputs they are made from, or lies among them.
+
+    Raises:
+        SettingsError: it does.
+    """
+    for place, source in ((out.resolve(), raw.resolve()), (out.absolute(), raw.absolute())):
+        if source.is_relative_to(place) or place.is_relative_to(source):
+            raise SettingsError(f"--out {out} holds the raw outputs that are read, or lies among them; choose another")
 
 
 def describe(settings: PredictSettings, checkpoint: Path, shards: Path) -> tuple[dict[str, Any], dict[str, Any]]:

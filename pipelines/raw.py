@@ -2,21 +2,7 @@
 
 The folder holds `chunk-000000.npz`, … and, when all are there, `index.json`. A chunk is a whole, self-describing file
 of consecutive expressions, renamed into place when finished, so an interrupted run continues after its chunks and the
-parts of several processes merge by lying in one folder. A chunk is a compressed NumPy archive without pickles:
-
-| array | type, shape | |
-| --- | --- | --- |
-| ids | str (N,) | expressions, in the order of the shards |
-| original_sizes | int64 (N, 2) | height, width of the original pictures |
-| picture_size | int64 () | S, side of the square that the network saw |
-| class_logits, boxes, points | float32 (N, Q, 2), (N, Q, 4), (N, Q, 2) | as in `IGVGOutput` |
-| existence_logits | float32 (N, 2) | as in `IGVGOutput` |
-| global_mask_logits | uint8 (2, N, H, W) | float16, little-endian, its low bytes first, then its high bytes |
-| instance_mask_logits | uint8 (2, M, H, W) | likewise, only masks of queries above the index's `mask_floor` |
-| mask_owners | int64 (M, 2) | expression in the chunk and query of each of these masks, ascending |
-
-Apart, the high bytes (sign, exponent) of neighbouring pixels repeat and compress: a mask of 80 × 80 takes about 8 kB.
-Reading needs NumPy alone.
+parts of several processes merge by lying in one folder. `pipelines.raw_arrays` says what a chunk holds.
 """
 
 from __future__ import annotations
@@ -24,27 +10,29 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipelines.artifact import replace_file, write_json
+from pipelines.raw_arrays import FLOATS, count_expressions, join_bytes, pack_arrays, read_arrays
+from pipelines.settings import SettingsError
 from shards.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
     from torch import Tensor
 
     from pipelines.model.network import IGVGOutput
+    from pipelines.settings import PostprocessSettings
 
 FORMAT = 2
 INDEX = "index.json"
-MASK_FLOOR = 0.05
+MASK_FLOOR = 0.1
 """Masks of queries with an object probability up to this are not kept, unless the prediction was made with a lower
 score threshold: the range of thresholds for sweeps begins here."""
 
@@ -52,7 +40,6 @@ score threshold: the range of thresholds for sweeps begins here."""
 _LARGEST_LOGIT = 60000.0
 # Level 6 makes files 5 % smaller and takes three times as long.
 _COMPRESSION = 1
-_FLOATS = ("class_logits", "boxes", "points", "existence_logits")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +87,7 @@ def unpack_output(
     Raises:
         FloatingPointError: an output is not finite; says which.
     """
-    arrays = {name: _to_numpy(getattr(output, name), name) for name in _FLOATS}
+    arrays = {name: _to_numpy(getattr(output, name), name) for name in FLOATS}
     masks = {
         name: _to_numpy(getattr(output, name), name).clip(-_LARGEST_LOGIT, _LARGEST_LOGIT).astype(np.float16)
         for name in ("global_mask_logits", "instance_mask_logits")
@@ -125,6 +112,20 @@ def unpack_output(
 def lower_floor(score_threshold: float) -> float:
     """The object probability up to which masks are dropped, so that a score threshold never misses one."""
     return min(MASK_FLOOR, score_threshold)
+
+
+def check_floor(settings: Sequence[PostprocessSettings], mask_floor: float) -> None:
+    """Refuse score thresholds below the object probability up to which raw outputs keep no masks.
+
+    Raises:
+        SettingsError: one is, and its masks are asked for.
+    """
+    lowest = min((setting.score_threshold for setting in settings if setting.mask_source != "global"), default=1.0)
+    if lowest < mask_floor:
+        raise SettingsError(
+            f"score_threshold {lowest:g}: the raw outputs keep the masks of queries whose object probability is above "
+            f"{mask_floor:g}; set it to {mask_floor:g} or more, or predict with that lower threshold first"
+        )
 
 
 def score_classes(class_logits: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -157,7 +158,7 @@ class RawWriter:
         """
         file = locate_chunk(self.folder, number)
         with replace_file(file) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-            for name, array in _pack_chunk(outputs).items():
+            for name, array in pack_arrays(outputs).items():
                 content = io.BytesIO()
                 np.lib.format.write_array(content, np.asarray(array, order="C"), allow_pickle=False)
                 # A ZipInfo has a fixed date: the same outputs give the same bytes.
@@ -176,7 +177,7 @@ class RawWriter:
         if numbers != list(range(len(numbers))):
             missing = min(set(range(len(numbers))) - set(numbers))
             raise DataError(f"chunk {missing} is missing", file=self.folder, remedy="run igvg predict again")
-        counts = [len(_read_arrays(locate_chunk(self.folder, number), ("ids",))["ids"]) for number in numbers]
+        counts = [count_expressions(locate_chunk(self.folder, number)) for number in numbers]
         write_json(self.folder / INDEX, {
             "format": FORMAT, "expressions": sum(counts), "mask_floor": self.mask_floor, "chunks": counts,
         })  # fmt: skip
@@ -195,17 +196,19 @@ class RawReader:
         try:
             index = json.loads(file.read_text(encoding="utf-8"))
             if index["format"] != FORMAT:
-                raise DataError(
-                    f"format {index['format']} of raw outputs; this igvg reads {FORMAT}",
-                    file=file,
-                    remedy="run igvg predict again",
-                )
-            self.chunks = [int(count) for count in index["chunks"]]
-            self.mask_floor = float(index["mask_floor"])
+                what = f"format {index['format']} of raw outputs; this igvg reads {FORMAT}"
+                raise DataError(what, file=file, remedy="run igvg predict again with --force")
+            self.chunks, self.mask_floor = list(index["chunks"]), index["mask_floor"]
+            if not all(type(count) is int and count > 0 for count in self.chunks):
+                raise ValueError("chunks are not whole numbers above 0")
+            if sum(self.chunks) != index["expressions"]:
+                raise ValueError(f"chunks hold {sum(self.chunks)} expressions, not {index['expressions']}")
+            if type(self.mask_floor) not in (int, float) or not 0 <= self.mask_floor <= 1:
+                raise ValueError("mask_floor is no number from 0 to 1")
         except FileNotFoundError as error:
             raise DataError("no raw outputs, or unfinished ones", file=file, remedy="run igvg predict") from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"damaged ({error})", file=file, remedy="run igvg predict again") from error
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise DataError(f"damaged ({error})", file=file, remedy="run igvg predict again with --force") from error
 
     def __len__(self) -> int:
         """Number of expressions."""
@@ -238,9 +241,8 @@ def read_chunk(file: Path) -> list[RawOutput]:
     Raises:
         DataError: the file is missing, damaged, or no chunk.
     """
-    names = ("ids", "original_sizes", "picture_size", *_FLOATS)
-    arrays = _read_arrays(file, (*names, "global_mask_logits", "instance_mask_logits", "mask_owners"))
-    whole, parts = _join_bytes(arrays["global_mask_logits"]), _join_bytes(arrays["instance_mask_logits"])
+    arrays = read_arrays(file)
+    whole, parts = join_bytes(arrays["global_mask_logits"]), join_bytes(arrays["instance_mask_logits"])
     owners = arrays["mask_owners"]
     # Owners ascend, so an expression's masks lie between two places.
     ends = np.searchsorted(owners[:, 0], np.arange(len(whole) + 1))
@@ -249,46 +251,13 @@ def read_chunk(file: Path) -> list[RawOutput]:
             id=str(id_),
             original_size=(int(arrays["original_sizes"][row, 0]), int(arrays["original_sizes"][row, 1])),
             picture_size=int(arrays["picture_size"]),
-            **{name: arrays[name][row] for name in _FLOATS},
+            **{name: arrays[name][row] for name in FLOATS},
             global_mask_logits=whole[row],
             instance_mask_logits=parts[ends[row] : ends[row + 1]],
             mask_queries=owners[ends[row] : ends[row + 1], 1],
         )
         for row, id_ in enumerate(arrays["ids"])
     ]
-
-
-def _pack_chunk(outputs: Sequence[RawOutput]) -> dict[str, NDArray[Any]]:
-    owners = [[row, query] for row, output in enumerate(outputs) for query in output.mask_queries]
-    return {
-        "ids": np.array([output.id for output in outputs]),
-        "original_sizes": np.array([output.original_size for output in outputs], dtype=np.int64),
-        "picture_size": np.array(outputs[0].picture_size, dtype=np.int64),
-        **{name: np.stack([getattr(output, name) for output in outputs]) for name in _FLOATS},
-        "global_mask_logits": _part_bytes(np.stack([output.global_mask_logits for output in outputs])),
-        "instance_mask_logits": _part_bytes(np.concatenate([output.instance_mask_logits for output in outputs])),
-        "mask_owners": np.array(owners, dtype=np.int64).reshape(-1, 2),
-    }
-
-
-def _part_bytes(values: NDArray[np.float16]) -> NDArray[np.uint8]:
-    little = np.ascontiguousarray(values, dtype="<f2")
-    return np.moveaxis(little.view(np.uint8).reshape(*values.shape, 2), -1, 0)
-
-
-def _join_bytes(planes: NDArray[np.uint8]) -> NDArray[np.float16]:
-    pairs = np.ascontiguousarray(np.moveaxis(planes, 0, -1))
-    return pairs.view("<f2")[..., 0].astype(np.float16, copy=False)
-
-
-def _read_arrays(file: Path, names: Sequence[str]) -> Mapping[str, NDArray[Any]]:
-    try:
-        # Opened here: NumPy leaves a file open in which it finds no archive.
-        with file.open("rb") as content, np.load(content, allow_pickle=False) as archive:
-            return {name: archive[name] for name in names}
-    except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        reason = "missing" if isinstance(error, FileNotFoundError) else f"no readable chunk ({error})"
-        raise DataError(reason, file=file, remedy="delete it and run igvg predict again") from error
 
 
 def _to_numpy(tensor: Tensor, name: str) -> NDArray[np.float32]:

@@ -15,9 +15,12 @@ from pipelines.model.config import IGVGConfig, large_config, tiny_config
 
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
+# Strict: true is no fraction, and 1 no choice.
+Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
+Choice = Annotated[bool, Field(strict=True)]
 Weight = Annotated[float, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
+Side = Annotated[int, Field(ge=0, le=8192)]
 Precision = Literal["fp32", "bf16"]
 Preset = Literal["tiny", "base", "large"]
 
@@ -132,9 +135,9 @@ class PostprocessSettings:
     """A pixel belongs to a mask if its probability is at least this."""
     mask_source: Literal["merge", "instance", "global"] = "merge"
     """The mask of the answer: both united, the chosen instances', or the global one."""
-    existence_weighting: bool = True
+    existence_weighting: Choice = True
     """Multiply query scores with the probability that a target exists."""
-    nms: bool = False
+    nms: Choice = False
     """Suppress boxes that overlap a better one before the threshold."""
     nms_iou: Fraction = 0.7
     """Overlap above which the worse box is suppressed."""
@@ -206,7 +209,7 @@ class ScoreSettings:
 
     split: str
     """The split of the shards."""
-    resolution: Count = 0
+    resolution: Side = 0
     """Scale predictions and ground truth to so many pixels square first; 0: score at the picture's own size."""
     bootstrap: Count = 1000
     """Splits drawn for the 95 % intervals; 0: no intervals."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
-from pipelines.artifact import RECORD, ArtifactError, digest_file
+from pipelines.artifact import RECORD, UNFINISHED, ArtifactError, digest_file, read_artifact
 from pipelines.overrides import overlay_settings
 from pipelines.raw import INDEX
 from pipelines.settings import PostprocessSettings
@@ -21,11 +20,18 @@ def locate_raw(path: Path) -> Path:
     """The folder of raw outputs: the path itself, or `raw` in a folder that `igvg predict` made.
 
     Raises:
-        DataError: neither is one that is finished.
+        ArtifactError: a file of the prediction is missing or has another size than it was finished with.
+        DataError: there are no raw outputs, or the prediction is unfinished.
     """
     for folder in (path, path / RAW_FOLDER):
-        if (folder / INDEX).is_file():
-            return folder
+        if not (folder / INDEX).is_file():
+            continue
+        if (folder.parent / UNFINISHED).exists():
+            remedy = "finish it: run its igvg predict again"
+            raise DataError("the prediction is unfinished", file=folder.parent, remedy=remedy)
+        if (folder.parent / RECORD).is_file():
+            read_artifact(folder.parent, "predict")
+        return folder
     remedy = "give a folder that igvg predict made, or its raw/; an unfinished one is finished by its command"
     raise DataError(f"holds no finished raw outputs (no {INDEX})", file=path, remedy=remedy)
 
@@ -40,11 +46,9 @@ def read_postprocessing(raw: Path) -> PostprocessSettings:
     file = raw.parent / RECORD
     if not file.is_file():
         return PostprocessSettings()
-    try:
-        options = json.loads(file.read_text(encoding="utf-8"))["options"]
-        changes = options.get("postprocess", {})
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ArtifactError(f"{file} is damaged ({error}); make it again with --force") from error
+    changes = read_artifact(raw.parent, "predict").options.get("postprocess", {})
+    if not isinstance(changes, dict):
+        raise ArtifactError(f"{file} is damaged (postprocess is no group); make it again with --force")
     return overlay_settings(PostprocessSettings(), changes, str(file))
 
 

@@ -17,8 +17,7 @@ from pipelines.metrics import TERMS
 from pipelines.metrics.overlap import Outcome, Outcomes, summarize
 from pipelines.overrides import to_mapping
 from pipelines.postprocess import choose_queries, scale_boxes, score_queries
-from pipelines.raw import RawReader
-from pipelines.settings import SettingsError
+from pipelines.raw import RawReader, check_floor
 from pipelines.square import Square
 from shards.errors import DataError
 from shards.reader import ShardReader
@@ -116,20 +115,6 @@ def find_best(values: Sequence[float | None]) -> list[int]:
         for place, value in enumerate(values)
         if value is not None and highest is not None and value >= highest - TOLERANCE
     ]
-
-
-def check_floor(settings: Sequence[PostprocessSettings], mask_floor: float) -> None:
-    """Refuse score thresholds below the object probability up to which raw outputs keep no masks.
-
-    Raises:
-        SettingsError: one is, and its masks are asked for.
-    """
-    lowest = min((setting.score_threshold for setting in settings if setting.mask_source != "global"), default=1.0)
-    if lowest < mask_floor:
-        raise SettingsError(
-            f"score_threshold {lowest:g}: the raw outputs keep the masks of queries whose object probability is above "
-            f"{mask_floor:g}; set it to {mask_floor:g} or more, or predict with that lower threshold first"
-        )
 
 
 def pair_outputs(reader: RawReader, truth: ShardReader) -> Iterator[tuple[ImageRecord, Expression, RawOutput]]:

@@ -18,11 +18,18 @@ if TYPE_CHECKING:
 
 
 def draw_output(
-    id_: str, original_size: tuple[int, int], seed: int, *, queries: int = 4, side: int = 8, picture_size: int = 32
+    id_: str,
+    original_size: tuple[int, int],
+    seed: int,
+    *,
+    queries: int = 4,
+    side: int = 8,
+    picture_size: int = 32,
+    doubt: float = 0.0,
 ) -> RawOutput:
-    """One expression's output; about a quarter of the queries have much to say."""
+    """One expression's output; `doubt` is how far the logits of "no object" lie above the others on average."""
     random = np.random.default_rng(seed)
-    class_logits = random.normal(size=(queries, 2)).astype(np.float32) * 2
+    class_logits = (random.normal(size=(queries, 2)) * 2 + (0, doubt)).astype(np.float32)
     kept = np.flatnonzero(score_classes(class_logits) > MASK_FLOOR)
     centres = random.uniform(0.2, 0.8, size=(queries, 2))
     sizes = random.uniform(0.1, 0.5, size=(queries, 2))

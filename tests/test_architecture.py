@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "pipelines": {"pipelines", "shards"},
     "igvg_cli": {"igvg_cli", "pipelines", "shards"},
 }
-STAGES = ("prepare", "train", "predict", "score")
+STAGES = ("prepare", "train", "predict", "score", "compare", "convert", "sweep")
 # What every process of a distributed run goes through.
 DISTRIBUTED = {"pipelines/training.py", "pipelines/chunks.py", "pipelines/validation.py"}
 FILE_LINES, FUNCTION_LINES, PARAMETERS = 350, 50, 7
@@ -62,7 +62,7 @@ def test_metrics_know_nothing_of_torch() -> None:
         assert not any(module.split(".")[0] == "torch" for module in list_imports(file)), file
 
 
-@pytest.mark.parametrize("module", ["pipelines.prepare", "pipelines.score", "pipelines.train", "pipelines.predict"])
+@pytest.mark.parametrize("module", [*(f"pipelines.{stage}" for stage in STAGES), "pipelines.ablation"])
 def test_a_stage_loads_no_torch_before_there_is_work_for_it(module: str) -> None:
     assert not load(module) & {"torch", "transformers", "accelerate"}
 

@@ -49,12 +49,20 @@ def break_down(outcomes: Outcomes, divide: Callable[[Outcomes], dict[str, Term]]
     }
     return {
         axis: {
-            name: {"expressions": int(chosen.sum()), "metrics": summarize(divide(outcomes.select(chosen)))}
+            name: {"expressions": int(chosen.sum()), "metrics": _score_part(outcomes.select(chosen), divide)}
             for name, chosen in choices.items()
             if chosen.any()
         }
         for axis, choices in parts.items()
     }
+
+
+def _score_part(outcomes: Outcomes, divide: Callable[[Outcomes], dict[str, Term]]) -> dict[str, float | None]:
+    """The metrics of one part; rIoU, which sets a ref's phrases against each other, only where there are both kinds."""
+    metrics = summarize(divide(outcomes))
+    if "rIoU" in metrics and not outcomes.empty.any():
+        metrics["rIoU"] = None
+    return metrics
 
 
 def estimate_intervals(

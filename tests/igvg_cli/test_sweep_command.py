@@ -80,13 +80,58 @@ def test_predicting_again_is_recognised_and_other_settings_are_named(raw: Path, 
     assert read_artifact(tmp_path / "again", "predict").options["postprocess"]["nms"] is True
 
 
-def test_the_folder_that_is_read_is_never_replaced(raw: Path) -> None:
+def test_the_folder_that_is_read_is_never_replaced(raw: Path, tmp_path: Path) -> None:
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "raw").symlink_to(raw)
     before = snapshot(raw)
-    for out in (raw, raw.parent):
+    for out in (raw, raw.parent, raw / "new"):
         assert "holds the raw outputs that are read" in only_error(
             igvg("predict", "--from", raw, "--out", out, "--force")
         )
+    words = ("predict", "--from", tmp_path / "linked", "--out", tmp_path / "linked", "--force")
+    assert "holds the raw outputs that are read" in only_error(igvg(*words))
     assert snapshot(raw) == before
+
+
+def test_what_fails_leaves_the_older_predictions_as_they_were(raw: Path, tmp_path: Path) -> None:
+    words = ("predict", "--from", raw, "--out", tmp_path / "again")
+    assert igvg(*words).returncode == 0
+    before = snapshot(tmp_path)
+    assert "mask" in only_error(igvg(*words, "--set", "postprocess.score_threshold=0.01", "--force"))
+    assert snapshot(tmp_path) == before
+    chunk = raw / "chunk-000002.npz"
+    chunk.write_bytes(chunk.read_bytes()[:-100])
+    before = snapshot(tmp_path)
+    assert "chunk-000002.npz" in only_error(igvg(*words, "--force"))
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        ("{", "is damaged"),
+        ("[" * 100_000, "is damaged"),
+        ('{"stage": "score", "fingerprint": "", "inputs": {}, "options": {}}', "was made by igvg score"),
+        ('{"stage": "predict", "fingerprint": "", "inputs": {}, "options": {"postprocess": []}}', "is damaged"),
+        ('{"stage": "predict", "fingerprint": "", "inputs": {}, "options": {"postprocess": {"nmz": 1}}}', "nms"),
+        ('{"stage": "predict", "fingerprint": "", "inputs": {}, "options": {}, "files": {"raw/index.json": 1}}',
+         "index.json has"),
+    ],
+)  # fmt: skip
+def test_a_record_that_contradicts_the_outputs_is_named(raw: Path, shards: Path, record: str, words: str) -> None:
+    (raw.parent / "artifact.json").write_text(record)
+    error = only_error(igvg("sweep", raw.parent, "--shards", shards, "--split", "val", "--grid", "table-11"))
+    assert words in error
+
+
+def test_an_unfinished_prediction_is_not_swept(raw: Path, shards: Path) -> None:
+    (raw.parent / "unfinished.json").write_text("{}")
+    error = only_error(igvg("sweep", raw, "--shards", shards, "--split", "val", "--grid", "table-11"))
+    assert "the prediction is unfinished" in error
+
+
+def test_settings_that_do_not_enter_are_wrong_usage(raw: Path, tmp_path: Path) -> None:
+    assert igvg("predict", "--from", raw, "--out", tmp_path / "o", "--set", "precision=bf16").returncode == 2
 
 
 @pytest.mark.parametrize(

@@ -147,3 +147,10 @@ def test_a_folder_appears_all_at_once(tmp_path: Path) -> None:
 def test_digests_are_of_content(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert digest_file(tmp_path / "a").startswith("ba7816bf")
+
+
+def test_what_a_killed_process_was_writing_is_no_part_of_the_artifact(tmp_path: Path) -> None:
+    begin_work(tmp_path / "out", "prepare", INPUTS, OPTIONS)
+    (tmp_path / "out" / ".predictions.jsonl.77.tmp").write_text("half")
+    (tmp_path / "out" / "whole.jsonl").write_text("whole")
+    assert finish_work(tmp_path / "out", "prepare", INPUTS, OPTIONS, {}).files == {"whole.jsonl": 5}

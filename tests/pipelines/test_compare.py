@@ -93,6 +93,17 @@ def test_where_flags_do_not_enter_a_target_goes_by_its_mask(tmp_path: Path, data
     assert compare.run(truth, flagged, shards, VAL)["differing"] == []
 
 
+@pytest.mark.parametrize("dataset", ["grefcoco", "ref-zom", "rrefcoco"])
+def test_an_empty_target_scores_by_its_flag(tmp_path: Path, dataset: str) -> None:
+    shards = write_shards(tmp_path, dataset)
+    lines: list[dict[str, Any]] = predict_truth(dataset)
+    truth = write_lines(tmp_path / "truth.jsonl", lines)
+    found = write_lines(tmp_path / "found.jsonl", [lines[0] | {"no_target": False}, *lines[1:]])
+    assert compare.run(truth, found, shards, VAL)["differing"] == [
+        {"id": f"{dataset}/1/0", "text": "phrase 0", "a": 1.0, "b": 0.0}
+    ]
+
+
 def test_predictions_of_another_split_are_refused(tmp_path: Path, shards: Path, truth: Path) -> None:
     short = write_lines(tmp_path / "short.jsonl", predict_truth(pictures=9))
     with pytest.raises(DataError, match=r"no prediction for grefcoco/10/0.*short\.jsonl|short\.jsonl.*grefcoco/10/0"):

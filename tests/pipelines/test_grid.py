@@ -65,12 +65,41 @@ def test_table_12_adds_weighting_then_suppression():
         ("", ["score_threshold=1.5"], "score_threshold = 1.5"),
         ("", ["mask_source=both"], "mask_source = 'both'"),
         ("", ["nms=perhaps"], "nms = 'perhaps'"),
+        ("", ["nms=true", "nms=false"], "--vary nms=false: nms is varied twice"),
+        ("", ["score_threshold=true"], "score_threshold = True"),
+        ("", ["nms=yes"], "nms = 'yes'"),
+        ("", ["nms=1"], "nms = 1"),
+        ("", ["score_threshold=[0.5],[0.7]"], "score_threshold = .0.5."),
+        ("", ["score_threshold={a=1}"], "score_threshold"),
+        ("", ["score_threshold=" + "9" * 5000], "score_threshold"),
         ("missing.toml", [], "missing.toml: cannot be read as TOML"),
     ],
 )
 def test_what_cannot_be_is_named_with_what_would_do(name, axes, words):
     with pytest.raises(SettingsError, match=words):
         build_grid(BASE, name, axes)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("score_threshold = [[0.5]]", "score_threshold"),
+        ("[score_threshold]\na = 1", "score_threshold"),
+        ("nms_iou = " + "9" * 5000, "cannot be read as TOML|nms_iou"),
+        ("nms_iou = " + "[" * 3000, "cannot be read as TOML"),
+        ("nms = \xff", "cannot be read as TOML"),
+    ],
+)
+def test_nonsense_in_a_file_is_an_error(tmp_path: Path, text: str, words: str):
+    (tmp_path / "grid.toml").write_text(text, encoding="latin-1")
+    with pytest.raises(SettingsError, match=words):
+        build_grid(BASE, str(tmp_path / "grid.toml"), [])
+
+
+def test_a_varied_file_and_word_may_not_name_the_same_setting(tmp_path: Path):
+    (tmp_path / "grid.toml").write_text("nms = true\n")
+    with pytest.raises(SettingsError, match="nms is varied twice"):
+        build_grid(BASE, str(tmp_path / "grid.toml"), ["nms=false"])
 
 
 def test_a_file_with_an_empty_list_has_nothing_to_sweep(tmp_path: Path):

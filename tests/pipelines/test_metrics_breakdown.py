@@ -52,6 +52,45 @@ def test_a_split_in_which_all_pictures_agree_has_no_spread(dataset: str) -> None
     assert intervals == expected
 
 
+def test_robust_terms_are_drawn_with_their_own_pictures() -> None:
+    # Refs of one picture stand apart in the split, and their phrases are drawn with it.
+    def phrase(ref: int, picture: int, targets: int, shared: int) -> Outcome:
+        return make(targets, shared, image_id=picture)._replace(ref_id=ref)
+
+    outcomes = collect(
+        phrase(1, 7, 1, 5), phrase(2, 3, 1, 10), phrase(1, 7, 0, 4), phrase(3, 7, 1, 0), phrase(2, 3, 0, 0),
+        phrase(3, 7, 1, 8),
+    )  # fmt: skip
+    terms = TERMS["rrefcoco"](outcomes)
+    pictures = np.unique(outcomes.image_id)
+    random = np.random.default_rng(5)
+    drawn = random.multinomial(len(pictures), [1 / len(pictures)] * len(pictures), size=60)
+    for name, (low, high) in estimate_intervals(terms, outcomes.image_id, samples=60, seed=5).items():
+        scores = []
+        for counts in drawn:
+            parts = [
+                outcomes.select(outcomes.image_id == picture)
+                for picture, count in zip(pictures, counts, strict=True)
+                for _ in range(count)
+            ]
+            again = [
+                Outcome(**{field: getattr(part, field)[row].item() for field in Outcome._fields})._replace(
+                    ref_id=100 * number + int(part.ref_id[row])
+                )
+                for number, part in enumerate(parts)
+                for row in range(len(part))
+            ]
+            scores.append(summarize(TERMS["rrefcoco"](stack_outcomes(again)))[name])
+        assert [low, high] == pytest.approx(np.percentile(scores, [2.5, 97.5]).tolist()), name
+
+
+def test_a_part_without_empty_phrases_has_no_robust_iou() -> None:
+    outcomes = collect(make(0), make(1, 5), make(2, 5))
+    parts = break_down(outcomes, TERMS["rrefcoco"])["kind"]
+    assert parts["single"]["metrics"]["rIoU"] is None
+    assert parts["single"]["metrics"]["mIoU"] == 50
+
+
 def test_the_interval_of_a_share_is_that_of_the_binomial() -> None:
     hits = np.arange(2500) % 5 == 0
     terms = {"share": Term(hits, np.ones(2500))}

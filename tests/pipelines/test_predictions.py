@@ -188,6 +188,8 @@ def test_a_line_that_is_no_json_object_is_named(tmp_path: Path, line: bytes, wor
         ({"boxes": [[0, 0, 1, True]]}, "is not four finite numbers"),
         ({"boxes": [[0, 0, 1, None]]}, "is not four finite numbers"),
         ({"boxes": [[0, 0, 1, [2]]]}, "is not four finite numbers"),
+        ({"boxes": [[0, 0, 1e308, 2]]}, "lies beyond any picture"),
+        ({"boxes": [[-1e8, 0, 1, 2]]}, "lies beyond any picture"),
         ({"boxes": [[2, 0, 1, 2]]}, r"box \[2, 0, 1, 2\] ends before it starts"),
         ({"boxes": [[0, 3, 1, 2]]}, r"box \[0, 3, 1, 2\] ends before it starts"),
         ({"scores": 0.75}, "scores is 0.75, not a list of numbers"),

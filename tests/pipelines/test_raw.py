@@ -178,6 +178,13 @@ def test_an_unfinished_folder_is_not_read(tmp_path: Path) -> None:
     [
         ("{", "damaged"),
         ('{"format": 2}', "damaged"),
+        ("[" * 100_000, "damaged"),
+        ('{"format": 2, "chunks": [1e999], "expressions": 1, "mask_floor": 0}', "damaged"),
+        ('{"format": 2, "chunks": [-12], "expressions": -12, "mask_floor": 0}', "damaged"),
+        ('{"format": 2, "chunks": [2.9], "expressions": 2, "mask_floor": 0}', "damaged"),
+        ('{"format": 2, "chunks": [5], "expressions": 99, "mask_floor": 0}', "chunks hold 5 expressions, not 99"),
+        ('{"format": 2, "chunks": [5], "expressions": 5, "mask_floor": NaN}', "mask_floor is no number from 0 to 1"),
+        ('{"format": 2, "chunks": [5], "expressions": 5, "mask_floor": -3}', "mask_floor is no number from 0 to 1"),
         ('{"format": 1, "chunks": []}', "format 1 of raw outputs; this igvg reads 2"),
     ],
 )
@@ -204,6 +211,55 @@ def test_a_damaged_chunk_is_named_and_never_half_read(tmp_path: Path, damage: st
         DataError, match=r"chunk-000000\.npz: (missing|no readable chunk).*delete it and run igvg predict"
     ):
         list(RawReader(tmp_path))
+
+
+def spoil(arrays: dict[str, Any], how: str) -> dict[str, Any]:
+    name, _, what = how.partition(" ")
+    array = arrays[name]
+    match what:
+        case "NaN":
+            spoilt = np.where(np.ones_like(array), np.nan, array).astype(array.dtype)
+        case "short":
+            spoilt = array[..., :-1]
+        case "fewer":
+            spoilt = array[:-1]
+        case "flat":
+            spoilt = array.reshape(-1)
+        case "double":
+            spoilt = array.astype(np.float64)
+        case "text":
+            spoilt = array.astype(str)
+        case "zero":
+            spoilt = np.zeros_like(array)
+        case "reversed":
+            spoilt = array[::-1]
+        case "beyond":
+            spoilt = array + 100
+        case _:
+            # The exponent of infinity.
+            spoilt = np.full_like(array, 0x7C)
+    return arrays | {name: spoilt}
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["class_logits NaN", "boxes NaN", "existence_logits NaN", "points NaN", "boxes short", "boxes flat", "boxes text",
+     "class_logits fewer", "class_logits double", "class_logits text", "global_mask_logits double",
+     "global_mask_logits flat", "global_mask_logits infinite", "instance_mask_logits infinite",
+     "instance_mask_logits short", "mask_owners flat", "mask_owners reversed", "mask_owners beyond",
+     "picture_size zero", "original_sizes zero", "original_sizes fewer", "ids fewer", "ids flat"],
+)  # fmt: skip
+def test_arrays_that_igvg_does_not_write_are_named(tmp_path: Path, how: str) -> None:
+    file = RawWriter(tmp_path).write_chunk(0, make_outputs())
+    with np.load(file) as archive:
+        arrays = dict(archive)
+    if how == "ids flat":
+        arrays["ids"] = arrays["ids"][:, None]
+    else:
+        arrays = spoil(arrays, how)
+    np.savez(file, **arrays)
+    with pytest.raises(DataError, match=r"chunk-000000\.npz: no readable chunk \(\w+ is not what igvg writes\)"):
+        read_chunk(file)
 
 
 def test_a_chunk_of_another_length_than_the_index_says_is_an_error(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from pipelines.grid import AXES, Grid, span_grid
 from pipelines.judgement import judge_prediction
 from pipelines.postprocess import postprocess
 from pipelines.predictions import encode_answer, write_predictions
-from pipelines.raw import RawReader
+from pipelines.raw import RawReader, check_floor
 from pipelines.settings import PostprocessSettings, ScoreSettings, SettingsError
 from shards.errors import DataError
 from shards.masks import encode_mask
@@ -144,9 +144,9 @@ def test_outputs_of_other_expressions_are_named(tmp_path, how, words):
 
 def test_thresholds_below_which_no_masks_are_kept_are_refused_unless_no_masks_of_queries_are_asked_for():
     with pytest.raises(SettingsError, match=r"score_threshold 0\.01: the raw outputs keep .* above 0\.05"):
-        sweep.check_floor([PostprocessSettings(score_threshold=0.01), PostprocessSettings()], 0.05)
-    sweep.check_floor([PostprocessSettings(score_threshold=0.01, mask_source="global")], 0.05)
-    sweep.check_floor([PostprocessSettings(score_threshold=0.01)], 0.0)
+        check_floor([PostprocessSettings(score_threshold=0.01), PostprocessSettings()], 0.05)
+    check_floor([PostprocessSettings(score_threshold=0.01, mask_source="global")], 0.05)
+    check_floor([PostprocessSettings(score_threshold=0.01)], 0.0)
 
 
 def test_every_setting_of_post_processing_can_be_varied():

@@ -1,0 +1,134 @@
+"""The arrays of a chunk of raw outputs: their layout, written and checked when read.
+
+A chunk is a compressed NumPy archive without pickles:
+
+| array | type, shape | |
+| --- | --- | --- |
+| ids | str (N,) | expressions, in the order of the shards |
+| original_sizes | int64 (N, 2) | height, width of the original pictures |
+| picture_size | int64 () | S, side of the square that the network saw |
+| class_logits, boxes, points | float32 (N, Q, 2), (N, Q, 4), (N, Q, 2) | as in `IGVGOutput` |
+| existence_logits | float32 (N, 2) | as in `IGVGOutput` |
+| global_mask_logits | uint8 (2, N, H, W) | float16, little-endian, its low bytes first, then its high bytes |
+| instance_mask_logits | uint8 (2, M, H, W) | likewise, only masks of queries above the index's `mask_floor` |
+| mask_owners | int64 (M, 2) | expression in the chunk and query of each of these masks, ascending |
+
+Apart, the high bytes (sign, exponent) of neighbouring pixels repeat and compress: a mask of 80 × 80 takes about 8 kB.
+Reading needs NumPy alone.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shards.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from pipelines.raw import RawOutput
+
+FLOATS = ("class_logits", "boxes", "points", "existence_logits")
+_NAMES = ("ids", "original_sizes", "picture_size", *FLOATS, "global_mask_logits", "instance_mask_logits", "mask_owners")
+_LARGEST_PICTURE = 1 << 15
+_REMEDY = "delete it and run igvg predict again"
+
+
+def pack_arrays(outputs: Sequence[RawOutput]) -> dict[str, NDArray[Any]]:
+    """The arrays of one chunk; at least one output, all of one network."""
+    owners = [[row, query] for row, output in enumerate(outputs) for query in output.mask_queries]
+    return {
+        "ids": np.array([output.id for output in outputs]),
+        "original_sizes": np.array([output.original_size for output in outputs], dtype=np.int64),
+        "picture_size": np.array(outputs[0].picture_size, dtype=np.int64),
+        **{name: np.stack([getattr(output, name) for output in outputs]) for name in FLOATS},
+        "global_mask_logits": part_bytes(np.stack([output.global_mask_logits for output in outputs])),
+        "instance_mask_logits": part_bytes(np.concatenate([output.instance_mask_logits for output in outputs])),
+        "mask_owners": np.array(owners, dtype=np.int64).reshape(-1, 2),
+    }
+
+
+def part_bytes(values: NDArray[np.float16]) -> NDArray[np.uint8]:
+    """Halves (…) as their low bytes, then their high bytes (2, …)."""
+    little = np.ascontiguousarray(values, dtype="<f2")
+    return np.moveaxis(little.view(np.uint8).reshape(*values.shape, 2), -1, 0)
+
+
+def join_bytes(planes: NDArray[np.uint8]) -> NDArray[np.float16]:
+    """Low bytes, then high bytes (2, …) as halves (…)."""
+    pairs = np.ascontiguousarray(np.moveaxis(planes, 0, -1))
+    return pairs.view("<f2")[..., 0].astype(np.float16, copy=False)
+
+
+def read_arrays(file: Path) -> Mapping[str, NDArray[Any]]:
+    """The arrays of a chunk's file.
+
+    Raises:
+        DataError: the file is missing, damaged or no chunk: an array is not as it is written, or holds nonsense.
+    """
+    arrays = _load_arrays(file, _NAMES)
+    if faults := [name for name, sound in _check_arrays(arrays) if not sound]:
+        raise DataError(f"no readable chunk ({faults[0]} is not what igvg writes)", file=file, remedy=_REMEDY)
+    return arrays
+
+
+def count_expressions(file: Path) -> int:
+    """How many expressions a chunk's file holds.
+
+    Raises:
+        DataError: the file is missing, damaged or no chunk.
+    """
+    return len(_load_arrays(file, ("ids",))["ids"])
+
+
+def _load_arrays(file: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    try:
+        # Opened here: NumPy leaves a file open in which it finds no archive.
+        with file.open("rb") as content, np.load(content, allow_pickle=False) as archive:
+            return {name: np.asarray(archive[name]) for name in names}
+    except (OSError, ValueError, KeyError, EOFError, IndexError, zlib.error, zipfile.BadZipFile) as error:
+        reason = "missing" if isinstance(error, FileNotFoundError) else f"no readable chunk ({error})"
+        raise DataError(reason, file=file, remedy=_REMEDY) from error
+
+
+def _check_arrays(arrays: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, bool]]:
+    """For each array whether it has the kind, shape and values of the table above; stops where that cannot be told."""
+    ids, boxes, whole, owners = (arrays[name] for name in ("ids", "boxes", "global_mask_logits", "mask_owners"))
+    yield "ids", ids.dtype.kind == "U" and ids.ndim == 1
+    yield "boxes", boxes.ndim == 3
+    yield "global_mask_logits", whole.ndim == 4
+    if ids.ndim != 1 or boxes.ndim != 3 or whole.ndim != 4:
+        return
+    count, queries, masks = len(ids), boxes.shape[1], len(owners) if owners.ndim else 0
+    shapes = {
+        "original_sizes": (np.int64, (count, 2)),
+        "picture_size": (np.int64, ()),
+        "class_logits": (np.float32, (count, queries, 2)),
+        "boxes": (np.float32, (count, queries, 4)),
+        "points": (np.float32, (count, queries, 2)),
+        "existence_logits": (np.float32, (count, 2)),
+        "global_mask_logits": (np.uint8, (2, count, *whole.shape[2:])),
+        "instance_mask_logits": (np.uint8, (2, masks, *whole.shape[2:])),
+        "mask_owners": (np.int64, (masks, 2)),
+    }
+    for name, (kind, shape) in shapes.items():
+        array = arrays[name]
+        if array.dtype != kind or array.shape != shape:
+            yield name, False
+            return
+        if name in FLOATS:
+            yield name, bool(np.isfinite(array).all())
+        elif array.dtype == np.uint8:
+            yield name, bool(array.size or not shape[1]) and bool(np.isfinite(join_bytes(array)).all())
+    for name in ("original_sizes", "picture_size"):
+        yield name, bool(((arrays[name] > 0) & (arrays[name] <= _LARGEST_PICTURE)).all())
+    places = owners[:, 0] * queries + owners[:, 1]
+    inside = (owners >= 0) & (owners < (count, queries))
+    yield "mask_owners", bool(inside.all() and (np.diff(places) > 0).all())
