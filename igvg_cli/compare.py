@@ -30,7 +30,8 @@ def compare(
     from pipelines.settings import ScoreSettings
 
     settings = ScoreSettings(split=split, resolution=resolution, bootstrap=bootstrap)
-    document = stage.run(a, b, shards, settings, most=most)
+    with render.show_progress("comparing") as progress:
+        document = stage.run(a, b, shards, settings, most=most, progress=progress)
     if format_ is options.OutputFormat.json:
         render.print_json(document)
     else:

@@ -52,7 +52,8 @@ def convert(
     from pipelines.coco_export import ANNOTATIONS
 
     if to_coco:
-        artifact, hit = stage.export_predictions(inputs[0], shards, split, out, force=force)
+        with render.show_progress("converting") as progress:
+            artifact, hit = stage.export_predictions(inputs[0], shards, split, out, force=force, progress=progress)
         counts = ", ".join(f"{count} {name}" for name, count in artifact.counts.items())
     else:
         annotations = annotations or inputs[0].with_name(ANNOTATIONS)

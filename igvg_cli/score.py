@@ -35,7 +35,8 @@ def score(
     from pipelines.settings import ScoreSettings
 
     settings = ScoreSettings(split=split, resolution=resolution, bootstrap=bootstrap)
-    result = stage.run(predictions, shards, settings, out=out, force=force)
+    with render.show_progress("scoring") as progress:
+        result = stage.run(predictions, shards, settings, out=out, force=force, progress=progress)
     if result.hit:
         render.note(f"{out} is up to date: same predictions, same shards, same settings; nothing to do.")
     if format_ is options.OutputFormat.json:

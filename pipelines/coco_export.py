@@ -10,7 +10,6 @@ import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from pipelines.json_values import is_number
 from pipelines.judgement import check_size, pair_predictions
 from shards.errors import DataError
 from shards.masks import measure_area
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import TextIO
 
+    from pipelines.judgement import Progress
     from pipelines.predictions import Prediction
     from shards.reader import ShardReader
     from shards.record import Expression, ImageRecord
@@ -29,6 +29,7 @@ CATEGORY = 1
 """The category of everything that is predicted."""
 SCORE = 1.0
 """The score of what comes without one."""
+_PROGRESS_STEP = 200
 
 
 def write_annotations(file: Path, reader: ShardReader) -> int:
@@ -64,7 +65,9 @@ def write_annotations(file: Path, reader: ShardReader) -> int:
     return count
 
 
-def write_results(boxes: Path, segmentations: Path, predictions: Path, reader: ShardReader) -> dict[str, int]:
+def write_results(
+    boxes: Path, segmentations: Path, predictions: Path, reader: ShardReader, progress: Progress
+) -> dict[str, int]:
     """Write predictions as COCO results, one entry at a time: one for each box, one for each mask that has pixels.
 
     Where `no_target` is not what boxes and mask say, the expression's segmentation carries it, even without pixels.
@@ -82,15 +85,16 @@ def write_results(boxes: Path, segmentations: Path, predictions: Path, reader: S
         for image_id, (record, _, prediction) in enumerate(pair_predictions(predictions, reader), start=1):
             try:
                 check_size(record, prediction)
-                found = _describe_boxes(image_id, prediction)
             except DataError as fault:
                 raise DataError(fault.what, file=predictions, remedy=fault.remedy) from fault
-            for entry in found:
+            for entry in _describe_boxes(image_id, prediction):
                 append_box(entry)
-            counts["boxes"] += len(found)
+                counts["boxes"] += 1
             if segmentation := _describe_segmentation(image_id, prediction):
                 append_segmentation(segmentation)
                 counts["segmentations"] += 1
+            if image_id % _PROGRESS_STEP == 0:
+                progress(image_id, reader.index.num_expressions, "")
     return counts
 
 
@@ -121,13 +125,11 @@ def _describe_expression(image_id: int, record: ImageRecord, expression: Express
 
 
 def _describe_boxes(image_id: int, prediction: Prediction) -> list[dict[str, Any]]:
-    entries = []
-    for box, score in zip(prediction.boxes, prediction.scores or [SCORE] * len(prediction.boxes), strict=True):
-        bbox = to_xywh(box)
-        if not all(is_number(value) for value in bbox):
-            raise DataError(f"a box of {prediction.id} is larger than numbers go", remedy="give boxes in pixels")
-        entries.append({"image_id": image_id, "category_id": CATEGORY, "bbox": bbox, "score": score})
-    return entries
+    scores = prediction.scores or [SCORE] * len(prediction.boxes)
+    return [
+        {"image_id": image_id, "category_id": CATEGORY, "bbox": to_xywh(box), "score": score}
+        for box, score in zip(prediction.boxes, scores, strict=True)
+    ]
 
 
 def _describe_segmentation(image_id: int, prediction: Prediction) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.coco_export import SCORE
 from pipelines.json_values import expect, is_number, refuse_constant, refuse_repetition, say_fault, shorten
-from pipelines.predictions import Prediction
+from pipelines.predictions import FARTHEST, Prediction
 from shards.errors import DataError
 from shards.masks import encode_segmentation, measure_area, unite_masks
 
@@ -198,8 +198,8 @@ def read_box(bbox: Any) -> list[float]:
     if width < 0 or height < 0:
         raise ValueError(f"bbox {shorten(bbox)} has a negative size; COCO's boxes are x, y, width, height")
     box = [x, y, x + width, y + height]
-    if not all(is_number(value) for value in box):
-        raise ValueError(f"bbox {shorten(bbox)} ends beyond double precision")
+    if max(map(abs, box)) > FARTHEST:
+        raise ValueError(f"bbox {shorten(bbox)} lies beyond any picture; boxes are in pixels")
     return box
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.judgement import judge_file
+from pipelines.judgement import ignore_progress, judge_file
 from pipelines.metrics import TERMS
 from pipelines.metrics.breakdown import estimate_differences
 from pipelines.metrics.gres import divide_grefcoco
@@ -17,13 +17,22 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from pipelines.judgement import Progress
     from pipelines.metrics.overlap import Outcomes
     from pipelines.settings import ScoreSettings
 
 TOLERANCE = 1e-9
 
 
-def run(before: Path, after: Path, shards: Path, settings: ScoreSettings, *, most: int = 10) -> dict[str, Any]:
+def run(
+    before: Path,
+    after: Path,
+    shards: Path,
+    settings: ScoreSettings,
+    *,
+    most: int = 10,
+    progress: Progress = ignore_progress,
+) -> dict[str, Any]:
     """Score both predictions on a split and say what changed.
 
     Args:
@@ -32,6 +41,7 @@ def run(before: Path, after: Path, shards: Path, settings: ScoreSettings, *, mos
         shards: folder that `igvg prepare` made.
         settings: as of `igvg score`.
         most: expressions to list, those that differ most first.
+        progress: called with (expressions done, expressions, remark) for one side, then for the other.
 
     Returns:
         What `igvg compare --format json` prints.
@@ -39,7 +49,9 @@ def run(before: Path, after: Path, shards: Path, settings: ScoreSettings, *, mos
     Raises:
         DataError: either is damaged, or does not hold just the split's expressions.
     """
-    sides = [judge_file(path, shards, settings.split, settings.resolution) for path in (before, after)]
+    sides = [
+        judge_file(path, shards, settings.split, settings.resolution, progress=progress) for path in (before, after)
+    ]
     terms = [TERMS[side.dataset](side.outcomes) for side in sides]
     metrics = [summarize(side) for side in terms]
     document: dict[str, Any] = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.artifact import RECORD, ArtifactError, digest_file, find_finished, finish_work, replace_folder
 from pipelines.coco_export import ANNOTATIONS, BOXES, SEGMENTATIONS, write_annotations, write_results
 from pipelines.coco_results import read_results
-from pipelines.judgement import locate_predictions
+from pipelines.judgement import ignore_progress, locate_predictions
 from pipelines.predictions import PREDICTIONS, read_predictions, write_predictions
 from pipelines.sources import digest_shards
 from shards.errors import DataError
@@ -21,12 +21,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pipelines.artifact import Artifact
+    from pipelines.judgement import Progress
 
 STAGE = "convert"
 
 
 def export_predictions(
-    predictions: Path, shards: Path, split: str, out: Path, *, force: bool = False
+    predictions: Path,
+    shards: Path,
+    split: str,
+    out: Path,
+    *,
+    force: bool = False,
+    progress: Progress = ignore_progress,
 ) -> tuple[Artifact, bool]:
     """Write predictions as COCO's files: annotations.json, boxes.json and segmentations.json.
 
@@ -36,6 +43,7 @@ def export_predictions(
         split: of the shards.
         out: the folder to make.
         force: replace `out` if it holds what this function made, and nothing else.
+        progress: called with (expressions done, expressions, remark).
 
     Returns:
         The artifact, whose counts are `expressions`, `targets`, `boxes` and `segmentations`, and whether it was already
@@ -62,7 +70,7 @@ def export_predictions(
             counts = {
                 "expressions": reader.index.num_expressions,
                 "targets": write_annotations(working / ANNOTATIONS, reader),
-                **write_results(working / BOXES, working / SEGMENTATIONS, file, reader),
+                **write_results(working / BOXES, working / SEGMENTATIONS, file, reader, progress),
             }
             artifact = finish_work(working, STAGE, inputs, options, counts)
     finally:

@@ -19,14 +19,17 @@ from shards.masks import unite_masks
 from shards.reader import ShardReader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import ArrayLike
 
     from shards.record import Expression, ImageRecord
 
+    Progress = Callable[[int, int, str], None]
+
 _SHOWN = 3
+_PROGRESS_STEP = 200
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,7 +51,13 @@ class BoxMatches(NamedTuple):
     best: bool
 
 
-def judge_file(predictions: Path, shards: Path, split: str, resolution: int = 0) -> Judged:
+def ignore_progress(done: int, total: int, remark: str) -> None:
+    """Nobody watches."""
+
+
+def judge_file(
+    predictions: Path, shards: Path, split: str, resolution: int = 0, *, progress: Progress = ignore_progress
+) -> Judged:
     """Compare every prediction for a split with the truth.
 
     Args:
@@ -56,6 +65,7 @@ def judge_file(predictions: Path, shards: Path, split: str, resolution: int = 0)
         shards: folder that `igvg prepare` made.
         split: of the shards.
         resolution: masks are scaled to so many pixels square first; 0: the picture's own size.
+        progress: called with (expressions done, expressions, remark).
 
     Raises:
         DataError: a prediction is damaged, unknown, missing, given twice, or has a mask of the wrong size; or the
@@ -70,6 +80,8 @@ def judge_file(predictions: Path, shards: Path, split: str, resolution: int = 0)
         for record, expression, prediction in pair_predictions(file, reader):
             ids.append(expression.id)
             texts.append(expression.text)
+            if len(ids) % _PROGRESS_STEP == 0:
+                progress(len(ids), reader.index.num_expressions, "")
             try:
                 rows.append(judge_prediction(record, expression, prediction, resolution))
             except DataError as error:

@@ -6,6 +6,7 @@ process takes its share of each batch without talking to the others.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -143,7 +144,8 @@ def load_batches(
         _Guarded(data),
         batch_sampler=(list(map(int, share)) for share in shares),
         collate_fn=_collate_readable,
-        num_workers=workers,
+        # More than there are processors read no faster, and torch warns of them.
+        num_workers=min(workers, count_processors()),
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_limit_threads,
     )
@@ -151,6 +153,11 @@ def load_batches(
         if isinstance(batch, Exception):
             raise batch
         yield batch
+
+
+def count_processors() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Guarded(Dataset["Readable"]):

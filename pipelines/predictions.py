@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from shards.record import Rle
 
 PREDICTIONS = "predictions.jsonl"
-# Pixels: areas of boxes within stay exact enough to divide.
-_FARTHEST = 1e7
+FARTHEST = 1e7
+"""Pixels; boxes beyond lie in no picture."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +141,7 @@ def _read_boxes(boxes: Any) -> list[list[float]]:
     for box in expect(boxes, list, "boxes", "a list of boxes"):
         if not isinstance(box, list) or len(box) != 4 or not all(is_number(value) for value in box):
             raise ValueError(f"box {shorten(box)} is not four finite numbers x0, y0, x1, y1")
-        if max(map(abs, box)) > _FARTHEST:
+        if max(map(abs, box)) > FARTHEST:
             raise ValueError(f"box {shorten(box)} lies beyond any picture; boxes are in pixels")
         if box[2] < box[0] or box[3] < box[1]:
             raise ValueError(f"box {shorten(box)} ends before it starts; boxes are x0, y0, x1, y1")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipelines.artifact import begin_work, digest_file, find_finished, finish_work, replace_file, write_json
-from pipelines.judgement import judge_file, locate_predictions
+from pipelines.judgement import ignore_progress, judge_file, locate_predictions
 from pipelines.metrics import TERMS
 from pipelines.metrics.breakdown import break_down, estimate_intervals
 from pipelines.metrics.overlap import Outcome, summarize
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pipelines.artifact import Artifact
-    from pipelines.judgement import Judged
+    from pipelines.judgement import Judged, Progress
     from pipelines.settings import ScoreSettings
 
 SCORES = "scores.json"
@@ -42,7 +42,13 @@ class ScoreResult:
 
 
 def run(
-    predictions: Path, shards: Path, settings: ScoreSettings, *, out: Path | None = None, force: bool = False
+    predictions: Path,
+    shards: Path,
+    settings: ScoreSettings,
+    *,
+    out: Path | None = None,
+    force: bool = False,
+    progress: Progress = ignore_progress,
 ) -> ScoreResult:
     """Score predictions against a split.
 
@@ -52,6 +58,7 @@ def run(
         settings: the split, and the resolution to score at.
         out: folder that keeps scores.json and expressions.csv, one row per expression; None keeps nothing.
         force: replace what igvg left in `out`.
+        progress: called with (expressions done, expressions, remark).
 
     Raises:
         DataError: a prediction is damaged, unknown, missing, given twice, or has a mask of the wrong size.
@@ -59,7 +66,7 @@ def run(
     """
     file = locate_predictions(predictions)
     if out is None:
-        return ScoreResult(document=describe_scores(_judge(file, shards, settings), settings))
+        return ScoreResult(document=describe_scores(_judge(file, shards, settings, progress), settings))
     if not file.is_file():
         remedy = f"give a {PREDICTIONS}, or the folder that igvg predict made"
         raise DataError("no such file", file=file, remedy=remedy)
@@ -67,7 +74,7 @@ def run(
     options = select_material(settings)
     if finished := find_finished(out, "score", inputs, options, force=force):
         return ScoreResult(document=json.loads((out / SCORES).read_text("utf-8")), artifact=finished, hit=True)
-    judged = _judge(file, shards, settings)
+    judged = _judge(file, shards, settings, progress)
     document = describe_scores(judged, settings)
     begin_work(out, "score", inputs, options, force=force)
     write_json(out / SCORES, document)
@@ -101,8 +108,8 @@ def describe_scores(judged: Judged, settings: ScoreSettings) -> dict[str, Any]:
     return document
 
 
-def _judge(file: Path, shards: Path, settings: ScoreSettings) -> Judged:
-    return judge_file(file, shards, settings.split, settings.resolution)
+def _judge(file: Path, shards: Path, settings: ScoreSettings, progress: Progress) -> Judged:
+    return judge_file(file, shards, settings.split, settings.resolution, progress=progress)
 
 
 def _write_table(file: Path, judged: Judged) -> None:

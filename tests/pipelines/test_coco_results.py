@@ -119,7 +119,7 @@ GOOD = {"image_id": 2, "bbox": [0, 0, 1, 1], "score": 0.5}
         ({"bbox": [0, 0, 1, "1"]}, "not four finite numbers"),
         ({"bbox": {}}, "not four finite numbers"),
         ({"bbox": [0, 0, 1, 10**400]}, "too large"),
-        ({"bbox": [1.5e308, 0, 1.5e308, 1]}, "ends beyond double precision"),
+        ({"bbox": [1.5e308, 0, 1.5e308, 1]}, "lies beyond any picture"),
         ({"score": "high"}, 'score "high" is not a finite number'),
         ({"score": None}, "score null is not a finite number"),
         ({"bbox": None}, "has neither 'bbox' nor 'segmentation'"),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pipelines import score, sweep
 from pipelines.grid import AXES, Grid, span_grid
-from pipelines.judgement import judge_prediction
+from pipelines.judgement import ignore_progress, judge_prediction
 from pipelines.postprocess import postprocess
 from pipelines.predictions import encode_answer, write_predictions
 from pipelines.raw import RawReader, check_floor
@@ -38,10 +38,6 @@ EVERYTHING = {
 }
 
 
-def ignore(done: int, total: int, remark: str) -> None:
-    """Progress that nobody watches."""
-
-
 def make_input(folder: Path, dataset: str) -> tuple[Path, Path]:
     shards = write_shards(folder, dataset)
     with ShardReader(shards, "val") as reader:
@@ -54,7 +50,7 @@ def make_input(folder: Path, dataset: str) -> tuple[Path, Path]:
 def test_every_setting_scores_what_predicting_and_scoring_with_it_gives(tmp_path, dataset, resolution):
     raw, shards = make_input(tmp_path, dataset)
     grid = span_grid(PostprocessSettings(), EVERYTHING | {"mask_threshold": [0.3, 0.5]})
-    found = sweep.run(raw, shards, "val", grid, resolution=resolution, progress=ignore)
+    found = sweep.run(raw, shards, "val", grid, resolution=resolution, progress=ignore_progress)
     for settings, row in zip(grid.settings, found["settings"], strict=True):
         answers = (encode_answer(postprocess(output, settings)) for output in RawReader(raw))
         write_predictions(tmp_path / "predictions.jsonl", answers)
@@ -89,7 +85,7 @@ def test_only_what_varies_is_listed_and_the_rest_is_told_once(tmp_path):
     raw, shards = make_input(tmp_path, "grefcoco")
     base = PostprocessSettings(mask_threshold=0.4)
     found = sweep.run(
-        raw, shards, "val", span_grid(base, {"nms": [True, False], "score_threshold": [0.5]}), progress=ignore
+        raw, shards, "val", span_grid(base, {"nms": [True, False], "score_threshold": [0.5]}), progress=ignore_progress
     )
     assert [row["settings"] for row in found["settings"]] == [
         {"nms": True, "score_threshold": 0.5}, {"nms": False, "score_threshold": 0.5},
@@ -139,7 +135,7 @@ def test_outputs_of_other_expressions_are_named(tmp_path, how, words):
     raw = write_outputs(tmp_path / "raw", change(outputs, how))
     grid = span_grid(PostprocessSettings(), {"nms": [True]})
     with pytest.raises(DataError, match=words):
-        sweep.run(raw, shards, "val", grid, progress=ignore)
+        sweep.run(raw, shards, "val", grid, progress=ignore_progress)
 
 
 def test_thresholds_below_which_no_masks_are_kept_are_refused_unless_no_masks_of_queries_are_asked_for():
