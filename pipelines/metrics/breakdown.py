@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # Shares of the picture that the target's pixels cover: below the first small, from the second on large.
 SIZE_BOUNDS = (0.02, 0.15)
 MOST_TARGETS = 5
+_FEWEST_PICTURES = 2
 _CHUNK = 100
 
 
@@ -79,7 +80,8 @@ def estimate_intervals(
         seed: of the draws.
 
     Returns:
-        Low and high for each metric; None where there is nothing to measure.
+        Low and high for each metric; None where there is nothing to measure, or a single picture, which says nothing
+        of others.
     """
     return _bound(terms, _draw_scores(terms, image_ids, samples, seed))
 
@@ -107,7 +109,7 @@ def _draw_scores(
 ) -> NDArray[np.float64]:
     """Metrics in percent (samples, metrics) of splits drawn over pictures; NaN where there is nothing to measure."""
     pictures, which = np.unique(image_ids, return_inverse=True)
-    if not len(pictures):
+    if len(pictures) < _FEWEST_PICTURES:
         return np.full((samples, len(terms)), np.nan)
     sums = np.stack([
         np.bincount(which, values, len(pictures)) for term in terms.values() for values in (term.part, term.whole)

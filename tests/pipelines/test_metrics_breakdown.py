@@ -115,6 +115,12 @@ def test_one_seed_gives_one_interval() -> None:
     assert first == again != other
 
 
+def test_one_picture_says_nothing_of_others() -> None:
+    outcomes = collect(make(1, 5, image_id=3), make(1, 8, image_id=3))
+    intervals = estimate_intervals(TERMS["refcoco"](outcomes), outcomes.image_id, samples=5, seed=0)
+    assert set(intervals.values()) == {None}
+
+
 def test_nothing_has_no_interval() -> None:
     outcomes = collect()
     assert set(estimate_intervals(TERMS["refcoco"](outcomes), outcomes.image_id, samples=5, seed=0).values()) == {None}
