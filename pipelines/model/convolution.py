@@ -43,48 +43,57 @@ def convolve(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Te
     """
     if not is_plain(features, weight) or features.shape[-2:].numel() < _FEWEST_PX:
         return F.conv2d(features, weight, bias, padding=1)
-    result: Tensor = MinimalFiltering.apply(features, weight)  # type: ignore[no-untyped-call]
-    return result if bias is None else result + bias[:, None, None]
+    result: Tensor = MinimalFiltering.apply(features, weight, bias)  # type: ignore[no-untyped-call]
+    return result
 
 
 class MinimalFiltering(torch.autograd.Function):
     """Winograd's convolution and its gradients, which are convolutions and products of transformed tiles, too."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, weight: Tensor) -> Tensor:
-        """Maps (B, C, h, w) and weights (K, C, 3, 3) to (B, K, h, w)."""
+    def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Maps (B, C, h, w), weights (K, C, 3, 3) and bias (K,) to (B, K, h, w)."""
         ctx.save_for_backward(features, weight)
-        return _filter(features, weight)
+        return _filter(features, weight, bias)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """The gradient (B, K, h, w) to those of the maps and the weights."""
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """The gradient (B, K, h, w) to those of the maps, the weights and the bias."""
         (gradient,) = gradients
         features, weight = ctx.saved_tensors
-        wants_features, wants_weight = ctx.needs_input_grad
+        wants_features, wants_weight, wants_bias = ctx.needs_input_grad
         # What a pixel gives to its neighbours comes back from them: the same filter, turned round.
         turned = weight.flip(2, 3).transpose(0, 1)
         return (
-            _filter(gradient, turned) if wants_features else None,
+            _filter(gradient, turned, None) if wants_features else None,
             _correlate(features, gradient) if wants_weight else None,
+            gradient.sum(dim=(0, 2, 3)) if wants_bias else None,
         )
 
 
-def _filter(features: Tensor, weight: Tensor) -> Tensor:
-    """Maps (B, C, h, w) and weights (K, C, 3, 3) to (B, K, h, w)."""
+def _filter(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Maps (B, C, h, w), weights (K, C, 3, 3) and bias (K,) to (B, K, h, w)."""
     batch, channels, height, width = features.shape
     kernels = weight.shape[0]
     tiles = _cut_tiles(features)
     rows, columns = tiles.shape[3:5]
     flat = weight.reshape(kernels * channels, TAPS**2)
     matrices = (_WEIGHTS @ flat.t()).view(TILE**2, kernels, channels).transpose(1, 2)
-    result = features.new_empty(batch, rows, STEP, columns, STEP, kernels)
+    size = (batch, kernels, STEP * rows, STEP * columns)
+    result = torch.empty(size, dtype=features.dtype, device=features.device, memory_format=torch.channels_last)
+    places = result.permute(0, 2, 3, 1).view(batch, rows, STEP, columns, STEP, kernels)
     for picture, band in _list_bands(tiles, kernels):
         transformed = _transform(tiles[:, :, picture, band], _TILES).view(TILE**2, -1, channels)
         products = torch.bmm(transformed, matrices).view(TILE, TILE, -1)
         pixels = _transform(products, _RESULT).view(STEP, STEP, -1, columns, kernels)
-        result[picture, band].copy_(pixels.permute(2, 0, 3, 1, 4))
-    return result.view(batch, STEP * rows, STEP * columns, kernels)[:, :height, :width].permute(0, 3, 1, 2)
+        pixels, place = pixels.permute(2, 0, 3, 1, 4), places[picture, band]
+        if bias is None:
+            place.copy_(pixels)
+        else:
+            torch.add(pixels, bias, out=place)
+    # Not even a view of all of it, so that what follows may change it in place.
+    whole = result.shape[-2:] == (height, width)
+    return result if whole else result[..., :height, :width].contiguous(memory_format=torch.channels_last)
 
 
 def _correlate(features: Tensor, gradient: Tensor) -> Tensor:

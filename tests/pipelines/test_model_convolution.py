@@ -30,7 +30,7 @@ def differentiate(result: Tensor, inputs: tuple[Tensor, Tensor], gradient: Tenso
 )  # fmt: skip
 def test_result_and_gradients_are_those_of_the_direct_convolution(batch, channels, kernels, height, width, seed):
     features, weight, gradient = draw((batch, channels, height, width), (kernels, channels, 3, 3), seed)
-    result = MinimalFiltering.apply(features, weight)
+    result = MinimalFiltering.apply(features, weight, None)
     exact = F.conv2d(features.double(), weight.double(), padding=1)
     torch.testing.assert_close(result.double(), exact, rtol=0, atol=2e-4)
     pairs = zip(
@@ -57,9 +57,11 @@ def test_the_size_of_the_working_memory_changes_no_result(monkeypatch):
     torch.testing.assert_close(convolve(features, weight), whole, rtol=0, atol=1e-5)
 
 
-def test_the_bias_is_added_to_every_pixel():
-    features, weight, _ = draw((1, 4, 40, 40), (3, 4, 3, 3))
-    bias = torch.tensor([1.0, -2.0, 3.0])
+def test_the_bias_is_added_to_every_pixel_and_gets_its_gradient():
+    features, weight, gradient = draw((1, 4, 40, 40), (3, 4, 3, 3))
+    bias = torch.tensor([1.0, -2.0, 3.0], requires_grad=True)
+    (found,) = torch.autograd.grad(convolve(features, weight, bias), bias, gradient)
+    torch.testing.assert_close(found, gradient.sum(dim=(0, 2, 3)))
     torch.testing.assert_close(
         convolve(features, weight, bias), F.conv2d(features, weight, bias, padding=1), rtol=0, atol=1e-4
     )
@@ -72,6 +74,14 @@ def test_small_maps_and_other_precisions_take_the_direct_way():
     assert torch.equal(convolve(large.double(), weight.double()), F.conv2d(large.double(), weight.double(), padding=1))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert convolve(large, weight).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("side", [40, 41])
+def test_the_result_may_be_changed_in_place(side: int):
+    features, weight, gradient = draw((1, 4, side, side), (3, 4, 3, 3))
+    found = differentiate(convolve(features, weight).relu_(), (features, weight), gradient)
+    wanted = differentiate(F.conv2d(features, weight, padding=1).relu(), (features, weight), gradient)
+    torch.testing.assert_close(found[1], wanted[1], rtol=1e-4, atol=1e-2)
 
 
 def test_large_maps_take_the_short_way():
