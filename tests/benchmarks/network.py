@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import resource
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,7 +31,8 @@ REFERENCE_FLOP = 130.5e9
 SIDE = 2048
 ROUNDS = 8
 # The published code fills every text up to 50 tokens and computes them all; here the longest text of a batch decides.
-MOST_TOKENS, FEW_TOKENS = 50, 16
+# 19 is that of the batch on which the published code was measured.
+MOST_TOKENS, FEW_TOKENS = 50, 19
 GIB = 1 << 20
 
 
@@ -40,17 +42,17 @@ def measure() -> list[Figure]:
     keep_freed_memory()
     base = train_preset("base")
     model = IGVGModel(base.model)
-    batch, short = make_batch(base, 2, MOST_TOKENS), make_batch(base, 2, FEW_TOKENS)
+    batch, short = make_batch(base, 2, MOST_TOKENS), make_batch(base, 2, MOST_TOKENS)
+    short["attention_mask"][:, FEW_TOKENS:] = 0
     arithmetic = count_work(model, batch) / 2
     figures = [
         Figure("base, forward, work of one picture", arithmetic / 1e9, "GFLOP"),
         Figure("base, forward, work", arithmetic / REFERENCE_FLOP, "least cost"),
     ]
-    for name, inputs, bound in (("", batch, "≤ 0.95"), (f", texts of {FEW_TOKENS} tokens", short, "")):
-        forward = f"base, forward, batch 2{name}"
-        figures += measure_cost(
-            forward, lambda inputs=inputs: run_forward(model, inputs), flop=2 * REFERENCE_FLOP, bound=bound
-        )
+    for tokens, inputs in ((FEW_TOKENS, short), (MOST_TOKENS, batch)):
+        name = f"base, forward, batch 2, {tokens} of {MOST_TOKENS} tokens"
+        forward = partial(run_forward, model, inputs)
+        figures += measure_cost(name, forward, flop=2 * REFERENCE_FLOP, bound="≤ 0.95")
     step = make_step(base, model, batch)
     figures += measure_cost("base, training step, batch 2", step, flop=6 * REFERENCE_FLOP, bound="≤ 1.25")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / GIB
