@@ -18,7 +18,7 @@ from pipelines.grid import AXES, Grid, span_grid
 from pipelines.judgement import ignore_progress, judge_prediction
 from pipelines.postprocess import postprocess
 from pipelines.predictions import encode_answer, write_predictions
-from pipelines.raw import RawReader, check_floor
+from pipelines.raw import MASK_FLOOR, RawReader, check_floor
 from pipelines.settings import PostprocessSettings, ScoreSettings, SettingsError
 from shards.errors import DataError
 from shards.masks import encode_mask
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 EVERYTHING = {
-    "score_threshold": [0.05, 0.3, 0.7],
+    "score_threshold": [MASK_FLOOR, 0.3, 0.7],
     "mask_threshold": [0.0, 0.3, 0.5, 1.0],
     "mask_source": ["merge", "instance", "global"],
     "existence_weighting": [True, False],
