@@ -15,6 +15,7 @@ from pipelines.settings import PostprocessSettings, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
 AXES = tuple(field.name for field in dataclasses.fields(PostprocessSettings))
 """What can be varied."""
 MOST_SETTINGS = 10_000

@@ -12,9 +12,9 @@ _ONEDNN = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 class Linear(nn.Linear):
     """`torch.nn.Linear`; without gradients, float32 tokens of a CPU go through oneDNN.
 
-    Torch sends them to MKL, which takes longer for few tokens, such as a text's (`tests/benchmarks/network.py`). The
-    operator is what torch's own compiler uses for a linear map; it has no gradient, and where torch does not ship it,
-    `torch.nn.functional.linear` stays.
+    Torch sends them to MKL, with which the base network took a little longer in most runs of the benchmark on an AMD
+    EPYC (CONTRIBUTING.md). The operator is what torch's own compiler uses for a linear map; it has no gradient, and
+    where torch does not ship it, `torch.nn.functional.linear` stays.
     """
 
     def forward(self, tokens: Tensor) -> Tensor:
