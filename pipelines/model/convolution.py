@@ -76,21 +76,19 @@ def _filter(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     batch, channels, height, width = features.shape
     kernels = weight.shape[0]
     tiles = _cut_tiles(features)
-    rows, columns = tiles.shape[3:5]
+    rows, columns = tiles.shape[1:3]
     flat = weight.reshape(kernels * channels, TAPS**2)
     matrices = (_WEIGHTS @ flat.t()).view(TILE**2, kernels, channels).transpose(1, 2)
     size = (batch, kernels, STEP * rows, STEP * columns)
     result = torch.empty(size, dtype=features.dtype, device=features.device, memory_format=torch.channels_last)
-    places = result.permute(0, 2, 3, 1).view(batch, rows, STEP, columns, STEP, kernels)
+    places = result.permute(0, 2, 3, 1).view(batch, rows, STEP, columns, STEP, kernels).transpose(2, 3)
     for picture, band in _list_bands(tiles, kernels):
-        transformed = _transform(tiles[:, :, picture, band], _TILES).view(TILE**2, -1, channels)
-        products = torch.bmm(transformed, matrices).view(TILE, TILE, -1)
-        pixels = _transform(products, _RESULT).view(STEP, STEP, -1, columns, kernels)
-        pixels, place = pixels.permute(2, 0, 3, 1, 4), places[picture, band]
+        products = torch.bmm(_transform(tiles[picture, band], _TILES).transpose(0, 1), matrices)
+        pixels, place = _transform(products.transpose(0, 1), _RESULT), places[picture, band]
         if bias is None:
-            place.copy_(pixels)
+            place.copy_(pixels.view(place.shape))
         else:
-            torch.add(pixels, bias, out=place)
+            torch.add(pixels.view(place.shape), bias, out=place)
     # Not even a view of all of it, so that what follows may change it in place.
     whole = result.shape[-2:] == (height, width)
     return result if whole else result[..., :height, :width].contiguous(memory_format=torch.channels_last)
@@ -102,31 +100,31 @@ def _correlate(features: Tensor, gradient: Tensor) -> Tensor:
     tiles, answers = _cut_tiles(features), _cut_answers(gradient)
     total = features.new_zeros(TILE**2, kernels, channels)
     for picture, band in _list_bands(tiles, kernels):
-        transformed = _transform(tiles[:, :, picture, band], _TILES).view(TILE**2, -1, channels)
-        answered = _transform(answers[:, :, picture, band], _RESULT.t()).view(TILE**2, -1, kernels)
-        total.baddbmm_(answered.transpose(1, 2), transformed)
+        transformed = _transform(tiles[picture, band], _TILES)
+        answered = _transform(answers[picture, band], _RESULT.t())
+        total.baddbmm_(answered.permute(1, 2, 0), transformed.transpose(0, 1))
     flat = total.view(TILE**2, -1).t() @ _WEIGHTS
     return flat.view(kernels, channels, TAPS, TAPS)
 
 
 def _cut_tiles(features: Tensor) -> Tensor:
-    """Maps (B, C, h, w) to a view of their overlapping tiles (6, 6, B, rows, columns, C), zero beyond the border."""
+    """Maps (B, C, h, w) to a view of their overlapping tiles (B, rows, columns, 6, 6, C), zero beyond the border."""
     height, width = features.shape[-2:]
     padding = (0, 0, 1, 1 + -width % STEP, 1, 1 + -height % STEP)
     padded = F.pad(features.permute(0, 2, 3, 1), padding)
-    return padded.unfold(1, TILE, STEP).unfold(2, TILE, STEP).permute(4, 5, 0, 1, 2, 3)
+    return padded.unfold(1, TILE, STEP).unfold(2, TILE, STEP).permute(0, 1, 2, 4, 5, 3)
 
 
 def _cut_answers(gradient: Tensor) -> Tensor:
-    """Gradients (B, K, h, w) to a view of the 4 × 4 pixels of each tile (4, 4, B, rows, columns, K)."""
+    """Gradients (B, K, h, w) to a view of the 4 × 4 pixels of each tile (B, rows, columns, 4, 4, K)."""
     height, width = gradient.shape[-2:]
     padded = F.pad(gradient.permute(0, 2, 3, 1), (0, 0, 0, -width % STEP, 0, -height % STEP))
-    return padded.unfold(1, STEP, STEP).unfold(2, STEP, STEP).permute(4, 5, 0, 1, 2, 3)
+    return padded.unfold(1, STEP, STEP).unfold(2, STEP, STEP).permute(0, 1, 2, 4, 5, 3)
 
 
 def _list_bands(tiles: Tensor, kernels: int) -> Iterator[tuple[int, slice]]:
-    """The pictures, and the bands of rows in each, whose transformed tiles (6, 6, B, rows, columns, C) fit at once."""
-    batch, rows, columns, channels = tiles.shape[2:]
+    """The pictures, and the bands of rows in each, whose transformed tiles (B, rows, columns, 6, 6, C) fit at once."""
+    batch, rows, columns, _, _, channels = tiles.shape
     most = max(1, _WORKING_BYTES // (TILE**2 * columns * max(channels, kernels) * tiles.element_size()))
     for picture in range(batch):
         for first in range(0, rows, most):
@@ -134,8 +132,9 @@ def _list_bands(tiles: Tensor, kernels: int) -> Iterator[tuple[int, slice]]:
 
 
 def _transform(tiles: Tensor, matrix: Tensor) -> Tensor:
-    """Apply a matrix (i·i, j·j) to the two leading sides of (j, j, …); gives (i·i, the rest flattened)."""
-    return matrix @ tiles.reshape(matrix.shape[1], -1)
+    """Apply a matrix (i·i, j·j) to the sides of P tiles (…, j, j, C) or (P, j·j, C); gives (P, i·i, C)."""
+    flat = tiles.reshape(-1, matrix.shape[1], tiles.shape[-1])
+    return torch.bmm(matrix.expand(len(flat), -1, -1), flat)
 
 
 def _derive_matrices(points: Sequence[float]) -> tuple[Tensor, Tensor, Tensor]:
