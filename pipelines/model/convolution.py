@@ -28,23 +28,37 @@ _POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)
 _WORKING_BYTES = 16 << 20
 # Below so many pixels the transforms take longer than the products they save.
 _FEWEST_PX = 1600
+# Where those of the weights are at hand.
+_FEWEST_PX_TRANSFORMED = 100
 
 
-def convolve(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def convolve(features: Tensor, weight: Tensor, bias: Tensor | None = None, *, matrices: Tensor | None = None) -> Tensor:
     """3 × 3 convolution with stride 1 and a border of zeros.
 
     Args:
         features: (B, C, h, w).
         weight: (K, C, 3, 3).
         bias: (K,).
+        matrices: (36, C, K) what `transform_weight` made of the weights, where it is at hand and no gradients are
+            wanted.
 
     Returns:
         (B, K, h, w).
     """
-    if not is_plain(features, weight) or features.shape[-2:].numel() < _FEWEST_PX:
+    fewest = _FEWEST_PX if matrices is None else _FEWEST_PX_TRANSFORMED
+    if not is_plain(features, weight) or features.shape[-2:].numel() < fewest:
         return F.conv2d(features, weight, bias, padding=1)
+    if matrices is not None and not torch.is_grad_enabled():
+        return _filter(features, matrices, bias)
     result: Tensor = MinimalFiltering.apply(features, weight, bias)  # type: ignore[no-untyped-call]
     return result
+
+
+def transform_weight(weight: Tensor) -> Tensor:
+    """Weights (K, C, 3, 3) to the matrices (36, C, K) that tiles are multiplied with, one for each of their places."""
+    kernels, channels = weight.shape[:2]
+    flat = weight.reshape(kernels * channels, TAPS**2)
+    return (_WEIGHTS @ flat.t()).view(TILE**2, kernels, channels).transpose(1, 2)
 
 
 class MinimalFiltering(torch.autograd.Function):
@@ -54,7 +68,7 @@ class MinimalFiltering(torch.autograd.Function):
     def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Maps (B, C, h, w), weights (K, C, 3, 3) and bias (K,) to (B, K, h, w)."""
         ctx.save_for_backward(features, weight)
-        return _filter(features, weight, bias)
+        return _filter(features, transform_weight(weight), bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
@@ -65,26 +79,24 @@ class MinimalFiltering(torch.autograd.Function):
         # What a pixel gives to its neighbours comes back from them: the same filter, turned round.
         turned = weight.flip(2, 3).transpose(0, 1)
         return (
-            _filter(gradient, turned, None) if wants_features else None,
+            _filter(gradient, transform_weight(turned), None) if wants_features else None,
             _correlate(features, gradient) if wants_weight else None,
             gradient.sum(dim=(0, 2, 3)) if wants_bias else None,
         )
 
 
-def _filter(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Maps (B, C, h, w), weights (K, C, 3, 3) and bias (K,) to (B, K, h, w)."""
-    batch, channels, height, width = features.shape
-    kernels = weight.shape[0]
+def _filter(features: Tensor, matrices: Tensor, bias: Tensor | None) -> Tensor:
+    """Maps (B, C, h, w), transformed weights (36, C, K) and bias (K,) to (B, K, h, w)."""
+    batch, _, height, width = features.shape
+    kernels = matrices.shape[2]
     tiles = _cut_tiles(features)
     rows, columns = tiles.shape[1:3]
-    flat = weight.reshape(kernels * channels, TAPS**2)
-    matrices = (_WEIGHTS @ flat.t()).view(TILE**2, kernels, channels).transpose(1, 2)
     size = (batch, kernels, STEP * rows, STEP * columns)
     result = torch.empty(size, dtype=features.dtype, device=features.device, memory_format=torch.channels_last)
     places = result.permute(0, 2, 3, 1).view(batch, rows, STEP, columns, STEP, kernels).transpose(2, 3)
-    for picture, band in _list_bands(tiles, kernels):
-        products = torch.bmm(_transform(tiles[picture, band], _TILES).transpose(0, 1), matrices)
-        pixels, place = _transform(products.transpose(0, 1), _RESULT), places[picture, band]
+    for band in _list_bands(tiles, kernels):
+        products = torch.bmm(_transform(tiles[band], _TILES).transpose(0, 1), matrices)
+        pixels, place = _transform(products.transpose(0, 1), _RESULT), places[band]
         if bias is None:
             place.copy_(pixels.view(place.shape))
         else:
@@ -99,9 +111,9 @@ def _correlate(features: Tensor, gradient: Tensor) -> Tensor:
     channels, kernels = features.shape[1], gradient.shape[1]
     tiles, answers = _cut_tiles(features), _cut_answers(gradient)
     total = features.new_zeros(TILE**2, kernels, channels)
-    for picture, band in _list_bands(tiles, kernels):
-        transformed = _transform(tiles[picture, band], _TILES)
-        answered = _transform(answers[picture, band], _RESULT.t())
+    for band in _list_bands(tiles, kernels):
+        transformed = _transform(tiles[band], _TILES)
+        answered = _transform(answers[band], _RESULT.t())
         total.baddbmm_(answered.permute(1, 2, 0), transformed.transpose(0, 1))
     flat = total.view(TILE**2, -1).t() @ _WEIGHTS
     return flat.view(kernels, channels, TAPS, TAPS)
@@ -122,13 +134,14 @@ def _cut_answers(gradient: Tensor) -> Tensor:
     return padded.unfold(1, STEP, STEP).unfold(2, STEP, STEP).permute(0, 1, 2, 4, 5, 3)
 
 
-def _list_bands(tiles: Tensor, kernels: int) -> Iterator[tuple[int, slice]]:
-    """The pictures, and the bands of rows in each, whose transformed tiles (B, rows, columns, 6, 6, C) fit at once."""
+def _list_bands(tiles: Tensor, kernels: int) -> Iterator[tuple[slice, slice]]:
+    """Pictures and rows of tiles (B, rows, columns, 6, 6, C) that fit at once when transformed."""
     batch, rows, columns, _, _, channels = tiles.shape
     most = max(1, _WORKING_BYTES // (TILE**2 * columns * max(channels, kernels) * tiles.element_size()))
-    for picture in range(batch):
-        for first in range(0, rows, most):
-            yield picture, slice(first, first + most)
+    pictures = max(1, most // rows)
+    for picture in range(0, batch, pictures):
+        for row in range(0, rows, most):
+            yield slice(picture, picture + pictures), slice(row, row + most)
 
 
 def _transform(tiles: Tensor, matrix: Tensor) -> Tensor:

@@ -29,17 +29,17 @@ _ATTENTION_TO_WORDS = 1.5
 class Expert(nn.Module):
     """The weights that tokens of one modality pass through in one layer."""
 
-    def __init__(self, config: IGVGConfig) -> None:
+    def __init__(self, config: IGVGConfig, *, packs: bool) -> None:
         super().__init__()
         dim, hidden = config.encoder_dim, config.encoder_ffn
         self.attention_norm = nn.LayerNorm(dim)
-        self.qkv = Linear(dim, 3 * dim)
+        self.qkv = Linear(dim, 3 * dim, packs=packs)
         self.mixed_norm = nn.LayerNorm(dim)
-        self.out = Linear(dim, dim)
+        self.out = Linear(dim, dim, packs=packs)
         self.ffn_norm = nn.LayerNorm(dim)
-        self.expand = Linear(dim, hidden)
+        self.expand = Linear(dim, hidden, packs=packs)
         self.hidden_norm = nn.LayerNorm(hidden)
-        self.contract = Linear(hidden, dim)
+        self.contract = Linear(hidden, dim, packs=packs)
 
     def ask(self, tokens: Tensor) -> Tensor:
         """Tokens (B, T, E) to queries, keys and values side by side (B, T, 3E)."""
@@ -64,8 +64,9 @@ class MultiwayLayer(nn.Module):
     def __init__(self, config: IGVGConfig, drop_path: float) -> None:
         super().__init__()
         self.heads, self.drop_path = config.encoder_heads, drop_path
-        self.image = Expert(config)
-        self.text = Expert(config)
+        self.image = Expert(config, packs=True)
+        # Weights laid out once take their memory twice, which few tokens do not make up for.
+        self.text = Expert(config, packs=False)
 
     def forward(self, image: Tensor, text: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
         """Picture tokens (B, I, E) and text tokens (B, L, E) to the same; visible (B, 1, 1, I + L) marks the keys."""
@@ -74,16 +75,22 @@ class MultiwayLayer(nn.Module):
         mixed = attend(query, key, value, visible)
         mixed_image, mixed_text = torch.split(mixed.transpose(1, 2).flatten(2), [image.shape[1], text.shape[1]], dim=1)
         keep = self._draw_kept(image)
-        image, text = image + keep * self.image.answer(mixed_image), text + keep * self.text.answer(mixed_text)
+        image = _add(image, self.image.answer(mixed_image), keep)
+        text = _add(text, self.text.answer(mixed_text), keep)
         keep = self._draw_kept(image)
-        return image + keep * self.image.think(image), text + keep * self.text.think(text)
+        return _add(image, self.image.think(image), keep), _add(text, self.text.think(text), keep)
 
-    def _draw_kept(self, tokens: Tensor) -> Tensor | float:
+    def _draw_kept(self, tokens: Tensor) -> Tensor | None:
         """(B, 1, 1): zero where a sample skips the branch, else the inverse of the chance to be kept."""
         if not self.training or self.drop_path == 0:
-            return 1.0
+            return None
         kept = 1 - self.drop_path
         return torch.rand(tokens.shape[0], 1, 1, device=tokens.device).lt(kept) / kept
+
+
+def _add(tokens: Tensor, branch: Tensor, keep: Tensor | None) -> Tensor:
+    """Tokens (B, T, E) and what a branch adds to each sample that keeps it."""
+    return tokens + (branch if keep is None else keep * branch)
 
 
 class MultiwayEncoder(nn.Module):

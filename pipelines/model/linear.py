@@ -6,23 +6,39 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipelines.model.derived import Derived
+
 _ONEDNN = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+_REORDER = getattr(torch.ops.mkldnn, "_reorder_linear_weight", None)
 
 
 class Linear(nn.Linear):
     """`torch.nn.Linear`; without gradients, float32 tokens of a CPU go through oneDNN.
 
-    Torch sends them to MKL, with which the base network took a little longer in most runs of the benchmark on an AMD
-    EPYC (CONTRIBUTING.md). The operator is what torch's own compiler uses for a linear map; it has no gradient, and
-    where torch does not ship it, `torch.nn.functional.linear` stays.
+    Torch sends them to MKL, which lays out the weights anew in each call; oneDNN takes weights that were laid out once
+    (CONTRIBUTING.md has the figures). The operators are what torch's own compiler uses for a frozen network; they have
+    no gradient, and where torch does not ship them, `torch.nn.functional.linear` stays.
     """
+
+    def __init__(self, width_in: int, width_out: int, *, packs: bool) -> None:
+        super().__init__(width_in, width_out)
+        self.packed: Derived[Tensor] | None = Derived(_pack) if packs else None
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens (…, in) to (…, out)."""
+        if self.packed is not None and torch.is_grad_enabled():
+            self.packed.forget()
         if _ONEDNN is None or torch.is_grad_enabled() or not is_plain(tokens, self.weight) or not tokens.numel():
             return F.linear(tokens, self.weight, self.bias)
-        out: Tensor = _ONEDNN(tokens, self.weight, self.bias, "none", [], "")
+        weight = self.weight if self.training or self.packed is None else self.packed(self.weight)
+        out: Tensor = _ONEDNN(tokens, weight, self.bias, "none", [], "")
         return out
+
+
+def _pack(weight: Tensor) -> Tensor:
+    """Weights (out, in) as oneDNN multiplies with them."""
+    packed: Tensor = weight if _REORDER is None else _REORDER(weight.detach(), None)
+    return packed
 
 
 def is_plain(tensor: Tensor, weight: Tensor) -> bool:

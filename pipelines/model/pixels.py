@@ -11,10 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.model.convolution import convolve
+from pipelines.model.convolution import convolve, transform_weight
+from pipelines.model.derived import Derived
+from pipelines.model.linear import is_plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_NORM_EPS = 1e-5
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -30,10 +34,31 @@ class Convolution(nn.Conv2d):
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__(channels, width, 3, padding=1, bias=False)
+        self.kernel = Derived(_make_kernel)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Maps (B, channels, h, w) to (B, width, h, w)."""
-        return convolve(features, self.weight)
+    def forward(self, features: Tensor, norm: nn.BatchNorm2d | None = None) -> Tensor:
+        """Maps (B, channels, h, w) to (B, width, h, w), with a norm: batch-normalised.
+
+        In evaluation the norm is constant and becomes part of the weights.
+        """
+        if norm is None:
+            return self._convolve(features, self.weight)
+        if norm.training:
+            # Torch does not count this change of the norm's statistics.
+            self.kernel.forget()
+            normalised: Tensor = norm(self(features))
+            return normalised
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        return self._convolve(features, self.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
+
+    def _convolve(self, features: Tensor, *weights: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            self.kernel.forget()
+        if torch.is_grad_enabled() or not is_plain(features, self.weight):
+            return convolve(features, *_fold(*weights))
+        weight, bias, matrices = self.kernel(*weights)
+        return convolve(features, weight, bias, matrices=matrices)
 
 
 class FeaturePyramid(nn.Module):
@@ -72,15 +97,15 @@ class UpStage(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.merge = Convolution(2 * channels, channels)
-        self.merge_norm = nn.BatchNorm2d(channels)
+        self.merge_norm = nn.BatchNorm2d(channels, eps=_NORM_EPS)
         self.refine = Convolution(channels, channels)
-        self.refine_norm = nn.BatchNorm2d(channels)
+        self.refine_norm = nn.BatchNorm2d(channels, eps=_NORM_EPS)
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
         """Maps (B, C, h, w) and (B, C, 2h, 2w) to (B, C, 2h, 2w)."""
         enlarged = F.interpolate(coarse, size=fine.shape[-2:], mode="bilinear", align_corners=True)
-        merged = _convolve(torch.cat((enlarged, fine), dim=1), self.merge, self.merge_norm)
-        return _convolve(merged, self.refine, self.refine_norm)
+        merged = F.relu(self.merge(torch.cat((enlarged, fine), dim=1), self.merge_norm), inplace=True)
+        return F.relu(self.refine(merged, self.refine_norm), inplace=True)
 
 
 class PixelDecoder(nn.Module):
@@ -98,13 +123,21 @@ class PixelDecoder(nn.Module):
         return embedding
 
 
-def _convolve(features: Tensor, convolution: Convolution, norm: nn.BatchNorm2d) -> Tensor:
-    """Convolution, batch norm and ReLU; in evaluation the norm is constant and becomes part of the convolution."""
-    if norm.training:
-        return F.relu(norm(convolution(features)), inplace=True)
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    shift = norm.bias - norm.running_mean * scale
-    weight = convolution.weight * scale[:, None, None, None]
-    return F.relu(convolve(features, weight, shift), inplace=True)
+def _fold(
+    weight: Tensor,
+    norm_weight: Tensor | None = None,
+    norm_bias: Tensor | None = None,
+    mean: Tensor | None = None,
+    variance: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """Weights (K, C, 3, 3) and the constants (K,) of a batch norm behind them to weights and bias of both at once."""
+    if norm_weight is None or norm_bias is None or mean is None or variance is None:
+        return weight, None
+    scale = norm_weight * (variance + _NORM_EPS).rsqrt()
+    return weight * scale[:, None, None, None], norm_bias - mean * scale
+
+
+def _make_kernel(*weights: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+    """As `_fold`, and its weights transformed (36, C, K)."""
+    weight, bias = _fold(*weights)
+    return weight, bias, transform_weight(weight).contiguous()

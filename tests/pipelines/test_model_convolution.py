@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pipelines.model import convolution
-from pipelines.model.convolution import MinimalFiltering, convolve
+from pipelines.model.convolution import MinimalFiltering, convolve, transform_weight
 
 
 def draw(shape: tuple[int, ...], weight_shape: tuple[int, ...], seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -65,6 +65,27 @@ def test_the_bias_is_added_to_every_pixel_and_gets_its_gradient():
     torch.testing.assert_close(
         convolve(features, weight, bias), F.conv2d(features, weight, bias, padding=1), rtol=0, atol=1e-4
     )
+
+
+@pytest.mark.parametrize("side", [10, 20, 41])
+def test_weights_transformed_beforehand_give_the_same(side):
+    features, weight, _ = draw((3, 16, side, side), (8, 16, 3, 3))
+    bias = torch.arange(8.0)
+    with torch.no_grad():
+        found = convolve(features, weight, bias, matrices=transform_weight(weight))
+    exact = F.conv2d(features.double(), weight.double(), bias.double(), padding=1)
+    assert (found - exact).abs().max() < 1e-5 * exact.abs().max()
+
+
+def test_weights_transformed_beforehand_do_not_keep_gradients_away():
+    features, weight, gradient = draw((1, 4, 40, 40), (3, 4, 3, 3))
+    result = convolve(features, weight, matrices=transform_weight(weight.detach()))
+    for found, wanted in zip(
+        differentiate(result, (features, weight), gradient),
+        differentiate(convolve(features, weight), (features, weight), gradient),
+        strict=True,
+    ):
+        assert torch.equal(found, wanted)
 
 
 def test_small_maps_and_other_precisions_take_the_direct_way():
