@@ -92,8 +92,11 @@ def _report_errors(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*args, **kwargs)
         except KeyboardInterrupt:
-            render.note("Interrupted: what was finished is kept; the same command continues.")
+            render.note("Interrupted: nothing is half-written; the same command goes on from what was finished.")
             raise typer.Exit(130) from None
+        except BrokenPipeError:
+            # `igvg … | head` has read enough; click ends the command without a word.
+            raise
         except Exception as error:
             if Debug.shown or not _is_ours(error):
                 raise

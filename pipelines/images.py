@@ -68,9 +68,10 @@ def resize_picture(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 def normalize_pictures(pictures: Tensor) -> Tensor:
     """(B, S, S, 3) uint8 levels → (B, 3, S, S) float32, zero mean and unit deviation per channel of ImageNet."""
-    mean = torch.tensor(PIXEL_MEAN, device=pictures.device)
-    std = torch.tensor(PIXEL_STD, device=pictures.device)
-    return ((pictures.float() - mean) / std).permute(0, 3, 1, 2).contiguous()
+    mean = torch.tensor(PIXEL_MEAN, device=pictures.device)[:, None, None]
+    std = torch.tensor(PIXEL_STD, device=pictures.device)[:, None, None]
+    # Channels first, so that the arithmetic runs along rows instead of threes.
+    return (pictures.permute(0, 3, 1, 2).contiguous().float() - mean) / std
 
 
 def sample_rows(length: int, size: int, cells: int) -> NDArray[np.int64]:

@@ -67,6 +67,8 @@ class PointDecoder(nn.Module):
         """
         positions = self.positions(points)
         references = self.place_references(points, positions)
+        # Once for all layers: half precision would be widened, and its gradients narrowed, in each.
+        maps = [level.to(references.dtype) for level in maps]
         states = []
         for layer in self.layers:
             queries = layer(queries, positions, references, maps)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
+import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,40 +15,41 @@ Value = TypeVar("Value")
 
 
 class Derived(nn.Module, Generic[Value]):
-    """What a function makes of weights, kept in evaluation mode until one of them changes.
+    """What a function makes of weights, kept in evaluation mode until torch sees one of them change.
 
     A module so that `train()` and a move to another device or type reach it and free what it keeps; it has no
     parameters and nothing in a checkpoint.
 
-    NOTE: changes are seen where torch counts them (operations in place, foreach optimizers), for a new parameter and
-    for a new storage. Fused optimizers do not count theirs: whoever computes gradients calls `forget`. What is written
-    through `Tensor.data`, or through an array that shares the memory, is not seen before `forget` or `train()`.
+    NOTE: seen are operations in place, steps of any optimizer, a new parameter and a new storage. What is written
+    through `Tensor.data`, an array that shares the memory or a collective of torch.distributed is not, nor are the
+    statistics of a batch norm in training; after those call `forget`, or `train()` and `eval()` of the whole network.
     """
 
     def __init__(self, make: Callable[..., Value]) -> None:
         super().__init__()
         self.make = make
-        self._kept: tuple[list[Tensor], list[tuple[int, int]], Value] | None = None
+        self._kept: tuple[list[Tensor], list[Tensor], list[int], Value] | None = None
 
-    def forward(self, *weights: Tensor) -> Value:
-        """The value of these weights."""
-        if self.training:
-            return self.make(*weights)
-        marks = [_mark(weight) for weight in weights]
-        # The weights themselves are held as well, so that no other tensor can come to lie where they lay.
-        if self._kept is not None:
-            known, known_marks, value = self._kept
-            if marks == known_marks and all(old is new for old, new in zip(known, weights, strict=True)):
+    def get(self, *weights: Tensor) -> Value | None:
+        """The value of these weights; None where it can't be kept: in training, and for weights of inference mode."""
+        if self.training or any(weight.is_inference() for weight in weights):
+            return None
+        marks = [_Steps.taken, *(weight._version for weight in weights)]  # noqa: SLF001, torch has no other count
+        if (kept := self._kept) is not None:
+            known, storages, known_marks, value = kept
+            if marks == known_marks and all(
+                old is new and storage.data_ptr() == new.data_ptr()
+                for old, storage, new in zip(known, storages, weights, strict=True)
+            ):
                 return value
         value = self.make(*weights)
-        self._kept = (list(weights), marks, value)
+        # Detached, each holds its storage, so that no other can come to lie there.
+        self._kept = (list(weights), [weight.detach() for weight in weights], marks, value)
         return value
 
     def forget(self) -> None:
-        """Free what is kept: weights are about to change."""
-        # An assignment of nothing to nothing would still be one to torch's compiler.
-        if self._kept is not None:
-            self._kept = None
+        """Free what is kept: weights have changed, or are about to."""
+        self._kept = None
 
     def train(self, mode: bool = True) -> Self:
         """Training changes weights."""
@@ -55,7 +58,7 @@ class Derived(nn.Module, Generic[Value]):
         return super().train(mode)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        """What `to()` and its like come to."""
+        """Called by `to`, `cuda`, `half` and the like."""
         self.forget()
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
 
@@ -64,6 +67,14 @@ class Derived(nn.Module, Generic[Value]):
         return {**self.__dict__, "_kept": None}
 
 
-def _mark(weight: Tensor) -> tuple[int, int]:
-    """Where a weight lies and how often it was changed; those made in inference mode are not counted."""
-    return weight.data_ptr(), 0 if weight.is_inference() else weight._version  # noqa: SLF001, torch has no other
+class _Steps:
+    """How many steps optimizers took in this process: the fused ones change weights without torch counting it."""
+
+    taken = 0
+
+    @classmethod
+    def count(cls, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:  # noqa: ARG003
+        cls.taken += 1
+
+
+register_optimizer_step_post_hook(_Steps.count)

@@ -15,29 +15,29 @@ _REORDER = getattr(torch.ops.mkldnn, "_reorder_linear_weight", None)
 class Linear(nn.Linear):
     """`torch.nn.Linear`; without gradients, float32 tokens of a CPU go through oneDNN.
 
-    Torch sends them to MKL, which lays out the weights anew in each call; oneDNN takes weights that were laid out once
-    (CONTRIBUTING.md has the figures). The operators are what torch's own compiler uses for a frozen network; they have
-    no gradient, and where torch does not ship them, `torch.nn.functional.linear` stays.
+    Torch sends them to MKL, and either library lays out the weights anew in each call. In evaluation those that pack
+    take the weights laid out once, which needs their memory a second time (CONTRIBUTING.md has the figures). The
+    operators are those of torch's compiler; they have no gradient, and where torch does not ship them,
+    `torch.nn.functional.linear` stays.
     """
 
     def __init__(self, width_in: int, width_out: int, *, packs: bool) -> None:
         super().__init__(width_in, width_out)
-        self.packed: Derived[Tensor] | None = Derived(_pack) if packs else None
+        self.packed: Derived[Tensor] | None = Derived(_pack) if packs and _REORDER is not None else None
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens (…, in) to (…, out)."""
-        if self.packed is not None and torch.is_grad_enabled():
-            self.packed.forget()
         if _ONEDNN is None or torch.is_grad_enabled() or not is_plain(tokens, self.weight) or not tokens.numel():
             return F.linear(tokens, self.weight, self.bias)
-        weight = self.weight if self.training or self.packed is None else self.packed(self.weight)
-        out: Tensor = _ONEDNN(tokens, weight, self.bias, "none", [], "")
+        packed = self.packed.get(self.weight) if self.packed is not None else None
+        out: Tensor = _ONEDNN(tokens, self.weight if packed is None else packed, self.bias, "none", [], "")
         return out
 
 
 def _pack(weight: Tensor) -> Tensor:
     """Weights (out, in) as oneDNN multiplies with them."""
-    packed: Tensor = weight if _REORDER is None else _REORDER(weight.detach(), None)
+    assert _REORDER is not None
+    packed: Tensor = _REORDER(weight.detach(), None)
     return packed
 
 

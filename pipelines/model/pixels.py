@@ -1,6 +1,7 @@
 """From the cells of the encoder to maps: a feature pyramid for the decoder, a U-Net for the masks.
 
-Letters: B batch, C channels; the maps have 4, 2, 1 and ½ times the encoder's cells on a side.
+Letters: B batch, C channels, K channels of a convolution's result; the maps have 4, 2, 1 and ½ times the encoder's
+cells on a side.
 """
 
 from __future__ import annotations
@@ -46,18 +47,21 @@ class Convolution(nn.Conv2d):
         if norm.training:
             # Torch does not count this change of the norm's statistics.
             self.kernel.forget()
-            normalised: Tensor = norm(self(features))
+            normalised: Tensor = norm(self._convolve(features, self.weight))
             return normalised
         assert norm.running_mean is not None
         assert norm.running_var is not None
+        assert norm.eps == _NORM_EPS
         return self._convolve(features, self.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
 
     def _convolve(self, features: Tensor, *weights: Tensor) -> Tensor:
-        if torch.is_grad_enabled():
-            self.kernel.forget()
-        if torch.is_grad_enabled() or not is_plain(features, self.weight):
+        """Maps (B, channels, h, w) to (B, width, h, w); the weights are those that `_fold` takes."""
+        kept = None
+        if not torch.is_grad_enabled() and is_plain(features, self.weight):
+            kept = self.kernel.get(*weights)
+        if kept is None:
             return convolve(features, *_fold(*weights))
-        weight, bias, matrices = self.kernel(*weights)
+        weight, bias, matrices = kept
         return convolve(features, weight, bias, matrices=matrices)
 
 

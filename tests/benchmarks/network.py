@@ -6,6 +6,7 @@ training step: what the published network computes. A cost of 1 means as fast as
 
 from __future__ import annotations
 
+import contextlib
 import math
 import resource
 from functools import partial
@@ -25,7 +26,7 @@ from pipelines.settings import TrainSettings, train_preset
 from tests.benchmarks.figures import Figure, time_best
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 REFERENCE_FLOP = 130.5e9
 SIDE = 2048
@@ -91,10 +92,8 @@ def measure_shortcuts(model: IGVGModel, batch: dict[str, Any]) -> list[Figure]:
     with torch.inference_mode():
         short = time_best(lambda: convolution.convolve(features, weight), repeats=8)
         plain = time_best(lambda: F.conv2d(features, weight, padding=1), repeats=8)
-    operator = linear._ONEDNN
-    linear._ONEDNN = None
-    through_mkl = time_best(lambda: run_forward(model, batch), repeats=8)
-    linear._ONEDNN = operator
+    with without_onednn():
+        through_mkl = time_best(lambda: run_forward(model, batch), repeats=8)
     return [
         Figure("convolution 512 → 256 of 80 × 80, two pictures", 1000 * short, "ms"),
         Figure("convolution 512 → 256 of 80 × 80, two pictures, torch's own", 1000 * plain, "ms"),
@@ -102,15 +101,25 @@ def measure_shortcuts(model: IGVGModel, batch: dict[str, Any]) -> list[Figure]:
     ]
 
 
+@contextlib.contextmanager
+def without_onednn() -> Iterator[None]:
+    """Linear maps go through MKL meanwhile."""
+    operator = linear._ONEDNN
+    linear._ONEDNN = None
+    try:
+        yield
+    finally:
+        linear._ONEDNN = operator
+
+
 def count_work(model: IGVGModel, batch: dict[str, Any]) -> float:
     """Floating-point operations of the products of one forward pass.
 
-    Torch's counter knows neither oneDNN's linear maps, so gradients are left on, nor attention on a CPU. The latter is
+    Torch's counter knows neither oneDNN's linear maps, so MKL's are counted, nor attention on a CPU. The latter is
     added: the products of queries and keys, and of weights and values, of every encoder layer.
     """
-    model.eval()
-    with FlopCounterMode(display=False) as counter:
-        model(batch["pixel_values"], batch["input_ids"], batch["attention_mask"])
+    with without_onednn(), FlopCounterMode(display=False) as counter:
+        run_forward(model, batch)
     config, size = model.config, len(batch["input_ids"])
     tokens = 1 + config.grid_size**2 + batch["input_ids"].shape[1]
     return counter.get_total_flops() + 4 * size * config.encoder_layers * tokens**2 * config.encoder_dim

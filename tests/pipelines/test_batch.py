@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -99,6 +101,19 @@ def test_moving_a_batch_keeps_its_content_and_who_it_is(batch: Batch) -> None:
     assert moved.positions.tolist() == [100, 101, 102, 103]
     assert moved.original_sizes.tolist() == [[20, 30], [21, 30], [22, 30], [23, 30]]
     assert len(moved) == 4
+
+
+def test_a_batch_comes_whole_from_another_process_its_pictures_targets_in_one_piece_of_memory(batch: Batch) -> None:
+    again = pickle.loads(pickle.dumps(batch))
+    assert batch.targets is not None
+    assert again.targets is not None
+    for name in ("boxes", "instance_masks"):
+        found, sent = getattr(again.targets, name), getattr(batch.targets, name)
+        assert [tensor.tolist() for tensor in found] == [tensor.tolist() for tensor in sent]
+        assert len({tensor.untyped_storage().data_ptr() for tensor in found}) == 1
+    assert again.targets.global_masks.tolist() == batch.targets.global_masks.tolist()
+    assert again.targets.exists.tolist() == batch.targets.exists.tolist()
+    assert (again.ids, again.input_ids.tolist()) == (batch.ids, batch.input_ids.tolist())
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="page-locked memory needs a GPU")

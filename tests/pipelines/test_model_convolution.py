@@ -77,6 +77,13 @@ def test_weights_transformed_beforehand_give_the_same(side):
     assert (found - exact).abs().max() < 1e-5 * exact.abs().max()
 
 
+def test_weights_transformed_beforehand_are_what_is_multiplied_with():
+    features, weight, _ = draw((2, 4, 20, 20), (3, 4, 3, 3))
+    with torch.no_grad():
+        found = convolve(features, weight, matrices=2 * transform_weight(weight))
+    torch.testing.assert_close(found, 2 * F.conv2d(features, weight, padding=1).detach(), rtol=0, atol=1e-4)
+
+
 def test_weights_transformed_beforehand_do_not_keep_gradients_away():
     features, weight, gradient = draw((1, 4, 40, 40), (3, 4, 3, 3))
     result = convolve(features, weight, matrices=transform_weight(weight.detach()))

@@ -41,7 +41,8 @@ def test_statistics_that_change_show_in_the_next_result():
     features = torch.randn(2, 8, 20, 20)
     with torch.no_grad():
         convolution(features, norm.eval())
-        convolution(3 * features + 1, norm.train())
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            convolution(3 * features + 1, norm.train())
         found = convolution(features, norm.eval()).double()
         torch.testing.assert_close(found, compute_directly(convolution, norm, features), rtol=0, atol=1e-4)
 
@@ -51,6 +52,25 @@ def test_a_norm_in_training_uses_the_statistics_of_the_batch():
     convolved = F.conv2d(torch.ones(2, 8, 20, 20), convolution.weight, padding=1)
     wanted = F.batch_norm(convolved, None, None, norm.weight, norm.bias, training=True, eps=norm.eps)
     torch.testing.assert_close(convolution(torch.ones(2, 8, 20, 20), norm), wanted, rtol=0, atol=1e-4)
+
+
+def test_without_gradients_the_weights_are_folded_and_transformed_once():
+    convolution, norm = Convolution(8, 6).eval(), draw_norm(6).eval()
+    with torch.no_grad():
+        convolution(torch.randn(2, 8, 20, 20), norm)
+        kept = convolution.kernel.get(convolution.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
+        convolution(torch.randn(2, 8, 20, 20), norm)
+        again = convolution.kernel.get(convolution.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
+    assert kept is again
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_hooks_see_a_convolution_once(training):
+    convolution, norm, seen = Convolution(8, 6).train(training), draw_norm(6).train(training), []
+    convolution.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    result = convolution(torch.randn(2, 8, 20, 20), norm)
+    assert len(seen) == 1
+    assert seen[0] is result
 
 
 @pytest.mark.parametrize("fused", [True, False])
