@@ -15,9 +15,7 @@ def demo(
     format_: options.Format = options.OutputFormat.table,
     pictures: Annotated[int, typer.Option(min=8, help="Pictures to draw for training.")] = 6000,
     held_out: Annotated[int, typer.Option(min=1, help="Pictures to draw for each benchmark's evaluation.")] = 120,
-    max_steps: Annotated[
-        int, typer.Option(min=0, help="Stop training after so many steps; 0: after two epochs.")
-    ] = 2400,
+    max_steps: Annotated[int, typer.Option(min=0, help="Stop training after so many steps; 0: do not.")] = 0,
 ) -> None:
     """Draw pictures of shapes, prepare, train, predict and score; then compare with answers that need no learning.
 

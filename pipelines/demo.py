@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 SEED = 7
 TRAIN_PICTURES = 6000
 HELD_OUT_PICTURES = 120
-# 1.7 epochs: with installation the demo takes less than 20 minutes on a slow machine, too.
-STEPS = 2400
 EXPERIMENT = """\
 # Written by igvg demo; igvg run on this file repeats its stages.
 out = "runs"
@@ -75,7 +73,7 @@ class DemoSize:
 
     train_pictures: int = TRAIN_PICTURES
     held_out_pictures: int = HELD_OUT_PICTURES
-    max_steps: int = STEPS
+    max_steps: int = 0
     """Optimiser steps at most; 0: the preset decides."""
 
 
