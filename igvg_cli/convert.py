@@ -12,19 +12,20 @@ from igvg_cli import options, render
 
 
 def convert(
-    inputs: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="INPUT",
-            help="predictions.jsonl, or a folder that igvg predict made; or COCO results (.json), one file or several.",
-            show_default=False,
-        ),
-    ],
     shards: options.Shards,
     split: options.Split,
     out: Annotated[
         Path, typer.Option(help="Folder for COCO's files; or the prediction file to write.", show_default=False)
     ],
+    inputs: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[INPUT]",
+            help="predictions.jsonl, or a folder that igvg predict made; or COCO results (.json), one file or several. "
+            "Without any, the annotations alone are written.",
+            show_default=False,
+        ),
+    ] = None,
     annotations: Annotated[
         Path | None,
         typer.Option(help="COCO data set whose images carry expression_id; otherwise annotations.json beside INPUT."),
@@ -36,10 +37,13 @@ def convert(
 
     Example: igvg convert runs/first-val --shards data/grefcoco --split val --out coco
 
+    Example: igvg convert --shards data/grefcoco --split val --out coco
+
     Example: igvg convert coco/boxes.json coco/segmentations.json --shards data/grefcoco --split val --out found.jsonl
 
     In COCO's files every expression is an image of its own; all predictions have category 1: evaluate with useCats = 0.
     """
+    inputs = inputs or []
     to_coco = all(path.suffix != ".json" or path.is_dir() for path in inputs)
     if to_coco and (len(inputs) > 1 or annotations is not None or score_threshold):
         raise typer.BadParameter("several inputs, --annotations and --score-threshold go with COCO results (.json)")
@@ -50,16 +54,22 @@ def convert(
 
     from pipelines import convert as stage
     from pipelines.coco_export import ANNOTATIONS
+    from pipelines.coco_results import Results
 
     if to_coco:
         with render.show_progress("converting") as progress:
-            artifact, hit = stage.export_predictions(inputs[0], shards, split, out, force=force, progress=progress)
+            artifact, hit = stage.export_predictions(
+                next(iter(inputs), None), shards, split, out, force=force, progress=progress
+            )
         counts = ", ".join(f"{count} {name}" for name, count in artifact.counts.items())
     else:
-        annotations = annotations or inputs[0].with_name(ANNOTATIONS)
-        found, hit = stage.import_results(
-            inputs, annotations, shards, split, out, threshold=score_threshold, force=force
+        results = Results(
+            files=inputs,
+            annotations=annotations or inputs[0].with_name(ANNOTATIONS),
+            threshold=score_threshold,
         )
+        with render.show_progress("converting") as progress:
+            found, hit = stage.import_results(results, shards, split, out, force=force, progress=progress)
         counts = f"{found['expressions']} expressions, {found['no_target']} without a target"
     if hit:
         render.note(f"{out} is up to date: same input, same shards; nothing to do.")

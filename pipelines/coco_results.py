@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.coco_export import SCORE
 from pipelines.json_values import expect, is_number, refuse_constant, refuse_repetition, say_fault, shorten
+from pipelines.judgement import ignore_progress
 from pipelines.predictions import FARTHEST, Prediction
 from shards.errors import DataError
 from shards.masks import encode_segmentation, measure_area, unite_masks
@@ -21,10 +22,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from pipelines.judgement import Progress
     from shards.reader import ShardReader
     from shards.record import Rle
 
+_PROGRESS_STEP = 500
 _SPACE = re.compile(r"[ \t\n\r]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """COCO results, and what to take of them."""
+
+    files: Sequence[Path]
+    """Each entry has `bbox` (x, y, width, height), `segmentation` (polygons or run lengths), or both; one without a
+    score has score 1."""
+    annotations: Path
+    """COCO data set whose images carry `expression_id`."""
+    threshold: float = 0
+    """Entries that score less are left out; 0 leaves out none."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,23 +60,19 @@ class Answer:
     """None where no entry says it."""
 
 
-def read_results(
-    results: Sequence[Path], annotations: Path, reader: ShardReader, threshold: float = 0
-) -> list[Prediction]:
+def read_results(results: Results, reader: ShardReader, progress: Progress = ignore_progress) -> list[Prediction]:
     """The predictions that COCO results make for a split, one for each expression, in the order of the shards.
 
     Args:
-        results: COCO results; each entry has `bbox` (x, y, width, height), `segmentation` (polygons or run lengths), or
-            both. An entry without a score has score 1.
-        annotations: COCO data set whose images carry `expression_id`.
+        results: the files.
         reader: the split.
-        threshold: entries that score less are left out; 0 leaves out none.
+        progress: called with (characters read, characters, the file's name).
 
     Raises:
         DataError: a file is damaged, an entry is none of COCO's, or is about an image or expression that is not there,
             or the data set lacks an expression of the split.
     """
-    expression_ids = read_expression_ids(annotations)
+    expression_ids = read_expression_ids(results.annotations)
     answers = {
         expression.id: Answer(height=record.height, width=record.width)
         for record in reader.records()
@@ -69,12 +81,14 @@ def read_results(
     named = set(expression_ids.values())
     if missing := [expression_id for expression_id in answers if expression_id not in named]:
         what = f"no image for {len(missing)} of {len(answers)} expressions of '{reader.split}', the first {missing[0]}"
-        raise DataError(what, file=annotations, remedy="use the file that belongs to the results and to this split")
-    for file in results:
-        for number, entry in read_entries(file):
+        raise DataError(
+            what, file=results.annotations, remedy="use the file that belongs to the results and to this split"
+        )
+    for file in results.files:
+        for number, entry in read_entries(file, progress):
             try:
                 answer = find_answer(entry, expression_ids, answers)
-                add_entry(entry, answer, file, threshold)
+                add_entry(entry, answer, file, results.threshold)
             except (DataError, ValueError, OverflowError) as error:
                 raise DataError(say_fault(error), file=file, record=f"entry {number}") from error
     return [conclude(expression_id, answer) for expression_id, answer in answers.items()]
@@ -108,8 +122,10 @@ def read_expression_ids(file: Path) -> dict[int, str]:
     return expression_ids
 
 
-def read_entries(file: Path) -> Iterator[tuple[int, Any]]:
+def read_entries(file: Path, progress: Progress = ignore_progress) -> Iterator[tuple[int, Any]]:
     """The values of a JSON list with their numbers from 1, one at a time: only the text is in memory as a whole.
+
+    `progress` is called with (characters read, characters, the file's name).
 
     Raises:
         DataError: the file cannot be read, or is no such list; names the entry.
@@ -127,6 +143,8 @@ def read_entries(file: Path) -> Iterator[tuple[int, Any]]:
             entry, position = decoder.raw_decode(text, position)
         except (ValueError, RecursionError) as error:
             raise DataError(say_fault(error), file=file, record=f"entry {number}") from error
+        if number % _PROGRESS_STEP == 0:
+            progress(position, len(text), file.name)
         yield number, entry
         mark, position = _read_mark(text, position)
         if mark not in ("]", ","):

@@ -17,17 +17,17 @@ from shards.errors import DataError
 from shards.reader import ShardReader
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from pipelines.artifact import Artifact
+    from pipelines.coco_results import Results
     from pipelines.judgement import Progress
 
 STAGE = "convert"
 
 
 def export_predictions(
-    predictions: Path,
+    predictions: Path | None,
     shards: Path,
     split: str,
     out: Path,
@@ -38,7 +38,7 @@ def export_predictions(
     """Write predictions as COCO's files: annotations.json, boxes.json and segmentations.json.
 
     Args:
-        predictions: a prediction file, or the folder of `igvg predict`.
+        predictions: a prediction file, or the folder of `igvg predict`; None writes annotations.json alone.
         shards: folder that `igvg prepare` made.
         split: of the shards.
         out: the folder to make.
@@ -46,18 +46,20 @@ def export_predictions(
         progress: called with (expressions done, expressions, remark).
 
     Returns:
-        The artifact, whose counts are `expressions`, `targets`, `boxes` and `segmentations`, and whether it was already
-        there.
+        The artifact, whose counts are `expressions`, `targets` and, of predictions, `boxes` and `segmentations`, and
+        whether it was already there.
 
     Raises:
         DataError: a prediction is damaged, unknown, missing, given twice, or has a mask of the wrong size.
         ArtifactError: `out` holds something else, or the shards are damaged.
     """
-    file = locate_predictions(predictions)
-    if not file.is_file():
-        remedy = f"give a {PREDICTIONS}, or the folder that igvg predict made"
-        raise DataError("no such file", file=file, remedy=remedy)
-    inputs, options = {"predictions": digest_file(file), "shards": digest_shards(shards)}, {"split": split}
+    inputs, options = {"shards": digest_shards(shards)}, {"split": split}
+    file = None if predictions is None else locate_predictions(predictions)
+    if file is not None:
+        if not file.is_file():
+            remedy = f"give a {PREDICTIONS}, or the folder that igvg predict made"
+            raise DataError("no such file", file=file, remedy=remedy)
+        inputs = {"predictions": digest_file(file), **inputs}
     if finished := find_finished(out, STAGE, inputs, options, force=force):
         return finished, True
     if force:
@@ -70,8 +72,9 @@ def export_predictions(
             counts = {
                 "expressions": reader.index.num_expressions,
                 "targets": write_annotations(working / ANNOTATIONS, reader),
-                **write_results(working / BOXES, working / SEGMENTATIONS, file, reader, progress),
             }
+            if file is not None:
+                counts |= write_results(working / BOXES, working / SEGMENTATIONS, file, reader, progress)
             artifact = finish_work(working, STAGE, inputs, options, counts)
     finally:
         shutil.rmtree(working, ignore_errors=True)
@@ -79,25 +82,23 @@ def export_predictions(
 
 
 def import_results(
-    results: Sequence[Path],
-    annotations: Path,
+    results: Results,
     shards: Path,
     split: str,
     out: Path,
     *,
-    threshold: float = 0,
     force: bool = False,
+    progress: Progress = ignore_progress,
 ) -> tuple[dict[str, int], bool]:
     """Write COCO results as a prediction file.
 
     Args:
         results: COCO results with boxes, segmentations or both.
-        annotations: COCO data set whose images carry `expression_id`.
         shards: folder that `igvg prepare` made.
         split: of the shards.
         out: the prediction file.
-        threshold: entries that score less are left out; 0 leaves out none.
         force: replace `out` if it is a prediction file that no other command made.
+        progress: called with (characters read, characters, a file's name).
 
     Returns:
         Counts `expressions` and `no_target`, and whether the same file was already there.
@@ -106,11 +107,11 @@ def import_results(
         DataError: a file or an entry of it cannot be used.
         ArtifactError: `out` holds something else.
     """
-    if len({file.resolve() for file in results}) < len(results):
-        raise DataError(f"{', '.join(map(str, results))}: a file is given twice", remedy="give every file once")
+    if len({file.resolve() for file in results.files}) < len(results.files):
+        raise DataError(f"{', '.join(map(str, results.files))}: a file is given twice", remedy="give every file once")
     _refuse_other_file(out, force=force)
     with ShardReader(shards, split) as reader:
-        predictions = read_results(results, annotations, reader, threshold)
+        predictions = read_results(results, reader, progress)
     counts = {"expressions": len(predictions), "no_target": sum(one.no_target for one in predictions)}
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = out.with_name(f".{out.name}.{os.getpid()}.draft")

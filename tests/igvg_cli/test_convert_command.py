@@ -73,6 +73,18 @@ def test_a_folder_becomes_coco_files_and_coco_results_become_predictions(
     assert read_scores(back, shards) == read_scores(truth, shards)
 
 
+def test_without_predictions_the_annotations_alone_are_written(tmp_path: Path, shards: Path, truth: Path) -> None:
+    coco, alone = tmp_path / "coco", tmp_path / "alone"
+    result = convert("--out", alone, shards=shards)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == f"{alone}: 12 expressions, 12 targets\n"
+    assert sorted(file.name for file in alone.iterdir()) == ["annotations.json", "artifact.json"]
+    assert convert(truth, "--out", coco, shards=shards).returncode == 0
+    assert (alone / "annotations.json").read_bytes() == (coco / "annotations.json").read_bytes()
+    assert "is up to date" in convert("--out", alone, shards=shards).stderr
+    assert "--force" in only_error(convert(truth, "--out", alone, shards=shards))
+
+
 def test_finished_work_is_recognised_and_other_work_left_alone(tmp_path: Path, shards: Path, truth: Path) -> None:
     assert convert(truth, "--out", tmp_path / "coco", shards=shards).returncode == 0
     before = snapshot(tmp_path / "coco")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from drawn_shards import fill, predict_truth, write_lines, write_shards
-from pipeline_runs import igvg, only_error, snapshot
+from pipeline_runs import command, igvg, only_error, snapshot
 
 if TYPE_CHECKING:
-    import subprocess
     from pathlib import Path
 
 KEYS = ["gIoU", "cIoU", "Pr@0.7", "Pr@0.8", "Pr@0.9", "N-acc", "T-acc", "F1score", "F1score-gIoU"]
@@ -49,6 +49,15 @@ def test_a_table_shows_every_metric_with_what_it_measures(tmp_path: Path, shards
     assert rows["N-acc"][2] == "share of empty targets that are flagged as such"
     assert "grefcoco/val" in result.stdout
     assert "12 expressions (3 empty, 6 single, 3 multiple)" in result.stdout
+
+
+def test_a_reader_that_has_enough_ends_the_command_without_a_word(tmp_path: Path, shards: Path) -> None:
+    words = command("score", write_lines(tmp_path / "p.jsonl", make_lines()), "--shards", shards, "--split", "val")
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
 
 
 def test_json_is_one_document_and_nothing_else(tmp_path: Path, shards: Path) -> None:

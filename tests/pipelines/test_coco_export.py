@@ -15,7 +15,7 @@ from pycocotools.cocoeval import COCOeval
 
 from pipelines import convert, score
 from pipelines.coco_export import to_xywh
-from pipelines.coco_results import read_box
+from pipelines.coco_results import Results, read_box
 from pipelines.predictions import Prediction, read_predictions
 from pipelines.settings import ScoreSettings
 from shards.errors import DataError
@@ -124,7 +124,9 @@ def test_where_nothing_is_predicted_the_results_are_empty_lists(tmp_path: Path, 
 def restore(folder: Path, shards: Path) -> list[Prediction]:
     """The predictions that COCO's files make."""
     results = [folder / "boxes.json", folder / "segmentations.json"]
-    convert.import_results(results, folder / "annotations.json", shards, "val", folder.parent / "back.jsonl")
+    convert.import_results(
+        Results(files=results, annotations=folder / "annotations.json"), shards, "val", folder.parent / "back.jsonl"
+    )
     return list(read_predictions(folder.parent / "back.jsonl"))
 
 

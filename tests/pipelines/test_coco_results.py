@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 from spoilt_bytes import spoil
 
 from pipelines import convert
-from pipelines.coco_results import read_results
+from pipelines.coco_results import Results, read_results
 from shards.errors import DataError
 from shards.masks import expand_counts
 from shards.reader import ShardReader
@@ -46,7 +46,7 @@ def read(folder: Path, shards: Path, annotations: Path, entries: Any, threshold:
     file = folder / "r.json"
     file.write_text(entries if isinstance(entries, str) else json.dumps(entries))
     with ShardReader(shards, "val") as reader:
-        return read_results([file], annotations, reader, threshold)
+        return read_results(Results(files=[file], annotations=annotations, threshold=threshold), reader)
 
 
 def test_an_expression_without_entries_has_no_target(tmp_path: Path, shards: Path, annotations: Path) -> None:
@@ -54,6 +54,15 @@ def test_an_expression_without_entries_has_no_target(tmp_path: Path, shards: Pat
     assert [prediction.id for prediction in found] == [line["id"] for line in predict_truth()]
     assert [prediction.no_target for prediction in found] == [True, False] + [True] * 10
     assert all(prediction.mask == fill() for prediction in found)
+
+
+def test_progress_tells_how_far_the_file_is_read(tmp_path: Path, shards: Path, annotations: Path) -> None:
+    file, told = tmp_path / "many.json", []
+    file.write_text(json.dumps([{"image_id": 2, "bbox": [0, 0, 4, 4], "score": 0.5}] * 2000))
+    with ShardReader(shards, "val") as reader:
+        read_results(Results(files=[file], annotations=annotations), reader, lambda *call: told.append(call))
+    assert [round(4 * done / total) for done, total, _ in told] == [1, 2, 3, 4]
+    assert {(total, remark) for _, total, remark in told} == {(file.stat().st_size, "many.json")}
 
 
 def test_boxes_keep_their_order_and_masks_are_united(tmp_path: Path, shards: Path, annotations: Path) -> None:
@@ -172,7 +181,7 @@ def test_bytes_that_are_no_text_are_named(tmp_path: Path, shards: Path, annotati
     file = tmp_path / "r.json"
     file.write_bytes(b"[\xff]")
     with ShardReader(shards, "val") as reader, pytest.raises(DataError, match=r"r\.json: is no text in UTF-8"):
-        read_results([file], annotations, reader)
+        read_results(Results(files=[file], annotations=annotations), reader)
 
 
 def test_contradicting_flags_are_named(tmp_path: Path, shards: Path, annotations: Path) -> None:
@@ -187,7 +196,7 @@ def test_boxes_of_an_expression_in_two_files_are_refused(tmp_path: Path, shards:
     for file in files:
         file.write_text(json.dumps([GOOD]))
     with ShardReader(shards, "val") as reader, pytest.raises(DataError, match=r"two\.json, entry 1: .*one\.json holds"):
-        read_results(files, annotations, reader)
+        read_results(Results(files=files, annotations=annotations), reader)
 
 
 def change_annotations(folder: Path, annotations: Path, **changes: Any) -> Path:
@@ -268,7 +277,7 @@ def test_spoilt_results_are_read_or_named(tmp_path: Path, shards: Path, annotati
         for _ in range(500):
             (tmp_path / "r.json").write_bytes(spoil(text, source))
             try:
-                found = read_results([tmp_path / "r.json"], annotations, reader)
+                found = read_results(Results(files=[tmp_path / "r.json"], annotations=annotations), reader)
             except DataError as fault:
                 refusals.append(str(fault))
                 continue
@@ -288,7 +297,7 @@ def test_spoilt_annotations_are_read_or_named(tmp_path: Path, shards: Path, anno
         for _ in range(300):
             (tmp_path / "a.json").write_bytes(spoil(text, source))
             try:
-                found = read_results([tmp_path / "r.json"], tmp_path / "a.json", reader)
+                found = read_results(Results(files=[tmp_path / "r.json"], annotations=tmp_path / "a.json"), reader)
             except DataError as fault:
                 refusals.append(str(fault))
                 continue

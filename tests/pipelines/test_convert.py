@@ -9,6 +9,7 @@ from drawn_shards import predict_truth, write_lines, write_shards
 
 from pipelines import convert, score
 from pipelines.artifact import ArtifactError
+from pipelines.coco_results import Results
 from pipelines.settings import ScoreSettings
 from shards.errors import DataError
 
@@ -30,7 +31,9 @@ def export(folder: Path, shards: Path, lines: list[dict[str, Any]], *, force: bo
 def restore(coco: Path, shards: Path, out: Path, *, force: bool = False) -> bool:
     """Write COCO's boxes as predictions; whether they were there."""
     results = [coco / "boxes.json"]
-    return convert.import_results(results, coco / "annotations.json", shards, "val", out, force=force)[1]
+    return convert.import_results(
+        Results(files=results, annotations=coco / "annotations.json"), shards, "val", out, force=force
+    )[1]
 
 
 def test_only_what_this_command_made_is_replaced(tmp_path: Path, shards: Path) -> None:
@@ -101,7 +104,9 @@ def test_a_file_given_twice_is_refused(tmp_path: Path, shards: Path) -> None:
     coco = export(tmp_path, shards, predict_truth())
     results = [coco / "boxes.json", coco / ".." / "coco" / "boxes.json"]
     with pytest.raises(DataError, match="a file is given twice; give every file once"):
-        convert.import_results(results, coco / "annotations.json", shards, "val", tmp_path / "back.jsonl")
+        convert.import_results(
+            Results(files=results, annotations=coco / "annotations.json"), shards, "val", tmp_path / "back.jsonl"
+        )
 
 
 def test_bad_results_leave_the_predictions_that_are_there(tmp_path: Path, shards: Path) -> None:
