@@ -20,7 +20,7 @@ def convert(
     inputs: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[INPUT]",
+            metavar="INPUT",
             help="predictions.jsonl, or a folder that igvg predict made; or COCO results (.json), one file or several. "
             "Without any, the annotations alone are written.",
             show_default=False,
