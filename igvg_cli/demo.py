@@ -21,7 +21,7 @@ def demo(
 
     Example: igvg demo --out demo
 
-    About a quarter of an hour on two cores. Run it again and every stage is found finished.
+    Less than 20 minutes on two cores. Run it again and every stage is found finished.
     """
     from pipelines import demo as stage
 

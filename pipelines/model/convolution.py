@@ -27,7 +27,7 @@ _POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)
 # Transformed tiles at a time: small enough for a cache, and for memory that the C library keeps and gives again.
 _WORKING_BYTES = 16 << 20
 # Below so many pixels the transforms take longer than the products they save; where the weights are transformed
-# beforehand, maps of 20 × 20 gain (256 channels, two pictures: 2.7 ms instead of 4.8), those of 10 × 10 do not.
+# beforehand, maps of 20 × 20 gain, those of 10 × 10 do not.
 _FEWEST_PX, _FEWEST_PX_TRANSFORMED = 1600, 400
 
 

@@ -64,14 +64,6 @@ def test_a_step_of_an_optimizer_makes_a_new_value(kind):
     assert derived.get(weight).tolist() == [1, 1, 1]
 
 
-def test_what_is_forgotten_is_made_anew():
-    derived, counted, weight = make()
-    derived.get(weight)
-    derived.forget()
-    derived.get(weight)
-    assert counted.calls == 2
-
-
 @pytest.mark.parametrize("assign", [True, False])
 def test_loaded_weights_make_a_new_value_copied_or_assigned(assign):
     derived, module = make()[0], nn.Linear(1, 1)
@@ -112,10 +104,11 @@ def test_training_begun_and_ended_makes_a_new_value_even_after_changes_torch_doe
     assert derived.get(weight).tolist() == [6, 6, 6]
 
 
-def test_a_move_to_another_type_frees_the_value():
+@pytest.mark.parametrize("free", [Derived.forget, Derived.double])
+def test_forgetting_and_a_move_to_another_type_free_the_value(free):
     derived, counted, weight = make()
     derived.get(weight)
-    derived.double()
+    free(derived)
     derived.get(weight)
     assert counted.calls == 2
 
