@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+_SYSTEM_ERRORS = {
+    errno.ENOSPC: ("there is no space left on the disk", "free some space there, or choose another folder"),
+    errno.EDQUOT: ("the quota of disk space is used up", "free some space there, or choose another folder"),
+    errno.EFBIG: (
+        "the file becomes larger than is allowed there",
+        "raise the limit with ulimit -f",
+    ),
+    errno.EROFS: ("the file system is read-only", "choose another folder"),
+    errno.EACCES: ("permission denied", "change its permissions, or use another place"),
+    errno.EPERM: ("operation not permitted", "change its owner or permissions, or use another place"),
+    errno.ENOENT: ("no such file or folder", "check the path"),
+    errno.ENOTDIR: ("a part of the path is a file, not a folder", "check the path"),
+    errno.EISDIR: ("is a folder, not a file", "give a file"),
+    errno.EEXIST: ("is there already", "choose another place"),
+    errno.ENAMETOOLONG: ("the name is too long", "choose a shorter one"),
+    errno.ELOOP: ("the links go round in a circle", "check the path"),
+    errno.EMFILE: ("too many files are open", "raise the limit (ulimit -n), or use fewer workers"),
+    errno.ENFILE: ("too many files are open on this machine", "close other programs"),
+    errno.EIO: ("the disk failed to read or write", "check the disk, or use another one"),
+    errno.ESTALE: ("the file on the network disk is gone", "mount the disk again"),
+    errno.ENOMEM: ("there is not enough memory", "use fewer workers or a smaller batch"),
+}
 
 
 class DataError(Exception):
@@ -28,3 +53,10 @@ class DataError(Exception):
         place = ", ".join(str(part) for part in (self.file, self.record) if part)
         message = f"{place}: {self.what}" if place else self.what
         return f"{message}; {self.remedy}" if self.remedy else message
+
+
+def describe_system_error(error: OSError) -> str:
+    """An error of the operating system as a clause in words and a remedy, without the file."""
+    words, remedy = _SYSTEM_ERRORS.get(error.errno or 0, ("", ""))
+    words = words or (error.strerror or str(error) or type(error).__name__).lower()
+    return f"{words}; {remedy}" if remedy else words

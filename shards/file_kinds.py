@@ -1,0 +1,201 @@
+"""What a file is that is not what its name says: told from its first bytes, never by running or unpacking it.
+
+Half of the files that users report as damaged are whole, but something else: a Git LFS pointer instead of the file, the
+login page of a download, an archive that is still packed.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+import stat
+import zipfile
+from typing import TYPE_CHECKING, NamedTuple
+
+from shards.errors import DataError, describe_system_error
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+_HEAD = 4096
+_AGAIN = "download or copy it again"
+_SHOWN = 40
+
+
+class Content(NamedTuple):
+    """What a file is: `kind` in a word or two, `words` for a sentence ("is …"), and what to do about it."""
+
+    kind: str
+    words: str
+    remedy: str
+
+
+_UNPACK = "unpack it and give the file inside"
+_OTHER = ""
+"""Whoever reads the file knows better what to do."""
+_SIGNATURES = (
+    (b"\x1f\x8b", Content("gzip", "compressed with gzip", "unpack it with gunzip (tar -xzf for a .tar.gz)")),
+    (b"BZh", Content("bzip2", "compressed with bzip2", "unpack it with bunzip2")),
+    (b"\xfd7zXZ\x00", Content("xz", "compressed with xz", "unpack it with unxz")),
+    (b"\x28\xb5\x2f\xfd", Content("zstd", "compressed with zstd", "unpack it with unzstd")),
+    (b"\x04\x22\x4d\x18", Content("lz4", "compressed with lz4", "unpack it with unlz4")),
+    (b"7z\xbc\xaf\x27\x1c", Content("7z", "a 7z archive", _UNPACK)),
+    (b"Rar!\x1a\x07", Content("rar", "a RAR archive", _UNPACK)),
+    (b"\x89PNG\r\n\x1a\n", Content("PNG", "a PNG image", _OTHER)),
+    (b"\xff\xd8\xff", Content("JPEG", "a JPEG image", _OTHER)),
+    (b"GIF8", Content("GIF", "a GIF image", _OTHER)),
+    (b"%PDF-", Content("PDF", "a PDF document", _OTHER)),
+    (b"\x89HDF\r\n", Content("HDF5", "an HDF5 file", _OTHER)),
+    (b"\x93NUMPY", Content("NumPy", "a NumPy array", _OTHER)),
+    (b"SQLite format 3\x00", Content("SQLite", "an SQLite database", _OTHER)),
+    (b"PAR1", Content("Parquet", "a Parquet table", _OTHER)),
+    (b"GGUF", Content("GGUF", "a GGUF model", _OTHER)),
+    (b"\x7fELF", Content("ELF", "a program", _OTHER)),
+    (b"#!", Content("script", "a script", _OTHER)),
+)
+_ENCODINGS = (
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
+# The number with which torch.save began before it wrote archives.
+_TORCH_MAGIC = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
+
+
+def explain_unreadable(
+    file: Path, wanted: str, error: Exception | str, remedy: str, *, sound: Sequence[str] = (), record: str = ""
+) -> DataError:
+    """The error for a file that could not be read as what it should be.
+
+    Args:
+        file: the file.
+        wanted: what it should be, with its article if it has one, e.g. "a pickle of refs".
+        error: why reading failed; an OSError is told in its own words.
+        remedy: what the user can do about a damaged file; a file of another kind has its own remedy.
+        sound: kinds of content that the file may rightly have, e.g. "JSON": then it is damaged, not something else.
+        record: the record that was being read, e.g. "line 5".
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        what, _, advice = describe_system_error(error).partition("; ")
+        return DataError(what, file=file, record=record or None, remedy=advice or remedy)
+    content = describe_content(file)
+    if content is not None and content.kind not in sound:
+        return DataError(f"is {content.words}, not {wanted}", file=file, remedy=content.remedy or remedy)
+    reason = " ".join(str(error).split()) or type(error).__name__
+    what = "is damaged or cut short" if content else f"is damaged or not {wanted}"
+    return DataError(f"{what} ({reason})", file=file, record=record or None, remedy=remedy)
+
+
+def describe_content(file: Path) -> Content | None:
+    """What a file holds, judged by its first bytes; None where they fit no known kind, or nothing can be read.
+
+    The kinds: folder, special, empty, zeros, git-lfs, git-annex, HTML, XML, UTF-16, UTF-32, gzip, bzip2, xz, zstd, lz4,
+    7z, rar, zip, cut zip, NumPy archive, TorchScript, torch, old torch, pickle, safetensors, tar, PNG, JPEG, GIF, TIFF,
+    WebP, PDF, HDF5, NumPy, SQLite, Parquet, GGUF, ELF, script, SentencePiece, JSON, text.
+    """
+    try:
+        mode = file.stat().st_mode
+        if stat.S_ISDIR(mode):
+            return Content("folder", "a folder", "give a file in it")
+        if not stat.S_ISREG(mode):
+            return Content("special", "a device or a pipe", "give a file on the disk")
+        with file.open("rb") as stream:
+            head = stream.read(_HEAD)
+            size = os.fstat(stream.fileno()).st_size
+    except OSError:
+        return None
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return _describe_zip(file)
+    if head and not head.strip(b"\x00"):
+        return Content("zeros", "full of zero bytes", f"its copy or download failed: {_AGAIN}")
+    return describe_bytes(head, size)
+
+
+def describe_bytes(head: bytes, size: int | None = None) -> Content | None:
+    """As `describe_content`, of a file's first bytes and its size in bytes."""
+    size = len(head) if size is None else size
+    if not head:
+        return Content("empty", "an empty file", _AGAIN)
+    if text := _describe_markup(head.removeprefix(codecs.BOM_UTF8).lstrip()):
+        return text
+    for mark, encoding in _ENCODINGS:
+        if head.startswith(mark):
+            return _describe_encoding(encoding)
+    for signature, content in _SIGNATURES:
+        if head.startswith(signature):
+            return content
+    return _describe_binary(head, size) or _describe_text(head)
+
+
+def _describe_markup(text: bytes) -> Content | None:
+    start = text[:512].lower()
+    if text.startswith(b"version https://git-lfs.github.com/spec/"):
+        remedy = "run `git lfs pull` in the repository that it came with, or download the file itself"
+        return Content("git-lfs", "a Git LFS pointer", remedy)
+    if text.startswith(b"/annex/objects/"):
+        return Content("git-annex", "a git-annex pointer", "run `git annex get` on it in its repository")
+    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<body", b"<script")) or b"<html" in start:
+        remedy = "the download answered with a page, perhaps a login or a warning: download the file itself"
+        return Content("HTML", "an HTML page", remedy)
+    if start.startswith(b"<?xml") or (start.startswith(b"<error>") and b"<code>" in start):
+        return Content("XML", "an XML document", "if it is a server's error message, download the file itself")
+    return None
+
+
+def _describe_encoding(name: str) -> Content:
+    return Content(name, f"text in {name}", "save it as UTF-8")
+
+
+def _describe_binary(head: bytes, size: int) -> Content | None:
+    if head[257:262] == b"ustar":
+        return Content("tar", "a tar archive", "unpack it with tar -xf")
+    if head.startswith((b"II*\x00", b"MM\x00*")):
+        return Content("TIFF", "a TIFF image", _OTHER)
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return Content("WebP", "a WebP image", _OTHER)
+    if head[:1] == b"\x80" and head[1:2] <= b"\x05" and len(head) > 1:
+        if _TORCH_MAGIC in head[:20]:
+            return Content("old torch", "a checkpoint of torch.save", _OTHER)
+        return Content("pickle", "a pickle", _OTHER)
+    if len(head) > 8 and head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= size:
+        return Content("safetensors", "a safetensors file", _OTHER)
+    if head[:1] == b"\x0a" and b"<unk>" in head[:64]:
+        return Content("SentencePiece", "a SentencePiece model", _OTHER)
+    for offset in (0, 1):
+        if len(head) >= 8 and not head[offset:64:2].strip(b"\x00") and b"\x00" not in head[1 - offset : 64 : 2]:
+            return _describe_encoding("UTF-16")
+    return None
+
+
+def _describe_text(head: bytes) -> Content | None:
+    """JSON, or the beginning of a text that is none; other bytes are of no known kind."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head)
+    except UnicodeDecodeError:
+        return None
+    if any(ord(letter) < 32 and letter not in "\t\n\r\f" for letter in text):
+        return None
+    text = " ".join(text.split())
+    if text.startswith(("{", "[")):
+        return Content("JSON", "JSON", _OTHER)
+    shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+    return Content("text", f'text that begins "{shown}"' if text else "blank text", _AGAIN)
+
+
+def _describe_zip(file: Path) -> Content:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()[:10_000]
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
+        return Content("cut zip", "the first part of a zip archive", f"it is cut short: {_AGAIN}")
+    ends = {name.partition("/")[2] or name for name in names}
+    if "constants.pkl" in ends or any(end.startswith("code/") for end in ends):
+        remedy = "it holds a program, which igvg does not run: ask its authors for a state dict"
+        return Content("TorchScript", "a TorchScript archive", remedy)
+    if "data.pkl" in ends:
+        return Content("torch", "a checkpoint of torch.save", _OTHER)
+    if names and all(name.endswith(".npy") for name in names):
+        return Content("NumPy archive", "a NumPy archive", _OTHER)
+    return Content("zip", "a zip archive", "unpack it with unzip and give the file inside")
