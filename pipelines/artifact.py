@@ -9,16 +9,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from pipelines.overrides import describe_differences
+from shards.files import remove_stale, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
 RECORD = "artifact.json"
@@ -50,12 +50,6 @@ def compute_fingerprint(stage: str, inputs: Mapping[str, Any], options: Mapping[
     """SHA-256 over the canonical JSON of what decides an artifact's bytes."""
     key = json.dumps([stage, inputs, options], sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(key.encode()).hexdigest()
-
-
-def digest_file(file: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_artifact(folder: Path, stage: str | None = None) -> Artifact:
@@ -130,6 +124,8 @@ def begin_work(
         except (ValueError, TypeError):
             begun = None
         if begun is not None and begun.fingerprint == fingerprint:
+            # What a killed process was writing; nobody else writes before this work has begun.
+            remove_stale(folder, deep=True)
             return True
         if not force:
             changes = "its record is damaged" if begun is None else _explain(begun, inputs, options)
@@ -164,38 +160,6 @@ def finish_work(
     write_json(folder / RECORD, asdict(record))
     (folder / UNFINISHED).unlink(missing_ok=True)
     return record
-
-
-def write_json(file: Path, document: Any) -> None:
-    """Write a JSON file all at once."""
-    with replace_file(file) as temporary:
-        temporary.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-@contextlib.contextmanager
-def replace_file(file: Path) -> Iterator[Path]:
-    """A temporary path beside `file`, renamed to it at the end, removed if the block fails."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def replace_folder(folder: Path, working: Path) -> Iterator[Path]:
-    """Build in `working`, then put it in the place of `folder`; on failure `working` stays, so that work continues."""
-    working.mkdir(parents=True, exist_ok=True)
-    yield working
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    if folder.exists():
-        retired = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-        folder.rename(retired)
-        working.rename(folder)
-        shutil.rmtree(retired)
-    else:
-        working.rename(folder)
 
 
 def _refuse_other_stage(folder: Path, stage: str) -> None:

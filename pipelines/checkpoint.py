@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pipelines.artifact import replace_file, write_json
 from pipelines.images import PIXEL_MEAN, PIXEL_STD
 from pipelines.model import CheckpointError, IGVGModel, load_published
 from pipelines.text import SENTENCEPIECE_NAME, load_tokenizer, save_tokenizer
+from shards.files import replace_file, write_json
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from accelerate import Accelerator
 
-from pipelines.artifact import replace_file
 from pipelines.checkpoint import open_checkpoint
 from pipelines.inference import predict_batches
 from pipelines.loader import Frame, load_batches
@@ -20,6 +19,7 @@ from pipelines.postprocess import postprocess
 from pipelines.predictions import PREDICTIONS, encode_answer, merge_parts, write_predictions
 from pipelines.raw import RawWriter, lower_floor
 from pipelines.stored import RAW_FOLDER
+from shards.files import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

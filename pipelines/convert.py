@@ -7,13 +7,14 @@ import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from pipelines.artifact import RECORD, ArtifactError, digest_file, find_finished, finish_work, replace_folder
+from pipelines.artifact import RECORD, ArtifactError, find_finished, finish_work
 from pipelines.coco_export import ANNOTATIONS, BOXES, SEGMENTATIONS, write_annotations, write_results
 from pipelines.coco_results import read_results
 from pipelines.judgement import ignore_progress, locate_predictions
 from pipelines.predictions import PREDICTIONS, read_predictions, write_predictions
 from pipelines.sources import digest_shards
 from shards.errors import DataError
+from shards.files import digest_file, replace_folder
 from shards.reader import ShardReader
 
 if TYPE_CHECKING:

@@ -16,13 +16,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pipelines import predict, score
-from pipelines.artifact import begin_work, find_finished, finish_work, replace_file, replace_folder
+from pipelines.artifact import begin_work, find_finished, finish_work
 from pipelines.experiment import Progress, read_experiment, run_stages
 from pipelines.overrides import select_material
 from pipelines.predictions import Prediction, write_predictions
 from pipelines.settings import PredictSettings, ScoreSettings
 from pipelines.sources import describe_sources, digest_shards
 from shards import masks, shapes
+from shards.files import replace_file, replace_folder
 from shards.reader import ShardReader
 
 if TYPE_CHECKING:

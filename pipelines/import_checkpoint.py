@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipelines.artifact import Artifact, ArtifactError, begin_work, digest_file, find_finished, finish_work
+from pipelines.artifact import Artifact, ArtifactError, begin_work, find_finished, finish_work
 from pipelines.settings import SettingsError
 from pipelines.text import SENTENCEPIECE_NAME, load_tokenizer
+from shards.files import digest_file
 
 if TYPE_CHECKING:
     from pathlib import Path

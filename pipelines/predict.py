@@ -6,10 +6,11 @@ import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from pipelines.artifact import Artifact, begin_work, digest_file, find_finished, finish_work, read_artifact
+from pipelines.artifact import Artifact, begin_work, find_finished, finish_work, read_artifact
 from pipelines.overrides import select_material, to_mapping
 from pipelines.settings import SettingsError
 from pipelines.sources import digest_checkpoint, digest_shards
+from shards.files import digest_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

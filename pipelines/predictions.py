@@ -10,9 +10,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipelines.artifact import replace_file
 from pipelines.json_values import expect, is_number, refuse_constant, refuse_repetition, say_fault, shorten
 from shards.errors import DataError
+from shards.files import replace_file
 from shards.masks import check_runs, encode_mask, measure_area
 
 if TYPE_CHECKING:

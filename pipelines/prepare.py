@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from pipelines.artifact import Artifact, begin_work, digest_file, find_finished, finish_work, replace_folder
+from pipelines.artifact import Artifact, begin_work, find_finished, finish_work
 from pipelines.overrides import select_material
 from pipelines.settings import SettingsError
 from shards.audit import Audit
 from shards.errors import DataError
+from shards.files import digest_file, replace_folder
 from shards.published import DATASETS, ImageDraft, build_record, expect_files, list_files, read_dataset
 from shards.published.coco import candidate_names, index_folders, locate_picture
 from shards.writer import write_split

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipelines.artifact import replace_file, write_json
 from pipelines.raw_arrays import FLOATS, count_expressions, join_bytes, pack_arrays, read_arrays
 from pipelines.settings import SettingsError
 from shards.errors import DataError
+from shards.files import replace_file, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipelines.artifact import begin_work, digest_file, find_finished, finish_work, replace_file, write_json
+from pipelines.artifact import begin_work, find_finished, finish_work
 from pipelines.judgement import ignore_progress, judge_file, locate_predictions
 from pipelines.metrics import TERMS
 from pipelines.metrics.breakdown import break_down, estimate_intervals
@@ -17,6 +17,7 @@ from pipelines.overrides import select_material
 from pipelines.predictions import PREDICTIONS
 from pipelines.sources import digest_shards
 from shards.errors import DataError
+from shards.files import digest_file, replace_file, write_json
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.artifact import RECORD, ArtifactError, digest_file, read_artifact
+from pipelines.artifact import RECORD, ArtifactError, read_artifact
+from shards.files import digest_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipelines.artifact import RECORD, UNFINISHED, ArtifactError, digest_file, read_artifact
+from pipelines.artifact import RECORD, UNFINISHED, ArtifactError, read_artifact
 from pipelines.overrides import overlay_settings
 from pipelines.raw import INDEX
 from pipelines.settings import PostprocessSettings
 from shards.errors import DataError
+from shards.files import digest_file
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from pipelines.artifact import replace_file
+from shards.files import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from shards.errors import DataError
+from shards.files import write_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +55,7 @@ class Audit:
             for kind, fault in self._faults
         ]
         document = {"count": len(self), "kinds": self.count_kinds(), "records": records}
-        file.write_text(json.dumps(document, indent=1, ensure_ascii=True) + "\n", encoding="utf-8")
+        write_json(file, document)
 
 
 def _describe(fault: DataError) -> str:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from shards.errors import DataError
+from shards.files import digest_file, name_file, write_json
 from shards.record import ImageRecord
 
 if TYPE_CHECKING:
@@ -159,17 +160,7 @@ def read_index(folder: Path, split: str) -> ShardIndex:
 
 def write_index(folder: Path, index: ShardIndex) -> None:
     """Write FOLDER/SPLIT/index.json all at once; the same index always gives the same bytes."""
-    write_document(folder / index.split / INDEX, index.to_json())
-
-
-def write_document(file: Path, document: Any) -> None:
-    """Write compact JSON to a temporary name and rename it."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps(document, separators=(",", ":"), ensure_ascii=False) + "\n", encoding="utf-8")
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_json(folder / index.split / INDEX, index.to_json(), compact=True)
 
 
 def index_split(folder: Path, split: str) -> ShardIndex:
@@ -223,7 +214,7 @@ def index_shard(file: Path) -> ShardContents:
     """
     members = _list_members(file)
     rows = []
-    with file.open("rb") as stream:
+    with file.open("rb") as stream, name_file(file):
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         for key, kinds in members.items():
             pictures = [extension for extension in kinds if extension.rpartition(".")[2].lower() in PICTURE_EXTENSIONS]
@@ -297,7 +288,5 @@ def verify_shards(folder: Path, index: ShardIndex, *, full: bool = False) -> Non
             raise DataError("the shard is missing", file=file, remedy=remedy)
         if (size := file.stat().st_size) != shard.bytes:
             raise DataError(f"the shard has {size} bytes instead of {shard.bytes}", file=file, remedy=remedy)
-        if full:
-            with file.open("rb") as stream:
-                if hashlib.file_digest(stream, "sha256").hexdigest() != shard.sha256:
-                    raise DataError("the shard differs from its SHA-256", file=file, remedy=remedy)
+        if full and digest_file(file) != shard.sha256:
+            raise DataError("the shard differs from its SHA-256", file=file, remedy=remedy)

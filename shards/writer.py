@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from PIL import Image, UnidentifiedImageError
 
 from shards.errors import DataError
+from shards.files import TEMPORARY, replace_file, write_json
 from shards.index import (
     PICTURE_EXTENSIONS,
     Row,
@@ -34,7 +35,6 @@ from shards.index import (
     list_splits,
     read_index,
     verify_shards,
-    write_document,
     write_index,
 )
 
@@ -132,7 +132,7 @@ def write_slices(
     """
     target = folder / split
     target.mkdir(parents=True, exist_ok=True)
-    for stale in target.glob(".*.tmp"):
+    for stale in target.glob(TEMPORARY):
         stale.unlink(missing_ok=True)
     known = _recall_shards(folder, split)
     names = [f"{split}-{number:06d}.tar" for number in range(len(slices))]
@@ -198,8 +198,7 @@ def _write_shard(job: _Job[Draft]) -> tuple[ShardContents, list[DataError]]:
     if job.known is not None and job.known.entry.source == source and _is_intact(job):
         return job.known, []
     faults: list[DataError] = []
-    temporary = job.file.with_name(f".{job.file.name}.{os.getpid()}.tmp")
-    try:
+    with replace_file(job.file) as temporary:
         with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as archive:
             for draft, picture in job.items:
                 if any(request.is_set() for request in _stop_requests):
@@ -213,10 +212,7 @@ def _write_shard(job: _Job[Draft]) -> tuple[ShardContents, list[DataError]]:
         entry = replace(written.entry, name=job.file.name, source="" if faults else source)
         contents = ShardContents(entry, written.rows)
         _note(job.file).unlink(missing_ok=True)
-        temporary.replace(job.file)
-        write_document(_note(job.file), {"entry": asdict(entry), "rows": contents.rows})
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_json(_note(job.file), {"entry": asdict(entry), "rows": contents.rows}, compact=True)
     return contents, faults
 
 

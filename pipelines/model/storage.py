@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import os
+import re
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from pipelines.model.config import IGVGConfig
+from shards.files import replace_file, write_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 _LABELS = {"architectures": ["IGVGModel"], "model_type": "igvg"}
+# safetensors says only in words what the system answered.
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 class CheckpointError(Exception):
@@ -28,13 +33,30 @@ class CheckpointError(Exception):
 
 
 def write_checkpoint(folder: Path, config: IGVGConfig, state: Mapping[str, Tensor]) -> None:
-    """Write both files; each replaces an older one only when it is whole."""
+    """Write both files; each replaces an older one only when it is whole.
+
+    Raises:
+        OSError: a file cannot be written; names it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    weights, described = folder / f"{WEIGHTS_FILE}.partial", folder / f"{CONFIG_FILE}.partial"
-    save_file({name: tensor.contiguous() for name, tensor in state.items()}, weights, metadata={"format": "pt"})
-    described.write_text(json.dumps(_LABELS | dataclasses.asdict(config), indent=2) + "\n", encoding="utf-8")
-    weights.replace(folder / WEIGHTS_FILE)
-    described.replace(folder / CONFIG_FILE)
+    with replace_file(folder / WEIGHTS_FILE) as temporary:
+        _save_tensors({name: tensor.contiguous() for name, tensor in state.items()}, temporary)
+    described = json.dumps(_LABELS | dataclasses.asdict(config), indent=2) + "\n"
+    write_bytes(folder / CONFIG_FILE, described.encode())
+
+
+def _save_tensors(state: dict[str, Tensor], file: Path) -> None:
+    """As safetensors does, with the error of the system where that is the cause.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    try:
+        save_file(state, file, metadata={"format": "pt"})
+    except SafetensorError as error:
+        if number := _OS_ERROR.search(str(error)):
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(file)) from error
+        raise
 
 
 def read_checkpoint(folder: Path) -> tuple[IGVGConfig, dict[str, Tensor]]:

@@ -10,9 +10,9 @@ FOLDER/rrefcoco/    refs(unc).p      instances.json     splits train, val
 
 from __future__ import annotations
 
+import io
 import json
 import multiprocessing
-import os
 import pickle
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shards.files import name_file, write_bytes
 from shards.shapes.outlines import trace_outlines
 from shards.shapes.phrases import answer_query, ask_false, ask_true
 from shards.shapes.scenes import SHAPES, compose_scene, paint_scene
@@ -134,9 +135,11 @@ def _draw_page(pictures: Path, task: _Task) -> _Page:
             continue
         break
     file = pictures / task.file_name
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    paint_scene(scene, random).save(temporary, format="jpeg", quality=92)
-    temporary.replace(file)
+    # Into memory: Pillow's own writing to a file hides what the system says of a full disk.
+    drawn = io.BytesIO()
+    paint_scene(scene, random).save(drawn, format="jpeg", quality=92)
+    with name_file(file):
+        file.write_bytes(drawn.getvalue())
     image = {"id": task.image_id, "file_name": task.file_name, "width": scene.width, "height": scene.height}
     annotations = [_annotate(task, scene, number, outline) for number, outline in enumerate(outlines)]
     refer = _refer_to_objects if task.dataset == "rrefcoco" else _refer_to_groups
@@ -235,16 +238,10 @@ def _write_dataset(folder: Path, dataset: str, pages: list[_Page]) -> None:
         "annotations": [annotation for page in pages for annotation in page.annotations],
         "categories": [{"id": number, "name": shape} for number, shape in enumerate(SHAPES, start=1)],
     }
-    _write_bytes(folder / "instances.json", json.dumps(instances).encode())
+    write_bytes(folder / "instances.json", json.dumps(instances).encode())
     if dataset == "grefcoco":
-        _write_bytes(folder / "grefs(unc).json", json.dumps(refs).encode())
+        write_bytes(folder / "grefs(unc).json", json.dumps(refs).encode())
     else:
         name = "refs(final).p" if dataset == "ref-zom" else "refs(unc).p"
         # Pickle writes an object once and refers back to it: a copy shares none, whichever process drew it.
-        _write_bytes(folder / name, pickle.dumps(json.loads(json.dumps(refs)), protocol=2))
-
-
-def _write_bytes(file: Path, content: bytes) -> None:
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(file)
+        write_bytes(folder / name, pickle.dumps(json.loads(json.dumps(refs)), protocol=2))

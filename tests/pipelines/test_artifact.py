@@ -4,17 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.artifact import (
-    ArtifactError,
-    begin_work,
-    compute_fingerprint,
-    digest_file,
-    find_finished,
-    finish_work,
-    read_artifact,
-    replace_file,
-    replace_folder,
-)
+from pipelines.artifact import ArtifactError, begin_work, compute_fingerprint, find_finished, finish_work, read_artifact
 
 INPUTS, OPTIONS = {"annotations": "abc"}, {"limit": 0, "nested": {"lr": 1e-4}}
 
@@ -117,40 +107,14 @@ def test_a_damaged_or_absent_record_is_told(tmp_path: Path) -> None:
         read_artifact(tmp_path)
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_scrap(tmp_path: Path) -> None:
-    file = tmp_path / "a.json"
-    file.write_text("old")
-
-    def break_off() -> None:
-        with replace_file(file) as temporary:
-            temporary.write_text("half")
-            raise RuntimeError("broken off")
-
-    with pytest.raises(RuntimeError, match="broken off"):
-        break_off()
-    assert file.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [file]
-
-
-def test_a_folder_appears_all_at_once(tmp_path: Path) -> None:
-    out, working = tmp_path / "out", tmp_path / "working"
-    with replace_folder(out, working) as folder:
-        (folder / "a").write_text("1")
-        assert not out.exists()
-    assert [file.name for file in out.iterdir()] == ["a"]
-    with replace_folder(out, working) as folder:
-        (folder / "b").write_text("2")
-    assert [file.name for file in out.iterdir()] == ["b"]
-    assert list(tmp_path.iterdir()) == [out]
-
-
-def test_digests_are_of_content(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"abc")
-    assert digest_file(tmp_path / "a").startswith("ba7816bf")
-
-
 def test_what_a_killed_process_was_writing_is_no_part_of_the_artifact(tmp_path: Path) -> None:
-    begin_work(tmp_path / "out", "prepare", INPUTS, OPTIONS)
-    (tmp_path / "out" / ".predictions.jsonl.77.tmp").write_text("half")
-    (tmp_path / "out" / "whole.jsonl").write_text("whole")
-    assert finish_work(tmp_path / "out", "prepare", INPUTS, OPTIONS, {}).files == {"whole.jsonl": 5}
+    out = tmp_path / "out"
+    begin_work(out, "prepare", INPUTS, OPTIONS)
+    scrap = out / "raw" / ".chunk-000000.npz.77.tmp"
+    scrap.parent.mkdir()
+    for file in (scrap, out / "whole.jsonl"):
+        file.write_text("whole")
+    assert finish_work(out, "prepare", INPUTS, OPTIONS, {}).files == {"whole.jsonl": 5}
+    (out / "artifact.json").rename(out / "unfinished.json")
+    assert begin_work(out, "prepare", INPUTS, OPTIONS) is True
+    assert not scrap.exists()

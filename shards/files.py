@@ -1,0 +1,225 @@
+"""Files on disk: written all at once or not at all, flushed before they take their name, and read as UTF-8.
+
+A file or folder is made under a temporary name in the same folder, flushed to the disk and renamed, so that neither an
+interruption nor a loss of power leaves half of it under its own name. Errors of the system name the file that was to be
+written, never the temporary one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import stat
+from typing import TYPE_CHECKING, Any
+
+from shards.errors import DataError
+from shards.file_kinds import explain_unreadable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+TEMPORARY = ".*.tmp"
+"""Pattern of the names under which files are written before they are renamed."""
+_TEMPORARY_NAME = re.compile(r"\..+\.(?P<pid>\d+)\.(?:tmp|old)")
+# safetensors writes under a name of its own kind before it renames.
+_LIBRARY_NAME = re.compile(r"\.tmp\w{6}")
+# What file systems answer that cannot flush a folder.
+_NO_FLUSH = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES})
+
+
+def digest_file(file: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with file.open("rb") as stream, name_file(file):
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_json(file: Path, wanted: str = "JSON", remedy: str = "make it again", **hooks: Any) -> Any:
+    """The value of a JSON file; a byte-order mark is passed over.
+
+    Args:
+        file: the file.
+        wanted: what it should be, for errors, e.g. "the index of a split".
+        remedy: what the user can do about a damaged file.
+        hooks: `parse_constant` and `object_pairs_hook` of `json.loads`.
+
+    Raises:
+        DataError: the file cannot be read or is no JSON; says what it is.
+    """
+    try:
+        return json.loads(decode_text(file.read_bytes()), **hooks)
+    except (OSError, ValueError, RecursionError) as error:
+        raise explain_unreadable(file, wanted, error, remedy, sound=("JSON",)) from error
+
+
+def read_text(file: Path, wanted: str = "text", remedy: str = "save it as UTF-8") -> str:
+    """The text of a file in UTF-8; a byte-order mark is passed over.
+
+    Raises:
+        DataError: the file cannot be read or is in another encoding; says what it is.
+    """
+    try:
+        return decode_text(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise explain_unreadable(file, wanted, error, remedy) from error
+
+
+def decode_text(data: bytes) -> str:
+    """UTF-8 as text without a byte-order mark.
+
+    Raises:
+        UnicodeDecodeError: it is no UTF-8.
+    """
+    return data.decode("utf-8-sig")
+
+
+def write_json(file: Path, document: Any, *, compact: bool = False) -> None:
+    """Write a JSON file all at once; indented by one space, or `compact` on one line."""
+    style: dict[str, Any] = {"separators": (",", ":")} if compact else {"indent": 1}
+    write_bytes(file, (json.dumps(document, ensure_ascii=False, **style) + "\n").encode(errors="surrogateescape"))
+
+
+def write_bytes(file: Path, content: bytes) -> None:
+    """Write a file all at once."""
+    with replace_file(file) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextlib.contextmanager
+def replace_file(file: Path) -> Iterator[Path]:
+    """A temporary path beside `file`, flushed and renamed to it at the end, removed if the block fails.
+
+    The file gets the permissions that the umask gives, whatever library writes it. A link stays one: what it points to
+    is replaced.
+
+    Raises:
+        OSError: it cannot be written; names `file`.
+        DataError: `file` is a device, a pipe or a folder.
+    """
+    target = file.resolve() if file.is_symlink() else file
+    _refuse_special(target)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    with name_file(file, temporary):
+        try:
+            temporary.touch()
+            mode = stat.S_IMODE(temporary.stat().st_mode)
+            yield temporary
+            if stat.S_IMODE(temporary.stat().st_mode) != mode:
+                temporary.chmod(mode)
+            flush(temporary)
+            temporary.replace(target)
+            flush(target.parent)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replace_folder(folder: Path, working: Path) -> Iterator[Path]:
+    """Build in `working`, then put it in the place of `folder`; on failure `working` stays, so that work continues.
+
+    Everything in it is flushed to the disk before.
+
+    Raises:
+        OSError: a file cannot be written; names it.
+    """
+    with name_file(folder, working):
+        working.mkdir(parents=True, exist_ok=True)
+    yield working
+    flush_tree(working)
+    with name_file(folder, working):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if folder.exists():
+            retired = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+            folder.rename(retired)
+            working.rename(folder)
+            shutil.rmtree(retired)
+        else:
+            working.rename(folder)
+        flush(folder.parent)
+
+
+@contextlib.contextmanager
+def name_file(file: Path, *stand_ins: Path) -> Iterator[None]:
+    """Errors of the system that name no file, or one of `stand_ins`, name `file` instead.
+
+    Raises:
+        OSError: the same error, with the file's name.
+    """
+    try:
+        yield
+    except OSError as error:
+        unnamed = error.filename is None or os.fspath(error.filename) in [os.fspath(other) for other in stand_ins]
+        if error.errno is None or not unnamed:
+            raise
+        raise OSError(error.errno, error.strerror, str(file)) from error
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if not path.is_dir() or error.errno not in _NO_FLUSH:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        os.close(descriptor)
+
+
+def flush_tree(folder: Path) -> None:
+    """Wait until a folder and everything in it is on the disk."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            flush(folder / parent / name)
+        flush(folder / parent)
+
+
+def remove_stale(folder: Path, belongs: Callable[[str], bool] = lambda _: True, *, deep: bool = False) -> None:
+    """Remove temporary files and folders that processes left which are no more.
+
+    Args:
+        folder: where they lie.
+        belongs: whether a file name is to be looked at.
+        deep: whether to look into folders too, and to remove what running processes write: nobody else works there.
+    """
+    with contextlib.suppress(OSError):
+        for path in folder.rglob(".*") if deep else folder.glob(".*"):
+            found = _TEMPORARY_NAME.fullmatch(path.name)
+            ours = found is not None or (deep and _LIBRARY_NAME.fullmatch(path.name) is not None)
+            if not ours or not belongs(path.name) or (found and not deep and _runs(int(found["pid"]))):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
+
+
+def remove_drafts(file: Path) -> None:
+    """Remove what ended processes left of a file, or of a folder, that they wrote beside its place."""
+    remove_stale(file.parent, lambda name: name.startswith(f".{file.name}."))
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _refuse_special(file: Path) -> None:
+    """Renaming over a device would take its place."""
+    if file.is_dir():
+        raise DataError("is a folder, where a file is to be written", file=file, remedy="give the name of a file")
+    if file.exists() and not file.is_file():
+        what = "is a device or a pipe, which cannot be replaced by a file"
+        raise DataError(what, file=file, remedy="give the name of a file")
