@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from igvg_cli import render
+from igvg_cli.progress import Display
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +35,8 @@ OUR_ERRORS = (
     ("pipelines.artifact", "ArtifactError"),
     ("pipelines.model", "CheckpointError"),
 )
+ANYWHERE = "Anywhere on the command line: --quiet shows no progress, --debug the traceback of an error."
+SWITCHES = ("--debug", "--quiet")
 EPILOG = "Every command says more with --help. igvg --install-completion sets up completion for your shell."
 
 
@@ -56,16 +59,22 @@ def build_app() -> typer.Typer:
     app.callback()(_root)
     for name, module in COMMANDS.items():
         command = getattr(importlib.import_module(f"igvg_cli.{module}"), module)
-        app.command(name)(_report_errors(command))
+        app.command(name, epilog=ANYWHERE)(_report_errors(command))
     return app
 
 
 def main() -> None:
     """The console command `igvg`."""
-    # --debug belongs to the root, and is typed at the end: let it stand anywhere.
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    Debug.shown = len(arguments) < len(sys.argv) - 1
+    arguments, switches = split_switches(sys.argv[1:])
+    Debug.shown, Display.quiet = "--debug" in switches, "--quiet" in switches
     build_app()(arguments, prog_name="igvg")
+
+
+def split_switches(words: list[str]) -> tuple[list[str], set[str]]:
+    """The words without the root's switches, and these: they are typed at the end, so they may stand anywhere."""
+    end = words.index("--") if "--" in words else len(words)
+    switches = {word for word in words[:end] if word in SWITCHES}
+    return [word for place, word in enumerate(words) if place >= end or word not in SWITCHES], switches
 
 
 def _show_version(wanted: bool) -> None:
@@ -82,6 +91,7 @@ def _root(
         bool, typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_show_version)
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress; errors and results stay.")] = False,
 ) -> None:
     """Options that come before the command."""
 

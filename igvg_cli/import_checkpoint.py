@@ -28,7 +28,8 @@ def import_checkpoint(
     from pipelines import import_checkpoint as stage
     from pipelines.text import SENTENCEPIECE_NAME
 
-    artifact, hit = stage.run(checkpoint, out, tokenizer=tokenizer, force=force)
+    with render.show_progress("importing"):
+        artifact, hit = stage.run(checkpoint, out, tokenizer=tokenizer, force=force)
     if hit:
         render.note(f"{out} is up to date: same checkpoint, same tokenizer; nothing to do.")
     counts = artifact.counts

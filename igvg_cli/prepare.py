@@ -62,9 +62,11 @@ def prepare(
 
     settings = PrepareSettings(dataset=dataset.value, splits=tuple(split or ()), limit=limit, skip_invalid=skip_invalid)
     if dry_run:
-        _report_inspection(settings, stage.inspect(settings, annotations, images))
+        with render.show_progress("looking for files"):
+            found = stage.inspect(settings, annotations, images)
+        _report_inspection(settings, found)
         return
-    with render.show_progress("pictures") as progress:
+    with render.show_progress("preparing") as progress:
         artifact, hit = stage.run(settings, annotations, images, out, force=force, workers=workers, progress=progress)
     if hit:
         render.note(f"{out} is up to date: same files, same settings; nothing to do.")

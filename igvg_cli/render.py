@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from igvg_cli import progress
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+    import contextlib
+    from collections.abc import Callable, Container, Mapping, Sequence
 
 
 def print_table(
@@ -187,19 +189,6 @@ def note(message: str) -> None:
     sys.stderr.flush()
 
 
-@contextlib.contextmanager
-def show_progress(label: str) -> Iterator[Callable[[int, int, str], None]]:
-    """A progress bar on standard error, driven by calls (done, total, remark); silent where that is no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-               TextColumn("{task.fields[remark]}"))  # fmt: skip
-    quiet = not sys.stderr.isatty()
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as bar:
-        task = bar.add_task(label, total=None, remark="")
-
-        def advance(done: int, total: int, remark: str) -> None:
-            bar.update(task, completed=done, total=total, remark=remark)
-
-        yield advance
+def show_progress(label: str) -> contextlib.AbstractContextManager[Callable[[int, int, str], None]]:
+    """Progress on standard error: see `igvg_cli.progress.show_progress`."""
+    return progress.show_progress(label, write=note, interval=progress.INTERVAL)

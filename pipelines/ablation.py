@@ -102,7 +102,8 @@ def run(
         checkpoint = train_network(out, variant, shards, variant.preset, note=note, progress=progress)
         for folder in scored:
             predictions = predict_split(out, predicting, checkpoint, folder, folder.name, note=note, progress=progress)
-            result = score.run(predictions, folder, ScoreSettings(split=split), out=predictions / "score")
+            scoring = ScoreSettings(split=split)
+            result = score.run(predictions, folder, scoring, out=predictions / "score", progress=progress)
             rows.append({
                 "value": value, "checkpoint": str(checkpoint), "predictions": str(predictions), "score": result.document
             })  # fmt: skip

@@ -83,6 +83,7 @@ def predict_chunks(work: PredictionWork, progress: Progress) -> None:
     missing = [number for number in range(len(work.chunks)) if number not in finished]
     turns = missing[work.accelerator.process_index :: work.accelerator.num_processes]
     done, total = 0, sum(len(work.chunks[number]) for number in turns)
+    progress(done, total, "")
     outputs = _predict_in_order(work, turns)
     for number in turns:
         raw = [next(outputs) for _ in work.chunks[number]]

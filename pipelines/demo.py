@@ -136,6 +136,7 @@ def draw_data(folder: Path, size: DemoSize, note: Note, progress: Progress, work
         note(f"shapes: {folder} is up to date")
         return
     working = folder.with_name(f".{folder.name}.working")
+    progress(0, 0, "drawing")
     with replace_folder(folder, working):
         shapes.write_published(
             working, **options, workers=workers, on_progress=lambda done, total: progress(done, total, "drawing")

@@ -126,7 +126,7 @@ def run_stages(experiment: Experiment, *, note: Note, progress: Progress) -> Sta
     Args:
         experiment: the stages.
         note: called with one line per stage: what was done, or why it was skipped.
-        progress: called with (done, total, remark) inside a stage.
+        progress: called with (done, total, remark) inside a stage, with (0, 0, its name) where one begins.
 
     Raises:
         ArtifactError, CheckpointError, DataError, SettingsError: whatever a stage raises.
@@ -139,7 +139,8 @@ def run_stages(experiment: Experiment, *, note: Note, progress: Progress) -> Sta
     for name, split in experiment.predict_on:
         settings = replace(experiment.predict, split=split)
         folder = predict_split(experiment.out, settings, checkpoint, shards[name], name, note=note, progress=progress)
-        result = score.run(folder, shards[name], replace(experiment.score, split=split), out=folder / "score")
+        scoring = replace(experiment.score, split=split)
+        result = score.run(folder, shards[name], scoring, out=folder / "score", progress=progress)
         scores.append(result.document)
     return Stages(shards=shards, checkpoint=checkpoint, scores=scores)
 

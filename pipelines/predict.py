@@ -176,6 +176,7 @@ def _predict(
     *,
     force: bool,
 ) -> tuple[Artifact, bool]:
+    progress(0, 0, f"predicting {settings.split}".rstrip())
     inputs, options = description
     if finished := find_finished(out, "predict", inputs, options, force=force):
         return finished, True

@@ -88,6 +88,7 @@ def run(
         DataError: a file is missing or unreadable, or records cannot be used and `settings.skip_invalid` is off.
         SettingsError: there is no such data set.
     """
+    progress(0, 0, f"preparing {settings.dataset}")
     inputs, options = describe(settings, annotations, images)
     if finished := find_finished(out, "prepare", inputs, options, force=force):
         return finished, True
@@ -230,6 +231,7 @@ def _write_splits(
         def advance(done: int, before: int = before, split: str = split) -> None:
             progress(before + done, len(items), split)
 
+        advance(0)
         result = write_split(working, split, chosen, build_record, workers=processes, on_progress=advance)
         for fault in result.faults:
             audit.add(fault, "unusable picture or mask")

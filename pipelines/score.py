@@ -65,6 +65,7 @@ def run(
         DataError: a prediction is damaged, unknown, missing, given twice, or has a mask of the wrong size.
         ArtifactError: `out` holds something else, or the shards are damaged.
     """
+    progress(0, 0, f"scoring {settings.split}")
     file = locate_predictions(predictions)
     if out is None:
         return ScoreResult(document=describe_scores(_judge(file, shards, settings, progress), settings))

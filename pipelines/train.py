@@ -28,7 +28,7 @@ def run(
         shards: folders that `igvg prepare` made; their training splits are trained on together.
         out: the checkpoint folder; holds `log.jsonl` and, until the training has finished, its state.
         force: replace what igvg left in `out`.
-        progress: called with (steps done, steps, remark).
+        progress: called with (steps done, steps, remark); first with (0, 0, name of the stage).
 
     Returns:
         The artifact, and whether it was already there.
@@ -38,6 +38,7 @@ def run(
         DataError: shards are damaged or hold no training split.
         CheckpointError, SettingsError: a file to start from, or a setting, does not fit.
     """
+    progress(0, 0, "training")
     inputs, options = describe(settings, shards)
     if finished := find_finished(out, "train", inputs, options, force=force):
         return finished, True

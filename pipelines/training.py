@@ -184,6 +184,7 @@ def train(training: Training, progress: Progress) -> None:
     settings, first_step, started = training.settings, training.step, time.monotonic()
     saved = started
     training.log.forget_after(first_step)
+    progress(first_step, training.total_steps, "")
     with StopRequest() as stop:
         for batch in open_batches(training):
             losses = take_step(training, batch)
@@ -193,6 +194,7 @@ def train(training: Training, progress: Progress) -> None:
                 training.log.write_losses(training.step, training.epoch, losses, rate)
                 progress(training.step, training.total_steps, f"loss {losses['total']:.3f}, {rate:.1f} expressions/s")
             if training.due:
+                progress(training.step, training.total_steps, "validation")
                 keep_best(training)
             if stop.requested or training.due or time.monotonic() - saved > 60 * settings.checkpoint_minutes:
                 save_progress(training)

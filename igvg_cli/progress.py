@@ -1,0 +1,162 @@
+"""How far the work is, on standard error: a bar on a terminal, elsewhere a plain line every half minute."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Advance = Callable[[int, int, str], None]
+
+# A little less than the half minute that is promised: a busy machine wakes a thread late.
+INTERVAL = 28.0
+# What torchrun and Accelerate, SLURM, Open MPI and MPICH set.
+RANK_VARIABLES = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
+
+
+class Display:
+    """Whether progress is shown at all: `--quiet` turns it off."""
+
+    quiet = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """Where the work is; `start_count` and `start_time` are those of the present stretch of work."""
+
+    stage: str = ""
+    done: int = 0
+    total: int = 0
+    remark: str = ""
+    start_count: int = 0
+    start_time: float = 0.0
+
+
+class ProgressLines:
+    """Prints a line every `interval` seconds from a thread of its own, so also while nothing is reported.
+
+    Args:
+        label: the command's own name for what it does.
+        interval: seconds between two lines.
+        write: takes a line.
+    """
+
+    def __init__(self, label: str, *, interval: float, write: Callable[[str], None]) -> None:
+        self._label, self._interval, self._write = label, interval, write
+        self._state = State(start_time=time.monotonic())
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._print_lines, daemon=True)
+
+    def __enter__(self) -> Advance:
+        self._thread.start()
+        return self.advance
+
+    def __exit__(self, *error: object) -> None:
+        self._closed.set()
+        self._thread.join()
+
+    def advance(self, done: int, total: int, remark: str) -> None:
+        """Note where the work is; without a total, a stage of the name `remark` begins."""
+        # One assignment of a whole state: the thread never sees half of one.
+        self._state = advance_state(self._state, done, total, remark, time.monotonic())
+
+    def _print_lines(self) -> None:
+        while not self._closed.wait(self._interval):
+            self._write(describe_state(self._label, self._state, time.monotonic()))
+
+
+def advance_state(state: State, done: int, total: int, remark: str, now: float) -> State:
+    """The state after a report; the rate counts from the first report of a total, or from where the count went back."""
+    if not total:
+        return State(stage=remark, start_time=now)
+    if total != state.total or done < state.done:
+        state = replace(state, start_count=done, start_time=now)
+    return replace(state, done=done, total=total, remark=remark)
+
+
+def describe_state(label: str, state: State, now: float) -> str:
+    """One line: stage, done of total, rate, time left, remark."""
+    stage = state.stage if state.stage.startswith(label) else f"{label}: {state.stage}".removesuffix(": ")
+    seconds = now - state.start_time
+    if not state.total:
+        return f"{stage}: for {format_time(seconds)}, nothing to count yet"
+    parts = [f"{state.done:,} of {state.total:,} ({100 * state.done // state.total} %)"]
+    worked = state.done - state.start_count
+    if worked > 0 and seconds > 0:
+        rate = worked / seconds
+        parts += [format_rate(rate), f"{format_time((state.total - state.done) / rate)} left"]
+    return f"{stage}: {', '.join([*parts, *([state.remark] if state.remark else [])])}"
+
+
+def format_rate(rate: float) -> str:
+    """A rate per second, or per minute where it is slow."""
+    return f"{rate:.1f} a second" if rate >= 1 else f"{60 * rate:.1f} a minute"
+
+
+def format_time(seconds: float) -> str:
+    """A time in the two units that matter, e.g. 2 min 5 s."""
+    total = round(seconds)
+    if total < 60:
+        return f"{total} s"
+    if total < 3600:
+        return f"{total // 60} min {total % 60} s"
+    return f"{total // 3600} h {total % 3600 // 60} min"
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that prints, of those that a launcher started."""
+    return next((os.environ[name] for name in RANK_VARIABLES if os.environ.get(name)), "0") == "0"
+
+
+def has_terminal() -> bool:
+    """Whether standard error can show a bar that moves; a continuous-integration log cannot, whatever it says."""
+    dumb = os.environ.get("TERM") in ("dumb", "unknown") or os.environ.get("CI", "") not in ("", "0", "false")
+    return sys.stderr.isatty() and not dumb
+
+
+@contextlib.contextmanager
+def show_progress(label: str, *, write: Callable[[str], None], interval: float) -> Iterator[Advance]:
+    """Show the progress of a block, which reports it by calls (done, total, remark).
+
+    A call without a total begins a stage of the name `remark`.
+
+    Args:
+        label: what the command does, e.g. training.
+        write: takes a plain line where there is no terminal.
+        interval: seconds between two plain lines.
+    """
+    if Display.quiet or not is_first_process():
+        yield lambda done, total, remark: None  # noqa: ARG005
+    elif has_terminal():
+        with _show_bar(label) as advance:
+            yield advance
+    else:
+        with ProgressLines(label, interval=interval, write=write) as advance:
+            yield advance
+
+
+@contextlib.contextmanager
+def _show_bar(label: str) -> Iterator[Advance]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+               TextColumn("{task.fields[remark]}"))  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=None, remark="")
+
+        def advance(done: int, total: int, remark: str) -> None:
+            if total:
+                bar.update(task, completed=done, total=total, remark=remark)
+            else:
+                name = remark if remark.startswith(label) else f"{label}: {remark}"
+                bar.reset(task, total=None, description=name, remark="")
+
+        yield advance
