@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 import sys
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from igvg_cli import render
 from igvg_cli.progress import Display
+from pipelines import processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +33,12 @@ COMMANDS = {
     "demo": "demo",
     "import": "import_checkpoint",
 }
+# Commands whose work several processes share; `igvg predict --from` refuses them itself.
+DISTRIBUTED = frozenset({"train", "predict"})
+# Where all processes meet an error, the first one prints it and the launcher ends the others within this time.
+PRECEDENCE_SECONDS = 5
 OUR_ERRORS = (
+    ("pipelines.processes", "LaunchError"),
     ("shards.errors", "DataError"),
     ("pipelines.settings", "SettingsError"),
     ("pipelines.artifact", "ArtifactError"),
@@ -59,7 +68,7 @@ def build_app() -> typer.Typer:
     app.callback()(_root)
     for name, module in COMMANDS.items():
         command = getattr(importlib.import_module(f"igvg_cli.{module}"), module)
-        app.command(name, epilog=ANYWHERE)(_report_errors(command))
+        app.command(name, epilog=ANYWHERE)(_report_errors(name, command))
     return app
 
 
@@ -67,6 +76,8 @@ def main() -> None:
     """The console command `igvg`."""
     arguments, switches = split_switches(sys.argv[1:])
     Debug.shown, Display.quiet = "--debug" in switches, "--quiet" in switches
+    if not processes.speaks(os.environ):
+        sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115, for good
     build_app()(arguments, prog_name="igvg")
 
 
@@ -96,10 +107,12 @@ def _root(
     """Options that come before the command."""
 
 
-def _report_errors(command: Callable[..., None]) -> Callable[..., None]:
+def _report_errors(name: str, command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def guarded(*args: Any, **kwargs: Any) -> None:
         try:
+            if name not in DISTRIBUTED:
+                processes.require_one_process(name, os.environ)
             command(*args, **kwargs)
         except KeyboardInterrupt:
             render.note("Interrupted: nothing is half-written; the same command goes on from what was finished.")
@@ -108,12 +121,20 @@ def _report_errors(command: Callable[..., None]) -> Callable[..., None]:
             # `igvg … | head` has read enough; click ends the command without a word.
             raise
         except Exception as error:
+            _wait_for_the_first()
             if Debug.shown or not _is_ours(error):
                 raise
             render.note(f"Error: {_say_in_one_line(error)}")
             raise typer.Exit(1) from None
 
     return guarded
+
+
+def _wait_for_the_first() -> None:
+    """What only this process met is printed all the same."""
+    if not processes.speaks(os.environ) and sys.__stderr__ is not None:
+        time.sleep(PRECEDENCE_SECONDS)
+        sys.stderr = sys.__stderr__
 
 
 def _is_ours(error: Exception) -> bool:

@@ -9,14 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from accelerate import Accelerator
-
 from pipelines.checkpoint import open_checkpoint
 from pipelines.inference import predict_batches
 from pipelines.loader import Frame, load_batches
 from pipelines.pictures import PictureData
 from pipelines.postprocess import postprocess
 from pipelines.predictions import PREDICTIONS, encode_answer, merge_parts, write_predictions
+from pipelines.processes import agree
 from pipelines.raw import RawWriter, lower_floor
 from pipelines.stored import RAW_FOLDER
 from shards.files import replace_file
@@ -24,6 +23,8 @@ from shards.files import replace_file
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from accelerate import Accelerator
 
     from pipelines.loader import ExampleData
     from pipelines.model import IGVGModel
@@ -55,14 +56,17 @@ class PredictionWork:
 
 
 def open_prediction(
-    settings: PredictSettings, checkpoint: Path, open_data: Callable[[Frame], ExampleData], out: Path
+    settings: PredictSettings,
+    checkpoint: Path,
+    open_data: Callable[[Frame], ExampleData],
+    out: Path,
+    accelerator: Accelerator,
 ) -> PredictionWork:
     """Load the checkpoint on this process's device, and the data as its network sees it.
 
     Raises:
         CheckpointError, DataError, SettingsError: either cannot be used.
     """
-    accelerator = Accelerator()
     model, tokenizer, max_tokens = open_checkpoint(checkpoint)
     frame = Frame(tokenizer=tokenizer, max_tokens=max_tokens, image_size=model.config.image_size)
     model = model.to(accelerator.device)
@@ -79,7 +83,8 @@ def predict_chunks(work: PredictionWork, progress: Progress) -> None:
     writer = open_writer(work)
     (work.out / PARTS_FOLDER).mkdir(exist_ok=True)
     finished = writer.find_finished()
-    work.accelerator.wait_for_everyone()
+    # Nobody writes before all have looked.
+    agree(len(finished), "finished chunks")
     missing = [number for number in range(len(work.chunks)) if number not in finished]
     turns = missing[work.accelerator.process_index :: work.accelerator.num_processes]
     done, total = 0, sum(len(work.chunks[number]) for number in turns)

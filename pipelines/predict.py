@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.artifact import Artifact, begin_work, find_finished, finish_work, read_artifact
 from pipelines.overrides import select_material, to_mapping
+from pipelines.processes import require_one_process, share_fate, start_accelerator
 from pipelines.settings import SettingsError
 from pipelines.sources import digest_checkpoint, digest_shards
 from shards.files import digest_file
@@ -100,6 +101,7 @@ def run_on_raw(
     Raises:
         ArtifactError: `out` holds something else.
         DataError: the raw outputs are damaged.
+        LaunchError: several processes were started.
         SettingsError: the score threshold may choose queries whose masks were not kept, or `out` holds `raw`.
     """
     from pipelines.postprocess import postprocess
@@ -107,6 +109,7 @@ def run_on_raw(
     from pipelines.raw import RawReader, check_floor
     from pipelines.stored import digest_raw
 
+    require_one_process("predict --from", os.environ)
     refuse_nesting(out, raw)
     inputs, options = {"raw": digest_raw(raw)}, {"postprocess": to_mapping(settings)}
     if finished := find_finished(out, "predict", inputs, options, force=force):
@@ -183,18 +186,19 @@ def _predict(
     # Only work that is to be done is worth the seconds that torch takes to load.
     from pipelines.chunks import PARTS_FOLDER, merge_chunks, open_prediction, predict_chunks
 
-    prediction = open_prediction(settings, checkpoint, open_data, out)
-    accelerator = prediction.accelerator
-    # Every process has looked before the first one writes.
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        begin_work(out, "predict", inputs, options, force=force)
-    accelerator.wait_for_everyone()
-    predict_chunks(prediction, progress)
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        counts = merge_chunks(prediction)
-        shutil.rmtree(out / PARTS_FOLDER)
-        finish_work(out, "predict", inputs, options, counts)
-    accelerator.wait_for_everyone()
+    accelerator = start_accelerator()
+    with share_fate(accelerator):
+        prediction = open_prediction(settings, checkpoint, open_data, out, accelerator)
+        # Every process has looked before the first one writes.
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            begin_work(out, "predict", inputs, options, force=force)
+        accelerator.wait_for_everyone()
+        predict_chunks(prediction, progress)
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            counts = merge_chunks(prediction)
+            shutil.rmtree(out / PARTS_FOLDER)
+            finish_work(out, "predict", inputs, options, counts | {"processes": accelerator.num_processes})
+        accelerator.wait_for_everyone()
     return read_artifact(out, "predict"), False

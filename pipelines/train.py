@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.artifact import Artifact, begin_work, find_finished, finish_work, read_artifact
 from pipelines.overrides import select_material
+from pipelines.processes import share_fate
 from pipelines.sources import describe_sources
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def run(
     Raises:
         ArtifactError: `out` holds something else.
         DataError: shards are damaged or hold no training split.
+        LaunchError: the processes that were started cannot work together, or another one of them ended.
         CheckpointError, SettingsError: a file to start from, or a setting, does not fit.
     """
     progress(0, 0, "training")
@@ -43,21 +45,22 @@ def run(
     if finished := find_finished(out, "train", inputs, options, force=force):
         return finished, True
     # Only work that is to be done is worth the seconds that torch takes to load.
-    from pipelines.training import STATE_FOLDER, open_training, start_accelerator, train
+    from pipelines.training import STATE_FOLDER, open_training, start_processes, train
 
-    accelerator = start_accelerator(settings)
-    # Every process has looked before the first one writes.
-    accelerator.wait_for_everyone()
-    training = open_training(settings, shards, out, accelerator)
-    if accelerator.is_main_process:
-        begin_work(out, "train", inputs, options, force=force)
-    accelerator.wait_for_everyone()
-    train(training, progress)
-    if accelerator.is_main_process:
-        shutil.rmtree(out / STATE_FOLDER, ignore_errors=True)
-        counts = {"steps": training.step, "expressions": len(training.data), "best": training.best}
-        finish_work(out, "train", inputs, options, counts)
-    accelerator.wait_for_everyone()
+    accelerator = start_processes(settings)
+    with share_fate(accelerator):
+        # Every process has looked before the first one writes.
+        accelerator.wait_for_everyone()
+        training = open_training(settings, shards, out, accelerator)
+        if accelerator.is_main_process:
+            begin_work(out, "train", inputs, options, force=force)
+        accelerator.wait_for_everyone()
+        train(training, progress)
+        if accelerator.is_main_process:
+            shutil.rmtree(out / STATE_FOLDER, ignore_errors=True)
+            counts = {"steps": training.step, "expressions": len(training.data), "best": training.best}
+            finish_work(out, "train", inputs, options, counts | {"processes": accelerator.num_processes})
+        accelerator.wait_for_everyone()
     return read_artifact(out, "train"), False
 
 

@@ -14,7 +14,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
 
 from pipelines.checkpoint import load_state, save_checkpoint, save_state
@@ -26,6 +25,7 @@ from pipelines.loader import Frame, GroundingData, load_batches
 from pipelines.losses import compute_losses
 from pipelines.memory import keep_freed_memory
 from pipelines.optimization import build_optimizer, compute_rate_factor, set_rates
+from pipelines.processes import agree, start_accelerator
 from pipelines.settings import SettingsError
 from pipelines.training_log import TrainingLog
 from pipelines.validation import score_held_out
@@ -36,6 +36,8 @@ from shards.plan import plan_share
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from accelerate import Accelerator
 
     from pipelines.batch import Batch
     from pipelines.loader import Part
@@ -90,20 +92,21 @@ class Training:
         return self.step == self.total_steps or math.floor(self.step / stretch) > math.floor((self.step - 1) / stretch)
 
 
-def start_accelerator(settings: TrainSettings) -> Accelerator:
-    """Accelerate's view of this process, its device and the others.
+def start_processes(settings: TrainSettings) -> Accelerator:
+    """Accelerate's view of this process, its device and the others, ready to train.
 
     Raises:
+        LaunchError: the processes that were started cannot work together.
         SettingsError: the batch cannot be shared evenly.
     """
-    processes = PartialState().num_processes
+    accelerator = start_accelerator()
+    processes = accelerator.num_processes
     if settings.batch_size % (processes * settings.micro_batches):
         raise SettingsError(
             f"batch_size {settings.batch_size} cannot be shared by {processes} processes × "
             f"{settings.micro_batches} micro_batches; choose a multiple"
         )
     set_seed(settings.seed)
-    accelerator = Accelerator()
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     return accelerator
@@ -135,6 +138,7 @@ def open_training(settings: TrainSettings, shards: Sequence[Path], out: Path, ac
         model.load_state_dict(state["model"])
         training.optimizer.load_state_dict(state["optimizer"])
         training.step, training.best = state["step"], state["best"]
+    agree(training.step, "the step of the saved state")
     return training
 
 
@@ -185,6 +189,7 @@ def train(training: Training, progress: Progress) -> None:
     saved = started
     training.log.forget_after(first_step)
     progress(first_step, training.total_steps, "")
+    training.log.write_start(first_step, training.epoch, processes=training.accelerator.num_processes)
     with StopRequest() as stop:
         for batch in open_batches(training):
             losses = take_step(training, batch)
@@ -222,7 +227,7 @@ def take_step(training: Training, batch: Batch) -> dict[str, torch.Tensor]:
                 output, part.targets, settings.matching, settings.loss,
                 auxiliary_boxes=training.model.config.auxiliary_boxes, num_boxes=num_boxes,
             )  # fmt: skip
-            accelerator.backward(losses["total"] / len(parts))
+            (losses["total"] / len(parts)).backward()  # type: ignore[no-untyped-call]
     if settings.optimizer.clip_norm:
         torch.nn.utils.clip_grad_norm_(network.parameters(), settings.optimizer.clip_norm)
     training.optimizer.step()

@@ -28,6 +28,10 @@ class TrainingLog:
         with replace_file(self.file) as temporary:
             temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
+    def write_start(self, step: int, epoch: float, **facts: Any) -> None:
+        """One line where a training begins or goes on: what works on it."""
+        self._append({"step": step, "epoch": round(epoch, 4), "start": facts})
+
     def write_losses(self, step: int, epoch: float, losses: Mapping[str, Tensor], rate: float) -> None:
         """One line of loss terms; the only place where the training waits for their values."""
         values = {name: round(value.item(), 6) for name, value in losses.items()}

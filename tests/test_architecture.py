@@ -19,7 +19,7 @@ MAY_IMPORT = {
 }
 STAGES = ("prepare", "train", "predict", "score", "compare", "convert", "sweep")
 # What every process of a distributed run goes through.
-DISTRIBUTED = {"pipelines/training.py", "pipelines/chunks.py", "pipelines/validation.py"}
+DISTRIBUTED = {"pipelines/processes.py", "pipelines/training.py", "pipelines/chunks.py", "pipelines/validation.py"}
 FILE_LINES, FUNCTION_LINES, PARAMETERS = 350, 50, 7
 
 

@@ -14,9 +14,9 @@ if sys.argv[1] == "kept":
     keep_freed_memory()
 if sys.argv[1] == "training":
     from pipelines.settings import train_preset
-    from pipelines.training import start_accelerator
+    from pipelines.training import start_processes
 
-    start_accelerator(train_preset("tiny"))
+    start_processes(train_preset("tiny"))
 def fill():
     # More than 2 GiB free at once, as after a step, which a threshold of 31 bits would give back.
     kept = [bytearray(256 << 20) for _ in range(9)]
