@@ -37,6 +37,8 @@ class Example:
     """(T, 4) cx, cy, w, h in [0, 1]."""
     masks: NDArray[np.bool_]
     """(T, H, W); H = W = 0 where nobody asked for target masks."""
+    crowds: int = 0
+    """Crowd regions that the expression refers to beside its T targets: no boxes and no masks to learn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,5 +176,5 @@ def _collate_targets(examples: Sequence[Example]) -> Targets:
         boxes=[torch.from_numpy(np.ascontiguousarray(example.boxes, dtype=np.float32)) for example in examples],
         instance_masks=[torch.from_numpy(np.ascontiguousarray(example.masks)) for example in examples],
         global_masks=torch.from_numpy(np.stack([example.masks.any(axis=0) for example in examples])),
-        exists=torch.tensor([len(example.boxes) > 0 for example in examples]),
+        exists=torch.tensor([len(example.boxes) + example.crowds > 0 for example in examples]),
     )

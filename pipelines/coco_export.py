@@ -36,7 +36,8 @@ def write_annotations(file: Path, reader: ShardReader) -> int:
     """Write the truth of a split as a COCO data set, one entry at a time; returns the number of target instances.
 
     Images carry the phrase as `caption`, `expression_id`, and the picture's number as `original_id`. Annotations are
-    the expressions' targets: `bbox` x, y, width, height and `area` in pixels, `segmentation` compressed run lengths.
+    the expressions' targets: `bbox` x, y, width, height and `area` in pixels, `segmentation` compressed run lengths,
+    `iscrowd` 1 for crowd regions that are no part of the mask truth (pycocotools neither demands nor punishes them).
     """
     count, categories = 0, {CATEGORY}
     with file.open("w", encoding="utf-8") as stream:
@@ -48,7 +49,8 @@ def write_annotations(file: Path, reader: ShardReader) -> int:
         stream.write(',\n"annotations": ')
         with _write_list(stream) as append:
             for image_id, record, expression in _number_expressions(reader):
-                for instance in (record.instances[position] for position in expression.instances):
+                masked = record.mask_targets(expression)
+                for instance in record.targets(expression):
                     count += 1
                     categories.add(instance.category_id)
                     append({
@@ -57,7 +59,7 @@ def write_annotations(file: Path, reader: ShardReader) -> int:
                         "category_id": instance.category_id,
                         "bbox": to_xywh(instance.box),
                         "area": measure_area(instance.mask),
-                        "iscrowd": 0,
+                        "iscrowd": int(instance not in masked),
                         "segmentation": instance.mask,
                     })  # fmt: skip
         named = [{"id": number, "name": f"category {number}"} for number in sorted(categories)]

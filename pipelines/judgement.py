@@ -141,15 +141,15 @@ def pair_predictions(file: Path, reader: ShardReader) -> Iterator[tuple[ImageRec
 def judge_prediction(
     record: ImageRecord, expression: Expression, prediction: Prediction, resolution: int = 0
 ) -> Outcome:
-    """Compare one prediction with the truth.
+    """Compare one prediction with the truth: its boxes with all targets, its mask with those that have a mask truth.
 
     Raises:
         DataError: its mask has another size than the picture.
     """
     check_size(record, prediction)
-    instances = [record.instances[position] for position in expression.instances]
+    instances, masked = record.targets(expression), record.mask_targets(expression)
     # Drawing a blank mask for each empty target would take a quarter of the time of scoring.
-    target = unite_masks([instance.mask for instance in instances], record.height, record.width) if instances else None
+    target = unite_masks([instance.mask for instance in masked], record.height, record.width) if masked else None
     predicted_px, target_px, shared_px = count_overlap(prediction.mask, target, resolution)
     matches = judge_boxes(prediction.boxes, prediction.scores, [instance.box for instance in instances])
     return Outcome(
@@ -164,6 +164,7 @@ def judge_prediction(
         best_box_hits=matches.best,
         image_id=record.image_id,
         picture_px=resolution**2 or record.height * record.width,
+        crowds=len(instances) - len(masked),
     )
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from shards.record import Expression, ImageRecord
+    from shards.record import Expression, ImageRecord, Instance
 
     Readable = Example | DataError | OSError
 
@@ -82,7 +82,9 @@ class GroundingData:
         """
         record, picture, expression = self._find(number)
         ids = tokenize_expressions(self.frame.tokenizer, [expression.text], self.frame.max_tokens)[0]
-        instances = [record.instances[position] for position in expression.instances]
+        # NOTE: as in DETR's loader (datasets/coco.py) and ReLA's, crowd regions are no targets to match; what refers to
+        # them alone still exists.
+        instances = record.mask_targets(expression)
         boxes = np.array([instance.box for instance in instances], dtype=np.float32).reshape(-1, 4)
         corners = boxes / np.array([record.width, record.height] * 2, dtype=np.float32)
         return Example(
@@ -92,7 +94,8 @@ class GroundingData:
             input_ids=ids,
             original_size=(record.height, record.width),
             boxes=np.concatenate([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], axis=1),
-            masks=self._sample_masks(record, expression),
+            masks=self._sample_masks(record, instances),
+            crowds=len(expression.instances) - len(instances),
         )
 
     def label(self, number: int) -> tuple[ImageRecord, Expression]:
@@ -116,14 +119,14 @@ class GroundingData:
         _, record, resized = self._last
         return record, resized, record.expressions[expression]
 
-    def _sample_masks(self, record: ImageRecord, expression: Expression) -> NDArray[np.bool_]:
+    def _sample_masks(self, record: ImageRecord, instances: Sequence[Instance]) -> NDArray[np.bool_]:
         size = self.mask_size
-        sampled = np.zeros((len(expression.instances) if size else 0, size, size), dtype=bool)
+        sampled = np.zeros((len(instances) if size else 0, size, size), dtype=bool)
         if size:
             rows = sample_rows(record.height, self.frame.image_size, size)
             columns = sample_rows(record.width, self.frame.image_size, size)
-            for target, position in enumerate(expression.instances):
-                sampled[target] = masks.decode_mask(record.instances[position].mask)[rows[:, None], columns]
+            for target, instance in enumerate(instances):
+                sampled[target] = masks.decode_mask(instance.mask)[rows[:, None], columns]
         return sampled
 
 

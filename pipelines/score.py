@@ -105,6 +105,8 @@ def describe_scores(judged: Judged, settings: ScoreSettings) -> dict[str, Any]:
     if settings.bootstrap:
         samples, seed = settings.bootstrap, settings.seed
         document["intervals"] = estimate_intervals(terms, outcomes.image_id, samples=samples, seed=seed)
+    if crowds := int(outcomes.crowd_only.sum()):
+        document["crowd_only"] = crowds
     if divide is divide_robust:
         document["left_out"] = count_left_out(outcomes)
     return document

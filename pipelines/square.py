@@ -93,7 +93,7 @@ class Square:
 
     @cached_property
     def _target_weights(self) -> NDArray[np.float64] | None:
-        """(S, S) how many of the target's pixels come from each pixel of the square; None for an empty target."""
+        """(S, S) how many of the target's pixels come from each pixel of the square; None without a mask truth."""
         if self._target is None:
             return None
         flat = (self._rows[:, None] * self.side + self._columns)[self._target]
@@ -102,6 +102,6 @@ class Square:
 
 
 def _draw_target(record: ImageRecord, expression: Expression) -> NDArray[np.bool_] | None:
-    """The target's mask in the picture's own size; None for an empty target."""
-    masks = [record.instances[position].mask for position in expression.instances]
+    """The target's mask in the picture's own size; None for one without a mask truth."""
+    masks = [instance.mask for instance in record.mask_targets(expression)]
     return decode_mask(unite_masks(masks, record.height, record.width)) if masks else None

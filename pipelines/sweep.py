@@ -153,7 +153,8 @@ def judge_settings(
         SettingsError: the raw outputs do not hold a chosen query's mask.
     """
     square = Square(record, expression, raw, resolution)
-    targets = [record.instances[position].box for position in expression.instances]
+    targets = [instance.box for instance in record.targets(expression)]
+    crowds = len(targets) - len(record.mask_targets(expression))
     boxes = scale_boxes(raw.boxes, *raw.original_size)
     scores = {weighted: score_queries(raw, existence_weighting=weighted) for weighted in (False, True)}
     chosen: dict[tuple[float, bool, bool, float], list[int]] = {}
@@ -174,7 +175,7 @@ def judge_settings(
                 ref_id=expression.ref_id, targets=len(targets), flagged=not queries, predicted_px=predicted_px,
                 target_px=square.target_px, shared_px=shared_px, boxes_match=matches[answered].iou,
                 boxes_match_giou=matches[answered].giou, best_box_hits=matches[answered].best,
-                image_id=record.image_id, picture_px=square.picture_px,
+                image_id=record.image_id, picture_px=square.picture_px, crowds=crowds,
             )
         )  # fmt: skip
     return outcomes

@@ -1,6 +1,11 @@
 """The one label schema: a picture, its instances, and the expressions that refer to none, one or several of them.
 
 Every published data set becomes `ImageRecord`s; everything after `igvg prepare` knows nothing else.
+
+NOTE: crowd regions (COCO's `iscrowd`) are instances like others, but in gRefCOCO their pixels are no part of the mask
+truth: ReLA's loader (gres_model/data/datasets/grefcoco.py) skips annotations with iscrowd 1. Their boxes are part of
+the box truth: gRefCOCO's converter for GREC (mdetr/scripts/fine-tuning/grefexp_coco_format.py) keeps all annotations.
+The loaders of Ref-ZOM, R-RefCOCO and RefCOCO do not look at iscrowd.
 """
 
 from __future__ import annotations
@@ -12,6 +17,9 @@ from shards.errors import DataError
 
 Box = tuple[float, float, float, float]
 
+# The data sets whose mask truth leaves crowd regions out.
+_WITHOUT_CROWDS = frozenset({"grefcoco"})
+
 
 class Rle(TypedDict):
     """A mask as COCO's compressed run lengths: `size` is [height, width], `counts` the ASCII string."""
@@ -22,12 +30,16 @@ class Rle(TypedDict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """One annotated object: `box` is x0, y0, x1, y1 in pixels of the original picture."""
+    """One annotated object: `box` is x0, y0, x1, y1 in pixels of the original image.
+
+    `crowd` says that the annotation is a region of many objects (COCO's `iscrowd`), not a single one.
+    """
 
     ann_id: int
     category_id: int
     box: Box
     mask: Rle
+    crowd: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +92,20 @@ class ImageRecord:
     def _fault(self, what: str) -> DataError:
         return DataError(what, record=f"image {self.image_id}")
 
+    def targets(self, expression: Expression) -> tuple[Instance, ...]:
+        """The instances that one of the record's expressions refers to, as often as it names them: the box truth."""
+        return tuple(self.instances[index] for index in expression.instances)
+
+    def mask_targets(self, expression: Expression) -> tuple[Instance, ...]:
+        """Those of `targets` whose pixels make up the mask truth: in gRefCOCO all but crowd regions, else all.
+
+        None of an expression that has targets: its mask truth is empty, but it is no empty target.
+        """
+        targets = self.targets(expression)
+        if expression.id.partition("/")[0] not in _WITHOUT_CROWDS:
+            return targets
+        return tuple(instance for instance in targets if not instance.crowd)
+
     def to_json(self) -> dict[str, Any]:
         """The record as the JSON document of a shard, keys in a fixed order."""
         return {
@@ -93,6 +119,7 @@ class ImageRecord:
                     "category_id": instance.category_id,
                     "box": list(instance.box),
                     "mask": {"size": list(instance.mask["size"]), "counts": instance.mask["counts"]},
+                    **({"crowd": True} if instance.crowd else {}),
                 }
                 for instance in self.instances
             ],
@@ -126,6 +153,7 @@ class ImageRecord:
                         category_id=int(item["category_id"]),
                         box=_read_box(item["box"]),
                         mask={"size": [int(side) for side in item["mask"]["size"]], "counts": item["mask"]["counts"]},
+                        crowd=_read_crowd(item),
                     )
                     for item in document["instances"]
                 ),
@@ -146,3 +174,11 @@ class ImageRecord:
 def _read_box(values: list[float]) -> Box:
     x0, y0, x1, y1 = (float(value) for value in values)
     return x0, y0, x1, y1
+
+
+def _read_crowd(item: dict[str, Any]) -> bool:
+    """Whether an instance is a crowd region; shards written before crowd regions were marked have no such key."""
+    crowd = item.get("crowd", False)
+    if not isinstance(crowd, bool):
+        raise TypeError(f"crowd is {crowd!r}, neither true nor false")
+    return crowd

@@ -26,14 +26,15 @@ _CHUNK = 100
 def break_down(outcomes: Outcomes, divide: Callable[[Outcomes], dict[str, Term]]) -> dict[str, dict[str, Any]]:
     """Metrics and number of expressions by kind of target, by number of targets and by the target's size.
 
-    Parts without an expression are left out. `size` is the share of the picture that the target covers: small below
-    2 %, large from 15 %.
+    Parts without an expression are left out. `size` is the share of the image that the target covers: small below 2 %,
+    large from 15 %; an expression about crowd regions alone has none.
 
     Args:
         outcomes: of a whole split.
         divide: the metrics of its data set, one of `TERMS`.
     """
     targets = outcomes.targets
+    drawn = (targets > 0) & ~outcomes.crowd_only
     share = outcomes.target_px / np.maximum(outcomes.picture_px, 1)
     low, high = SIZE_BOUNDS
     parts = {
@@ -43,9 +44,9 @@ def break_down(outcomes: Outcomes, divide: Callable[[Outcomes], dict[str, Term]]
             f"{MOST_TARGETS}+": targets >= MOST_TARGETS,
         },
         "size": {
-            "small": (targets > 0) & (share < low),
-            "medium": (targets > 0) & (share >= low) & (share < high),
-            "large": (targets > 0) & (share >= high),
+            "small": drawn & (share < low),
+            "medium": drawn & (share >= low) & (share < high),
+            "large": drawn & (share >= high),
         },
     }
     return {

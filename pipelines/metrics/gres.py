@@ -23,6 +23,10 @@ def divide_grefcoco(outcomes: Outcomes) -> dict[str, Term]:
     - one that is not scores 0 and adds its predicted pixels to the unions;
     - a target that is flagged scores 0 and adds its union, with the mask as it was predicted;
     - else the IoU counts, which is 0 where both masks are empty.
+
+    NOTE: of crowd regions, only the boxes are truth (`shards.record`). An expression about crowd regions alone is a
+    target with an empty mask: by the rules above its IoU is 0, it stays in every average, and adds the predicted
+    pixels to the unions of cIoU. ReLA's loader has no rule for it: it stops at an assertion.
     """
     empty, flagged = outcomes.empty, outcomes.flagged
     answered = ~empty & ~flagged

@@ -25,7 +25,7 @@ class Outcome(NamedTuple):
 
     ref_id: int
     targets: int
-    """Instances that the expression refers to; 0: an empty target."""
+    """Instances that the expression refers to, crowd regions too; 0: an empty target."""
     flagged: bool
     """Whether the answer says that nothing is referred to."""
     predicted_px: int
@@ -40,6 +40,8 @@ class Outcome(NamedTuple):
     image_id: int = 0
     picture_px: int = 0
     """Pixels of the picture, at the resolution of the other counts."""
+    crowds: int = 0
+    """Those of the targets that are no part of the mask truth: gRefCOCO's crowd regions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -57,6 +59,7 @@ class Outcomes:
     best_box_hits: NDArray[np.bool_]
     image_id: NDArray[np.int64]
     picture_px: NDArray[np.int64]
+    crowds: NDArray[np.int64]
 
     def __len__(self) -> int:
         """Number of expressions."""
@@ -67,6 +70,12 @@ class Outcomes:
         """(N,) whether the expression refers to nothing."""
         empty: NDArray[np.bool_] = self.targets == 0
         return empty
+
+    @property
+    def crowd_only(self) -> NDArray[np.bool_]:
+        """(N,) whether the expression refers to crowd regions alone: it has a box truth, and an empty mask truth."""
+        alone: NDArray[np.bool_] = (self.targets > 0) & (self.crowds == self.targets)
+        return alone
 
     @property
     def union_px(self) -> NDArray[np.int64]:
@@ -103,6 +112,7 @@ def stack_outcomes(outcomes: Sequence[Outcome]) -> Outcomes:
         best_box_hits=mark("best_box_hits"),
         image_id=count("image_id"),
         picture_px=count("picture_px"),
+        crowds=count("crowds"),
     )
 
 

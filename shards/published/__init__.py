@@ -174,7 +174,9 @@ def _build_instance(annotation: Annotation, picture: Picture) -> Instance:
     if box[0] >= box[2] or box[1] >= box[3]:
         what = f"annotation {annotation.ann_id} has neither a box nor a mask inside the picture"
         raise DataError(what, record=f"image {picture.image_id}")
-    return Instance(ann_id=annotation.ann_id, category_id=annotation.category_id, box=box, mask=mask)
+    return Instance(
+        ann_id=annotation.ann_id, category_id=annotation.category_id, box=box, mask=mask, crowd=annotation.iscrowd
+    )
 
 
 def _clip_box(annotation: Annotation, picture: Picture) -> Box | None:

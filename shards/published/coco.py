@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from shards.errors import DataError
 from shards.index import PICTURE_EXTENSIONS
-from shards.published.values import read_integer, read_text
+from shards.published.values import read_flag, read_integer, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -155,7 +155,7 @@ def _read_annotation(entry: Any) -> Annotation:
         category_id=read_integer(entry, "category_id"),
         bbox=read_bbox(entry.get("bbox")),
         segmentation=entry["segmentation"],
-        iscrowd=entry.get("iscrowd") in (1, True),
+        iscrowd=read_flag(entry, "iscrowd", default=False),
     )
 
 

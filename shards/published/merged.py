@@ -179,7 +179,7 @@ def _read_annotation(entry: Mapping[str, Any], image_id: int) -> Annotation:
         category_id=0 if entry.get("category_id") is None else read_integer(entry, "category_id"),
         bbox=read_bbox(entry.get("bbox")),
         segmentation=entry["segmentation"],
-        iscrowd=False,
+        iscrowd=entry.get("iscrowd") in (1, True),
     )
 
 

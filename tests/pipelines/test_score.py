@@ -225,7 +225,7 @@ def test_scores_are_kept_with_a_row_for_every_expression(tmp_path: Path, shards:
     assert rows[1] == {
         "id": "grefcoco/1/1", "ref_id": "1", "targets": "1", "flagged": "0", "predicted_px": "16", "target_px": "16",
         "shared_px": "8", "boxes_match": "1", "boxes_match_giou": "1", "best_box_hits": "1",
-        "image_id": "1", "picture_px": "96",
+        "image_id": "1", "picture_px": "96", "crowds": "0",
     }  # fmt: skip
 
 

@@ -67,7 +67,10 @@ def test_every_setting_scores_what_predicting_and_scoring_with_it_gives(tmp_path
 def test_counts_of_pixels_are_those_of_the_stretched_mask(height, width, resolution, seed, targets):
     random = np.random.default_rng(seed)
     masks = [encode_mask(random.random((height, width)) < 0.4) for _ in range(targets)]
-    instances = tuple(Instance(ann_id=n, category_id=1, box=(0, 0, 1, 1), mask=mask) for n, mask in enumerate(masks))
+    instances = tuple(
+        Instance(ann_id=n, category_id=1, box=(0, 0, 1, 1), mask=mask, crowd=bool(seed >> n & 1))
+        for n, mask in enumerate(masks)
+    )
     expression = Expression(id="grefcoco/1/1", text="x", instances=tuple(range(targets)), ref_id=1)
     record = ImageRecord(
         image_id=1, file_name="x.jpg", width=width, height=height, instances=instances, expressions=(expression,)
