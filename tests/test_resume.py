@@ -1,0 +1,131 @@
+"""A training that was stopped goes on where it was, and ends with the weights of an undisturbed one."""
+
+from __future__ import annotations
+
+import json
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_training import ignore_progress, small_settings, write_set
+
+from pipelines import train
+from pipelines.checkpoint import load_state
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pipelines.settings import TrainSettings
+
+STEPS, LAST_SAVED = 7, 4
+
+
+class StoppedError(Exception):
+    """As if the process had been killed between two steps."""
+
+
+def stop_after(step: int) -> Callable[[int, int, str], None]:
+    """A progress report that ends the process in the step after `step`, before its state is saved."""
+
+    def report(done: int, total: int, remark: str) -> None:
+        if done == step + 1:
+            raise StoppedError
+
+    return report
+
+
+def choose(**changes: Any) -> TrainSettings:
+    """More than two epochs of three steps each, scored in between; the state is saved after every step."""
+    return small_settings(max_steps=STEPS, epochs=5, checkpoint_minutes=0.0, **changes)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_set(tmp_path_factory.mktemp("resume"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a training that nothing disturbed."""
+    out = tmp_path_factory.mktemp("undisturbed") / "run"
+    train.run(choose(), [shards], out, progress=ignore_progress)
+    return out
+
+
+@pytest.fixture(scope="module")
+def stopped(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a training that ended in its fifth step of seven, and was then continued."""
+    out = tmp_path_factory.mktemp("stopped") / "run"
+    with pytest.raises(StoppedError):
+        train.run(choose(), [shards], out, progress=stop_after(LAST_SAVED))
+    state = load_state(out / "state")
+    assert state is not None
+    assert 0 < state["step"] == LAST_SAVED < STEPS
+    assert not (out / "artifact.json").exists()
+    train.run(choose(), [shards], out, progress=ignore_progress)
+    return out
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The lines of losses and of scores in a log, without how fast the training was."""
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [
+        {name: value for name, value in line.items() if name != "expressions_per_second"}
+        for line in lines
+        if "losses" in line or "scores" in line
+    ]
+
+
+def test_a_stopped_training_ends_with_the_weights_of_an_undisturbed_one(undisturbed: Path, stopped: Path) -> None:
+    one, two = (load_file(folder / "model.safetensors") for folder in (undisturbed, stopped))
+    assert one.keys() == two.keys()
+    assert [name for name in one if not torch.equal(one[name], two[name])] == []
+
+
+def test_its_log_holds_every_step_once_with_the_losses_and_scores_of_an_undisturbed_one(
+    undisturbed: Path, stopped: Path
+) -> None:
+    lines = read_log(stopped)
+    assert lines == read_log(undisturbed)
+    assert [line["step"] for line in lines if "losses" in line] == list(range(1, STEPS + 1))
+    assert [line["step"] for line in lines if "scores" in line] == [3, 6, 7]
+
+
+def test_its_record_counts_all_steps_and_knows_the_best_score(undisturbed: Path, stopped: Path) -> None:
+    one, two = (json.loads((folder / "artifact.json").read_text())["counts"] for folder in (undisturbed, stopped))
+    assert one == two
+    assert two["steps"] == STEPS
+
+
+def test_a_finished_training_leaves_no_state(undisturbed: Path) -> None:
+    assert not (undisturbed / "state").exists()
+    assert not any("state" in name for name in json.loads((undisturbed / "artifact.json").read_text())["files"])
+
+
+def test_a_training_that_is_told_to_stop_saves_the_step_it_has_done(shards: Path, tmp_path: Path) -> None:
+    def interrupt(done: int, total: int, remark: str) -> None:
+        if done == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    out = tmp_path / "run"
+    settings = small_settings(max_steps=STEPS, epochs=5, checkpoint_minutes=1000.0)
+    with pytest.raises(KeyboardInterrupt):
+        train.run(settings, [shards], out, progress=interrupt)
+    state = load_state(out / "state")
+    assert state is not None
+    assert state["step"] == 2
+
+
+def test_the_state_is_saved_after_a_scoring_and_not_after_every_step(shards: Path, tmp_path: Path) -> None:
+    settings = small_settings(max_steps=STEPS, epochs=5, checkpoint_minutes=1000.0)
+    with pytest.raises(StoppedError):
+        train.run(settings, [shards], tmp_path / "run", progress=stop_after(2))
+    assert load_state(tmp_path / "run" / "state") is None
+    with pytest.raises(StoppedError):
+        train.run(settings, [shards], tmp_path / "run", progress=stop_after(4))
+    state = load_state(tmp_path / "run" / "state")
+    assert state is not None
+    assert state["step"] == 3
