@@ -40,6 +40,7 @@ PRECEDENCE_SECONDS = 5
 OUR_ERRORS = (
     ("pipelines.processes", "LaunchError"),
     ("shards.errors", "DataError"),
+    ("shards.errors", "WorkerError"),
     ("pipelines.settings", "SettingsError"),
     ("pipelines.artifact", "ArtifactError"),
     ("pipelines.model", "CheckpointError"),

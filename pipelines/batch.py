@@ -60,11 +60,10 @@ class Targets:
         return Targets(boxes, masks, change(self.global_masks), change(self.exists))
 
     def __reduce__(self) -> tuple[Callable[..., Targets], tuple[Any, ...]]:
-        """Between processes every tensor costs a file descriptor: the pictures' tensors travel as one."""
+        """Between processes the pictures' tensors travel as one array each, which costs no shared memory."""
         counts = [len(boxes) for boxes in self.boxes]
-        return _split_targets, (
-            counts, torch.cat(self.boxes), torch.cat(self.instance_masks), self.global_masks, self.exists,
-        )  # fmt: skip
+        tensors = torch.cat(self.boxes), torch.cat(self.instance_masks), self.global_masks, self.exists
+        return _split_targets, (counts, *(tensor.numpy() for tensor in tensors))
 
     def select(self, part: slice) -> Targets:
         """The targets of some of the pictures."""
@@ -94,12 +93,17 @@ class Batch:
         """Number of expressions."""
         return len(self.ids)
 
+    def __reduce__(self) -> tuple[Callable[..., Batch], tuple[Any, ...]]:
+        """Between processes tensors travel as arrays, which costs no shared memory."""
+        tensors = self.pixel_values, self.input_ids, self.attention_mask, self.positions, self.original_sizes
+        return _rebuild_batch, (self.targets, self.ids, *(tensor.numpy() for tensor in tensors))
+
     def to(self, device: torch.device | str) -> Batch:
         """The batch on a device; from pinned memory the copy overlaps with computing."""
         return self._transform(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
-        """The batch in page-locked memory; a DataLoader calls this by its name."""
+        """The batch in page-locked memory."""
         return self._transform(lambda tensor: tensor.pin_memory())
 
     def split(self, parts: int) -> list[Batch]:
@@ -165,10 +169,22 @@ def collate(examples: Sequence[Example], pad_id: int) -> Batch:
     )
 
 
-def _split_targets(
-    counts: list[int], boxes: Tensor, instance_masks: Tensor, global_masks: Tensor, exists: Tensor
-) -> Targets:
+def _split_targets(counts: list[int], *arrays: NDArray[Any]) -> Targets:
+    boxes, instance_masks, global_masks, exists = map(torch.from_numpy, arrays)
     return Targets(list(torch.split(boxes, counts)), list(torch.split(instance_masks, counts)), global_masks, exists)
+
+
+def _rebuild_batch(targets: Targets | None, ids: list[str], *arrays: NDArray[Any]) -> Batch:
+    pixel_values, input_ids, attention_mask, positions, original_sizes = map(torch.from_numpy, arrays)
+    return Batch(
+        pixel_values=pixel_values,
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        targets=targets,
+        ids=ids,
+        positions=positions,
+        original_sizes=original_sizes,
+    )
 
 
 def _collate_targets(examples: Sequence[Example]) -> Targets:

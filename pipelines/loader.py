@@ -6,31 +6,30 @@ process takes its share of each batch without talking to the others.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from pipelines.batch import Batch, Example, collate
 from pipelines.images import decode_picture, resize_picture, sample_rows
 from pipelines.text import PAD_ID, tokenize_expressions
 from shards import masks
-from shards.errors import DataError
 from shards.plan import ExampleNumbers
 from shards.reader import ShardReader
+from shards.workers import map_ordered
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from shards.record import Expression, ImageRecord, Instance
-
-    Readable = Example | DataError | OSError
 
 Part = tuple["Path", str]
 
@@ -132,8 +131,8 @@ class GroundingData:
 
 def load_batches(
     data: ExampleData, shares: Iterable[Sequence[int] | NDArray[np.int64]], *, workers: int
-) -> Iterator[Batch]:
-    """Batches of the given example numbers, in their order whatever the number of workers.
+) -> Generator[Batch, None, None]:
+    """Batches of the given example numbers, in their order whatever the number of workers; close it to end these.
 
     Args:
         data: the examples.
@@ -142,20 +141,20 @@ def load_batches(
 
     Raises:
         DataError, OSError: an example cannot be read.
+        WorkerError: a worker died.
     """
-    batches = DataLoader(
-        _Guarded(data),
-        batch_sampler=(list(map(int, share)) for share in shares),
-        collate_fn=_collate_readable,
-        # More than there are processors read no faster, and torch warns of them.
-        num_workers=min(workers, count_processors()),
-        pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_limit_threads,
+    batches = map_ordered(
+        partial(_read_batch, data),
+        (list(map(int, share)) for share in shares),
+        # More than there are processors read no faster.
+        workers=min(workers, count_processors()),
+        remedy="run the same command again, it goes on; --set workers=0 reads without other processes",
+        initialize=_limit_threads,
     )
-    for batch in batches:
-        if isinstance(batch, Exception):
-            raise batch
-        yield batch
+    pins = torch.cuda.is_available()
+    with contextlib.closing(batches):
+        for batch in batches:
+            yield batch.pin_memory() if pins else batch
 
 
 def count_processors() -> int:
@@ -163,29 +162,8 @@ def count_processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class _Guarded(Dataset["Readable"]):
-    """Hands errors on as values: one raised in a worker would arrive as the text of its traceback."""
-
-    def __init__(self, data: ExampleData) -> None:
-        self.data = data
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitem__(self, number: int) -> Readable:
-        try:
-            return self.data[number]
-        except (DataError, OSError) as error:
-            return error
-
-
-def _collate_readable(examples: list[Readable]) -> Batch | DataError | OSError:
-    readable: list[Example] = []
-    for example in examples:
-        if isinstance(example, Exception):
-            return example
-        readable.append(example)
-    return collate(readable, pad_id=PAD_ID)
+def _read_batch(data: ExampleData, numbers: list[int]) -> Batch:
+    return collate([data[number] for number in numbers], pad_id=PAD_ID)
 
 
 def read_texts(parts: Sequence[Part]) -> Iterator[str]:
@@ -196,6 +174,6 @@ def read_texts(parts: Sequence[Part]) -> Iterator[str]:
                 yield expression.text
 
 
-def _limit_threads(worker: int) -> None:  # noqa: ARG001
+def _limit_threads() -> None:
     # Each worker would else start as many threads as there are cores.
     torch.set_num_threads(1)

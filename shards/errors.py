@@ -55,6 +55,10 @@ class DataError(Exception):
         return f"{message}; {self.remedy}" if self.remedy else message
 
 
+class WorkerError(Exception):
+    """A worker process could not do its work: what happened, and what the user can do."""
+
+
 def describe_system_error(error: OSError) -> str:
     """An error of the operating system as a clause in words and a remedy, without the file."""
     words, remedy = _SYSTEM_ERRORS.get(error.errno or 0, ("", ""))

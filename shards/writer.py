@@ -10,12 +10,7 @@ import contextlib
 import hashlib
 import io
 import json
-import multiprocessing
-import os
-import signal
 import tarfile
-import threading
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -37,21 +32,19 @@ from shards.index import (
     verify_shards,
     write_index,
 )
+from shards.workers import check_parent, map_ordered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
-    from multiprocessing.synchronize import Event
+    from collections.abc import Callable, Sequence
 
     from shards.record import ImageRecord
 
 RECORDS_PER_SHARD = 500
 BYTES_PER_SHARD = 256 << 20
+WORKERS_REMEDY = "run the same command again, it goes on; with --workers 0 it needs no other process"
 
 Draft = TypeVar("Draft")
 Item = tuple[Draft, Path]
-
-# In a worker process: what its parent sets to make it stop.
-_stop_requests: list[Event] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +122,7 @@ def write_slices(
 
     Raises:
         DataError: a key occurs twice.
+        WorkerError: a worker died.
     """
     target = folder / split
     target.mkdir(parents=True, exist_ok=True)
@@ -140,57 +134,26 @@ def write_slices(
         _Job(file=target / name, items=items, build=build, known=known.get(name))
         for name, items in zip(names, slices, strict=True)
     ]
-    results: dict[int, tuple[ShardContents, list[DataError]]] = {}
-    done = 0
-    # Closed at once when interrupted, and not when the traceback is forgotten.
-    with contextlib.closing(_run_jobs(jobs, min(workers, len(jobs)))) as finished:
-        for number, result in finished:
-            results[number] = result
-            done += len(slices[number])
+    results: list[tuple[ShardContents, list[DataError]]] = []
+    done, processes = 0, min(workers, len(jobs))
+    # Closed at once when interrupted, and not when the traceback is forgotten. Not forked: the caller may have threads.
+    with contextlib.closing(
+        map_ordered(
+            _write_shard, jobs, workers=processes if processes > 1 else 0, method="spawn", remedy=WORKERS_REMEDY
+        )
+    ) as finished:
+        for job, result in zip(jobs, finished, strict=True):
+            results.append(result)
+            done += len(job.items)
             if on_progress:
                 on_progress(done)
-    shards, faults = [results[n][0] for n in range(len(jobs))], [results[n][1] for n in range(len(jobs))]
+    shards, faults = [contents for contents, _ in results], [found for _, found in results]
     index = join_shards(split, shards)
     write_index(folder, index)
     for file in [*target.glob("*.tar"), *target.glob("*.tar.json")]:
         if file.name not in names:
             file.unlink()
     return WriteResult(index, tuple(fault for found in faults for fault in found))
-
-
-def _run_jobs(
-    jobs: Sequence[_Job[Draft]], workers: int
-) -> Generator[tuple[int, tuple[ShardContents, list[DataError]]], None, None]:
-    """Yield (number of the job, its result) as they finish; if interrupted, stop the workers between two records."""
-    if workers <= 1:
-        for number, job in enumerate(jobs):
-            yield number, _write_shard(job)
-        return
-    # Not forked: the caller may have threads.
-    context = multiprocessing.get_context("spawn")
-    stop = context.Event()
-    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_enter_worker, initargs=(stop,))
-    try:
-        numbers = {executor.submit(_write_shard, job): number for number, job in enumerate(jobs)}
-        for future in as_completed(numbers):
-            yield numbers[future], future.result()
-    finally:
-        stop.set()
-        executor.shutdown(cancel_futures=True)
-
-
-def _enter_worker(stop: Event) -> None:
-    """Leave Ctrl-C to the parent, obey its stop request, and end with it should it be killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _stop_requests.append(stop)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _write_shard(job: _Job[Draft]) -> tuple[ShardContents, list[DataError]]:
@@ -201,8 +164,7 @@ def _write_shard(job: _Job[Draft]) -> tuple[ShardContents, list[DataError]]:
     with replace_file(job.file) as temporary:
         with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as archive:
             for draft, picture in job.items:
-                if any(request.is_set() for request in _stop_requests):
-                    raise KeyboardInterrupt
+                check_parent()
                 try:
                     _add_record(archive, job.build(draft), picture)
                 except DataError as fault:

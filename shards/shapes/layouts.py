@@ -10,11 +10,11 @@ FOLDER/rrefcoco/    refs(unc).p      instances.json     splits train, val
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import io
 import json
-import multiprocessing
 import pickle
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from shards.files import name_file, write_bytes
 from shards.shapes.outlines import trace_outlines
 from shards.shapes.phrases import answer_query, ask_false, ask_true
 from shards.shapes.scenes import SHAPES, compose_scene, paint_scene
+from shards.workers import check_parent, map_ordered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +45,7 @@ _EMPTY = 0.25
 _POSITIVES, _NEGATIVES, _OBJECTS = 2, 2, 2
 _MOST_THINGS = 10
 _BLOCK = 50
+_REMEDY = "close other programs and run the same command again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +97,13 @@ def write_published(
     tasks = _plan_pictures(seed, train_pictures, held_out_pictures)
     blocks = [tasks[first : first + _BLOCK] for first in range(0, len(tasks), _BLOCK)]
     pages: list[_Page] = []
-    if workers <= 1:
-        for block in blocks:
-            pages += _draw_block(pictures, block)
+    draw = functools.partial(_draw_block, pictures)
+    processes = workers if workers > 1 else 0
+    with contextlib.closing(map_ordered(draw, blocks, workers=processes, method="spawn", remedy=_REMEDY)) as drawn:
+        for block in drawn:
+            pages += block
             if on_progress:
                 on_progress(len(pages), len(tasks))
-    else:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context) as executor:
-            for drawn in executor.map(_draw_block, [pictures] * len(blocks), blocks):
-                pages += drawn
-                if on_progress:
-                    on_progress(len(pages), len(tasks))
     for dataset in _SHARES:
         chosen = [page for task, page in zip(tasks, pages, strict=True) if task.dataset == dataset]
         _write_dataset(folder / dataset, dataset, chosen)
@@ -125,6 +122,7 @@ def _draw_block(pictures: Path, tasks: list[_Task]) -> list[_Page]:
 
 
 def _draw_page(pictures: Path, task: _Task) -> _Page:
+    check_parent()
     random = np.random.default_rng((task.seed, task.image_id))
     while True:
         scene = compose_scene(random)

@@ -1,0 +1,246 @@
+"""Worker processes: tasks go to them and results come back through one pipe each, in the order of the tasks.
+
+Nothing else is shared, so that neither a small /dev/shm nor few file descriptors matter, and a worker that dies is
+noticed at once. Signals that a scheduler or a terminal sends to every process reach the parent alone: workers end when
+their pipe is closed, which the system does, too, when the parent is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import pickle
+import signal
+import socket
+import struct
+import time
+import traceback
+from dataclasses import dataclass
+from multiprocessing import resource_tracker, util
+from multiprocessing.connection import wait
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from shards.errors import WorkerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator
+    from multiprocessing.process import BaseProcess
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+AHEAD = 2
+"""Tasks for each worker that are handed out before their results are asked for."""
+SHIELDED = (signal.SIGINT, signal.SIGTERM)
+_GRACE = 5.0
+_LENGTH = struct.Struct("<Q")
+
+# In a parent: its ends of all pipes, which a forked worker must not keep open.
+_parent_ends: set[socket.socket] = set()
+# In a worker: its end of the pipe.
+_own_ends: list[socket.socket] = []
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Worker:
+    process: BaseProcess
+    pipe: socket.socket
+
+
+def map_ordered(
+    function: Callable[[Task], Result],
+    tasks: Iterable[Task],
+    *,
+    workers: int,
+    remedy: str,
+    method: str | None = None,
+    initialize: Callable[[], None] | None = None,
+) -> Generator[Result, None, None]:
+    """Results of a function in the order of the tasks; close the generator to end the workers.
+
+    Args:
+        function: what is done with a task; pickled unless workers are forked.
+        tasks: taken one after the other, a few ahead of the results.
+        workers: processes; with 0, or where the system lets none be started, this process does the work.
+        remedy: what the user can do if a worker dies, a clause.
+        method: how processes are started, e.g. spawn; None is the system's way.
+        initialize: called once in every worker.
+
+    Raises:
+        WorkerError: a worker died.
+        Exception: whatever the function raised, in its turn.
+    """
+    pool = _start_workers(function, workers, method, initialize)
+    if not pool:
+        for task in tasks:
+            yield function(task)
+        return
+    # Also called when the interpreter ends before anybody closed the generator.
+    stop = util.Finalize(None, _stop_workers, args=(pool,), exitpriority=10)
+    try:
+        yield from _hand_out(pool, tasks, remedy)
+    finally:
+        stop()
+
+
+def check_parent() -> None:
+    """End this process if it is a worker whose parent has closed the pipe, or is no more.
+
+    Raises:
+        SystemExit: it is.
+    """
+    # A busy worker is sent nothing, so a pipe that can be read is a closed one.
+    if wait(_own_ends, timeout=0):
+        raise SystemExit
+
+
+def _hand_out(pool: list[_Worker], tasks: Iterable[Any], remedy: str) -> Iterator[Any]:
+    numbered, idle = enumerate(tasks), list(pool)
+    busy: dict[socket.socket, tuple[_Worker, int]] = {}
+    results: dict[int, tuple[bool, Any]] = {}
+    wanted, handed_out = 0, 0
+    while True:
+        # Whoever is ready gets its next task before a result is given away.
+        for pipe in wait(list(busy), timeout=0 if wanted in results else None) if busy else ():
+            worker, number = busy.pop(cast("socket.socket", pipe))
+            results[number] = _receive_result(worker, remedy)
+            idle.append(worker)
+        while idle and handed_out - wanted < AHEAD * len(pool) and (pair := next(numbered, None)):
+            worker, handed_out = idle.pop(), pair[0] + 1
+            _send_task(worker, pair[1], remedy)
+            busy[worker.pipe] = worker, pair[0]
+        if wanted in results:
+            succeeded, value = results.pop(wanted)
+            if not succeeded:
+                raise value
+            wanted += 1
+            yield value
+        elif not busy:
+            return
+
+
+def _start_workers(
+    function: Callable[[Any], Any], count: int, method: str | None, initialize: Callable[[], None] | None
+) -> list[_Worker]:
+    """Started workers; none if the system does not let as many start."""
+    context = multiprocessing.get_context(method)
+    if context.get_start_method() != "fork" and count:
+        # It lets through the signals that are held back below, when it is started.
+        resource_tracker.ensure_running()
+    pool: list[_Worker] = []
+    try:
+        with _hold_signals():
+            for _ in range(count):
+                own, other = socket.socketpair()
+                _parent_ends.add(own)
+                with other:
+                    # mypy: the common base of all contexts' processes has no constructor of its own.
+                    process = context.Process(target=_work, args=(function, other, initialize), daemon=True)  # type: ignore[attr-defined]
+                    pool.append(_Worker(process, own))
+                    process.start()
+    except OSError:
+        # Too many files are open, or too many processes run.
+        _stop_workers(pool)
+        return []
+    return pool
+
+
+@contextlib.contextmanager
+def _hold_signals() -> Iterator[None]:
+    """Processes started inside are born with these signals blocked, and stay so; this one gets them afterwards."""
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, SHIELDED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+
+
+def _stop_workers(pool: list[_Worker]) -> None:
+    for worker in pool:
+        _parent_ends.discard(worker.pipe)
+        worker.pipe.close()
+    started = [worker.process for worker in pool if worker.process.pid is not None]
+    deadline = time.monotonic() + _GRACE
+    try:
+        for process in started:
+            process.join(max(0.0, deadline - time.monotonic()))
+    finally:
+        for process in started:
+            process.kill()
+            process.join()
+            process.close()
+        pool.clear()
+
+
+def _work(function: Callable[[Any], Any], pipe: socket.socket, initialize: Callable[[], None] | None) -> None:
+    """The life of a worker: until its pipe is closed."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SHIELDED)
+    for inherited in _parent_ends:
+        inherited.close()
+    _parent_ends.clear()
+    _own_ends[:] = [pipe]
+    if initialize:
+        initialize()
+    with contextlib.suppress(EOFError, ConnectionError):
+        while True:
+            task = _receive(pipe)
+            try:
+                result: tuple[bool, Any] = True, function(task)
+            except Exception as error:
+                error.add_note(traceback.format_exc())
+                result = False, error
+            _send(pipe, result)
+
+
+def _send_task(worker: _Worker, task: Any, remedy: str) -> None:
+    try:
+        _send(worker.pipe, task)
+    except ConnectionError as error:
+        raise _explain_end(worker, remedy) from error
+
+
+def _receive_result(worker: _Worker, remedy: str) -> tuple[bool, Any]:
+    try:
+        result: tuple[bool, Any] = _receive(worker.pipe)
+    except (EOFError, ConnectionError) as error:
+        raise _explain_end(worker, remedy) from error
+    return result
+
+
+def _explain_end(worker: _Worker, remedy: str) -> WorkerError:
+    worker.process.join(_GRACE)
+    code = worker.process.exitcode
+    how = f"ended with status {code}"
+    if code is not None and code < 0:
+        how = f"was killed by {signal.Signals(-code).name}"
+        if -code == signal.SIGKILL:
+            how += ", as the system does when memory runs out"
+    return WorkerError(f"a worker process {how}; {remedy}")
+
+
+def _send(pipe: socket.socket, value: Any) -> None:
+    """Send a value; arrays travel as they lie in memory, without a copy."""
+    buffers: list[pickle.PickleBuffer] = []
+    content = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    views = [memoryview(content), *(buffer.raw() for buffer in buffers)]
+    pipe.sendall(_LENGTH.pack(len(views)) + b"".join(_LENGTH.pack(view.nbytes) for view in views))
+    for view in views:
+        pipe.sendall(view)
+
+
+def _receive(pipe: socket.socket) -> Any:
+    (count,) = _LENGTH.unpack(_read(pipe, _LENGTH.size))
+    sizes = [size for (size,) in _LENGTH.iter_unpack(_read(pipe, count * _LENGTH.size))]
+    content, *buffers = [_read(pipe, size) for size in sizes]
+    return pickle.loads(content, buffers=buffers)  # noqa: S301 - written by this program
+
+
+def _read(pipe: socket.socket, size: int) -> bytearray:
+    data = bytearray(size)
+    view, filled = memoryview(data), 0
+    while filled < size:
+        count = pipe.recv_into(view[filled:])
+        if not count:
+            raise EOFError
+        filled += count
+    return data
