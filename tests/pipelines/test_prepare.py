@@ -79,7 +79,7 @@ def test_the_progress_counts_the_pictures_of_all_splits(published: Published, ou
         PrepareSettings(dataset="grefcoco"), published.annotations, [published.images], out,
         progress=lambda done, total, remark: calls.append((done, total, remark)),
     )  # fmt: skip
-    assert calls == [(2, 3, "train"), (3, 3, "val")]
+    assert calls == [(0, 0, "preparing grefcoco"), (0, 3, "train"), (2, 3, "train"), (2, 3, "val"), (3, 3, "val")]
 
 
 def test_pictures_are_looked_for_in_every_folder(published: Published, out: Path, tmp_path: Path) -> None:
