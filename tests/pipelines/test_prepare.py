@@ -164,7 +164,8 @@ class _StoppedError(Exception):
 
 
 def _stop(done: int, total: int, remark: str) -> None:
-    raise _StoppedError
+    if done:
+        raise _StoppedError
 
 
 def test_interrupted_work_stays_hidden_and_the_next_run_ends_as_if_undisturbed(
