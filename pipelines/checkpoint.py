@@ -6,19 +6,22 @@ preprocessor_config.json.
 
 from __future__ import annotations
 
-import json
-import pickle
-from typing import TYPE_CHECKING, Any
+import io
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import torch
 
 from pipelines.images import PIXEL_MEAN, PIXEL_STD
 from pipelines.model import CheckpointError, IGVGModel, load_published
+from pipelines.model.tensor_files import load_values
 from pipelines.text import SENTENCEPIECE_NAME, load_tokenizer, save_tokenizer
-from shards.files import replace_file, write_json
+from shards.errors import DataError
+from shards.files import read_json, replace_file, write_json
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from pipelines.model import IGVGConfig
 
 STATE_FILE = "state.pt"
 PROCESSOR_FILE = "preprocessor_config.json"
@@ -27,10 +30,38 @@ MAX_TOKENS = 50
 
 
 def save_state(folder: Path, state: dict[str, Any]) -> None:
-    """Write the training state all at once; an older one is replaced only by a whole new one."""
+    """Write the training state all at once; an older one is replaced only by a whole new one.
+
+    Raises:
+        OSError: it cannot be written; names the file.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    with replace_file(folder / STATE_FILE) as temporary:
-        torch.save(state, temporary)
+    with replace_file(folder / STATE_FILE) as temporary, temporary.open("wb") as stream:
+        witness = _Witness(stream)
+        try:
+            torch.save(state, cast("BinaryIO", witness))
+        except RuntimeError as error:
+            # torch does not say why its archive could not be written.
+            raise witness.error or error from error
+
+
+class _Witness(io.RawIOBase):
+    """A stream that remembers why the system refused to write."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        super().__init__()
+        self.stream = stream
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self.stream.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self.stream.flush()
 
 
 def load_state(folder: Path) -> dict[str, Any] | None:
@@ -42,10 +73,10 @@ def load_state(folder: Path) -> dict[str, Any] | None:
     file = folder / STATE_FILE
     if not file.exists():
         return None
-    try:
-        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{file} is damaged ({error}); delete it, or start again with --force") from error
+    remedy = "delete it, or start again with --force"
+    state = load_values(file, remedy)
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{file} is no state of a training; {remedy}")
     return state
 
 
@@ -95,13 +126,26 @@ def load_checkpoint(folder: Path) -> tuple[IGVGModel, Any, int]:
         raise CheckpointError(f"{folder} is no checkpoint folder; give one that igvg train or igvg import made")
     model = IGVGModel.from_pretrained(folder)
     tokenizer = load_tokenizer(folder)
-    return model, tokenizer, _read_max_tokens(folder / PROCESSOR_FILE)
+    highest = max(tokenizer.get_vocab().values(), default=0)
+    if highest >= model.config.vocab_size:
+        raise CheckpointError(
+            f"{folder}: its tokenizer has ids up to {highest} and its network room for {model.config.vocab_size}; "
+            "copy both from the same checkpoint"
+        )
+    return model, tokenizer, _read_max_tokens(folder / PROCESSOR_FILE, model.config)
 
 
-def _read_max_tokens(file: Path) -> int:
+def _read_max_tokens(file: Path, config: IGVGConfig) -> int:
+    """The largest number of tokens, both ends included; the first two positions belong to none."""
+    if not file.exists():
+        return min(MAX_TOKENS, config.text_positions - 2)
+    remedy = "copy it again, or make the checkpoint again"
     try:
-        return int(json.loads(file.read_text(encoding="utf-8"))["max_tokens"])
-    except FileNotFoundError:
-        return MAX_TOKENS
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{file} is damaged: {error}") from error
+        values = read_json(file, "a processor's settings in JSON", remedy)
+    except DataError as error:
+        raise CheckpointError(str(error)) from error
+    found = values.get("max_tokens", MAX_TOKENS) if isinstance(values, dict) else None
+    if type(found) is not int or not 2 < found <= config.text_positions - 2:
+        most = config.text_positions - 2
+        raise CheckpointError(f"{file}: max_tokens is {found!r}, not a whole number from 3 to {most}; {remedy}")
+    return found

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
+
+# Far beyond any use: a slip or a damaged file ends in words, not in a lack of memory.
+_MOST = {
+    "image_size": 4096, "encoder_dim": 8192, "encoder_layers": 128, "encoder_ffn": 1 << 15, "vocab_size": 1 << 21,
+    "text_positions": 1 << 16, "hidden_dim": 4096, "num_queries": 4096, "decoder_layers": 64, "decoder_ffn": 1 << 15,
+    "generation_ffn": 1 << 15, "sampling_points": 64,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +71,9 @@ class IGVGConfig:
                      "generation_ffn", "sampling_points"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name, most in _MOST.items():
+            if getattr(self, name) > most:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at most {most}")
         for name, choices in (("text_score", ("l2", "mean")), ("reference", ("shifted", "point")),
                               ("auxiliary_boxes", ("paper", "published"))):  # fmt: skip
             if getattr(self, name) not in choices:
@@ -70,6 +81,8 @@ class IGVGConfig:
         for name in ("drop_path", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0 and less than 1")
+        if not math.isfinite(self.distance_weight):
+            raise ValueError(f"distance_weight is {self.distance_weight}; it must be finite")
         if self.text_positions < 3:
             raise ValueError(
                 f"text_positions is {self.text_positions}; the first two are unused, so it must be at least 3"

@@ -5,8 +5,6 @@ Files of others are read without running code from them.
 
 from __future__ import annotations
 
-import pickle
-import warnings
 from collections.abc import Mapping
 from math import isqrt
 from typing import TYPE_CHECKING
@@ -19,6 +17,7 @@ from pipelines.model.config import IGVGConfig, base_config, large_config
 from pipelines.model.network import IGVGModel
 from pipelines.model.sources import BEIT3, DECODER, IGNORED, LEVELS, SHARED, T2I, Source, list_sources
 from pipelines.model.storage import CheckpointError, report_mismatch
+from pipelines.model.tensor_files import check_tensor, load_values
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
 _HEAD_CHANNELS = 64
 """Channels of an attention head, the same in BEiT-3 base and large."""
 _DECODER_HEADS = 8
+# A dictionary may hold itself.
+_MOST_WRAPPERS = 8
 
 
 def load_published(file: Path) -> IGVGModel:
@@ -123,27 +124,20 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     """The tensors of a file that torch.save wrote; wrappers and the prefix of parallel training are taken off.
 
     Raises:
-        CheckpointError: there is no such file, it holds more than tensors and plain values, or no tensors at all.
+        CheckpointError: there is no such file, it is something else, holds more than tensors and plain values, or no
+            tensors at all.
     """
-    try:
-        # torch warns of pickle protocols it may not read; whether it can shows at once.
-        allowed = torch.serialization.safe_globals([(_NumpyValue, name) for name in _NUMPY_NAMES])
-        with allowed, warnings.catch_warnings(action="ignore", category=UserWarning):
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise CheckpointError(f"{file} cannot be read: {error.strerror or error}") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        # torch's own words advise to read the file without protection; only the reason is passed on.
-        reason = str(error).rpartition("WeightsUnpickler error:")[2].partition(" was not an allowed global")[0]
-        reason = (reason.strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(
-            f"{file} cannot be read as tensors and plain values alone ({reason}); "
-            "igvg runs no code from checkpoints: ask its authors for a state dict"
-        ) from error
-    while isinstance(content, Mapping) and (inner := _find_wrapped(content)) is not None:
+    content = load_values(file, "download it again")
+    for _ in range(_MOST_WRAPPERS):
+        if not isinstance(content, Mapping) or (inner := _find_wrapped(content)) is None:
+            break
         content = inner
     tensors = content.items() if isinstance(content, Mapping) else ()
-    state = {str(key).removeprefix("module."): value.float() for key, value in tensors if isinstance(value, Tensor)}
+    state = {
+        key.removeprefix("module."): check_tensor(key, value, file).float()
+        for key, value in tensors
+        if isinstance(key, str) and isinstance(value, Tensor)
+    }
     if not state:
         raise CheckpointError(f"{file} holds no tensors; give a published checkpoint")
     return state
@@ -158,19 +152,6 @@ def resize_positions(table: Tensor, side: int) -> Tensor:
     grid = cells.T.reshape(1, -1, old, old)
     resized = F.interpolate(grid, size=(side, side), mode="bicubic", align_corners=False)
     return torch.cat((special, resized.flatten(2)[0].T))
-
-
-class _NumpyValue:
-    """Stands for a number of NumPy in a training record, so that reading one builds nothing of NumPy's."""
-
-    def __init__(self, *parts: object) -> None:
-        pass
-
-    def __setstate__(self, state: object) -> None:
-        pass
-
-
-_NUMPY_NAMES = ("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
 
 
 def _find_wrapped(content: Mapping[str, object]) -> Mapping[str, object] | None:

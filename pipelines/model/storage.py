@@ -7,13 +7,15 @@ import difflib
 import json
 import os
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from pipelines.model.config import IGVGConfig
-from shards.files import replace_file, write_bytes
+from shards.errors import DataError
+from shards.file_kinds import explain_unreadable
+from shards.files import read_json, replace_file, write_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +26,25 @@ if TYPE_CHECKING:
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 _LABELS = {"architectures": ["IGVGModel"], "model_type": "igvg"}
+# What transformers adds to every configuration that it writes.
+_OF_OTHERS = frozenset({
+    *_LABELS, "_attn_implementation", "_attn_implementation_autoset", "_name_or_path", "attn_implementation",
+    "auto_map", "chunk_size_feed_forward", "dtype", "id2label", "is_encoder_decoder", "label2id", "output_attentions",
+    "output_hidden_states", "problem_type", "return_dict", "torch_dtype", "torchscript", "transformers_version",
+    "use_bfloat16", "use_cache",
+})  # fmt: skip
+# Sizes of the network by the tensors that have them.
+_SIZES = {
+    "encoder_dim": ("encoder.words.weight", 1),
+    "vocab_size": ("encoder.words.weight", 0),
+    "text_positions": ("encoder.text_positions", 0),
+    "patch_size": ("encoder.patches.weight", 2),
+    "encoder_ffn": ("encoder.layers.0.image.expand.weight", 0),
+    "hidden_dim": ("image_projection.weight", 0),
+    "decoder_ffn": ("decoder.layers.0.ffn.expand.weight", 0),
+    "generation_ffn": ("generation.ffn.expand.weight", 0),
+}
+_REMEDY = "copy it again, or make the checkpoint again with igvg train or igvg import"
 # safetensors says only in words what the system answered.
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
@@ -63,17 +84,23 @@ def read_checkpoint(folder: Path) -> tuple[IGVGConfig, dict[str, Tensor]]:
     """Configuration and tensors of a checkpoint folder.
 
     Raises:
-        CheckpointError: a file is missing or damaged, or the configuration has an unknown key or an impossible value.
+        CheckpointError: a file is missing or damaged, the configuration has an unknown key or an impossible value, or
+            the tensors are of other sizes than it says.
     """
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder} is no checkpoint folder: it has no {name}; "
                                   "give one that igvg train or igvg import made")  # fmt: skip
     config = _read_config(folder / CONFIG_FILE)
+    file = folder / WEIGHTS_FILE
     try:
-        return config, load_file(folder / WEIGHTS_FILE)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{folder / WEIGHTS_FILE} is damaged ({error}); make the checkpoint again") from error
+        state = load_file(file)
+    except Exception as error:  # whatever the parser of a foreign binary raises
+        raise CheckpointError(
+            str(explain_unreadable(file, "weights in safetensors", error, _REMEDY, sound=("safetensors",)))
+        ) from error
+    _refuse_other_sizes(config, state, folder)
+    return config, state
 
 
 def parse_config(values: Mapping[str, Any]) -> IGVGConfig:
@@ -105,6 +132,11 @@ def compare_states(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], 
         for name in expected
         if name in found and found[name].shape != expected[name].shape
     ]
+    misshapen += [
+        f"{name} holds {found[name].dtype}, not {expected[name].dtype}"
+        for name in expected
+        if name in found and found[name].is_floating_point() != expected[name].is_floating_point()
+    ]
     report_mismatch(what, expected.keys() - found.keys(), found.keys() - expected.keys(), misshapen)
 
 
@@ -122,14 +154,35 @@ def _list_first(names: list[str], count: int = 5) -> str:
 
 def _read_config(file: Path) -> IGVGConfig:
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file} is damaged ({error}); make the checkpoint again") from error
+        values = read_json(file, "a model's configuration in JSON", _REMEDY)
+    except DataError as error:
+        raise CheckpointError(str(error)) from error
     if not isinstance(values, dict) or values.get("model_type") != _LABELS["model_type"]:
         raise CheckpointError(
             f"{file} does not describe an igvg model; give a folder that igvg train or igvg import made"
         )
     try:
-        return parse_config({name: value for name, value in values.items() if name not in _LABELS})
-    except ValueError as error:
+        return parse_config({name: value for name, value in values.items() if name not in _OF_OTHERS})
+    except (ValueError, OverflowError) as error:
         raise CheckpointError(f"{file}: {error}") from error
+
+
+def _refuse_other_sizes(config: IGVGConfig, state: Mapping[str, Tensor], folder: Path) -> None:
+    """Before a network is laid out: a damaged configuration may ask for more memory than there is."""
+    sizes = {"grid of cells": (config.grid_size**2 + 1, "encoder.image_positions", 0)}
+    sizes |= {setting: (getattr(config, setting), name, dim) for setting, (name, dim) in _SIZES.items()}
+    for setting, (size, name, dim) in sizes.items():
+        found = state[name].shape[dim] if name in state and state[name].dim() > dim else 0
+        if found != size:
+            _report_sizes(folder, f"{setting} {size}", f"{name} of size {found}" if found else f"no {name}")
+    for setting, prefix in (("encoder_layers", "encoder.layers."), ("decoder_layers", "decoder.layers.")):
+        layers = {name[len(prefix) :].partition(".")[0] for name in state if name.startswith(prefix)}
+        if len(layers) != getattr(config, setting):
+            _report_sizes(folder, f"{setting} {getattr(config, setting)}", f"{len(layers)} layers {prefix}*")
+
+
+def _report_sizes(folder: Path, said: str, held: str) -> NoReturn:
+    raise CheckpointError(
+        f"{folder / WEIGHTS_FILE} holds {held}, but {CONFIG_FILE} beside it says {said}: "
+        "copy both from the same checkpoint"
+    )

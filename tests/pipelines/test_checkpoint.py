@@ -43,7 +43,7 @@ def test_a_missing_folder_and_a_damaged_part_are_named(folder: Path, tmp_path: P
     with pytest.raises(CheckpointError, match="nowhere is no checkpoint folder"):
         load_checkpoint(tmp_path / "nowhere")
     (folder / "preprocessor_config.json").write_text("{")
-    with pytest.raises(CheckpointError, match=r"preprocessor_config\.json is damaged"):
+    with pytest.raises(CheckpointError, match=r"preprocessor_config\.json: is damaged"):
         load_checkpoint(folder)
 
 

@@ -190,7 +190,7 @@ def test_a_cut_off_weights_file_is_an_error(model, tmp_path: Path):
     model.save_pretrained(tmp_path)
     file = tmp_path / "model.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: is damaged"):
         IGVGModel.from_pretrained(tmp_path)
 
 
@@ -211,7 +211,7 @@ def test_tensors_that_do_not_fit_are_listed(model, tmp_path: Path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("{", "config.json is damaged"),
+        ("{", "config.json: is damaged"),
         ("[]", "does not describe an igvg model"),
         ('{"model_type": "bert"}', "does not describe an igvg model"),
         ('{"model_type": "igvg", "num_querys": 3}', "no setting num_querys; did you mean num_queries?"),
