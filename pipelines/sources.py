@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.artifact import RECORD, ArtifactError, read_artifact
+from pipelines.text import SENTENCEPIECE_NAME
 from shards.files import digest_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+# The tokenizer's files and those of preprocessing, which decide what the network gets to see.
+_READ_WITH_WEIGHTS = ("preprocessor_config.json", "special_tokens_map.json", "tokenizer*", "*.model", "*.spm")
 
 
 def digest_shards(folder: Path) -> str:
@@ -27,16 +31,19 @@ def digest_shards(folder: Path) -> str:
 
 
 def digest_checkpoint(path: Path) -> str:
-    """The content of a checkpoint: the weights' file, and the configuration beside it.
+    """The content of a checkpoint: all that prediction reads, its weights, configuration, tokenizer and preprocessing.
 
     Raises:
         ArtifactError: there is no such file or folder.
     """
-    if path.is_file():
-        return digest_file(path)
-    parts = [file for name in ("config.json", "model.safetensors") if (file := path / name).is_file()]
+    if path.is_file() and path.suffix != ".safetensors":
+        beside = path.with_name(SENTENCEPIECE_NAME)
+        return "+".join(digest_file(file) for file in (path, beside) if file.is_file())
+    folder = path.parent if path.is_file() else path
+    parts = [file for name in ("config.json", "model.safetensors") if (file := folder / name).is_file()]
     if not parts:
         raise ArtifactError(f"{path} is no checkpoint; give a folder with config.json and model.safetensors, or a file")
+    parts += [file for name in _READ_WITH_WEIGHTS for file in sorted(folder.glob(name))]
     return "+".join(digest_file(file) for file in parts)
 
 
@@ -47,9 +54,11 @@ def describe_sources(shards: Sequence[Path], init: str, tokenizer: str) -> dict[
         ArtifactError: something is missing or damaged.
     """
     inputs: dict[str, Any] = {f"shards {number}": digest_shards(folder) for number, folder in enumerate(shards, 1)}
-    for name, value in (("init", init), ("tokenizer", tokenizer)):
-        if value:
-            inputs[name] = digest_checkpoint(Path(value)) if name == "init" else digest_tokenizer(Path(value))
+    if init:
+        alone = tokenizer and Path(init).is_file()
+        inputs["init"] = digest_file(Path(init)) if alone else digest_checkpoint(Path(init))
+    if tokenizer:
+        inputs["tokenizer"] = digest_tokenizer(Path(tokenizer))
     return inputs
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pipelines.artifact import Artifact, begin_work, find_finished, finish_work, read_artifact
@@ -65,5 +66,6 @@ def run(
 
 
 def describe(settings: TrainSettings, shards: Sequence[Path]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Inputs and options that make up the fingerprint of a training."""
-    return describe_sources(shards, settings.init, settings.text.tokenizer), select_material(settings)
+    """Inputs and options that make up the fingerprint of a training; files count by their content, not their path."""
+    unnamed = replace(settings, init="", text=replace(settings.text, tokenizer=""))
+    return describe_sources(shards, settings.init, settings.text.tokenizer), select_material(unnamed)

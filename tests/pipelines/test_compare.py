@@ -50,6 +50,10 @@ def test_swapped_sides_change_the_sign_alone(shards: Path, truth: Path, worse: P
     one, other = compare.run(truth, worse, shards, VAL), compare.run(worse, truth, shards, VAL)
     for name, (low, high) in one["intervals"].items():
         assert other["intervals"][name] == pytest.approx([-high, -low])
+        assert low <= one["differences"][name] <= high
+    low, high = one["intervals"]["gIoU"]
+    assert low < high <= 0
+    assert [other["expressions_better_in"][side] for side in "ab"] == [0, 5]
 
 
 def test_the_expressions_that_differ_most_come_first(shards: Path, truth: Path, worse: Path) -> None:

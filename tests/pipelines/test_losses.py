@@ -15,7 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipelines.batch import Targets
-from pipelines.losses import compute_losses, measure_classes, measure_existence, measure_masks
+from pipelines.losses import (
+    compute_losses,
+    measure_classes,
+    measure_existence,
+    measure_instance_masks,
+    measure_masks,
+    upsample_logits,
+)
 from pipelines.matching import Matches, match_queries
 from pipelines.model.boxes import to_cxcywh
 from pipelines.model.network import IGVGOutput
@@ -200,6 +207,45 @@ def test_the_total_is_the_weighted_sum_of_the_named_terms() -> None:
     weighted = masks["instance"] + 0.2 * masks["negative"] + masks["global"] + 0.1 * masks["attention"]
     assert terms["total"] == pytest.approx(0.1 * detection + weighted + 0.2 * terms["existence"], rel=1e-6)
     assert len(terms) == 9 + 8 + 2
+
+
+def test_earlier_layers_count_by_one_in_the_published_objective() -> None:
+    output, targets = make_output(3), make_targets([2, 0, 1])
+    terms = {name: value.item() for name, value in measure(output, targets, auxiliary_boxes="published").items()}
+    paper = measure(output, targets)["total"].item()
+    # Boxes count 5 and 2 in the paper's: 4 and 1 too many.
+    less = sum(4 * terms[f"boxes_layer{layer}"] + terms[f"giou_layer{layer}"] for layer in (1, 2))
+    assert terms["total"] == pytest.approx(paper - 0.1 * less, rel=1e-5)
+    assert less > 1
+
+
+def test_the_instance_masks_are_those_of_the_last_layers_pairs_and_all_others_should_be_empty() -> None:
+    generator = torch.Generator().manual_seed(3)
+    logits, targets = torch.randn(2, 2, SIDE, SIDE, generator=generator), make_targets([1, 1])
+    matches = Matches(
+        queries=torch.tensor([[0, 2], [1, 2]]),
+        targets=torch.tensor([[0, 1], [0, 1]]),
+        unmatched=torch.tensor([[1, 3], [0, 3]]),
+    )
+    terms = measure_instance_masks(logits, targets, matches)
+    flat, wanted = logits.flatten(0, 1), torch.cat(targets.instance_masks).float()
+    entropy = F.binary_cross_entropy_with_logits
+    assert terms["instance_bce"].item() == pytest.approx(entropy(flat[[1, 2]], wanted).item(), rel=1e-5)
+    assert terms["negative_bce"].item() == pytest.approx(
+        entropy(flat[[0, 3]], torch.zeros(2, SIDE, SIDE)).item(), rel=1e-5
+    )
+
+
+def test_mask_logits_are_enlarged_between_aligned_corners() -> None:
+    enlarged = upsample_logits(torch.tensor([[[0.0, 3.0]]]), torch.Size((1, 4)))
+    torch.testing.assert_close(enlarged, torch.tensor([[[0.0, 1.0, 2.0, 3.0]]]))
+
+
+def test_the_attention_map_is_compared_with_the_first_pixel_of_each_cell() -> None:
+    output, targets = make_output(1), make_targets([1])
+    cells = targets.global_masks[:, ::4, ::4].float()
+    expected = F.binary_cross_entropy_with_logits(output.attention_map, cells)
+    assert measure(output, targets)["attention_bce"].item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 # --- for any batch -----------------------------------------------------------------------------------------------

@@ -207,3 +207,30 @@ def test_positions_of_a_plane_stay_a_plane_when_resized():
     expected = torch.tensor([[2 * (2 * i + 0.5) + 2 * j + 0.5 for j in (1, 2)] for i in (1, 2)])
     torch.testing.assert_close(inner, expected)
     assert torch.equal(resize_positions(table, math.isqrt(len(table) - 3)), table)
+
+
+def test_positions_are_resized_by_cubic_convolution_with_the_published_coefficient() -> None:
+    # Between cells i and i + 1, halfway: weights -3/32, 19/32, 19/32, -3/32 (Keys 1981, a = -0.75), the rim repeated.
+    column = torch.tensor([1.0, 5.0, 2.0, 8.0])
+    table = torch.cat((torch.zeros(3, 1), column[:, None].expand(4, 4).reshape(-1, 1)))
+    first = (-3 * 1 + 19 * 1 + 19 * 5 - 3 * 2) / 32
+    second = (-3 * 5 + 19 * 2 + 19 * 8 - 3 * 8) / 32
+    resized = resize_positions(table, 2)[3:].view(2, 2)
+    torch.testing.assert_close(resized, torch.tensor([[first, first], [second, second]]))
+
+
+@pytest.mark.parametrize(
+    "key", ["head.img_embedding.weight", "head.neck.fpn1.0.weight", "vis_enc.beit3.encoder.layers.0.ffn.B.fc1.weight"]
+)
+def test_a_tensor_of_the_right_number_of_elements_and_the_wrong_shape_is_refused(published, key: str):
+    turned = published[key].transpose(0, 1).contiguous()
+    assert turned.shape != published[key].shape
+    with pytest.raises(CheckpointError, match=rf"1 of the wrong shape: {key} \[{turned.shape[0]}, {turned.shape[1]}"):
+        convert_state(published | {key: turned})
+
+
+def test_axes_of_length_one_are_no_other_shape(published):
+    key = "head.seg_branch.predict.weight"
+    assert published[key].shape == (1, 16, 1, 1)
+    _, state = convert_state(published | {key: published[key].flatten()})
+    assert torch.equal(state["global_head.weight"], published[key])

@@ -211,6 +211,20 @@ def test_nms_keeps_a_box_exactly_if_no_better_survivor_covers_it(count: int, see
         assert (box in survivors) == (not any(covers(boxes[other], boxes[box]) for other in better))
 
 
+def test_of_equal_scores_the_first_box_survives() -> None:
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 9, 10], [20, 0, 30, 10], [20, 0, 30, 9]], dtype=np.float64)
+    assert suppress_boxes(boxes, np.array([0.8, 0.8, 0.8, 0.9, 0.9]), 0.5).tolist() == [3, 0]
+    assert suppress_boxes(boxes[::-1], np.array([0.9, 0.9, 0.8, 0.8, 0.8]), 0.5).tolist() == [0, 2]
+
+
+def test_boxes_are_suppressed_from_the_overlap_that_is_set() -> None:
+    # Three quarters of each box are the other's: an IoU of 0.6.
+    raw = make_raw([0.9, 0.8], [(0.25, 0.25, 0.5, 0.5), (0.375, 0.25, 0.5, 0.5)])
+    for iou, queries in ((0.59, [0]), (0.61, [0, 1])):
+        settings = dataclasses.replace(SETTINGS, nms=True, nms_iou=iou)
+        assert postprocess(raw, settings).queries.tolist() == queries
+
+
 def test_suppressing_before_the_threshold_gives_the_same_as_after_it() -> None:
     rng = np.random.default_rng(3)
     boxes, scores = np.concatenate([low := rng.uniform(0, 2, (30, 2)), low + 3], axis=1), rng.random(30)

@@ -28,6 +28,10 @@ def test_a_checkpoint_is_known_by_its_weights_and_its_configuration(tmp_path: Pa
     assert digest_checkpoint(tmp_path) == digest
     (tmp_path / "model.safetensors").write_bytes(b"others")
     assert digest_checkpoint(tmp_path) != digest
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    assert digest_checkpoint(tmp_path) == digest
+    (tmp_path / "config.json").write_text("{} ")
+    assert digest_checkpoint(tmp_path) != digest
 
 
 def test_the_same_file_elsewhere_is_the_same_checkpoint(tmp_path: Path) -> None:

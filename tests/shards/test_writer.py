@@ -264,7 +264,7 @@ def change_picture(items: list[Item], out: Path) -> None:
 
 
 def change_draft(items: list[Item], out: Path) -> None:
-    items[2] = make_record(114, "picture2.jpg", (16, 14), 2), items[2][1]
+    items[2] = make_record(114, "picture2.bmp", (16, 14), 2), items[2][1]
 
 
 def damage_shard(items: list[Item], out: Path) -> None:
@@ -282,10 +282,20 @@ def leave_damaged_note(items: list[Item], out: Path) -> None:
     (out / "val/val-000001.tar.json").write_text('{"entry": {"name": 3}}')
 
 
-@pytest.mark.parametrize("change", [change_picture, change_draft, damage_shard, damage_index, leave_damaged_note])
+def change_levels(items: list[Item], out: Path) -> None:
+    """As many bytes as before, other levels."""
+    data = bytearray(items[2][1].read_bytes())
+    data[-1] ^= 0xFF
+    items[2][1].write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "change", [change_picture, change_levels, change_draft, damage_shard, damage_index, leave_damaged_note]
+)
 def test_a_shard_whose_sources_or_bytes_changed_is_written_again(tmp_path: Path, change: object) -> None:
     assert callable(change)
-    items = make_items(tmp_path / "pictures", [2, 0, 3, 1, 1])
+    # Of uncompressed pictures every byte is a level.
+    items = make_items(tmp_path / "pictures", [2, 0, 3, 1, 1], "bmp")
     write_items(tmp_path / "out", items)
     before = (tmp_path / "out/val/val-000001.tar").stat().st_ino
     os.link(tmp_path / "out/val/val-000001.tar", tmp_path / "keeps-the-inode-in-use")
