@@ -37,7 +37,7 @@ def prepare(
         Path, typer.Option(help="Folder of the published annotation files, under their own names.", show_default=False)
     ],
     images: Annotated[
-        list[Path], typer.Option(help="Folder of COCO's pictures; repeat to look in several.", show_default=False)
+        list[Path], typer.Option(help="Folder of images; repeat to look in several.", show_default=False)
     ],
     out: options.Out,
     split: Annotated[
@@ -75,23 +75,32 @@ def prepare(
 
 def _print_counts(dataset: str, out: Path, counts: dict[str, Any]) -> None:
     rows = [(split, *(f"{found[key]:,}" for key in COLUMNS)) for split, found in counts["splits"].items()]
-    skipped = [f"skipped: {count:,} × {kind}" for kind, count in counts["skipped"].items()]
-    if skipped:
-        skipped.append(f"all of them are listed in {out / 'skipped.json'}")
-    render.print_table(f"{dataset} → {out}", ("split", *COLUMNS), rows, skipped)
+    listed = []
+    for key, words, file in (("skipped", "skipped", "skipped.json"), ("notes", "note", "notes.json")):
+        kinds = counts.get(key, {})
+        listed += [f"{words}: {count:,} × {kind}" for kind, count in kinds.items()]
+        if kinds:
+            listed.append(f"all of them are listed in {out / file}")
+    render.print_table(f"{dataset} → {out}", ("split", *COLUMNS), rows, listed)
 
 
 def _report_inspection(settings: PrepareSettings, found: Inspection) -> None:
+    """List what is missing; with --skip-invalid missing images are left out like other records, and are no error."""
     from shards.errors import DataError
 
     for file in found.missing:
         places = ", ".join(str(folder) for folder in file.folders)
         render.print_line(f"missing: {' or '.join(file.names)} in {places}")
-    if found.missing:
+    if found.missing and (found.unread or not settings.skip_invalid):
         count = len(found.missing)
         raise DataError(f"{count} file{'s are' if count > 1 else ' is'} missing", remedy="put them in place")
     if not settings.skip_invalid:
         found.audit.raise_if_any()
-    render.print_line(f"all files are there: {found.pictures:,} pictures, {found.expressions:,} expressions")
-    for kind, count in found.audit.count_kinds().items():
+    kinds = {**({"missing picture": len(found.missing)} if found.missing else {}), **found.audit.count_kinds()}
+    if not found.pictures:
+        skipped = ", ".join(f"{count} × {kind}" for kind, count in kinds.items())
+        raise DataError(f"no picture is left to prepare ({skipped or 'nothing was skipped'})")
+    state = "would be prepared" if found.missing else "all files are there"
+    render.print_line(f"{state}: {found.pictures:,} pictures, {found.expressions:,} expressions")
+    for kind, count in kinds.items():
         render.print_line(f"would be skipped: {count:,} × {kind}")

@@ -10,33 +10,36 @@ import hashlib
 import os
 import shutil
 from collections import Counter
-from dataclasses import dataclass, replace
-from itertools import groupby, islice
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-from PIL import Image
 
 from pipelines.artifact import Artifact, begin_work, find_finished, finish_work
 from pipelines.overrides import select_material
+from pipelines.selection import MISSING, UNUSABLE_IMAGE, Selection, select_items
 from pipelines.settings import SettingsError
 from shards.audit import Audit
 from shards.errors import DataError
 from shards.files import digest_file, replace_folder
-from shards.published import DATASETS, ImageDraft, build_record, expect_files, list_files, read_dataset
-from shards.published.coco import candidate_names, index_folders, locate_picture
+from shards.published import DATASETS, build_record, expect_files, list_files
+from shards.published.image_files import candidate_names, index_folders
 from shards.writer import write_split
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from pipelines.selection import Item
     from pipelines.settings import PrepareSettings
-    from shards.published.coco import Picture
+    from shards.published import ImageDraft
 
     Progress = Callable[[int, int, str], None]
-    Item = tuple[ImageDraft, Path]
 
 SKIPPED = "skipped.json"
+"""What was left out, and why."""
+NOTES = "notes.json"
+"""What was kept and is worth a look."""
+RECORDS = 2
+"""Version of what records say, a part of the fingerprint; 2 marks crowd regions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +57,13 @@ class Inspection:
     missing: tuple[Missing, ...]
     """Annotation files; where they are all there, image files."""
     audit: Audit
-    """Records that cannot be used."""
+    """Records that cannot be used, but for those without an image file."""
     pictures: int
+    """Images that would be prepared."""
     expressions: int
+    """Expressions that would be prepared."""
+    unread: bool = False
+    """Whether annotation files are missing, so that nothing could be looked at."""
 
 
 def run(
@@ -74,14 +81,15 @@ def run(
     Args:
         settings: which data set and which part of it.
         annotations: folder of the published annotation files.
-        images: folders of image files; where two hold the same name, the first one's counts.
+        images: folders of image files; a name that several hold must be the same image in all of them.
         out: the prepared folder.
         progress: called with (pictures done, pictures, split).
         force: replace what igvg left in `out`.
         workers: processes; None takes one for each processor. The shards do not depend on it.
 
     Returns:
-        The artifact, whose counts are `splits` and `skipped`, and whether it was already there.
+        The artifact, whose counts are `splits`, `skipped` and, if there are any, `notes`; and whether it was already
+        there.
 
     Raises:
         ArtifactError: `out` holds something else.
@@ -92,9 +100,9 @@ def run(
     inputs, options = describe(settings, annotations, images)
     if finished := find_finished(out, "prepare", inputs, options, force=force):
         return finished, True
-    audit = Audit()
-    items = _locate_pictures(_read_drafts(settings, annotations, audit), index_folders(images), images, audit)
-    _judge(audit, settings, annotations, left=len(items))
+    selection = select_items(settings, annotations, images)
+    audit = selection.audit
+    _judge(audit, settings, annotations, left=len(selection.items))
     # "." and links have no name beside which to work.
     out = out.resolve()
     working = out.with_name(f".{out.name}.working")
@@ -102,12 +110,15 @@ def run(
     begin_work(working, "prepare", inputs, options, force=True)
     try:
         with replace_folder(out, working):
-            splits = _write_splits(working, items, workers, progress, audit)
+            splits = _write_splits(working, selection, workers, progress)
             _judge(audit, settings, annotations, left=sum(counts["pictures"] for counts in splits.values()))
-            (working / SKIPPED).unlink(missing_ok=True)
-            if len(audit):
-                audit.save(working / SKIPPED)
+            for name, listed in ((SKIPPED, audit), (NOTES, selection.notes)):
+                (working / name).unlink(missing_ok=True)
+                if len(listed):
+                    listed.save(working / name)
             counts = {"splits": splits, "skipped": audit.count_kinds()}
+            if len(selection.notes):
+                counts["notes"] = selection.notes.count_kinds()
             artifact = finish_work(working, "prepare", inputs, options, counts)
     except DataError:
         shutil.rmtree(working)
@@ -130,10 +141,11 @@ def describe(
     _refuse_unknown(settings.dataset)
     inputs: dict[str, Any] = {file.name: digest_file(file) for file in list_files(settings.dataset, annotations)}
     digest = hashlib.sha256()
-    for name, file in sorted(index_folders(images).items()):
-        digest.update(f"{name}\0{file.stat().st_size}\0".encode(errors="surrogateescape"))
+    for name, files in sorted(index_folders(images).items()):
+        for file in files:
+            digest.update(f"{name}\0{file.stat().st_size}\0".encode(errors="surrogateescape"))
     inputs["pictures"] = digest.hexdigest()
-    return inputs, select_material(settings)
+    return inputs, {"records": RECORDS, **select_material(settings)}
 
 
 def inspect(settings: PrepareSettings, annotations: Path, images: Sequence[Path]) -> Inspection:
@@ -144,69 +156,29 @@ def inspect(settings: PrepareSettings, annotations: Path, images: Sequence[Path]
         SettingsError: there is no such data set.
     """
     _refuse_unknown(settings.dataset)
-    audit = Audit()
     expected = expect_files(settings.dataset, annotations)
     absent = [names for names in expected if not any((annotations / name).is_file() for name in names)]
     missing = [Missing(names=names, folders=(annotations,)) for names in absent]
     if missing:
-        return Inspection(missing=tuple(missing), audit=audit, pictures=0, expressions=0)
-    drafts = _read_drafts(settings, annotations, audit)
-    files = index_folders([folder for folder in images if folder.is_dir()])
-    missing += [
-        Missing(names=tuple(candidate_names(picture)), folders=tuple(images))
-        for picture in _list_missing(drafts, files)
-    ]
+        return Inspection(missing=tuple(missing), audit=Audit(), pictures=0, expressions=0, unread=True)
+    selection = select_items(settings, annotations, [folder for folder in images if folder.is_dir()])
+    audit = Audit()
+    for kind, fault in selection.audit:
+        if kind != MISSING:
+            audit.add(fault, kind)
     return Inspection(
-        missing=tuple(missing),
+        missing=tuple(
+            Missing(names=tuple(candidate_names(picture)), folders=tuple(images)) for picture in selection.missing
+        ),
         audit=audit,
-        pictures=len({draft.picture.image_id for draft in drafts}),
-        expressions=sum(len(draft.expressions) for draft in drafts),
+        pictures=len({draft.picture.image_id for draft, _ in selection.items}),
+        expressions=sum(len(draft.expressions) for draft, _ in selection.items),
     )
 
 
 def _refuse_unknown(dataset: str) -> None:
     if dataset not in DATASETS:
         raise SettingsError(f"no data set {dataset!r}; there are {', '.join(DATASETS)}")
-
-
-def _read_drafts(settings: PrepareSettings, annotations: Path, audit: Audit) -> list[ImageDraft]:
-    drafts = read_dataset(settings.dataset, annotations, audit, settings.splits)
-    if not settings.limit:
-        return drafts
-    return [draft for _, same in _by_split(drafts) for draft in islice(same, settings.limit)]
-
-
-def _locate_pictures(
-    drafts: Sequence[ImageDraft], files: Mapping[str, Path], folders: Sequence[Path], audit: Audit
-) -> list[Item]:
-    """Drafts with their image files; those without are left out and reported."""
-    places = " or ".join(str(folder) for folder in folders)
-    for picture in _list_missing(drafts, files):
-        what = f"no picture {', '.join(candidate_names(picture))} in {places}"
-        audit.add(DataError(what, record=f"image {picture.image_id}"), "missing picture")
-    items = []
-    for draft in drafts:
-        if file := locate_picture(draft.picture, files):
-            try:
-                items.append((draft if draft.picture.width else _measure_picture(draft, file), file))
-            except DataError as fault:
-                audit.add(fault, "unusable picture or mask")
-    return items
-
-
-def _measure_picture(draft: ImageDraft, file: Path) -> ImageDraft:
-    """Take the size that the annotations do not say from the image file."""
-    try:
-        with Image.open(file) as picture:
-            width, height = picture.size
-    except OSError as error:
-        raise DataError(f"is no picture ({error})", file=file, record=f"image {draft.picture.image_id}") from error
-    return replace(draft, picture=replace(draft.picture, width=width, height=height))
-
-
-def _list_missing(drafts: Sequence[ImageDraft], files: Mapping[str, Path]) -> list[Picture]:
-    pictures = {draft.picture.image_id: draft.picture for draft in drafts}
-    return [picture for picture in pictures.values() if locate_picture(picture, files) is None]
 
 
 def _judge(audit: Audit, settings: PrepareSettings, annotations: Path, *, left: int) -> None:
@@ -218,9 +190,10 @@ def _judge(audit: Audit, settings: PrepareSettings, annotations: Path, *, left: 
 
 
 def _write_splits(
-    working: Path, items: Sequence[Item], workers: int | None, progress: Progress, audit: Audit
+    working: Path, selection: Selection, workers: int | None, progress: Progress
 ) -> dict[str, dict[str, int]]:
     """Write all splits; returns their counts."""
+    items = selection.items
     splits: dict[str, list[Item]] = {}
     for draft, file in items:
         splits.setdefault(draft.split, []).append((draft, file))
@@ -234,7 +207,7 @@ def _write_splits(
         advance(0)
         result = write_split(working, split, chosen, build_record, workers=processes, on_progress=advance)
         for fault in result.faults:
-            audit.add(fault, "unusable picture or mask")
+            selection.audit.add(fault, UNUSABLE_IMAGE)
         written = set(result.index.image_ids.tolist())
         counts[split] = _count([draft for draft, _ in chosen if draft.picture.image_id in written])
         before += len(chosen)
@@ -251,7 +224,3 @@ def _count(drafts: Sequence[ImageDraft]) -> dict[str, int]:
         "multiple": sizes[2],
         "empty": sizes[0],
     }
-
-
-def _by_split(drafts: Sequence[ImageDraft]) -> Iterator[tuple[str, Iterator[ImageDraft]]]:
-    return groupby(drafts, key=lambda draft: draft.split)

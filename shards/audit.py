@@ -9,6 +9,7 @@ from shards.errors import DataError
 from shards.files import write_json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 MALFORMED = "malformed record"
@@ -23,6 +24,10 @@ class Audit:
 
     def __len__(self) -> int:
         return len(self._faults)
+
+    def __iter__(self) -> Iterator[tuple[str, DataError]]:
+        """The kind and the fault of each record, in order."""
+        return iter(self._faults)
 
     def add(self, fault: DataError, kind: str = MALFORMED) -> None:
         """Note a record that cannot be used; faults of one `kind` are counted together."""

@@ -102,7 +102,7 @@ class ImageRecord:
         None of an expression that has targets: its mask truth is empty, but it is no empty target.
         """
         targets = self.targets(expression)
-        if expression.id.partition("/")[0] not in _WITHOUT_CROWDS:
+        if not leaves_crowds_out(expression.id):
             return targets
         return tuple(instance for instance in targets if not instance.crowd)
 
@@ -169,6 +169,11 @@ class ImageRecord:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"not an image record: {type(error).__name__}: {error}") from error
+
+
+def leaves_crowds_out(expression_id: str) -> bool:
+    """Whether crowd regions are no part of the mask truth of an expression, by the data set that its id names."""
+    return expression_id.partition("/")[0] in _WITHOUT_CROWDS
 
 
 def _read_box(values: list[float]) -> Box:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from shards import masks
 from shards.errors import DataError
 from shards.published import grefcoco, merged, refcoco, refzom
 from shards.published.coco import INSTANCES_FILE, Annotation, CocoInstances, Picture, read_instances
+from shards.published.outlines import build_instance
 from shards.published.references import Layout, Reference, read_references
-from shards.record import Box, Expression, ImageRecord, Instance
+from shards.record import Expression, ImageRecord, Instance, leaves_crowds_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +30,12 @@ DATASETS: dict[str, Layout] = {
 }
 
 
+UNUSABLE = "unusable annotation"
+"""The kind under which annotations without a usable mask are counted."""
+REFUSED = "refers to a refused entry"
+"""The kind under which refs are counted whose image or annotation was refused before."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageDraft:
     """What a split says about one picture, before masks are made: all that its record depends on.
@@ -42,6 +48,8 @@ class ImageDraft:
     picture: Picture
     annotations: tuple[Annotation, ...]
     expressions: tuple[Expression, ...]
+    instances: tuple[Instance, ...] = ()
+    """What the annotations are, once `drop_unusable` has made it of their segmentations."""
 
 
 def expect_files(dataset: str, folder: Path) -> list[tuple[str, ...]]:
@@ -69,6 +77,12 @@ def list_files(dataset: str, folder: Path) -> list[Path]:
             remedy = f"give the folder with {wanted}{other}"
             raise DataError(f"holds no {' or '.join(names)}", file=folder, remedy=remedy)
     return [file for file in found if file]
+
+
+def locate_instances(dataset: str, folder: Path) -> Path:
+    """The file of `list_files` that holds the annotations."""
+    files = list_files(dataset, folder)
+    return files[0] if _find_merged(dataset, folder) else files[1]
 
 
 def read_dataset(dataset: str, folder: Path, audit: Audit, splits: Sequence[str] = ()) -> list[ImageDraft]:
@@ -106,18 +120,75 @@ def read_dataset(dataset: str, folder: Path, audit: Audit, splits: Sequence[str]
     ]
 
 
+def drop_unusable(drafts: Sequence[ImageDraft], file: Path, audit: Audit) -> list[ImageDraft]:
+    """Drafts whose annotations all have masks; an expression that needs another annotation is left out.
+
+    The drafts hold instances, which their segmentations are no longer needed for.
+
+    Args:
+        drafts: of images of known size.
+        file: where the annotations stand.
+        audit: collects the annotations without a usable mask, each once.
+    """
+    sound: list[ImageDraft] = []
+    faults: dict[int, DataError] = {}
+    lost: dict[int, list[str]] = {}
+    for draft in drafts:
+        kept: dict[int, Instance] = {}
+        for index, annotation in enumerate(draft.annotations):
+            try:
+                kept[index] = build_instance(annotation, draft.picture)
+            except DataError as fault:
+                faults.setdefault(annotation.ann_id, fault)
+                needing = [expression.id for expression in draft.expressions if index in expression.instances]
+                lost.setdefault(annotation.ann_id, []).extend(needing)
+        expressions = [each for each in draft.expressions if kept.keys() >= set(each.instances)]
+        if expressions:
+            sound.append(_select_expressions(draft, kept, expressions))
+    for ann_id, found in faults.items():
+        what = f"{found.what}; expressions that need it: {len(lost[ann_id])}, the first {lost[ann_id][0]}"
+        audit.add(DataError(what, file=file, record=found.record), UNUSABLE)
+    return sound
+
+
+def _select_expressions(draft: ImageDraft, kept: dict[int, Instance], expressions: Sequence[Expression]) -> ImageDraft:
+    """The draft with some of its expressions, and the annotations that they refer to, in their order."""
+    used = sorted({index for expression in expressions for index in expression.instances})
+    places = {index: place for place, index in enumerate(used)}
+    return replace(
+        draft,
+        annotations=tuple(replace(draft.annotations[index], segmentation=None) for index in used),
+        instances=tuple(kept[index] for index in used),
+        expressions=tuple(
+            replace(expression, instances=tuple(places[index] for index in expression.instances))
+            for expression in expressions
+        ),
+    )
+
+
+def find_crowd_only(draft: ImageDraft) -> list[Expression]:
+    """The expressions that refer to crowd regions alone, where these are no part of the mask truth."""
+    return [
+        expression
+        for expression in draft.expressions
+        if expression.instances
+        and leaves_crowds_out(expression.id)
+        and all(draft.annotations[index].iscrowd for index in expression.instances)
+    ]
+
+
 def build_record(draft: ImageDraft) -> ImageRecord:
     """Make a draft's masks and boxes.
 
     Raises:
-        DataError: a segmentation is malformed, or an annotation has neither a box nor a mask.
+        DataError: a segmentation is malformed or covers no pixel.
     """
     return ImageRecord(
         image_id=draft.picture.image_id,
         file_name=draft.picture.file_name,
         width=draft.picture.width,
         height=draft.picture.height,
-        instances=tuple(_build_instance(annotation, draft.picture) for annotation in draft.annotations),
+        instances=draft.instances or tuple(build_instance(each, draft.picture) for each in draft.annotations),
         expressions=draft.expressions,
     )
 
@@ -129,10 +200,14 @@ def _find_merged(dataset: str, folder: Path) -> tuple[Path, ...]:
 
 def _find_fault(reference: Reference, instances: CocoInstances) -> tuple[str, str] | None:
     """The kind of contradiction with `instances.json`, and what it is."""
+    if reference.image_id in instances.refused_pictures:
+        return REFUSED, f"image {reference.image_id} cannot be used: its entry was refused"
     if reference.image_id not in instances.pictures:
         return "unknown picture", f"{INSTANCES_FILE} has no picture {reference.image_id}"
     for ann_id in dict.fromkeys(ann_id for phrase in reference.phrases for ann_id in phrase.ann_ids):
         annotation = instances.annotations.get(ann_id)
+        if ann_id in instances.refused_annotations:
+            return REFUSED, f"annotation {ann_id} cannot be used: its entry was refused"
         if annotation is None:
             return "unknown annotation", f"{INSTANCES_FILE} has no annotation {ann_id}"
         if annotation.image_id != reference.image_id:
@@ -162,28 +237,3 @@ def _draft_picture(
         annotations=tuple(instances.annotations[ann_id] for ann_id in positions),
         expressions=tuple(expressions),
     )
-
-
-def _build_instance(annotation: Annotation, picture: Picture) -> Instance:
-    try:
-        mask = masks.encode_segmentation(annotation.segmentation, picture.height, picture.width)
-    except (DataError, TypeError, ValueError, OverflowError) as fault:
-        what = f"annotation {annotation.ann_id}: {fault}"
-        raise DataError(what, record=f"image {picture.image_id}") from fault
-    box = _clip_box(annotation, picture) or masks.enclose_mask(mask)
-    if box[0] >= box[2] or box[1] >= box[3]:
-        what = f"annotation {annotation.ann_id} has neither a box nor a mask inside the picture"
-        raise DataError(what, record=f"image {picture.image_id}")
-    return Instance(
-        ann_id=annotation.ann_id, category_id=annotation.category_id, box=box, mask=mask, crowd=annotation.iscrowd
-    )
-
-
-def _clip_box(annotation: Annotation, picture: Picture) -> Box | None:
-    """The published box as x0, y0, x1, y1 inside the picture; None if nothing of it is there."""
-    if annotation.bbox is None:
-        return None
-    x, y, width, height = annotation.bbox
-    x0, y0 = max(x, 0.0), max(y, 0.0)
-    x1, y1 = min(x + width, float(picture.width)), min(y + height, float(picture.height))
-    return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None

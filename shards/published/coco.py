@@ -1,34 +1,41 @@
-"""COCO's side of every published data set: pictures and annotations of `instances.json`, and where image files are."""
+"""COCO's side of every published data set: the images and annotations of `instances.json`."""
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from shards.errors import DataError
-from shards.index import PICTURE_EXTENSIONS
+from shards.files import read_json
+from shards.published.image_files import mark_namesakes
+from shards.published.repeats import UniqueEntries
 from shards.published.values import read_flag, read_integer, read_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable
+    from pathlib import Path
 
     from shards.audit import Audit
 
 INSTANCES_FILE = "instances.json"
 
+Entry = TypeVar("Entry")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """One entry of `images`; sizes in pixels."""
+    """One entry of `images`; sizes in pixels.
+
+    `same_name` and `same_base_name` are ids of other images with the same `file_name`, as it is and without folders.
+    """
 
     image_id: int
     file_name: str
     width: int
     height: int
+    same_name: tuple[int, ...] = ()
+    same_base_name: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,10 +52,12 @@ class Annotation:
 
 @dataclass(frozen=True, slots=True)
 class CocoInstances:
-    """Pictures and annotations by their ids."""
+    """Images and annotations by their ids, and the ids of entries that were refused."""
 
     pictures: dict[int, Picture]
     annotations: dict[int, Annotation]
+    refused_pictures: frozenset[int] = frozenset()
+    refused_annotations: frozenset[int] = frozenset()
 
 
 def read_instances(file: Path, audit: Audit) -> CocoInstances:
@@ -56,7 +65,7 @@ def read_instances(file: Path, audit: Audit) -> CocoInstances:
 
     Args:
         file: the file.
-        audit: collects entries that lack a key or hold a wrong value; they are left out.
+        audit: collects entries that lack a key, hold a wrong value or repeat the id of another; they are left out.
 
     Raises:
         DataError: the file cannot be read, is no JSON, or lacks `images` or `annotations`.
@@ -67,89 +76,60 @@ def read_instances(file: Path, audit: Audit) -> CocoInstances:
     for key in ("images", "annotations"):
         if not isinstance(document.get(key), list):
             raise DataError(f"has no list {key!r}", file=file, remedy="use the file that came with the data set")
-    pictures: dict[int, Picture] = {}
-    for number, entry in enumerate(document["images"], 1):
+    pictures = UniqueEntries[Picture]()
+    bad_pictures = _read_entries(document["images"], "image", _read_picture, pictures, file, audit)
+    annotations = UniqueEntries[Annotation]()
+    bad_annotations = _read_entries(document["annotations"], "annotation", _read_annotation, annotations, file, audit)
+    mark_namesakes(pictures.entries)
+    return CocoInstances(pictures.entries, annotations.entries, bad_pictures, bad_annotations)
+
+
+def _read_entries(
+    entries: list[Any],
+    kind: str,
+    read: Callable[[Any], tuple[int, Entry]],
+    found: UniqueEntries[Entry],
+    file: Path,
+    audit: Audit,
+) -> frozenset[int]:
+    """Read one of the two lists into `found`; returns the ids of entries that were refused."""
+    malformed = set()
+    for number, entry in enumerate(entries, 1):
         try:
-            picture = _read_picture(entry)
-            pictures[picture.image_id] = picture
+            found.add(*read(entry), f"entry {number} of {kind}s")
         except DataError as fault:
-            audit.add(DataError(fault.what, file=file, record=_name(entry, "image", number)))
-    annotations: dict[int, Annotation] = {}
-    for number, entry in enumerate(document["annotations"], 1):
-        try:
-            annotation = _read_annotation(entry)
-            annotations[annotation.ann_id] = annotation
-        except DataError as fault:
-            audit.add(DataError(fault.what, file=file, record=_name(entry, "annotation", number)))
-    return CocoInstances(pictures, annotations)
+            known = isinstance(entry, dict) and isinstance(entry.get("id"), int)
+            malformed |= {entry["id"]} if known else set()
+            record = f"{kind} {entry['id']}" if known else f"{kind} number {number}"
+            audit.add(DataError(fault.what, file=file, record=record))
+    return found.drop_differing(audit, file, kind) | malformed.difference(found.entries)
 
 
 def load_json(file: Path) -> Any:
-    """The value that a JSON file holds.
+    """The value that a published JSON file holds.
 
     Raises:
-        DataError: the file cannot be read, or is cut short, damaged or no JSON.
+        DataError: the file cannot be read, or is cut short, damaged or no JSON; says what it is.
     """
-    try:
-        return json.loads(file.read_bytes())
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", file=file) from error
-    except ValueError as error:
-        raise DataError(f"damaged, cut short or no JSON ({error})", file=file, remedy="download it again") from error
-    except RecursionError as error:
-        raise DataError("this JSON is nested too deep", file=file, remedy="download it again") from error
+    return read_json(file, "JSON", "download it again")
 
 
-def index_folders(folders: Sequence[Path]) -> dict[str, Path]:
-    """Image files by name, each folder listed once; where two folders hold a name, the first one's counts.
-
-    Raises:
-        DataError: a folder cannot be listed.
-    """
-    files: dict[str, Path] = {}
-    for folder in folders:
-        try:
-            with os.scandir(folder) as entries:
-                names = [entry.name for entry in entries if _is_picture(entry.name) and entry.is_file()]
-        except OSError as error:
-            raise DataError(f"is no folder of pictures ({error.strerror})", file=folder) from error
-        for name in names:
-            files.setdefault(name, folder / name)
-    return files
-
-
-def candidate_names(picture: Picture) -> list[str]:
-    """Names under which COCO's releases hold a picture; the first is that of `instances.json`, without folders."""
-    names = [PurePosixPath(picture.file_name.replace("\\", "/")).name]
-    names += [f"{prefix}{picture.image_id:012d}.jpg" for prefix in ("COCO_train2014_", "COCO_val2014_", "")]
-    return list(dict.fromkeys(names))
-
-
-def locate_picture(picture: Picture, files: Mapping[str, Path]) -> Path | None:
-    """The image file among those of `index_folders`, under any of its names; None if there is none."""
-    return next((files[name] for name in candidate_names(picture) if name in files), None)
-
-
-def _is_picture(name: str) -> bool:
-    stem, _, extension = name.rpartition(".")
-    return extension.lower() in PICTURE_EXTENSIONS and bool(stem) and not name.startswith(".")
-
-
-def _read_picture(entry: Any) -> Picture:
+def _read_picture(entry: Any) -> tuple[int, Picture]:
     width, height = read_integer(entry, "width"), read_integer(entry, "height")
     if width <= 0 or height <= 0:
         raise DataError(f"a picture of {width} × {height} pixels")
     image_id = read_integer(entry, "id")
     if image_id < 0:
         raise DataError(f"a picture with the number {image_id}")
-    return Picture(image_id=image_id, file_name=read_text(entry, "file_name"), width=width, height=height)
+    name = read_text(entry, "file_name")
+    return image_id, Picture(image_id=image_id, file_name=name, width=width, height=height)
 
 
-def _read_annotation(entry: Any) -> Annotation:
+def _read_annotation(entry: Any) -> tuple[int, Annotation]:
     ann_id = read_integer(entry, "id")
     if "segmentation" not in entry:
         raise DataError("has no segmentation")
-    return Annotation(
+    return ann_id, Annotation(
         ann_id=ann_id,
         image_id=read_integer(entry, "image_id"),
         category_id=read_integer(entry, "category_id"),
@@ -170,8 +150,3 @@ def read_bbox(values: Any) -> tuple[float, float, float, float] | None:
     if not all(math.isfinite(value) for value in (x, y, width, height)):
         return None
     return (x, y, width, height) if width > 0 and height > 0 else None
-
-
-def _name(entry: Any, kind: str, number: int) -> str:
-    known = isinstance(entry, dict) and isinstance(entry.get("id"), int)
-    return f"{kind} {entry['id']}" if known else f"{kind} number {number}"

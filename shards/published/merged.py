@@ -14,11 +14,13 @@ import re
 from collections.abc import Mapping
 from itertools import pairwise, takewhile
 from operator import sub
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shards.errors import DataError
 from shards.published.coco import INSTANCES_FILE, Annotation, CocoInstances, Picture, load_json, read_bbox
+from shards.published.image_files import mark_namesakes
 from shards.published.references import Phrase, Reference
+from shards.published.repeats import UniqueEntries
 from shards.published.values import read_integer, read_text, read_value
 
 if TYPE_CHECKING:
@@ -46,6 +48,20 @@ SETS: dict[str, dict[str, tuple[str, ...]]] = {
         "test": ("test_refcocog_umd",),
     },
 }
+
+
+class _Sample(NamedTuple):
+    """The image of a sample or group as each entry tells it, its annotations, and its phrases."""
+
+    pictures: list[Picture]
+    annotations: list[Annotation]
+    phrases: list[Phrase]
+
+    @property
+    def picture(self) -> Picture:
+        return self.pictures[0]
+
+
 _FIRST_KEY = re.compile(rb'\s*\{\s*"(train|val|test)')
 
 
@@ -91,7 +107,7 @@ def read_merged(
             what = f"has no split {split!r} of {dataset}; there are {', '.join(present) or 'none'}"
             raise DataError(what, file=files[0])
     references: list[Reference] = []
-    instances = CocoInstances({}, {})
+    pictures, annotations = UniqueEntries[Picture](), UniqueEntries[Annotation]()
     first = 1
     for split, name in present.items():
         samples = document[name]
@@ -105,14 +121,22 @@ def read_merged(
                 phrases: list[Phrase] = []
                 for position in range(start, end):
                     try:
-                        image_id, found = _read_sample(samples[position], image_id, instances, len(phrases))
-                        phrases += found
+                        sample = _read_sample(samples[position], image_id, len(phrases))
                     except DataError as fault:
                         audit.add(DataError(fault.what, file=files[0], record=f"{name}[{position}]"))
+                        continue
+                    image_id = sample.picture.image_id
+                    phrases += sample.phrases
+                    _add_sample(sample, f"{name}[{position}]", pictures, annotations)
                 if image_id is not None:
                     references.append(Reference(first + start, image_id, split, tuple(phrases)))
         first += len(samples)
-    return references, instances
+    refused = (
+        pictures.drop_differing(audit, files[0], "image"),
+        annotations.drop_differing(audit, files[0], "annotation"),
+    )
+    mark_namesakes(pictures.entries)
+    return references, CocoInstances(pictures.entries, annotations.entries, *refused)
 
 
 def _begins_with_set(file: Path) -> bool:
@@ -134,10 +158,13 @@ def _read_ends(file: Path, name: str, samples: int) -> list[int]:
     return ends
 
 
-def _read_sample(sample: Any, image_id: int | None, instances: CocoInstances, sent_id: int) -> tuple[int, list[Phrase]]:
-    """The picture's number, and the phrases of a sample or of all samples in a group; `sent_id` is the first one's.
+def _read_sample(sample: Any, image_id: int | None, sent_id: int) -> _Sample:
+    """What a sample, or all samples of a group, say about one image.
 
-    What the phrases refer to is added to `instances`. `image_id` is the picture of the reference's earlier samples.
+    Args:
+        sample: an entry of a set.
+        image_id: the image of the reference's earlier samples, if there are any.
+        sent_id: number of the first phrase.
     """
     group = sample if isinstance(sample, list) else [sample]
     if not group:
@@ -147,15 +174,27 @@ def _read_sample(sample: Any, image_id: int | None, instances: CocoInstances, se
     if any(picture.image_id != image_id for picture in pictures):
         raise DataError("belongs to a reference about several pictures")
     phrases: list[Phrase] = []
+    annotations: list[Annotation] = []
     for entry in group:
         for text, targets in _read_sentences(entry):
-            annotations = [_read_annotation(target, image_id) for target in targets]
-            instances.annotations.update((annotation.ann_id, annotation) for annotation in annotations)
-            ann_ids = tuple(annotation.ann_id for annotation in annotations)
-            phrases.append(Phrase(sent_id + len(phrases), text, ann_ids))
-    if image_id not in instances.pictures or not instances.pictures[image_id].width:
-        instances.pictures[image_id] = pictures[0]
-    return image_id, phrases
+            found = [_read_annotation(target, image_id) for target in targets]
+            annotations += found
+            phrases.append(Phrase(sent_id + len(phrases), text, tuple(annotation.ann_id for annotation in found)))
+    return _Sample(pictures, annotations, phrases)
+
+
+def _add_sample(
+    sample: _Sample, place: str, pictures: UniqueEntries[Picture], annotations: UniqueEntries[Annotation]
+) -> None:
+    for picture in sample.pictures:
+        known = pictures.entries.get(picture.image_id)
+        # Some samples do not say the image's size: they do not differ from those that do.
+        if known and known.file_name == picture.file_name and not (known.width and picture.width):
+            pictures.entries[picture.image_id] = known if known.width else picture
+        else:
+            pictures.add(picture.image_id, picture, place)
+    for annotation in sample.annotations:
+        annotations.add(annotation.ann_id, annotation, place)
 
 
 def _read_picture(entry: Any) -> Picture:
@@ -171,15 +210,17 @@ def _read_picture(entry: Any) -> Picture:
 
 
 def _read_annotation(entry: Mapping[str, Any], image_id: int) -> Annotation:
-    geometry = json.dumps([image_id, entry.get("bbox"), entry["segmentation"]]).encode()
-    digest = int.from_bytes(hashlib.blake2b(geometry, digest_size=6).digest())
+    category = 0 if entry.get("category_id") is None else read_integer(entry, "category_id")
+    crowd = entry.get("iscrowd") in (1, True)
+    geometry = [image_id, entry.get("bbox"), entry["segmentation"], *((category, crowd) if category or crowd else ())]
+    digest = int.from_bytes(hashlib.blake2b(json.dumps(geometry).encode(), digest_size=6).digest())
     return Annotation(
         ann_id=digest if entry.get("id") is None else read_integer(entry, "id"),
         image_id=image_id,
-        category_id=0 if entry.get("category_id") is None else read_integer(entry, "category_id"),
+        category_id=category,
         bbox=read_bbox(entry.get("bbox")),
         segmentation=entry["segmentation"],
-        iscrowd=entry.get("iscrowd") in (1, True),
+        iscrowd=crowd,
     )
 
 

@@ -9,16 +9,16 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from shards.audit import Audit
 from shards.errors import DataError
 from shards.published.coco import load_json
 from shards.published.pickles import load_pickle
+from shards.published.repeats import UniqueEntries
 from shards.published.values import read_integer, read_text, read_value, to_integer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
-
-    from shards.audit import Audit
 
 Record = dict[str, Any]
 
@@ -65,7 +65,7 @@ def read_references(layout: Layout, file: Path, audit: Audit, splits: Sequence[s
     Args:
         layout: the data set's published form.
         file: a list of records as JSON or as a pickle, told apart by its suffix.
-        audit: collects records and sentences that cannot be used; they are left out.
+        audit: collects records and sentences that cannot be used or repeat the id of another; they are left out.
         splits: names of the splits; none means all.
 
     Raises:
@@ -78,22 +78,23 @@ def read_references(layout: Layout, file: Path, audit: Audit, splits: Sequence[s
     for split in splits:
         if split not in known:
             raise DataError(f"has no split {split!r}; there are {', '.join(known) or 'none'}", file=file)
-    references: list[Reference] = []
-    seen: set[tuple[int, int]] = set()
+    references = UniqueEntries[Reference]()
     for number, record in enumerate(records, 1):
         split = _peek(record, "split")
         if splits and isinstance(split, str) and split not in splits:
             continue
         try:
-            reference, faults = _read_reference(layout, record, seen)
+            reference, faults = _read_reference(layout, record)
         except DataError as fault:
             audit.add(DataError(fault.what, file=file, record=_name(record, number)))
             continue
-        for unusable in faults:
-            audit.add(DataError(unusable.what, file=file, record=f"{_name(record, number)}, {unusable.record}"))
+        for kind, unusable in faults:
+            name = f"{_name(record, number)}, {unusable.record}"
+            audit.add(DataError(unusable.what, file=file, record=name), kind)
         if reference.phrases:
-            references.append(reference)
-    return references
+            references.add(reference.ref_id, reference, f"entry {number}")
+    references.drop_differing(audit, file, "ref")
+    return list(references.entries.values())
 
 
 def read_ann_ids(record: Record) -> tuple[int, ...]:
@@ -109,7 +110,7 @@ def read_ann_ids(record: Record) -> tuple[int, ...]:
     return tuple(to_integer(number, "ann_id") for number in numbers)
 
 
-def _read_reference(layout: Layout, record: Any, seen: set[tuple[int, int]]) -> tuple[Reference, list[DataError]]:
+def _read_reference(layout: Layout, record: Any) -> tuple[Reference, Audit]:
     """The reference with its sound sentences, and the faults of the others."""
     ref_id, image_id = read_integer(record, "ref_id"), read_integer(record, "image_id")
     split, sentences = read_text(record, "split"), read_value(record, "sentences")
@@ -117,19 +118,18 @@ def _read_reference(layout: Layout, record: Any, seen: set[tuple[int, int]]) -> 
         raise DataError(f"split is {split[:40]!r}, which names no folder")
     if not isinstance(sentences, (list, tuple)) or not sentences:
         raise DataError("has no list of sentences")
-    phrases, faults = [], []
+    phrases, faults = UniqueEntries[Phrase](), Audit()
     for position, sentence in enumerate(sentences):
         try:
             sent_id = _read_sent_id(record, sentence, position)
-            if (ref_id, sent_id) in seen:
-                raise DataError(f"sentence {sent_id} of ref {ref_id} occurs twice")
             text = _read_phrase(sentence)
         except DataError as fault:
-            faults.append(DataError(fault.what, record=f"sentence number {position + 1}"))
+            faults.add(DataError(fault.what, record=f"sentence number {position + 1}"))
             continue
-        seen.add((ref_id, sent_id))
-        phrases.append(Phrase(sent_id, text, layout.read_target(record, sentence)))
-    return Reference(ref_id, image_id, split, tuple(phrases)), faults
+        phrase = Phrase(sent_id, text, layout.read_target(record, sentence))
+        phrases.add(sent_id, phrase, f"entry {position + 1} of sentences")
+    phrases.drop_differing(faults, None, "sentence")
+    return Reference(ref_id, image_id, split, tuple(phrases.entries.values())), faults
 
 
 def _read_sent_id(record: Record, sentence: Any, position: int) -> int:

@@ -115,7 +115,7 @@ def test_what_is_skipped_is_counted_beneath_the_table(published: Path) -> None:
     assert_one_error(run_on(published), "not a picture")
     result = run_on(published, "--skip-invalid")
     assert result.returncode == 0
-    assert "skipped: 1 × unusable picture or mask" in result.stdout
+    assert "skipped: 1 × unusable picture" in result.stdout
     assert "skipped.json" in result.stdout
 
 

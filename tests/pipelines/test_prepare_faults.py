@@ -57,10 +57,10 @@ def remove_picture(published: Published) -> None:
 
 SPOILERS = {
     spoil_target: ("unknown annotation", r"grefs\(unc\)\.json, ref 4: instances\.json has no annotation 999"),
-    spoil_segmentation: ("unusable picture or mask", "image 9: annotation 90: segmentation is a str"),
-    spoil_size: ("unusable picture or mask", "image 9: the picture has 30 × 40 pixels, the annotations say 40 × 30"),
-    spoil_picture: ("unusable picture or mask", r"000000000009\.jpg, image 9: not a picture"),
-    cut_picture: ("unusable picture or mask", r"000000000009\.jpg, image 9: not a (readable )?picture"),
+    spoil_segmentation: ("unusable annotation", "image 9: annotation 90: segmentation is a str"),
+    spoil_size: ("unusable picture", "image 9: the picture has 30 × 40 pixels, the annotations say 40 × 30"),
+    spoil_picture: ("unusable picture", r"000000000009\.jpg, image 9: not a picture"),
+    cut_picture: ("unusable picture", r"000000000009\.jpg, image 9: not a (readable )?picture"),
     remove_picture: (
         "missing picture",
         (
@@ -109,7 +109,7 @@ def test_if_nothing_is_left_nothing_is_published(published: Published, out: Path
 def test_if_no_record_can_be_written_nothing_is_published(published: Published, out: Path) -> None:
     for number in PICTURES:
         published.picture(number).write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"no picture is left to prepare \(3 × unusable picture or mask"):
+    with pytest.raises(DataError, match=r"no picture is left to prepare \(3 × unusable picture"):
         published.prepare(out, skip_invalid=True)
     assert list_siblings(out) == []
 

@@ -1,4 +1,4 @@
-"""instances.json: what is read, what is refused, and where image files are found."""
+"""instances.json: what is read and what is refused."""
 
 from __future__ import annotations
 
@@ -6,19 +6,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from shards.audit import Audit
 from shards.errors import DataError
-from shards.published.coco import (
-    CocoInstances,
-    Picture,
-    candidate_names,
-    index_folders,
-    locate_picture,
-    read_instances,
-)
+from shards.published.coco import CocoInstances, Picture, read_instances
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,8 +31,8 @@ def _read(folder: Path, image: dict[str, Any], annotation: dict[str, Any]) -> tu
     return read_instances(_write(folder, {"images": [image], "annotations": [annotation]}), audit), audit
 
 
-def _picture(file_name: str = "COCO_train2014_000000000007.jpg") -> Picture:
-    return Picture(image_id=7, file_name=file_name, width=40, height=30)
+def _picture() -> Picture:
+    return Picture(image_id=7, file_name="COCO_train2014_000000000007.jpg", width=40, height=30)
 
 
 def test_pictures_and_annotations_are_found_by_their_ids(tmp_path: Path) -> None:
@@ -109,9 +100,9 @@ def test_an_entry_that_is_no_dictionary_is_reported(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("document", "words"),
     [
-        ('{"images": [{"id": 1', r"damaged, cut short or no JSON \(.*line 1 column"),
-        ("", "damaged, cut short or no JSON"),
-        ("[" * 100_000, "this JSON is nested too deep"),
+        ('{"images": [{"id": 1', r"is damaged or cut short \(.*line 1 column"),
+        ("", "is an empty file, not JSON; download"),
+        ("[" * 100_000, "is damaged or cut short \\(maximum recursion depth"),
         ([], "holds a list, not a dictionary with images and annotations"),
         ({"images": []}, "has no list 'annotations'"),
         ({"annotations": [], "images": {}}, "has no list 'images'"),
@@ -124,48 +115,55 @@ def test_a_file_that_is_none_of_cocos_is_refused(tmp_path: Path, document: objec
 
 def test_a_file_of_other_bytes_is_refused(tmp_path: Path) -> None:
     (tmp_path / "instances.json").write_bytes(b"\xff\xd8\xff\xe0")
-    with pytest.raises(DataError, match="damaged, cut short or no JSON"):
+    with pytest.raises(DataError, match="is a JPEG image, not JSON; download it again"):
         read_instances(tmp_path / "instances.json", Audit())
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"instances\.json: cannot be read \(No such file"):
+    with pytest.raises(DataError, match=r"instances\.json: no such file"):
         read_instances(tmp_path / "instances.json", Audit())
 
 
-@pytest.mark.parametrize(
-    "name", ["elsewhere.jpg", "COCO_train2014_000000000007.jpg", "COCO_val2014_000000000007.jpg", "000000000007.jpg"]
-)
-def test_a_picture_is_found_under_each_of_its_names(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).touch()
-    assert locate_picture(_picture("elsewhere.jpg"), index_folders([tmp_path])) == tmp_path / name
+def _read_lists(folder: Path, images: list[Any], annotations: list[Any]) -> tuple[CocoInstances, list[str], list[str]]:
+    audit = Audit()
+    instances = read_instances(_write(folder, {"images": images, "annotations": annotations}), audit)
+    return instances, [kind for kind, _ in audit], [str(fault) for _, fault in audit]
 
 
-def test_a_picture_that_is_nowhere_is_not_found(tmp_path: Path) -> None:
-    (tmp_path / "000000000008.jpg").touch()
-    assert locate_picture(_picture(), index_folders([tmp_path])) is None
+def test_identical_repetitions_are_harmless(tmp_path: Path) -> None:
+    instances, kinds, _ = _read_lists(tmp_path, [IMAGE, {**IMAGE, "license": 4}], [ANNOTATION, dict(ANNOTATION)])
+    assert (list(instances.pictures), list(instances.annotations), kinds) == ([7], [70], [])
 
 
-def test_the_first_folder_wins(tmp_path: Path) -> None:
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "000000000007.jpg").touch()
-    files = index_folders([tmp_path / "b", tmp_path / "a"])
-    assert locate_picture(_picture(), files) == tmp_path / "b" / "000000000007.jpg"
+def test_annotations_of_one_id_that_differ_are_all_refused_by_their_id(tmp_path: Path) -> None:
+    other = {**ANNOTATION, "bbox": [1, 2, 4, 4]}
+    instances, kinds, faults = _read_lists(tmp_path, [IMAGE], [ANNOTATION, other, ANNOTATION, {**ANNOTATION, "id": 71}])
+    assert (list(instances.annotations), instances.refused_annotations) == ([71], {70})
+    assert kinds == ["repeated id"] * 3
+    assert faults[0] == (
+        f"{tmp_path}/instances.json, annotation 70 (entry 1 of annotations): has the same id as "
+        "entry 2 of annotations, entry 3 of annotations, and they differ; give every annotation an id of its own"
+    )
 
 
-def test_only_pictures_count(tmp_path: Path) -> None:
-    (tmp_path / "folder.jpg").mkdir()
-    for name in ("notes.txt", ".hidden.jpg", "jpg", "seen.JPG"):
-        (tmp_path / name).touch()
-    assert list(index_folders([tmp_path])) == ["seen.JPG"]
+def test_images_of_one_id_that_differ_are_all_refused(tmp_path: Path) -> None:
+    instances, kinds, faults = _read_lists(tmp_path, [IMAGE, {**IMAGE, "file_name": "b.png"}], [ANNOTATION])
+    assert (instances.pictures, instances.refused_pictures, kinds) == ({}, {7}, ["repeated id"] * 2)
+    assert "image 7 (entry 2 of images): has the same id as entry 1 of images" in faults[1]
 
 
-def test_a_missing_folder_of_pictures_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"absent: is no folder of pictures \(No such file"):
-        index_folders([tmp_path / "absent"])
+def test_a_malformed_annotation_is_known_as_refused(tmp_path: Path) -> None:
+    instances, _, _ = _read_lists(tmp_path, [IMAGE], [{**ANNOTATION, "image_id": "x"}])
+    assert instances.refused_annotations == {70}
 
 
-@given(file_name=st.text(alphabet=st.sampled_from("./\\ab"), max_size=12))
-def test_no_file_name_leads_to_another_folder(file_name: str) -> None:
-    assert not any("/" in name or "\\" in name for name in candidate_names(_picture(file_name)))
+@pytest.mark.parametrize("mark", ["yes", 2, [1]])
+def test_a_crowd_mark_that_is_no_flag_is_reported(tmp_path: Path, mark: object) -> None:
+    _, _, faults = _read_lists(tmp_path, [IMAGE], [{**ANNOTATION, "iscrowd": mark}])
+    assert "iscrowd is" in faults[0]
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    text = json.dumps({"images": [IMAGE], "annotations": [ANNOTATION]})
+    (tmp_path / "instances.json").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert read_instances(tmp_path / "instances.json", Audit()).annotations

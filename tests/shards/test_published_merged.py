@@ -186,3 +186,40 @@ def test_files_of_references_go_before_a_merged_one(tmp_path: Path) -> None:
     write_files(tmp_path, "grefs(unc).json", [make_ref([70])])
     drafts, _ = read(tmp_path, "grefcoco", {"val": []})
     assert list_expressions(drafts) == [("grefcoco/5/11", (0,))]
+
+
+def name_annotation(sample: dict[str, Any], ann_id: int) -> dict[str, Any]:
+    sample["annotations"][0]["id"] = ann_id
+    return sample
+
+
+def test_annotations_of_one_id_that_differ_are_refused_in_every_sample(tmp_path: Path) -> None:
+    samples = [name_annotation(make_sample(SQUARE), 1), name_annotation(make_sample(OTHER), 1), make_sample(OTHER)]
+    drafts, audit = read(tmp_path, "grefcoco", {"val": samples})
+    assert list_expressions(drafts) == [("grefcoco/3/0", (0,))]
+    assert audit.count_kinds() == {"repeated id": 2, "refers to a refused entry": 2}
+    with pytest.raises(DataError, match=r"annotation 1 \(val\[0\]\): has the same id as val\[1\], and they differ"):
+        audit.raise_if_any()
+
+
+def test_an_annotation_that_several_samples_repeat_is_one(tmp_path: Path) -> None:
+    samples = [name_annotation(make_sample(SQUARE), 1), name_annotation(make_sample(SQUARE, raw="another"), 1)]
+    drafts, audit = read(tmp_path, "grefcoco", {"val": samples})
+    assert (len(audit), len(drafts[0].annotations)) == (0, 1)
+
+
+def test_images_of_one_id_that_differ_are_refused_and_a_missing_size_is_no_difference(tmp_path: Path) -> None:
+    unsized = make_sample(SQUARE)
+    del unsized["width"]
+    assert not len(read(tmp_path / "a", "grefcoco", {"val": [unsized, make_sample(OTHER), dict(unsized)]})[1])
+    samples = [make_sample(SQUARE), make_sample(OTHER, file_name="other.jpg")]
+    assert read(tmp_path / "b", "grefcoco", {"val": samples})[1].count_kinds() == {
+        "repeated id": 2, "refers to a refused entry": 2
+    }  # fmt: skip
+
+
+def test_a_crowd_of_the_merged_layout_is_marked(tmp_path: Path) -> None:
+    sample = make_sample(SQUARE)
+    sample["annotations"][0]["iscrowd"] = 1
+    drafts, _ = read(tmp_path, "grefcoco", {"val": [sample]})
+    assert build_record(drafts[0]).instances[0].crowd

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from published_files import Record, make_ref, read, read_targets, write_files
+from published_files import Record, change_annotation, make_ref, read, read_targets, write_files
 
 from shards.audit import Audit
 from shards.errors import DataError
@@ -114,7 +114,7 @@ def test_ref_zoms_contradictions_are_reported(tmp_path: Path, record: Record, wo
         ({"sentences": [{"sent_id": "a", "raw": "a"}]}, "ref 5, sentence number 1: sent_id is 'a', not a whole number"),
         (
             {"sentences": [{"sent_id": 1, "raw": "a"}, {"sent_id": 1, "raw": "b"}]},
-            "ref 5, sentence number 2: sentence 1 of ref 5 occurs twice",
+            r"ref 5, sentence 1 \(entry 2 of sentences\): has the same id as entry 1 of sentences, and they differ",
         ),
         ({"sentences": [{"raw": "a", "exist": "maybe"}]}, "ref 5: exist is 'maybe', neither true nor false"),
     ],
@@ -172,3 +172,35 @@ def test_whatever_a_record_holds_it_becomes_expressions_or_faults(
     audit = Audit()
     drafts = read_dataset(dataset, folder, audit)
     assert drafts or len(audit)
+
+
+def test_refs_of_one_id_that_differ_are_all_refused(tmp_path: Path) -> None:
+    refs = [make_ref(70), make_ref(80, image_id=8), make_ref(71, ref_id=6)]
+    drafts, audit = read(tmp_path, refs)
+    assert [expression.ref_id for draft in drafts for expression in draft.expressions] == [6]
+    assert audit.count_kinds() == {"repeated id": 2}
+    with pytest.raises(DataError, match=r"ref 5 \(entry 1\): has the same id as entry 2, and they differ"):
+        audit.raise_if_any()
+
+
+def test_refs_of_one_id_in_two_splits_are_refused_where_both_splits_are_read(tmp_path: Path) -> None:
+    refs = [make_ref(70), make_ref(70, split="train")]
+    assert read(tmp_path, refs)[1].count_kinds() == {"repeated id": 2}
+    assert not len(read(tmp_path, refs, splits=("val",))[1])
+
+
+def test_identical_refs_and_sentences_are_harmless(tmp_path: Path) -> None:
+    sentence = make_ref()["sentences"][0]
+    drafts, audit = read(tmp_path, [make_ref(sentences=[sentence, dict(sentence)]), make_ref()])
+    assert not len(audit)
+    assert len(drafts[0].expressions) == 1
+
+
+def test_a_ref_to_a_repeated_id_is_told_so(tmp_path: Path) -> None:
+    instances = change_annotation()
+    instances["annotations"].append({**instances["annotations"][0], "bbox": [1, 1, 2, 2]})
+    drafts, audit = read(tmp_path, [make_ref(70), make_ref(71, ref_id=6)], instances=instances)
+    assert len(drafts[0].expressions) == 1
+    assert audit.count_kinds() == {"repeated id": 2, "refers to a refused entry": 1}
+    with pytest.raises(DataError, match=r"ref 5: annotation 70 cannot be used: its entry was refused"):
+        audit.raise_if_any()

@@ -1,0 +1,126 @@
+"""igvg prepare on annotations that are ambiguous or unusable: what stops it, what is left out, what is noted."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from PIL import Image
+from published_set import Published, list_siblings
+
+from shards.errors import DataError
+from shards.reader import ShardReader
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Published:
+    return Published(tmp_path)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "made" / "shards"
+
+
+def read_texts(out: Path, split: str) -> list[str]:
+    with ShardReader(out, split) as reader:
+        return [expression.id for record in reader.records() for expression in record.expressions]
+
+
+def repeat_annotation(published: Published) -> None:
+    published.instances["annotations"].append({**published.instances["annotations"][4], "category_id": 4})
+
+
+def repeat_image(published: Published) -> None:
+    published.instances["images"].append({**published.instances["images"][2], "file_name": "other.jpg"})
+
+
+def repeat_ref(published: Published) -> None:
+    published.refs.append({**published.refs[3], "sentences": [{"sent_id": 99, "raw": "another"}]})
+
+
+@pytest.mark.parametrize(
+    ("repeat", "words", "kinds"),
+    [
+        (repeat_annotation, r"annotation 90 \(entry 5 of", {"repeated id": 2, "refers to a refused entry": 1}),
+        (repeat_image, r"image 9 \(entry 3 of", {"repeated id": 2, "refers to a refused entry": 1}),
+        (repeat_ref, r"ref 4 \(entry 4\)", {"repeated id": 2}),
+    ],
+)
+def test_entries_of_one_id_that_differ_stop_the_work_or_are_left_out_and_listed(
+    published: Published, out: Path, repeat: Any, words: str, kinds: dict[str, int]
+) -> None:
+    repeat(published)
+    published.refs.append(published.make_ref(5, 8, [80], "val"))
+    published.save()
+    with pytest.raises(DataError, match=words):
+        published.prepare(out)
+    assert list_siblings(out) == []
+    artifact, _ = published.prepare(out, skip_invalid=True)
+    assert artifact.counts["skipped"] == kinds
+    assert read_texts(out, "val") == ["grefcoco/5/50", "grefcoco/5/51"]
+    assert json.loads((out / "skipped.json").read_text())["records"][0]["kind"] == "repeated id"
+
+
+def test_identical_repetitions_change_no_byte(published: Published, out: Path, tmp_path: Path) -> None:
+    published.prepare(tmp_path / "once")
+    for listed in (*published.instances.values(), published.refs):
+        listed.append(dict(listed[0]))
+    published.save()
+    published.prepare(out)
+    assert (out / "train" / "train-000000.tar").read_bytes() == (
+        tmp_path / "once" / "train" / "train-000000.tar"
+    ).read_bytes()
+
+
+def test_an_unusable_outline_leaves_the_images_other_expressions(published: Published, out: Path) -> None:
+    published.instances["annotations"][1]["segmentation"] = [[1, 2, 3, 4]]
+    published.save()
+    artifact, _ = published.prepare(out, skip_invalid=True)
+    assert artifact.counts["skipped"] == {"unusable annotation": 1}
+    assert [text for text in read_texts(out, "train") if text.startswith("grefcoco/1/")]
+    assert not [text for text in read_texts(out, "train") if text.startswith("grefcoco/2/")]
+    assert published.inspect(skip_invalid=True).audit.count_kinds() == {"unusable annotation": 1}
+
+
+def test_frames_of_two_clips_keep_their_own_pixels(published: Published, out: Path) -> None:
+    for image, clip in zip(published.instances["images"][:2], ("clip1", "clip2"), strict=True):
+        (published.images / clip).mkdir()
+        published.picture(image["id"]).rename(published.images / clip / "frame66.jpg")
+        image["file_name"] = f"{clip}/frame66.jpg"
+    published.save()
+    published.prepare(out)
+    with ShardReader(out, "train") as reader:
+        assert [reader.picture(number) for number in range(2)] == [
+            (published.images / clip / "frame66.jpg").read_bytes() for clip in ("clip1", "clip2")
+        ]
+    moved = published.images / "clip1" / "frame66.jpg"
+    Image.new("RGB", (40, 30)).save(moved, quality=10)
+    with pytest.raises(Exception, match="input pictures differs"):
+        published.prepare(out)
+
+
+def test_one_file_for_two_images_is_refused_and_counted(published: Published, out: Path) -> None:
+    for image in published.instances["images"][:2]:
+        image["file_name"] = published.instances["images"][0]["file_name"]
+    published.save()
+    with pytest.raises(DataError, match=r"image 7: COCO_train2014_000000000007\.jpg is the name of image 8 too"):
+        published.prepare(out)
+    assert published.inspect().audit.count_kinds() == {"ambiguous image file": 2}
+
+
+def test_a_phrase_without_a_word_and_a_crowd_alone_are_counted_and_listed(published: Published, out: Path) -> None:
+    published.refs[0]["sentences"][0]["raw"] = "???"
+    published.instances["annotations"][4]["iscrowd"] = 1
+    published.save()
+    artifact, _ = published.prepare(out)
+    assert artifact.counts["notes"] == {
+        "expression without a word": 1, "expression about crowd regions alone": 2
+    }  # fmt: skip
+    listed = json.loads((out / "notes.json").read_text())["records"]
+    assert [record["record"] for record in listed] == ["grefcoco/1/10", "grefcoco/4/40", "grefcoco/4/41"]
+    assert artifact.counts["skipped"] == {}
