@@ -34,14 +34,14 @@ def fill(*boxes: tuple[int, int, int, int]) -> Rle:
 
 
 def write_shards(
-    folder: Path, dataset: str = "grefcoco", pictures: int = 3, references: References = REFERENCES
+    folder: Path, dataset: str = "grefcoco", pictures: int = 3, references: References = REFERENCES, green: int = 0
 ) -> Path:
-    """Shards of split "val", in the order of the expressions' ids."""
+    """Shards of split "val", in the order of the expressions' ids, each picture of one color."""
     (folder / "pictures").mkdir(parents=True)
     items = []
     for number in range(1, pictures + 1):
         file = folder / "pictures" / f"{number}.png"
-        Image.new("RGB", (WIDTH, HEIGHT), (number, 0, 0)).save(file)
+        Image.new("RGB", (WIDTH, HEIGHT), (number, green, 0)).save(file)
         items.append((make_record(dataset, number, file.name, references), file))
     write_split(folder / "shards", "val", items, return_record)
     return folder / "shards"

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from drawn_shards import write_shards
+from published_network import CONFIG as PUBLISHED
+from published_network import make_published
 from small_network import CONFIG
 
 from pipelines.checkpoint import save_checkpoint
@@ -71,3 +73,37 @@ def test_a_published_encoder_needs_its_tokenizer(parts: list[Part], tmp_path: Pa
     (tmp_path / "beit3.zip").write_bytes(b"weights")
     with pytest.raises(SettingsError, match=r"put beit3\.spm beside it or set text\.tokenizer"):
         build_model(make_settings(init=str(tmp_path / "beit3.zip")), parts)
+
+
+def test_a_published_encoder_is_the_one_that_training_starts_with(parts: list[Part], tmp_path: Path) -> None:
+    beit3 = {
+        key.removeprefix("vis_enc."): value for key, value in make_published().items() if key.startswith("vis_enc.")
+    }
+    torch.save({"model": beit3}, tmp_path / "beit3.pth")
+    save_tokenizer(learn_tokenizer(["phrase"] * 3, 40), tmp_path / "words")
+    text = replace(train_preset("tiny").text, tokenizer=str(tmp_path / "words"))
+    settings = replace(make_settings(init=str(tmp_path / "beit3.pth"), text=text), model=PUBLISHED)
+    torch.manual_seed(1)
+    model, tokenizer = build_model(settings, parts)
+    state = model.state_dict()
+    attention, expert = "beit3.encoder.layers.1.self_attn.", "beit3.encoder.layers.1.ffn."
+    for ours, theirs in {
+        "words.weight": "beit3.text_embed.weight",
+        "patches.weight": "beit3.vision_embed.proj.weight",
+        "class_token": "beit3.vision_embed.cls_token",
+        "image_norm.weight": "beit3.encoder.layer_norm.A.weight",
+        "text_norm.bias": "beit3.encoder.layer_norm.B.bias",
+        "text_positions": "beit3.encoder.embed_positions.B.weight",
+        "layers.1.image.expand.weight": expert + "A.fc1.weight",
+        "layers.1.text.contract.weight": expert + "B.fc2.weight",
+        "layers.1.image.out.weight": attention + "out_proj.A.weight",
+    }.items():
+        assert torch.equal(state[f"encoder.{ours}"], beit3[theirs]), ours
+    queries = torch.cat([beit3[f"{attention}{part}_proj.B.weight"] for part in "qkv"])
+    assert torch.equal(state["encoder.layers.1.text.qkv.weight"], queries)
+    assert len(tokenizer) == len(learn_tokenizer(["phrase"] * 3, 40))
+    # All else is as fresh as without it.
+    torch.manual_seed(1)
+    fresh = IGVGModel(PUBLISHED).state_dict()
+    for name in fresh:
+        assert torch.equal(state[name], fresh[name]) != name.startswith("encoder."), name

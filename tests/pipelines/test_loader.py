@@ -55,6 +55,42 @@ def test_masks_are_sampled_at_the_network_s_square(data: GroundingData) -> None:
     np.testing.assert_array_equal(data[1].masks, inside[None])
 
 
+@pytest.mark.parametrize("size", [5, 7, 32])
+def test_masks_are_sampled_at_the_decoder_s_side_where_its_cells_lie(shards: Path, size: int) -> None:
+    """Cell i stands for pixel i × 15 / (size - 1) of the network's 16, and that for a pixel of the 8 × 12 picture."""
+    pixels = [round(cell * (SIDE - 1) / (size - 1)) for cell in range(size)]
+    mask = np.zeros((HEIGHT, WIDTH), dtype=bool)
+    x0, y0, x1, y1 = BOXES[1]
+    mask[y0:y1, x0:x1] = True
+    expected = [[mask[down * HEIGHT // SIDE, across * WIDTH // SIDE] for across in pixels] for down in pixels]
+    found = open_data(shards, mask_size=size)[2].masks
+    assert found.tolist() == [expected]
+    assert not np.array_equal(found[0], found[0].T)
+
+
+def test_several_sets_give_each_expression_the_picture_and_targets_of_its_own_set(tmp_path: Path) -> None:
+    first = write_shards(tmp_path / "first", pictures=2, green=10)
+    second = write_shards(tmp_path / "second", "ref-zom", pictures=3, references=((1,), ()), green=20)
+    third = write_shards(tmp_path / "third", "rrefcoco", pictures=1, green=30)
+    parts = [(first, "val"), (second, "val"), (third, "val")]
+    frame = Frame(tokenizer=learn_tokenizer(read_texts(parts), 64), max_tokens=8, image_size=SIDE)
+    data = GroundingData(parts, frame, mask_size=SIDE)
+    assert len(data) == 8 + 6 + 4
+    # Number of the expression → id, color, targets; neighbours are of different sets at the same place.
+    expected = {
+        1: ("grefcoco/1/1", (1, 10), 1), 8: ("ref-zom/1/0", (1, 20), 1), 14: ("rrefcoco/1/0", (1, 30), 0),
+        0: ("grefcoco/1/0", (1, 10), 0), 9: ("ref-zom/1/1", (1, 20), 0), 17: ("rrefcoco/1/3", (1, 30), 2),
+        7: ("grefcoco/2/3", (2, 10), 2), 10: ("ref-zom/2/0", (2, 20), 1), 4: ("grefcoco/2/0", (2, 10), 0),
+        13: ("ref-zom/3/1", (3, 20), 0),
+    }  # fmt: skip
+    for number, (id_, color, targets) in expected.items():
+        example = data[number]
+        assert (example.id, tuple(example.picture[0, 0, :2].tolist()), len(example.boxes)) == (id_, color, targets)
+        assert example.position == number
+        record, expression = data.label(number)
+        assert (expression.id, record.image_id) == (id_, color[0])
+
+
 def test_without_a_mask_size_no_mask_is_made(shards: Path) -> None:
     assert open_data(shards, mask_size=0)[3].masks.shape == (0, 0, 0)
 

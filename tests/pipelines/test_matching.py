@@ -155,3 +155,27 @@ def test_generalized_iou_is_symmetric_and_bounded(values: list[float]) -> None:
     giou = compute_giou(corners[0], corners[1])
     assert giou == compute_giou(corners[1], corners[0])
     assert -1.0 <= giou.item() <= 1.0
+
+
+def test_of_two_queries_at_the_same_place_the_one_that_says_target_is_matched() -> None:
+    box = torch.tensor([0.5, 0.5, 0.2, 0.2])
+    logits = torch.tensor([[[[0.0, 3.0], [3.0, 0.0]]]])
+    matches = match_queries(
+        logits, box.expand(1, 1, 2, 4), torch.full((1, 2, 2), 0.5), [box[None]], settings=MatchingSettings()
+    )
+    assert matches.queries.tolist() == [[1]]
+
+
+def test_each_cost_counts_with_its_own_weight() -> None:
+    """A query of half a chance, one box width right of its target, its point twice as far."""
+    logits, target = torch.zeros(1, 1, 1, 2), torch.tensor([[[0.3, 0.5, 0.2, 0.2]]])
+    boxes, points = torch.tensor([[[[0.5, 0.5, 0.2, 0.2]]]]), torch.tensor([[[0.7, 0.5]]])
+    # The boxes touch: no overlap, and nothing between them.
+    costs = {"class_cost": -0.5, "box_cost": 0.2, "giou_cost": 0.0, "point_cost": 0.4}
+    none = dict.fromkeys(costs, 0.0)
+    for name, cost in costs.items():
+        weights = MatchingSettings(**none | {name: 3.0})
+        assert compute_costs(logits, boxes, points, target, weights).item() == pytest.approx(3 * cost, abs=1e-4)
+    apart = torch.tensor([[[[0.7, 0.5, 0.2, 0.2]]]])
+    weights = MatchingSettings(**none | {"giou_cost": 3.0})
+    assert compute_costs(logits, apart, points, target, weights).item() == pytest.approx(3 * 0.2 / 0.6, abs=1e-3)

@@ -141,3 +141,8 @@ def test_every_metric_says_what_it_measures(dataset: str) -> None:
 
 def test_a_precision_says_its_threshold() -> None:
     assert define_metric("Pr@0.7").endswith("at least 0.7")
+
+
+def test_an_expression_without_a_target_enters_no_metric_whatever_its_boxes_hit() -> None:
+    empty = make_outcome(predicted=10, target=0, shared=0, hit=True)._replace(targets=0)
+    assert score_classic(collect(FULL, empty, HALF)) == score_classic(collect(FULL, HALF))

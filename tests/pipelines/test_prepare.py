@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,38 @@ def test_interrupted_work_of_other_settings_is_thrown_away(published: Published,
         prepare.run(PrepareSettings(dataset="grefcoco"), published.annotations, [published.images], out, progress=_stop)
     published.prepare(out, splits=("val",))
     assert sorted(path.name for path in out.iterdir()) == ["artifact.json", "val"]
+
+
+def test_workers_that_are_asked_for_write_shards_and_give_the_same_bytes(tmp_path: Path) -> None:
+    """More pictures than one shard holds: a worker has something to do."""
+    published = Published(tmp_path)
+    picture = published.picture(7).read_bytes()
+    ids = range(1000, 1501)
+    published.instances["images"] = [
+        {"id": n, "file_name": f"COCO_train2014_{n:012d}.jpg", "width": 40, "height": 30} for n in ids
+    ]
+    published.instances["annotations"] = []
+    published.refs = [published.make_ref(n, n, [-1], "train") for n in ids]
+    for n in ids:
+        published.picture(n).write_bytes(picture)
+    published.save()
+    helpers: dict[int, set[int]] = {}
+    for workers in (1, 2):
+        found = helpers.setdefault(workers, set())
+
+        def look(done: int, total: int, remark: str, found: set[int] = found) -> None:
+            found.update(child.pid or 0 for child in multiprocessing.active_children())
+
+        prepare.run(
+            PrepareSettings(dataset="grefcoco"), published.annotations, [published.images],
+            tmp_path / str(workers), progress=look, workers=workers,
+        )  # fmt: skip
+    assert not helpers[1]
+    assert len(helpers[2]) == 2
+    assert [file.name for file in sorted((tmp_path / "1/train").glob("*.tar"))] == [
+        "train-000000.tar", "train-000001.tar",
+    ]  # fmt: skip
+    assert snapshot(tmp_path / "1") == snapshot(tmp_path / "2")
 
 
 # Trial data

@@ -98,6 +98,17 @@ def test_with_skip_invalid_the_rest_is_prepared_and_what_is_left_out_is_counted_
     assert published.prepare(out, skip_invalid=True)[1]
 
 
+def test_bad_records_of_one_kind_are_all_counted(published: Published, out: Path) -> None:
+    published.refs += [published.make_ref(5, 8, [999], "train"), published.make_ref(6, 7, [998, 70], "train")]
+    published.picture(9).unlink()
+    published.save()
+    artifact, _ = published.prepare(out, skip_invalid=True)
+    assert artifact.counts["skipped"] == {"unknown annotation": 2, "missing picture": 1}
+    skipped = json.loads((out / "skipped.json").read_text())
+    assert (skipped["count"], len(skipped["records"])) == (3, 3)
+    assert sorted(record["record"] for record in skipped["records"]) == ["image 9", "ref 5", "ref 6"]
+
+
 def test_if_nothing_is_left_nothing_is_published(published: Published, out: Path) -> None:
     for number in PICTURES:
         published.picture(number).unlink()
