@@ -31,7 +31,7 @@ def compare(
 
     settings = ScoreSettings(split=split, resolution=resolution, bootstrap=bootstrap)
     with render.show_progress("comparing") as progress:
-        document = stage.run(a, b, shards, settings, most=most, progress=progress)
+        document = stage.run(a, b, shards, settings, most=most, progress=progress, warn=render.note)
     if format_ is options.OutputFormat.json:
         render.print_json(document)
     else:

@@ -59,7 +59,7 @@ def convert(
     if to_coco:
         with render.show_progress("converting") as progress:
             artifact, hit = stage.export_predictions(
-                next(iter(inputs), None), shards, split, out, force=force, progress=progress
+                next(iter(inputs), None), shards, split, out, force=force, progress=progress, warn=render.note
             )
         counts = ", ".join(f"{count} {name}" for name, count in artifact.counts.items())
     else:

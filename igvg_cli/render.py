@@ -52,6 +52,8 @@ def print_scores(documents: Sequence[dict[str, Any]]) -> None:
             for name, value in document["metrics"].items()
         ]
         notes = [f"{document['expressions']} expressions ({kinds}), {place}; percent; – means nothing to measure"]
+        if "not_predicted" in document:
+            notes.append(f"the predictions give no {document['not_predicted']}: what these decide is not measured")
         notes += [f"{count} {name.replace('_', ' ')}" for name, count in document.get("left_out", {}).items() if count]
         if crowds := document.get("crowd_only"):
             notes.append(

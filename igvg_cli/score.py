@@ -29,7 +29,7 @@ def score(
     Example: igvg score runs/first-val --shards data/grefcoco --split val
 
     Each line of a prediction file is JSON: id, boxes (x0, y0, x1, y1 in pixels), scores, mask (COCO run lengths), and
-    no_target, which may be left out.
+    no_target, which may be left out. All lines may leave out boxes, or all the mask: that is not scored then.
     """
     from pipelines import score as stage
     from pipelines.settings import ScoreSettings
@@ -37,6 +37,8 @@ def score(
     settings = ScoreSettings(split=split, resolution=resolution, bootstrap=bootstrap)
     with render.show_progress("scoring") as progress:
         result = stage.run(predictions, shards, settings, out=out, force=force, progress=progress)
+    for warning in result.warnings:
+        render.note(warning)
     if result.hit:
         render.note(f"{out} is up to date: same predictions, same shards, same settings; nothing to do.")
     if format_ is options.OutputFormat.json:

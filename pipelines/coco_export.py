@@ -11,6 +11,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from pipelines.judgement import check_size, pair_predictions
+from pipelines.predictions import BoxExtent
 from shards.errors import DataError
 from shards.masks import measure_area
 
@@ -69,18 +70,21 @@ def write_annotations(file: Path, reader: ShardReader) -> int:
 
 def write_results(
     boxes: Path, segmentations: Path, predictions: Path, reader: ShardReader, progress: Progress
-) -> dict[str, int]:
+) -> tuple[dict[str, int], list[str]]:
     """Write predictions as COCO results, one entry at a time: one for each box, one for each mask that has pixels.
 
-    Where `no_target` is not what boxes and mask say, the expression's segmentation carries it, even without pixels.
+    Where `no_target` is not what boxes and mask say, the expression's segmentation carries it, even without pixels;
+    where no masks are predicted, its first box. Then a flag that there is a target is lost where there is no box. Of
+    what is not predicted no file is left.
 
     Returns:
-        How many boxes and segmentations there are.
+        How many boxes and segmentations there are, of what is predicted; and warnings.
 
     Raises:
         DataError: a prediction is damaged, unknown, missing, given twice, or has a mask of the wrong size.
     """
-    counts = {"boxes": 0, "segmentations": 0}
+    counts, extent = {"boxes": 0, "segmentations": 0}, BoxExtent()
+    given = {"boxes": True, "segmentations": True}
     with contextlib.ExitStack() as stack:
         streams = [stack.enter_context(file.open("w", encoding="utf-8")) for file in (boxes, segmentations)]
         append_box, append_segmentation = (stack.enter_context(_write_list(stream)) for stream in streams)
@@ -89,6 +93,8 @@ def write_results(
                 check_size(record, prediction)
             except DataError as fault:
                 raise DataError(fault.what, file=predictions, remedy=fault.remedy) from fault
+            extent.add(prediction)
+            given = {"boxes": prediction.boxes is not None, "segmentations": prediction.mask is not None}
             for entry in _describe_boxes(image_id, prediction):
                 append_box(entry)
                 counts["boxes"] += 1
@@ -97,7 +103,10 @@ def write_results(
                 counts["segmentations"] += 1
             if image_id % _PROGRESS_STEP == 0:
                 progress(image_id, reader.index.num_expressions, "")
-    return counts
+    for name, file in (("boxes", boxes), ("segmentations", segmentations)):
+        if not given[name]:
+            file.unlink()
+    return {name: count for name, count in counts.items() if given[name]}, extent.warn(predictions)
 
 
 def to_xywh(box: Sequence[float]) -> list[float]:
@@ -127,14 +136,19 @@ def _describe_expression(image_id: int, record: ImageRecord, expression: Express
 
 
 def _describe_boxes(image_id: int, prediction: Prediction) -> list[dict[str, Any]]:
-    scores = prediction.scores or [SCORE] * len(prediction.boxes)
-    return [
+    boxes = prediction.boxes or []
+    entries: list[dict[str, Any]] = [
         {"image_id": image_id, "category_id": CATEGORY, "bbox": to_xywh(box), "score": score}
-        for box, score in zip(prediction.boxes, scores, strict=True)
+        for box, score in zip(boxes, prediction.scores or [SCORE] * len(boxes), strict=True)
     ]
+    if prediction.mask is None and entries and prediction.no_target:
+        entries[0] |= {"no_target": True}
+    return entries
 
 
 def _describe_segmentation(image_id: int, prediction: Prediction) -> dict[str, Any] | None:
+    if prediction.mask is None:
+        return None
     pixels = measure_area(prediction.mask)
     entry = {
         "image_id": image_id,

@@ -19,13 +19,15 @@ from shards.errors import DataError
 from shards.masks import encode_segmentation, measure_area, unite_masks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence, Set
     from pathlib import Path
 
     from pipelines.judgement import Progress
     from shards.reader import ShardReader
     from shards.record import Rle
 
+KINDS = frozenset({"bbox", "segmentation"})
+"""What an entry may hold of an answer."""
 _PROGRESS_STEP = 500
 _SPACE = re.compile(r"[ \t\n\r]*")
 
@@ -63,6 +65,8 @@ class Answer:
 def read_results(results: Results, reader: ShardReader, progress: Progress = ignore_progress) -> list[Prediction]:
     """The predictions that COCO results make for a split, one for each expression, in the order of the shards.
 
+    Where no entry of any file has a box, the predictions have no boxes; likewise masks.
+
     Args:
         results: the files.
         reader: the split.
@@ -78,6 +82,7 @@ def read_results(results: Results, reader: ShardReader, progress: Progress = ign
         for record in reader.records()
         for expression in record.expressions
     }
+    kinds: set[str] = set()
     named = set(expression_ids.values())
     if missing := [expression_id for expression_id in answers if expression_id not in named]:
         what = f"no image for {len(missing)} of {len(answers)} expressions of '{reader.split}', the first {missing[0]}"
@@ -85,13 +90,17 @@ def read_results(results: Results, reader: ShardReader, progress: Progress = ign
             what, file=results.annotations, remedy="use the file that belongs to the results and to this split"
         )
     for file in results.files:
+        number = 0
         for number, entry in read_entries(file, progress):
             try:
                 answer = find_answer(entry, expression_ids, answers)
                 add_entry(entry, answer, file, results.threshold)
             except (DataError, ValueError, OverflowError) as error:
                 raise DataError(say_fault(error), file=file, record=f"entry {number}") from error
-    return [conclude(expression_id, answer) for expression_id, answer in answers.items()]
+            kinds |= {kind for kind in KINDS if entry.get(kind) not in (None, [])}
+        # A file without any entry may be of either kind: it says that there is none of it.
+        kinds |= set() if number else KINDS
+    return [conclude(expression_id, answer, kinds or KINDS) for expression_id, answer in answers.items()]
 
 
 def read_expression_ids(file: Path) -> dict[int, str]:
@@ -221,13 +230,19 @@ def read_box(bbox: Any) -> list[float]:
     return box
 
 
-def conclude(expression_id: str, answer: Answer) -> Prediction:
-    """The prediction of an expression; without any entry it says that there is no target."""
+def conclude(expression_id: str, answer: Answer, kinds: Set[str] = KINDS) -> Prediction:
+    """The prediction of an expression with boxes, a mask or both; without any entry it says that there is no target."""
     mask = answer.mask or unite_masks([], answer.height, answer.width)
     no_target = answer.no_target
     if no_target is None:
         no_target = not answer.boxes and measure_area(mask) == 0
-    return Prediction(id=expression_id, boxes=answer.boxes, scores=answer.scores, mask=mask, no_target=no_target)
+    return Prediction(
+        id=expression_id,
+        boxes=answer.boxes if "bbox" in kinds else None,
+        scores=answer.scores if "bbox" in kinds else None,
+        mask=mask if "segmentation" in kinds else None,
+        no_target=no_target,
+    )
 
 
 def _get(entry: Any, key: str) -> Any:

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.judgement import ignore_progress, judge_file
-from pipelines.metrics import TERMS
+from pipelines.judgement import ignore_progress, ignore_warning, judge_file
 from pipelines.metrics.breakdown import estimate_differences
 from pipelines.metrics.gres import divide_grefcoco
 from pipelines.metrics.overlap import divide, summarize
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -32,6 +32,7 @@ def run(
     *,
     most: int = 10,
     progress: Progress = ignore_progress,
+    warn: Callable[[str], None] = ignore_warning,
 ) -> dict[str, Any]:
     """Score both predictions on a split and say what changed.
 
@@ -42,6 +43,7 @@ def run(
         settings: as of `igvg score`.
         most: expressions to list, those that differ most first.
         progress: called with (expressions done, expressions, remark) for one side, then for the other.
+        warn: called with a line on predictions that look wrong and are scored nevertheless.
 
     Returns:
         What `igvg compare --format json` prints.
@@ -52,7 +54,9 @@ def run(
     sides = [
         judge_file(path, shards, settings.split, settings.resolution, progress=progress) for path in (before, after)
     ]
-    terms = [TERMS[side.dataset](side.outcomes) for side in sides]
+    for warning in dict.fromkeys(warning for side in sides for warning in side.warnings):
+        warn(warning)
+    terms = [side.divide(side.outcomes) for side in sides]
     metrics = [summarize(side) for side in terms]
     document: dict[str, Any] = {
         "dataset": sides[0].dataset,
@@ -66,7 +70,8 @@ def run(
     if settings.bootstrap:
         image_ids, samples, seed = sides[0].outcomes.image_id, settings.bootstrap, settings.seed
         document["intervals"] = estimate_differences(terms[0], terms[1], image_ids, samples=samples, seed=seed)
-    scores = [score_expressions(side.outcomes, side.dataset) for side in sides]
+    masks, boxes = (all(getattr(side, name) for side in sides) for name in ("has_masks", "has_boxes"))
+    scores = [score_expressions(side.outcomes, side.dataset, masks=masks, boxes=boxes) for side in sides]
     change = scores[1] - scores[0]
     document["expressions_better_in"] = {
         "a": int((change < -TOLERANCE).sum()),
@@ -81,11 +86,17 @@ def run(
     return document
 
 
-def score_expressions(outcomes: Outcomes, dataset: str) -> NDArray[np.float64]:
+def score_expressions(
+    outcomes: Outcomes, dataset: str, *, masks: bool = True, boxes: bool = True
+) -> NDArray[np.float64]:
     """What each expression (N,) scores, in [0, 1]: the IoU of its mask; of an empty target, whether it is flagged.
 
-    As gRefCOCO counts them, a target that is flagged as empty scores 0; the other data sets go by its mask.
+    As gRefCOCO counts them, a target that is flagged as empty scores 0; the other data sets go by its mask. Without
+    masks a target scores whether its boxes are right; without boxes either, whether it is not flagged.
     """
+    if not masks:
+        right = outcomes.best_box_hits if dataset.startswith("refcoco") else outcomes.boxes_match
+        return np.where(outcomes.empty, outcomes.flagged, right if boxes else ~outcomes.flagged).astype(np.float64)
     if dataset == "grefcoco":
         return divide_grefcoco(outcomes)["gIoU"].part.astype(np.float64)
     return np.where(outcomes.empty, outcomes.flagged, divide(outcomes.shared_px, outcomes.union_px))

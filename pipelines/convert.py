@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.artifact import RECORD, ArtifactError, find_finished, finish_work
 from pipelines.coco_export import ANNOTATIONS, BOXES, SEGMENTATIONS, write_annotations, write_results
 from pipelines.coco_results import read_results
-from pipelines.judgement import ignore_progress, locate_predictions
+from pipelines.judgement import ignore_progress, ignore_warning, locate_predictions
 from pipelines.predictions import PREDICTIONS, read_predictions, write_predictions
 from pipelines.sources import digest_shards
 from shards.errors import DataError
@@ -18,6 +18,7 @@ from shards.files import digest_file, replace_folder
 from shards.reader import ShardReader
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from pipelines.artifact import Artifact
@@ -35,6 +36,7 @@ def export_predictions(
     *,
     force: bool = False,
     progress: Progress = ignore_progress,
+    warn: Callable[[str], None] = ignore_warning,
 ) -> tuple[Artifact, bool]:
     """Write predictions as COCO's files: annotations.json, boxes.json and segmentations.json.
 
@@ -45,6 +47,7 @@ def export_predictions(
         out: the folder to make.
         force: replace `out` if it holds what this function made, and nothing else.
         progress: called with (expressions done, expressions, remark).
+        warn: called with a line on predictions that look wrong.
 
     Returns:
         The artifact, whose counts are `expressions`, `targets` and, of predictions, `boxes` and `segmentations`, and
@@ -75,7 +78,11 @@ def export_predictions(
                 "targets": write_annotations(working / ANNOTATIONS, reader),
             }
             if file is not None:
-                counts |= write_results(working / BOXES, working / SEGMENTATIONS, file, reader, progress)
+                results = working / BOXES, working / SEGMENTATIONS
+                written, warnings = write_results(*results, file, reader, progress)
+                counts |= written
+                for warning in warnings:
+                    warn(warning)
             artifact = finish_work(working, STAGE, inputs, options, counts)
     finally:
         shutil.rmtree(working, ignore_errors=True)

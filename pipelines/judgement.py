@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from pipelines.metrics import TERMS
+from pipelines.metrics import TERMS, divide_given
 from pipelines.metrics.grec import OVERLAP, match_boxes, measure_boxes
 from pipelines.metrics.overlap import Outcome, Outcomes, count_overlap, stack_outcomes
-from pipelines.predictions import PREDICTIONS, Prediction, read_predictions
+from pipelines.predictions import PREDICTIONS, BoxExtent, Prediction, read_predictions
 from shards.errors import DataError
 from shards.masks import unite_masks
 from shards.reader import ShardReader
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
+    from pipelines.metrics.overlap import Term
     from shards.record import Expression, ImageRecord
 
     Progress = Callable[[int, int, str], None]
@@ -41,6 +42,16 @@ class Judged:
     texts: list[str]
     """What the expressions say."""
     outcomes: Outcomes
+    has_boxes: bool = True
+    """Whether the predictions give boxes; without them no metric of boxes is measured."""
+    has_masks: bool = True
+    """Whether the predictions give masks; without them no metric of masks is measured."""
+    warnings: tuple[str, ...] = ()
+    """What looks wrong in the file and is scored nevertheless."""
+
+    def divide(self, outcomes: Outcomes) -> dict[str, Term]:
+        """The metrics of some of the outcomes as ratios of sums; of what is not predicted, 0 ÷ 0."""
+        return divide_given(self.dataset, outcomes, boxes=self.has_boxes, masks=self.has_masks)
 
 
 class BoxMatches(NamedTuple):
@@ -52,7 +63,11 @@ class BoxMatches(NamedTuple):
 
 
 def ignore_progress(done: int, total: int, remark: str) -> None:
-    """Nobody watches."""
+    """Do nothing with how far the work is."""
+
+
+def ignore_warning(line: str) -> None:
+    """Do nothing with a warning."""
 
 
 def judge_file(
@@ -76,10 +91,13 @@ def judge_file(
     ids: list[str] = []
     texts: list[str] = []
     faults: list[DataError] = []
+    extent, given = BoxExtent(), (True, True)
     with ShardReader(shards, split) as reader:
         for record, expression, prediction in pair_predictions(file, reader):
             ids.append(expression.id)
             texts.append(expression.text)
+            extent.add(prediction)
+            given = prediction.boxes is not None, prediction.mask is not None
             if len(ids) % _PROGRESS_STEP == 0:
                 progress(len(ids), reader.index.num_expressions, "")
             try:
@@ -90,7 +108,15 @@ def judge_file(
         shown = "; ".join(fault.what for fault in faults[:_SHOWN])
         more = f" and {len(faults) - _SHOWN} more like this" if len(faults) > _SHOWN else ""
         raise DataError(shown + more, file=file, remedy=faults[0].remedy)
-    return Judged(dataset=name_dataset(ids, shards, split), ids=ids, texts=texts, outcomes=stack_outcomes(rows))
+    return Judged(
+        dataset=name_dataset(ids, shards, split),
+        ids=ids,
+        texts=texts,
+        outcomes=stack_outcomes(rows),
+        has_boxes=given[0],
+        has_masks=given[1],
+        warnings=tuple(extent.warn(file)),
+    )
 
 
 def locate_predictions(path: Path) -> Path:
@@ -143,6 +169,8 @@ def judge_prediction(
 ) -> Outcome:
     """Compare one prediction with the truth: its boxes with all targets, its mask with those that have a mask truth.
 
+    Where it gives no mask or no boxes, what these decide is 0 or false.
+
     Raises:
         DataError: its mask has another size than the picture.
     """
@@ -151,7 +179,9 @@ def judge_prediction(
     # Drawing a blank mask for each empty target would take a quarter of the time of scoring.
     target = unite_masks([instance.mask for instance in masked], record.height, record.width) if masked else None
     predicted_px, target_px, shared_px = count_overlap(prediction.mask, target, resolution)
-    matches = judge_boxes(prediction.boxes, prediction.scores, [instance.box for instance in instances])
+    matches = BoxMatches(iou=False, giou=False, best=False)
+    if prediction.boxes is not None:
+        matches = judge_boxes(prediction.boxes, prediction.scores, [instance.box for instance in instances])
     return Outcome(
         ref_id=expression.ref_id,
         targets=len(instances),
@@ -169,17 +199,19 @@ def judge_prediction(
 
 
 def check_size(record: ImageRecord, prediction: Prediction) -> None:
-    """Pass if a prediction's mask has the size of its picture.
+    """Pass if a prediction's mask, if it has one, has the size of its picture.
 
     Raises:
         DataError: it has another.
     """
-    if prediction.mask["size"] != [record.height, record.width]:
-        raise DataError(
-            f"the mask of {prediction.id} has size {prediction.mask['size']}, its picture [{record.height}, "
-            f"{record.width}]",
-            remedy="give masks at the original picture's size",
-        )
+    size, wanted = prediction.mask["size"] if prediction.mask else None, [record.height, record.width]
+    if size in (None, wanted):
+        return
+    what = f"the mask of {prediction.id} has size {size}, its picture {wanted}"
+    if size == wanted[::-1]:
+        what += ": height and width are swapped"
+        raise DataError(what, remedy="write size as [height, width], and encode masks of height × width")
+    raise DataError(what, remedy="give masks at the original picture's size")
 
 
 def judge_boxes(boxes: ArrayLike, scores: Sequence[float] | None, targets: ArrayLike) -> BoxMatches:

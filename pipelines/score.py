@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 SCORES = "scores.json"
 TABLE = "expressions.csv"
+BOX_COLUMNS = ("boxes_match", "boxes_match_giou", "best_box_hits")
+MASK_COLUMNS = ("predicted_px", "shared_px")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,8 @@ class ScoreResult:
     """The record of the folder that keeps them, if one was asked for."""
     hit: bool = False
     """Whether they were already there."""
+    warnings: tuple[str, ...] = ()
+    """What looks wrong in the predictions and is scored nevertheless."""
 
 
 def run(
@@ -68,28 +72,34 @@ def run(
     progress(0, 0, f"scoring {settings.split}")
     file = locate_predictions(predictions)
     if out is None:
-        return ScoreResult(document=describe_scores(_judge(file, shards, settings, progress), settings))
+        judged = _judge(file, shards, settings, progress)
+        return ScoreResult(document=describe_scores(judged, settings), warnings=judged.warnings)
     if not file.is_file():
         remedy = f"give a {PREDICTIONS}, or the folder that igvg predict made"
         raise DataError("no such file", file=file, remedy=remedy)
     inputs = {"predictions": digest_file(file), "shards": digest_shards(shards)}
     options = select_material(settings)
     if finished := find_finished(out, "score", inputs, options, force=force):
-        return ScoreResult(document=json.loads((out / SCORES).read_text("utf-8")), artifact=finished, hit=True)
+        document = json.loads((out / SCORES).read_text("utf-8"))
+        warnings = tuple(finished.counts.get("warnings", ()))
+        return ScoreResult(document=document, artifact=finished, hit=True, warnings=warnings)
     judged = _judge(file, shards, settings, progress)
     document = describe_scores(judged, settings)
     begin_work(out, "score", inputs, options, force=force)
     write_json(out / SCORES, document)
     _write_table(out / TABLE, judged)
-    counts = {"expressions": len(judged.ids)}
-    return ScoreResult(document=document, artifact=finish_work(out, "score", inputs, options, counts))
+    counts: dict[str, Any] = {"expressions": len(judged.ids)}
+    if judged.warnings:
+        counts["warnings"] = list(judged.warnings)
+    artifact = finish_work(out, "score", inputs, options, counts)
+    return ScoreResult(document=document, artifact=artifact, warnings=judged.warnings)
 
 
 def describe_scores(judged: Judged, settings: ScoreSettings) -> dict[str, Any]:
     """The score document: metrics, intervals and breakdowns of a whole split."""
-    outcomes, divide = judged.outcomes, TERMS[judged.dataset]
-    terms = divide(outcomes)
-    document = {
+    outcomes = judged.outcomes
+    terms = judged.divide(outcomes)
+    document: dict[str, Any] = {
         "dataset": judged.dataset,
         "split": settings.split,
         "expressions": len(outcomes),
@@ -100,14 +110,16 @@ def describe_scores(judged: Judged, settings: ScoreSettings) -> dict[str, Any]:
             "single": int((outcomes.targets == 1).sum()),
             "multiple": int((outcomes.targets > 1).sum()),
         },
-        "breakdown": break_down(outcomes, divide),
+        "breakdown": break_down(outcomes, judged.divide),
     }
+    if not (judged.has_boxes and judged.has_masks):
+        document["not_predicted"] = "masks" if judged.has_boxes else "boxes"
     if settings.bootstrap:
         samples, seed = settings.bootstrap, settings.seed
         document["intervals"] = estimate_intervals(terms, outcomes.image_id, samples=samples, seed=seed)
     if crowds := int(outcomes.crowd_only.sum()):
         document["crowd_only"] = crowds
-    if divide is divide_robust:
+    if TERMS[judged.dataset] is divide_robust:
         document["left_out"] = count_left_out(outcomes)
     return document
 
@@ -118,6 +130,9 @@ def _judge(file: Path, shards: Path, settings: ScoreSettings, progress: Progress
 
 def _write_table(file: Path, judged: Judged) -> None:
     columns = {name: getattr(judged.outcomes, name).tolist() for name in Outcome._fields}
+    # What was not predicted was not measured: empty cells, not zeros.
+    for given, names in ((judged.has_boxes, BOX_COLUMNS), (judged.has_masks, MASK_COLUMNS)):
+        columns |= {} if given else {name: [""] * len(judged.ids) for name in names}
     with replace_file(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(["id", *columns])

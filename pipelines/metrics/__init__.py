@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pipelines.metrics.classic import divide_classic
 from pipelines.metrics.gres import divide_grefcoco
+from pipelines.metrics.overlap import Term
 from pipelines.metrics.refzom import divide_refzom
 from pipelines.metrics.robust import divide_robust
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pipelines.metrics.overlap import Outcomes, Term
+    from pipelines.metrics.overlap import Outcomes
 
 TERMS: dict[str, Callable[[Outcomes], dict[str, Term]]] = {
     "grefcoco": divide_grefcoco,
@@ -37,6 +40,10 @@ HEADLINES = {
     "refcocog": "mIoU",
 }
 
+# What boxes alone decide, and what the flag alone decides; masks decide the rest.
+BOX_METRICS = frozenset({"F1score", "F1score-gIoU", "Acc@0.5"})
+FLAG_METRICS = frozenset({"N-acc", "T-acc", "Acc", "mRR"})
+
 DEFINITIONS = {
     "gIoU": "mean mask IoU over expressions; an empty target scores 1 if it is flagged, else 0",
     "cIoU": "sum of intersections ÷ sum of unions over expressions",
@@ -52,6 +59,23 @@ DEFINITIONS = {
     "rIoU": "a ref's intersections ÷ (its unions + pixels predicted for its unflagged empty phrases), mean over refs",
     "Acc@0.5": "share of expressions whose best box has IoU ≥ 0.5 with the target's box",
 }
+
+
+def divide_given(dataset: str, outcomes: Outcomes, *, boxes: bool, masks: bool) -> dict[str, Term]:
+    """The metrics of a data set as ratios of sums; those of what predictions do not give are 0 ÷ 0: not measured.
+
+    Args:
+        dataset: a key of `TERMS`.
+        outcomes: of N expressions.
+        boxes: whether the predictions give boxes.
+        masks: whether the predictions give masks.
+    """
+    nothing = Term(np.zeros(len(outcomes)), np.zeros(len(outcomes)))
+
+    def is_given(name: str) -> bool:
+        return name in FLAG_METRICS or (boxes if name in BOX_METRICS else masks)
+
+    return {name: term if is_given(name) else nothing for name, term in TERMS[dataset](outcomes).items()}
 
 
 def define_metric(name: str) -> str:

@@ -116,22 +116,21 @@ def stack_outcomes(outcomes: Sequence[Outcome]) -> Outcomes:
     )
 
 
-def count_overlap(predicted: Rle, target: Rle | None, resolution: int = 0) -> tuple[int, int, int]:
+def count_overlap(predicted: Rle | None, target: Rle | None, resolution: int = 0) -> tuple[int, int, int]:
     """Pixels of the prediction, of the target and of both.
 
     Args:
-        predicted: run lengths of the picture's size.
-        target: likewise; None has no pixels.
+        predicted: run lengths of the picture's size; None has no pixels.
+        target: likewise.
         resolution: if not 0, both masks are first scaled to so many pixels square (nearest neighbour), as the published
             evaluations do.
     """
     if resolution:
-        predicted = resize_mask(predicted, resolution, resolution)
+        predicted = resize_mask(predicted, resolution, resolution) if predicted else None
         target = resize_mask(target, resolution, resolution) if target else None
-    if target is None:
-        return measure_area(predicted), 0, 0
-    sizes = measure_area(predicted), measure_area(target)
-    return *sizes, measure_area(intersect_masks([predicted, target])) if min(sizes) else 0
+    predicted_px, target_px = (measure_area(mask) if mask else 0 for mask in (predicted, target))
+    shared = intersect_masks([predicted, target]) if predicted and target and predicted_px and target_px else None
+    return predicted_px, target_px, measure_area(shared) if shared else 0
 
 
 def divide(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -84,6 +84,19 @@ def test_a_metric_with_nothing_to_measure_is_null(tmp_path: Path) -> None:
     assert [name for name, value in document["metrics"].items() if value is None] == [*KEYS[1:5], "T-acc"]
 
 
+def test_boxes_alone_that_look_normalized_are_scored_with_dashes_and_a_warning_beside_them(
+    tmp_path: Path, shards: Path
+) -> None:
+    lines = [{"id": line["id"], "boxes": [[0.1, 0.1, 0.5, 0.5]] * bool(line["boxes"])} for line in predict_truth()]
+    result = score(write_lines(tmp_path / "p.jsonl", lines), shards)
+    assert result.returncode == 0
+    assert result.stderr.count("\n") == 1
+    assert "p.jsonl: all 9 boxes lie within 0 to 1, so they look normalized" in result.stderr
+    rows = read_rows(result.stdout)
+    assert (rows["gIoU"][0], rows["N-acc"][0], rows["F1score"][0]) == ("–", "100.00", "25.00")
+    assert "the predictions give no masks" in result.stdout
+
+
 def test_kept_scores_are_shown_again_without_work(tmp_path: Path, shards: Path) -> None:
     file, out = write_lines(tmp_path / "p.jsonl", make_lines()), tmp_path / "out"
     first = score(file, shards, "--format", "json", "--out", out)

@@ -53,7 +53,35 @@ def test_an_expression_without_entries_has_no_target(tmp_path: Path, shards: Pat
     found = read(tmp_path, shards, annotations, [{"image_id": 2, "bbox": [0, 0, 4, 4], "score": 0.5}])
     assert [prediction.id for prediction in found] == [line["id"] for line in predict_truth()]
     assert [prediction.no_target for prediction in found] == [True, False] + [True] * 10
-    assert all(prediction.mask == fill() for prediction in found)
+    assert [prediction.boxes for prediction in found] == [[], [[0, 0, 4, 4]]] + [[]] * 10
+
+
+SEGMENTATION = {"image_id": 3, "segmentation": fill(BOXES[0]), "score": 1}
+
+
+@pytest.mark.parametrize(
+    ("files", "has_boxes", "has_masks"),
+    [
+        ([[{"image_id": 2, "bbox": [0, 0, 4, 4], "segmentation": []}]], True, False),
+        ([[{"image_id": 2, "bbox": [], "segmentation": fill(BOXES[0])}]], False, True),
+        ([[{"image_id": 2, "bbox": [0, 0, 4, 4]}, SEGMENTATION]], True, True),
+        ([[{"image_id": 2, "bbox": [0, 0, 4, 4]}], [SEGMENTATION]], True, True),
+        # Files without entries may be of either kind.
+        ([[{"image_id": 2, "bbox": [0, 0, 4, 4]}], []], True, True),
+        ([[], [SEGMENTATION]], True, True),
+        ([[]], True, True),
+    ],
+)
+def test_what_no_file_gives_is_not_predicted(
+    tmp_path: Path, shards: Path, annotations: Path, files: list[Any], has_boxes: bool, has_masks: bool
+) -> None:
+    for number, entries in enumerate(files):
+        (tmp_path / f"{number}.json").write_text(json.dumps(entries))
+    results = Results(files=[tmp_path / f"{number}.json" for number in range(len(files))], annotations=annotations)
+    with ShardReader(shards, "val") as reader:
+        found = read_results(results, reader)
+    assert {prediction.boxes is not None for prediction in found} == {has_boxes}
+    assert {prediction.mask is not None for prediction in found} == {has_masks}
 
 
 def test_progress_tells_how_far_the_file_is_read(tmp_path: Path, shards: Path, annotations: Path) -> None:
@@ -257,7 +285,7 @@ def test_any_json_under_a_key_is_read_or_named(
         found, refusal = [], str(fault)
     assert "r.json, entry 1: " in refusal
     assert "\n" not in refusal
-    assert all(is_sound(prediction.mask) for prediction in found)
+    assert all(is_sound(prediction.mask) for prediction in found if prediction.mask)
 
 
 def is_sound(mask: Rle) -> bool:
@@ -282,7 +310,7 @@ def test_spoilt_results_are_read_or_named(tmp_path: Path, shards: Path, annotati
                 refusals.append(str(fault))
                 continue
             assert len(found) == 12
-            assert all(is_sound(prediction.mask) for prediction in found)
+            assert all(is_sound(prediction.mask) for prediction in found if prediction.mask)
     assert 200 < len(refusals) < 500
     assert all("r.json" in refusal and "\n" not in refusal for refusal in refusals)
 

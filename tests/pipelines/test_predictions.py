@@ -137,6 +137,48 @@ def test_boxes_without_any_area_are_taken(tmp_path: Path) -> None:
     assert parse(tmp_path, boxes=[[2, 1, 2, 1]]).boxes == [[2, 1, 2, 1]]
 
 
+@pytest.mark.parametrize("left_out", [..., None])
+@pytest.mark.parametrize(("boxes", "no_target"), [([], True), ([[0, 0, 1, 2]], False)])
+def test_without_a_mask_nothing_is_referred_to_if_there_is_no_box(
+    tmp_path: Path, left_out: Any, boxes: list[Any], no_target: bool
+) -> None:
+    prediction = parse(tmp_path, mask=left_out, boxes=boxes, scores=..., no_target=...)
+    assert (prediction.boxes, prediction.mask, prediction.no_target) == (boxes, None, no_target)
+
+
+@pytest.mark.parametrize("left_out", [..., None])
+@pytest.mark.parametrize(("mask", "no_target"), [(EMPTY, True), (CORNER, False)])
+def test_without_boxes_nothing_is_referred_to_if_the_mask_is_empty(
+    tmp_path: Path, left_out: Any, mask: Rle, no_target: bool
+) -> None:
+    prediction = parse(tmp_path, boxes=left_out, scores=left_out, mask=mask, no_target=...)
+    assert (prediction.boxes, prediction.scores, prediction.mask) == (None, None, mask)
+    assert prediction.no_target is no_target
+
+
+@pytest.mark.parametrize("key", ["boxes", "mask"])
+@pytest.mark.parametrize("without", [{3}, {1}, {1, 2, 3}])
+def test_a_line_that_lacks_what_other_lines_have_is_named(tmp_path: Path, key: str, without: set[int]) -> None:
+    lines = [
+        json.dumps(make_line(id=f"x/{n}/1", scores=..., **({key: ...} if n in without else {}))) for n in range(1, 5)
+    ]
+    (tmp_path / "p.jsonl").write_text("\n".join(lines))
+    lacking, having = (3, 1) if without == {3} else (1, min({2, 3, 4} - without))
+    remedy = f"give '{key}' in all lines, or in none if the model does not predict it"
+    with pytest.raises(DataError, match=rf"p\.jsonl, line {lacking}: has no '{key}', but line {having} has; {remedy}"):
+        list(read_predictions(tmp_path / "p.jsonl"))
+
+
+@pytest.mark.parametrize("key", ["boxes", "mask"])
+def test_what_is_not_predicted_is_not_written(tmp_path: Path, key: str) -> None:
+    lines = [json.dumps(make_line(id=f"x/{n}/1", scores=..., **{key: ...})) for n in range(3)]
+    (tmp_path / "p.jsonl").write_text("\n".join(lines))
+    predictions = list(read_predictions(tmp_path / "p.jsonl"))
+    write_predictions(tmp_path / "q.jsonl", predictions)
+    assert all(key not in json.loads(line) for line in (tmp_path / "q.jsonl").read_text().splitlines())
+    assert list(read_predictions(tmp_path / "q.jsonl")) == predictions
+
+
 def test_empty_lines_are_passed_over_and_still_counted(tmp_path: Path) -> None:
     line = json.dumps(make_line())
     (tmp_path / "p.jsonl").write_text(f"\n{line}\r\n \n[]\n")
@@ -173,13 +215,13 @@ def test_a_line_that_is_no_json_object_is_named(tmp_path: Path, line: bytes, wor
     ("changes", "words"),
     [
         ({"id": ...}, "has no 'id'"),
-        ({"boxes": ...}, "has no 'boxes'"),
-        ({"mask": ...}, "has no 'mask'"),
+        ({"boxes": ..., "scores": ..., "mask": ...}, "has neither 'boxes' nor 'mask'"),
+        ({"boxes": None, "scores": None, "mask": None}, "has neither 'boxes' nor 'mask'"),
+        ({"boxes": ...}, "has 'scores', but no 'boxes' that they belong to"),
         ({"id": 12}, "id is 12, not a string"),
         ({"id": None}, "id is null, not a string"),
         ({"no_target": 1}, "no_target is 1, not true or false"),
         ({"no_target": "no"}, 'no_target is "no", not true or false'),
-        ({"boxes": None}, "boxes is null, not a list of boxes"),
         ({"boxes": {"x0": 1}}, "not a list of boxes"),
         ({"boxes": [0, 0, 1, 2]}, "box 0 is not four finite numbers"),
         ({"boxes": [[0, 0, 1]]}, r"box \[0, 0, 1\] is not four finite numbers"),
@@ -197,7 +239,6 @@ def test_a_line_that_is_no_json_object_is_named(tmp_path: Path, line: bytes, wor
         ({"scores": [None]}, "are not finite numbers"),
         ({"scores": []}, "0 scores for 1 boxes"),
         ({"scores": [0.5, 0.75]}, "2 scores for 1 boxes"),
-        ({"mask": None}, "mask is not an object with 'size' and 'counts'"),
         ({"mask": [3, 4]}, "mask is not an object"),
         ({"mask": {"size": [3, 4]}}, "mask is not an object with 'size' and 'counts'"),
         ({"mask": {"counts": "<"}}, "mask is not an object with 'size' and 'counts'"),
@@ -213,6 +254,9 @@ def test_a_line_that_is_no_json_object_is_named(tmp_path: Path, line: bytes, wor
         ({"mask": {"size": [3, 4], "counts": "~"}}, "no compressed string"),
         ({"mask": {"size": [3, 4], "counts": "é"}}, "do not add up|no compressed string"),
         ({"mask": {"size": [3, 4], "counts": None}}, "neither a string nor a list of whole numbers"),
+        ({"mask": {"size": [3, 4], "counts": "b'02:'"}}, r"is str\(\) of bytes; write counts.decode\('ascii'\)"),
+        ({"mask": {"size": [3, 4], "counts": 'b"02:"'}}, r"is str\(\) of bytes"),
+        ({"mask": {"size": [3, 4], "counts": [0, 2.0, 10]}}, "counts holds 2.0, not a whole number; write int"),
     ],
 )
 def test_a_value_that_is_wrong_is_named_with_its_line(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
@@ -225,6 +269,23 @@ def test_a_number_beyond_double_precision_is_refused(tmp_path: Path, number: str
     line = json.dumps(make_line(boxes=[[0, 0, 1, "N"]])).replace('"N"', number).encode()
     with pytest.raises(DataError, match=r"line 7: .*(finite|too large)"):
         parse_prediction(line, tmp_path / "p.jsonl", 7)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            '[{"id": "x/1/1"}]',
+            "line 1: not JSON lines, but a JSON list begins here; write each prediction as one JSON object",
+        ),
+        ('\n[\n {"id": "x/1/1"}\n]', "line 2: not JSON lines, but a JSON list begins here"),
+        ('{\n "id": "x/1/1"\n}', "line 1: not JSON lines, but a JSON object over several lines"),
+    ],
+)
+def test_json_that_is_not_one_object_a_line_is_named_as_what_it_is(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "p.jsonl").write_text(text)
+    with pytest.raises(DataError, match=words):
+        list(read_predictions(tmp_path / "p.jsonl"))
 
 
 def test_the_remedy_points_to_what_a_line_holds(tmp_path: Path) -> None:
@@ -292,13 +353,15 @@ def check_answer(line: bytes, file: Path) -> None:
         return
     assert isinstance(prediction.id, str)
     assert isinstance(prediction.no_target, bool)
-    boxes = np.array(prediction.boxes, dtype=np.float64).reshape(-1, 4)
+    assert prediction.boxes is not None or prediction.mask is not None
+    boxes = np.array(prediction.boxes or [], dtype=np.float64).reshape(-1, 4)
     assert np.isfinite(boxes).all()
     assert (boxes[:, 2:] >= boxes[:, :2]).all()
     if prediction.scores is not None:
         assert np.isfinite(np.array(prediction.scores, dtype=np.float64)).all()
         assert len(prediction.scores) == len(boxes)
-    assert list(decode_mask(prediction.mask).shape) == prediction.mask["size"]
+    if prediction.mask is not None:
+        assert list(decode_mask(prediction.mask).shape) == prediction.mask["size"]
 
 
 # Parts of several processes

@@ -35,7 +35,8 @@ def test_a_spoilt_line_is_read_or_named(seed: int) -> None:
         except DataError as fault:
             refusals.append(str(fault))
             continue
-        assert all(len(box) == 4 for box in prediction.boxes), line
-        assert decode_mask(prediction.mask).shape == tuple(prediction.mask["size"]), line
+        assert all(len(box) == 4 for box in prediction.boxes or ()), line
+        if prediction.mask is not None:
+            assert decode_mask(prediction.mask).shape == tuple(prediction.mask["size"]), line
     assert 500 < len(refusals) < 1000
     assert all(f"line {NUMBER}" in refusal and "\n" not in refusal for refusal in refusals)
