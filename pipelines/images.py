@@ -8,15 +8,18 @@ original.
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+import warnings
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 
 from shards.errors import DataError
+from shards.exif import read_orientation
+from shards.file_kinds import describe_bytes, explain_unreadable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,8 +28,17 @@ if TYPE_CHECKING:
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
-# What Pillow raises on files that are cut short, corrupt or absurdly large.
-_BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+REMEDY = "give an image file, e.g. JPEG or PNG, that other programs show"
+# Orientation of EXIF → what turns the pixels upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+# Of these formats Pillow reads 16 bits as if they were 32.
+_SIXTEEN_BIT_FORMATS = frozenset({"PNG", "PPM"})
+_BITS_PER_SAMPLE = 258
+_SOUND = frozenset({"PNG", "JPEG", "GIF", "TIFF", "WebP"})
 
 
 def decode_picture(data: bytes, name: str) -> NDArray[np.uint8]:
@@ -35,13 +47,7 @@ def decode_picture(data: bytes, name: str) -> NDArray[np.uint8]:
     Raises:
         DataError: the bytes are no picture, or only part of one.
     """
-    try:
-        with Image.open(io.BytesIO(data)) as picture:
-            return np.asarray(picture.convert("RGB"))
-    except UnidentifiedImageError as error:
-        raise DataError("not a picture", file=name) from error
-    except _BROKEN as error:
-        raise DataError(f"not a readable picture ({error})", file=name) from error
+    return _decode(data, name, upright=False)[0]
 
 
 def read_picture(file: Path) -> NDArray[np.uint8]:
@@ -50,13 +56,84 @@ def read_picture(file: Path) -> NDArray[np.uint8]:
     Raises:
         DataError: the file is missing, no picture, or only part of one.
     """
+    return examine_picture(file)[0]
+
+
+def examine_picture(file: Path) -> tuple[NDArray[np.uint8], str]:
+    """As `read_picture`; and what is wrong with the file's EXIF block and does not matter to its pixels, or nothing.
+
+    Raises:
+        DataError: as `read_picture`.
+    """
     try:
-        with Image.open(file) as picture:
-            return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
-    except UnidentifiedImageError as error:
-        raise DataError("not a picture", file=file, remedy="give a JPEG or PNG file") from error
-    except _BROKEN as error:
-        raise DataError(f"not a readable picture ({error})", file=file, remedy="give a JPEG or PNG file") from error
+        data = file.read_bytes()
+    except OSError as error:
+        raise explain_unreadable(file, "an image", error, REMEDY) from error
+    return _decode(data, file, upright=True)
+
+
+def _decode(data: bytes, file: str | Path, *, upright: bool) -> tuple[NDArray[np.uint8], str]:
+    """Pixels (H, W, 3), of several frames or pages those of the first, and a remark on the EXIF block."""
+    try:
+        # Pillow's warnings would be lines of their own; what they warn of is said here, or harms nothing.
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:
+            if not upright:
+                return read_levels(image), ""
+            value, damage = read_orientation(image)
+            turned = image.transpose(_TURNS[value]) if value in _TURNS else image
+            return read_levels(turned, image), damage and f"{file}: its EXIF block is damaged ({damage})"
+    except Exception as error:  # whatever a parser raises on a stranger's file
+        raise _explain(data, file, error) from error
+
+
+def _explain(data: bytes, file: str | Path, error: Exception) -> DataError:
+    content = describe_bytes(data[:4096], len(data))
+    if content is not None and content.kind not in _SOUND:
+        return DataError(f"is {content.words}, not an image", file=file, remedy=content.remedy or REMEDY)
+    if isinstance(error, UnidentifiedImageError):
+        return DataError("is not an image, or of a format that is not known", file=file, remedy=REMEDY)
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return DataError(f"is not a readable image ({reason})", file=file, remedy=REMEDY)
+
+
+def read_levels(image: Image.Image, source: Image.Image | None = None) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB levels of an image of any mode.
+
+    8 bits stay as they are. 16 bits are divided by 257. Integers and floats of 32 bits do not say what is white: it is
+    the least of 1 (floats alone), 255 and 65535 that no value exceeds. Beyond, or with negative values, the image's own
+    lowest value is black and its highest white.
+
+    Args:
+        image: loaded or not.
+        source: the opened file, if `image` was derived from it.
+
+    Raises:
+        ValueError: it holds floats that are not finite.
+    """
+    if image.mode != "F" and not image.mode.startswith("I"):
+        return np.asarray(image.convert("RGB"))
+    values = np.asarray(image)
+    if not np.isfinite(values).all():
+        raise ValueError("it holds pixels that are not finite numbers; save it with 8 bits")
+    white = _find_white(image.mode, source or image)
+    black, lowest, highest = 0.0, float(values.min()), float(values.max())
+    if white is None:
+        whites = [white for white in (1.0, 255.0, 65535.0)[image.mode != "F" :] if highest <= white]
+        black, white = (0.0, whites[0]) if lowest >= 0 and whites else (lowest, highest)
+    # Single precision would lose small differences between large values.
+    exact: NDArray[np.floating[Any]] = values.astype(np.float64 if white > 65535 else np.float32)
+    shares = (exact - black) / max(white - black, 1e-30)
+    return np.repeat(np.rint(shares * 255).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def _find_white(mode: str, source: Image.Image) -> float | None:
+    """The value of white where mode and format say it."""
+    if mode == "F" or (mode == "I" and source.format not in _SIXTEEN_BIT_FORMATS):
+        return None
+    # TIFF knows 12 bits, too.
+    bits = getattr(source, "tag_v2", {}).get(_BITS_PER_SAMPLE, 16)
+    bits = bits[0] if isinstance(bits, tuple) else bits
+    return float(2**bits - 1) if isinstance(bits, int) and 8 < bits <= 16 else 65535.0
 
 
 def resize_picture(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
