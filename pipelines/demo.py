@@ -64,6 +64,8 @@ batch_size = 64
 score_threshold = 0.45
 nms = true
 nms_iou = 0.5
+
+[score]
 """
 EXAMPLES = ("every red shape", "all the circles", "the leftmost star", "two squares", "the large blue triangle")
 

@@ -1,5 +1,7 @@
 """`igvg run`: the stages that one TOML file names, each in a folder whose name carries the key of what it is made from.
 
+A stage runs if the file has its table, and only then.
+
 ```toml
 out = "runs/first"                      # paths are relative to this file
 
@@ -9,15 +11,18 @@ annotations = "data/grefcoco"
 images = ["data/train2014"]
 
 [train]
-shards = ["grefcoco"]                   # names from above; all of them if left out
+shards = ["grefcoco"]                   # names from above, or prepared folders; all names if left out
 preset = "tiny"
 epochs = 3                              # any setting of igvg train
 
 [predict]
-splits = ["grefcoco/val"]               # name/split; any setting of igvg predict may follow
+splits = ["grefcoco/val"]               # name/split or folder/split; any setting of igvg predict may follow
+checkpoint = "runs/other"               # without [train]: the network, as igvg predict takes it
 
-[score]
+[score]                                 # of what is predicted above
 resolution = 0                          # any setting of igvg score
+predictions = ["found.jsonl"]           # without [predict]: what to score, one for each of `splits`
+splits = ["shards/grefcoco/val"]
 ```
 """
 
@@ -26,6 +31,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines import predict, prepare, score, train
@@ -42,7 +48,6 @@ from pipelines.settings import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from pipelines.artifact import Artifact
 
@@ -50,7 +55,7 @@ Progress = Callable[[int, int, str], None]
 Note = Callable[[str], None]
 
 _KEY_LENGTH = 8
-_TABLES = ("out", "prepare", "train", "predict", "score")
+STAGES = ("prepare", "train", "predict", "score")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,14 +69,24 @@ class PrepareStep:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """The stages of an experiment, resolved."""
+    """The stages of an experiment, resolved; settings of a stage that is not named are the defaults."""
 
     out: Path
+    stages: frozenset[str]
+    """Those of `STAGES` that the file names."""
+    folders: dict[str, Path]
+    """Prepared folders that the file names by their paths."""
     prepare: dict[str, PrepareStep]
     train: TrainSettings
     train_on: tuple[str, ...]
     predict: PredictSettings
     predict_on: tuple[tuple[str, str], ...] = ()
+    """(name, split) pairs."""
+    checkpoint: Path | None = None
+    """The network to predict with where none is trained."""
+    scored: tuple[Path, ...] = ()
+    """Predictions to score where none are made, one for each of `score_on`."""
+    score_on: tuple[tuple[str, str], ...] = ()
     """(name, split) pairs."""
     score: ScoreSettings = field(default_factory=lambda: ScoreSettings(split=""))
 
@@ -80,33 +95,39 @@ def read_experiment(file: Path) -> Experiment:
     """Read an experiment file.
 
     Raises:
-        SettingsError: it is not TOML, a key is unknown, or a name is used that no `prepare` table has.
+        SettingsError: it is not TOML, names no stage, a key is unknown, a stage lacks what it works on, or a name is
+            used that is neither that of a `prepare` table nor a folder.
     """
     tables = read_toml(file)
-    for key in tables:
-        if key not in _TABLES:
-            near = difflib.get_close_matches(key, _TABLES, n=1)
-            raise SettingsError(
-                f"{file}: no table {key}; "
-                + (f"did you mean {near[0]}?" if near else f"there are {', '.join(_TABLES)}")
-            )
+    _check_tables(tables, file)
     home = file.parent
     steps = {name: _read_step(name, table, file) for name, table in tables.get("prepare", {}).items()}
-    training, predicting = dict(tables.get("train", {})), dict(tables.get("predict", {}))
-    train_on = tuple(training.pop("shards", steps))
-    predict_on = tuple(_split_pair(pair, file) for pair in predicting.pop("splits", []))
-    for name in (*train_on, *(name for name, _ in predict_on)):
-        if name not in steps:
-            raise SettingsError(f"{file}: {name} is not prepared; there are {', '.join(steps) or 'no prepare tables'}")
-    return Experiment(
-        out=home / tables.get("out", f"runs/{file.stem}"),
+    training, predicting, scoring = (dict(tables.get(stage, {})) for stage in STAGES[1:])
+    train_on = _read_words(training.pop("shards", list(steps)), f"{file}: train.shards")
+    predict_on, score_on = (
+        tuple(_split_pair(pair, place) for pair in _read_words(table.pop("splits", []), place))
+        for table, place in ((predicting, f"{file}: predict.splits"), (scoring, f"{file}: score.splits"))
+    )
+    names = (*train_on, *(name for name, _ in (*predict_on, *score_on)))
+    scored = _read_words(scoring.pop("predictions", []), f"{file}: score.predictions")
+    checkpoints = _read_words(predicting.pop("checkpoint", []), f"{file}: predict.checkpoint")
+    experiment = Experiment(
+        out=home.joinpath(*_read_words(tables.get("out", f"runs/{file.stem}"), f"{file}: out")),
+        stages=frozenset(tables) & frozenset(STAGES),
+        folders={name: _find_shards(name, steps, file) for name in names if name not in steps},
         prepare=steps,
         train=overlay_settings(train_preset(training.get("preset", "base")), training, str(file), "train."),
         train_on=train_on,
         predict=overlay_settings(PredictSettings(), predicting, str(file), "predict."),
         predict_on=predict_on,
-        score=overlay_settings(ScoreSettings(split=""), tables.get("score", {}), str(file), "score."),
+        # What is no file may be the name of a network.
+        checkpoint=next((home / name if (home / name).exists() else Path(name) for name in checkpoints), None),
+        scored=tuple(home / path for path in scored),
+        score_on=score_on,
+        score=overlay_settings(ScoreSettings(split=""), scoring, str(file), "score."),
     )
+    _check_stages(experiment, file)
+    return experiment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,9 +136,16 @@ class Stages:
 
     shards: dict[str, Path]
     """Prepared folders by the experiment's names."""
-    checkpoint: Path
+    network: Path | None
+    """The checkpoint that was trained or named; None where there is neither."""
     scores: list[dict[str, Any]]
-    """The score documents, in the order of `predict_on`."""
+    """The score documents, in the order of `predict_on`, or of `score_on` where nothing is predicted."""
+
+    @property
+    def checkpoint(self) -> Path:
+        """The network of an experiment that has one."""
+        assert self.network is not None
+        return self.network
 
 
 def run_stages(experiment: Experiment, *, note: Note, progress: Progress) -> Stages:
@@ -131,18 +159,21 @@ def run_stages(experiment: Experiment, *, note: Note, progress: Progress) -> Sta
     Raises:
         ArtifactError, CheckpointError, DataError, SettingsError: whatever a stage raises.
     """
-    shards = {name: _prepare(experiment, name, note, progress) for name in experiment.prepare}
-    train_on = [shards[name] for name in experiment.train_on]
-    preset = experiment.train.preset
-    checkpoint = train_network(experiment.out, experiment.train, train_on, preset, note=note, progress=progress)
+    shards = {name: _prepare(experiment, name, note, progress) for name in experiment.prepare} | experiment.folders
+    network = experiment.checkpoint
+    if "train" in experiment.stages:
+        train_on, preset = [shards[name] for name in experiment.train_on], experiment.train.preset
+        network = train_network(experiment.out, experiment.train, train_on, preset, note=note, progress=progress)
     scores = []
     for name, split in experiment.predict_on:
+        assert network is not None, "read_experiment has checked it"
         settings = replace(experiment.predict, split=split)
-        folder = predict_split(experiment.out, settings, checkpoint, shards[name], name, note=note, progress=progress)
-        scoring = replace(experiment.score, split=split)
-        result = score.run(folder, shards[name], scoring, out=folder / "score", progress=progress)
-        scores.append(result.document)
-    return Stages(shards=shards, checkpoint=checkpoint, scores=scores)
+        folder = predict_split(experiment.out, settings, network, shards[name], name, note=note, progress=progress)
+        if "score" in experiment.stages:
+            scores.append(_score(experiment, folder, shards[name], split, folder / "score", note, progress))
+    for predictions, (name, split) in zip(experiment.scored, experiment.score_on, strict=True):
+        scores.append(_score(experiment, predictions, shards[name], split, None, note, progress))
+    return Stages(shards=shards, network=network, scores=scores)
 
 
 def train_network(
@@ -182,9 +213,76 @@ def _prepare(experiment: Experiment, name: str, note: Note, progress: Progress) 
     return folder
 
 
+def _score(
+    experiment: Experiment,
+    predictions: Path,
+    shards: Path,
+    split: str,
+    out: Path | None,
+    note: Note,
+    progress: Progress,
+) -> dict[str, Any]:
+    settings = replace(experiment.score, split=split)
+    if out is None:
+        inputs, options = score.describe(settings, predictions, shards)
+        out = _name_folder(experiment.out, "score", inputs, options, f"{shards.name}-{split}")
+    result = score.run(predictions, shards, settings, out=out, progress=progress)
+    for warning in result.warnings:
+        note(warning)
+    if result.artifact is not None:
+        _tell(note, out, (result.artifact, result.hit))
+    return result.document
+
+
+def _check_tables(tables: Mapping[str, Any], file: Path) -> None:
+    known = ("out", *STAGES)
+    for key, value in tables.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            raise SettingsError(f"{file}: no table {key}; {hint}")
+        if key in STAGES and not isinstance(value, dict):
+            raise SettingsError(f"{file}: {key} is {value!r}, not a table; write [{key}]")
+    if not set(tables) & set(STAGES):
+        raise SettingsError(f"{file}: names no stage; write a table [{'], ['.join(STAGES)}] for each that shall run")
+
+
+def _check_stages(experiment: Experiment, file: Path) -> None:
+    """Refuse a stage that has nothing to work on, and what belongs to a stage that is not named."""
+    named = experiment.stages
+    faults = {
+        "train has no shards; name prepared folders in shards, or write a [prepare.NAME]": "train" in named
+        and not experiment.train_on,
+        "predict has no splits; name them as name/split, e.g. grefcoco/val": "predict" in named
+        and not experiment.predict_on,
+        "predict has no network; write [train], or name a checkpoint": "predict" in named
+        and "train" not in named
+        and experiment.checkpoint is None,
+        "predict has a checkpoint, and train makes one; leave out either": "train" in named
+        and experiment.checkpoint is not None,
+        "score has predictions or splits of its own beside [predict]; leave them out": "predict" in named
+        and bool(experiment.scored or experiment.score_on),
+        "score has nothing to score; write [predict], or name predictions and splits": "score" in named
+        and "predict" not in named
+        and not experiment.scored,
+        "score needs as many splits as predictions": len(experiment.scored) != len(experiment.score_on),
+    }
+    for what, wrong in faults.items():
+        if wrong:
+            raise SettingsError(f"{file}: {what}")
+
+
+def _find_shards(name: str, steps: Mapping[str, PrepareStep], file: Path) -> Path:
+    folder = file.parent / name
+    if not folder.is_dir():
+        there = ", ".join(steps) or "no prepare tables"
+        raise SettingsError(f"{file}: {name} is not prepared; there are {there}, and no folder {folder}")
+    return folder
+
+
 def _name_folder(out: Path, stage: str, inputs: Mapping[str, Any], options: Mapping[str, Any], name: str) -> Path:
     """Another key is another folder: a changed setting never meets what an older one made."""
-    return out / f"{stage}-{name}-{compute_fingerprint(stage, inputs, options)[:_KEY_LENGTH]}"
+    return out / f"{stage}-{name.replace('/', '-')}-{compute_fingerprint(stage, inputs, options)[:_KEY_LENGTH]}"
 
 
 def _tell(note: Note, folder: Path, outcome: tuple[Artifact, bool]) -> None:
@@ -192,21 +290,33 @@ def _tell(note: Note, folder: Path, outcome: tuple[Artifact, bool]) -> None:
     note(f"{artifact.stage}: {folder} " + ("is up to date: same inputs, same settings" if hit else "is finished"))
 
 
-def _read_step(name: str, table: Mapping[str, Any], file: Path) -> PrepareStep:
+def _read_step(name: str, table: Any, file: Path) -> PrepareStep:
+    if not isinstance(table, dict):
+        raise SettingsError(f"{file}: prepare.{name} is {table!r}, not a table; write [prepare.NAME]")
     values = {"dataset": name, **table}
     missing = [key for key in ("annotations", "images") if key not in values]
     if missing:
         raise SettingsError(f"{file}: prepare.{name} has no {missing[0]}; say where the published files are")
-    images = values.pop("images")
+    annotations, images = (
+        _read_words(values.pop(key), f"{file}: prepare.{name}.{key}") for key in ("annotations", "images")
+    )
     return PrepareStep(
-        annotations=file.parent / values.pop("annotations"),
-        images=tuple(file.parent / folder for folder in ([images] if isinstance(images, str) else images)),
+        annotations=file.parent.joinpath(*annotations),
+        images=tuple(file.parent / folder for folder in images),
         settings=from_mapping(PrepareSettings, values, f"{file}: prepare.{name}"),
     )
 
 
-def _split_pair(pair: str, file: Path) -> tuple[str, str]:
+def _read_words(value: Any, place: str) -> tuple[str, ...]:
+    """A list of strings, or a single one."""
+    words = [value] if isinstance(value, str) else value
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise SettingsError(f"{place} is {value!r}, not a list of strings")
+    return tuple(words)
+
+
+def _split_pair(pair: str, place: str) -> tuple[str, str]:
     name, slash, split = pair.rpartition("/")
     if not slash:
-        raise SettingsError(f"{file}: predict.splits has {pair!r}; write name/split, e.g. grefcoco/val")
+        raise SettingsError(f"{place} has {pair!r}; write name/split, e.g. grefcoco/val")
     return name, split

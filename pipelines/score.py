@@ -74,11 +74,7 @@ def run(
     if out is None:
         judged = _judge(file, shards, settings, progress)
         return ScoreResult(document=describe_scores(judged, settings), warnings=judged.warnings)
-    if not file.is_file():
-        remedy = f"give a {PREDICTIONS}, or the folder that igvg predict made"
-        raise DataError("no such file", file=file, remedy=remedy)
-    inputs = {"predictions": digest_file(file), "shards": digest_shards(shards)}
-    options = select_material(settings)
+    inputs, options = describe(settings, file, shards)
     if finished := find_finished(out, "score", inputs, options, force=force):
         document = json.loads((out / SCORES).read_text("utf-8"))
         warnings = tuple(finished.counts.get("warnings", ()))
@@ -93,6 +89,20 @@ def run(
         counts["warnings"] = list(judged.warnings)
     artifact = finish_work(out, "score", inputs, options, counts)
     return ScoreResult(document=document, artifact=artifact, warnings=judged.warnings)
+
+
+def describe(settings: ScoreSettings, predictions: Path, shards: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Inputs and options that make up the fingerprint of kept scores.
+
+    Raises:
+        DataError: there are no predictions.
+        ArtifactError: the shards are damaged.
+    """
+    file = locate_predictions(predictions)
+    if not file.is_file():
+        remedy = f"give a {PREDICTIONS}, or the folder that igvg predict made"
+        raise DataError("no such file", file=file, remedy=remedy)
+    return {"predictions": digest_file(file), "shards": digest_shards(shards)}, select_material(settings)
 
 
 def describe_scores(judged: Judged, settings: ScoreSettings) -> dict[str, Any]:

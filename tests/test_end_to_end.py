@@ -154,6 +154,8 @@ decoder_heads = 2
 decoder_ffn = 16
 generation_ffn = 16
 num_queries = 4
+[score]
+bootstrap = 10
 [predict]
 splits = ["grefcoco/val"]
 workers = 0
@@ -162,11 +164,11 @@ workers = 0
     first = igvg("run", experiment)
     assert first.returncode == 0, first.stderr
     assert [line.split(":")[0] for line in first.stderr.splitlines() if "is finished" in line] == [
-        "prepare", "train", "predict",
+        "prepare", "train", "predict", "score",
     ]  # fmt: skip
     experiment.write_text(text + "postprocess = { score_threshold = 0.5 }\n")
     second = igvg("run", experiment, "--format", "json")
     done = {line.split(":")[0]: "up to date" in line for line in second.stderr.splitlines() if ": " in line}
-    assert done == {"prepare": True, "train": True, "predict": False}
+    assert done == {"prepare": True, "train": True, "predict": False, "score": False}
     assert json.loads(second.stdout)[0]["dataset"] == "grefcoco"
     assert len(list((tmp_path / "runs").glob("predict-*"))) == 2

@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from drawn_shards import predict_truth, write_lines, write_shards
+from pipeline_runs import draw_published
 
-from pipelines.experiment import read_experiment
+from pipelines.artifact import read_artifact
+from pipelines.experiment import read_experiment, run_stages
 from pipelines.settings import SettingsError, train_preset
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pipelines.experiment import Experiment
+    from pipelines.experiment import Experiment, Stages
 
 TEXT = """
 [prepare.first]
@@ -79,6 +82,21 @@ def test_splits_are_pairs_of_name_and_split(tmp_path: Path) -> None:
         ('"first/val"', '"val"', "write name/split"),
         ('annotations = "a"', "", "prepare.first has no annotations"),
         ("epochs = 3", "epochs = ", "mine.toml"),
+        ("epochs = 3", "shards = 3", "train.shards is 3, not a list of strings"),
+        ("epochs = 3", "shards = []", "train has no shards"),
+        ("epochs = 3", 'shards = ["first", "third"]', "third is not prepared; there are first, ref-zom, and no folder"),
+        ('splits = ["first/val", "ref-zom/test"]', "", "predict has no splits"),
+        ("[predict]", '[predict]\ncheckpoint = "runs/other"', "predict has a checkpoint, and train makes one"),
+        ("[predict]", "[score]\nresolutoin = 1\n[predict]", "resolution"),
+        ("[predict]", '[score]\nsplits = ["first/val"]\n[predict]', "score has predictions or splits of its own"),
+        ('[train]\npreset = "tiny"\nepochs = 3\noptimizer.head_lr = 2e-3', "", "predict has no network; write [train]"),
+        (TEXT, "out = 'runs'", "names no stage; write a table [prepare], [train], [predict], [score] for each"),
+        (TEXT, "train = 3", "train is 3, not a table; write [train]"),
+        (TEXT, "[prepare]\nfirst = 3", "prepare.first is 3, not a table"),
+        (TEXT, "[train]", "train has no shards; name prepared folders in shards, or write a [prepare.NAME]"),
+        (TEXT, "[score]", "score has nothing to score; write [predict], or name predictions and splits"),
+        (TEXT, "[score]\npredictions = ['a', 'b']", "score needs as many splits as predictions"),
+        (TEXT, "out = 3\n[train]", "out is 3, not a list of strings"),
     ],
 )
 def test_a_wrong_file_is_answered_with_what_would_be_right(tmp_path: Path, old: str, new: str, words: str) -> None:
@@ -91,3 +109,98 @@ def test_a_wrong_file_is_answered_with_what_would_be_right(tmp_path: Path, old: 
 def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"nowhere\.toml"):
         read_experiment(tmp_path / "nowhere.toml")
+
+
+# The stages that a file names, no others
+
+
+SMALL = """
+preset = "tiny"
+max_steps = 1
+batch_size = 4
+workers = 0
+validation_limit = 2
+precision = "fp32"
+[train.model]
+image_size = 32
+patch_size = 8
+encoder_dim = 16
+encoder_layers = 1
+encoder_heads = 2
+encoder_ffn = 32
+hidden_dim = 16
+decoder_layers = 1
+decoder_heads = 2
+decoder_ffn = 16
+generation_ffn = 16
+num_queries = 4
+"""
+
+
+def run(folder: Path, text: str) -> Stages:
+    file = folder / "mine.toml"
+    file.write_text(f'out = "runs"\n{text}')
+    return run_stages(read_experiment(file), note=lambda line: None, progress=lambda done, total, remark: None)
+
+
+def list_stages(folder: Path) -> list[str]:
+    """The stages that left a folder."""
+    folders = (folder / "runs").iterdir() if (folder / "runs").is_dir() else []
+    return sorted(path.name.partition("-")[0] for path in folders)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of an experiment that names `prepare` alone."""
+    home = tmp_path_factory.mktemp("home")
+    draw_published(home / "published", train_pictures=4)
+    run(home, '[prepare.grefcoco]\nannotations = "published/grefcoco"\nimages = "published/images/train2014"\n')
+    return home
+
+
+def find_shards(prepared: Path) -> Path:
+    return next((prepared / "runs").glob("prepare-*"))
+
+
+@pytest.fixture(scope="module")
+def network(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint of an experiment that names `train` alone, beside which nothing else lies."""
+    home = tmp_path_factory.mktemp("train")
+    stages = run(home, f'[train]\nshards = "{find_shards(prepared)}"{SMALL}')
+    assert list_stages(home) == ["train"]
+    assert stages.scores == []
+    return stages.checkpoint
+
+
+def test_a_file_that_names_prepare_alone_prepares_and_does_not_train(prepared: Path) -> None:
+    assert list_stages(prepared) == ["prepare"]
+
+
+def test_a_file_that_names_train_alone_trains_on_prepared_folders(network: Path) -> None:
+    assert read_artifact(network, "train").counts["steps"] == 1
+
+
+def test_a_file_that_names_predict_alone_predicts_with_a_checkpoint_and_does_not_score(
+    prepared: Path, network: Path, tmp_path: Path
+) -> None:
+    text = f'[predict]\ncheckpoint = "{network}"\nsplits = ["{find_shards(prepared)}/val"]\nworkers = 0\n'
+    assert run(tmp_path, text).scores == []
+    assert list_stages(tmp_path) == ["predict"]
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert not (folder / "score").exists()
+    (document,) = run(tmp_path, f"{text}[score]\nbootstrap = 7\n").scores
+    assert document["dataset"] == "grefcoco"
+    assert read_artifact(folder / "score", "score").options["bootstrap"] == 7
+
+
+def test_a_file_that_names_score_alone_scores_predictions_with_its_settings(tmp_path: Path) -> None:
+    write_shards(tmp_path / "drawn")
+    write_lines(tmp_path / "found.jsonl", predict_truth())
+    (document,) = run(
+        tmp_path, '[score]\npredictions = "found.jsonl"\nsplits = "drawn/shards/val"\nresolution = 4\nseed = 5\n'
+    ).scores
+    assert (document["resolution"], document["metrics"]["gIoU"]) == (4, 100)
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name.startswith("score-shards-val-")
+    options = read_artifact(folder, "score").options
+    assert (options["resolution"], options["seed"], options["split"]) == (4, 5, "val")
