@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.model.attention import CrossAttention, DeformableAttention, SelfAttention, attend, cover
+from pipelines.model.attention import CrossAttention, DeformableAttention, FeedForward, SelfAttention, attend, cover
 
 SIDES = (8, 4, 2, 1)
 
@@ -134,3 +134,33 @@ def test_attention_in_products_equals_the_fused_kernel(hidden: int) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         products = attend(query, key, value, visible)
     torch.testing.assert_close(products.float(), fused, atol=2e-2, rtol=2e-2)
+
+
+def test_dropout_drops_in_training_alone_and_at_the_rate_given():
+    torch.manual_seed(0)
+    tokens = torch.randn(64, 6, 8)
+    modules = {
+        "self": (SelfAttention(8, 2, 0.5), lambda module: module(tokens, tokens)),
+        "cross": (CrossAttention(8, 2, 0.5), lambda module: module(tokens, tokens, tokens)[1]),
+        "feed forward": (FeedForward(8, 32, 0.5), lambda module: module(tokens)),
+    }
+    for name, (module, run) in modules.items():
+        module.eval()
+        assert torch.equal(run(module), run(module)), name
+        module.train()
+        assert not torch.equal(run(module), run(module)), name
+    # The weights that are returned have gone through dropout: the mean of two heads is zero for a quarter.
+    weights = modules["cross"][1](modules["cross"][0])
+    assert (weights == 0).float().mean().item() == pytest.approx(0.25, abs=0.05)
+
+
+def test_a_feed_forward_network_drops_hidden_channels_and_what_it_gives():
+    torch.manual_seed(0)
+    module = FeedForward(4, 4, 0.5).train()
+    for linear in (module.expand, module.contract):
+        nn.init.eye_(linear.weight)
+        nn.init.zeros_(linear.bias)
+    found = module(torch.ones(2000, 4))
+    # Each value is kept twice, by a factor of 2 each, or it is zero.
+    assert sorted(set(found.flatten().tolist())) == [0, 4]
+    assert (found > 0).float().mean().item() == pytest.approx(0.25, abs=0.03)

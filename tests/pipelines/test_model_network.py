@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pipelines.model import CheckpointError, IGVGConfig, IGVGModel, IGVGOutput
+from pipelines.model.decoder import DecoderLayer
 from pipelines.model.storage import parse_config
 
 CONFIG = IGVGConfig(
@@ -256,3 +257,21 @@ def test_the_configuration_is_written_as_hugging_face_does(model, tmp_path: Path
     written = json.loads((tmp_path / "config.json").read_text())
     assert (written["model_type"], written["architectures"]) == ("igvg", ["IGVGModel"])
     assert parse_config({**dataclasses.asdict(CONFIG), "dropout": 0}) == dataclasses.replace(CONFIG, dropout=0)
+
+
+def test_a_fresh_network_expects_objects_of_about_an_eighth_of_the_picture(model, inputs):
+    output = model(*inputs)
+    assert output.boxes[..., 2:].mean().item() == pytest.approx(0.12, abs=0.04)
+
+
+def test_what_a_decoder_layer_samples_goes_through_dropout_in_training():
+    torch.manual_seed(0)
+    layer = DecoderLayer(dataclasses.replace(CONFIG, dropout=0.5), (16, 8, 4, 2)).train()
+    layer.attention.dropout, layer.ffn.dropout.p = 0.0, 0.0
+    queries = torch.randn(2, 3, CONFIG.hidden_dim)
+    maps = [torch.randn(2, CONFIG.hidden_dim, side, side) for side in (16, 8, 4, 2)]
+    first, second = (layer(queries, queries, torch.full((2, 3, 2), 0.5), maps) for _ in range(2))
+    assert not torch.equal(first, second)
+    layer.eval()
+    first, second = (layer(queries, queries, torch.full((2, 3, 2), 0.5), maps) for _ in range(2))
+    assert torch.equal(first, second)
