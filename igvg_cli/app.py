@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -15,9 +16,11 @@ import typer
 from igvg_cli import render
 from igvg_cli.progress import Display
 from pipelines import processes
+from pipelines.interrupts import Interruption, Stopped, handle_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
 # Also the order in which --help lists them; `import` is a word of Python, so its module has another name.
 COMMANDS = {
@@ -79,7 +82,8 @@ def main() -> None:
     Debug.shown, Display.quiet = "--debug" in switches, "--quiet" in switches
     if not processes.speaks(os.environ):
         sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115, for good
-    build_app()(arguments, prog_name="igvg")
+    with handle_signals(_leave):
+        build_app()(arguments, prog_name="igvg")
 
 
 def split_switches(words: list[str]) -> tuple[list[str], set[str]]:
@@ -111,17 +115,21 @@ def _root(
 def _report_errors(name: str, command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def guarded(*args: Any, **kwargs: Any) -> None:
+        interruption = Interruption()
         try:
-            if name not in DISTRIBUTED:
-                processes.require_one_process(name, os.environ)
-            command(*args, **kwargs)
-        except KeyboardInterrupt:
-            render.note("Interrupted: nothing is half-written; the same command goes on from what was finished.")
-            raise typer.Exit(130) from None
+            with interruption:
+                if name not in DISTRIBUTED:
+                    processes.require_one_process(name, os.environ)
+                command(*args, **kwargs)
+        except Stopped as stopped:
+            raise typer.Exit(_report_stop(stopped)) from None
         except BrokenPipeError:
             # `igvg … | head` has read enough; click ends the command without a word.
             raise
         except Exception as error:
+            if interruption.received is not None:
+                # What it broke off, e.g. the talk of several processes, may fail in its own way.
+                raise typer.Exit(_report_stop(Stopped(interruption.received))) from None
             _wait_for_the_first()
             if Debug.shown or not _is_ours(error):
                 raise
@@ -129,6 +137,19 @@ def _report_errors(name: str, command: Callable[..., None]) -> Callable[..., Non
             raise typer.Exit(1) from None
 
     return guarded
+
+
+def _report_stop(stopped: Stopped) -> int:
+    """Say in one line what a signal did; returns the exit status."""
+    word = "Interrupted" if stopped.number == signal.SIGINT else f"Stopped by {stopped.number.name}"
+    what = stopped.what or "nothing is half-written"
+    render.note(f"{word}: {what}; the same command goes on from what was finished.")
+    return stopped.status
+
+
+def _leave(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    """What a signal does while no command works: nothing has to be saved."""
+    os._exit(_report_stop(Stopped(number)))
 
 
 def _wait_for_the_first() -> None:

@@ -10,6 +10,8 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pipelines import processes
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
 
 # A little less than the half minute that is promised: a busy machine wakes a thread late.
 INTERVAL = 28.0
-# What torchrun and Accelerate, SLURM, Open MPI and MPICH set.
-RANK_VARIABLES = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
 
 
 class Display:
@@ -110,11 +110,6 @@ def format_time(seconds: float) -> str:
     return f"{total // 3600} h {total % 3600 // 60} min"
 
 
-def is_first_process() -> bool:
-    """Whether this process is the one that prints, of those that a launcher started."""
-    return next((os.environ[name] for name in RANK_VARIABLES if os.environ.get(name)), "0") == "0"
-
-
 def has_terminal() -> bool:
     """Whether standard error can show a bar that moves; a continuous-integration log cannot, whatever it says."""
     dumb = os.environ.get("TERM") in ("dumb", "unknown") or os.environ.get("CI", "") not in ("", "0", "false")
@@ -132,7 +127,7 @@ def show_progress(label: str, *, write: Callable[[str], None], interval: float) 
         write: takes a plain line where there is no terminal.
         interval: seconds between two plain lines.
     """
-    if Display.quiet or not is_first_process():
+    if Display.quiet or not processes.speaks(os.environ):
         yield lambda done, total, remark: None  # noqa: ARG005
     elif has_terminal():
         with _show_bar(label) as advance:

@@ -6,6 +6,7 @@ predicted once. A chunk's raw outputs are renamed into place last: where they ar
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from pipelines.stored import RAW_FOLDER
 from shards.files import replace_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     from accelerate import Accelerator
@@ -89,16 +90,17 @@ def predict_chunks(work: PredictionWork, progress: Progress) -> None:
     turns = missing[work.accelerator.process_index :: work.accelerator.num_processes]
     done, total = 0, sum(len(work.chunks[number]) for number in turns)
     progress(done, total, "")
-    outputs = _predict_in_order(work, turns)
-    for number in turns:
-        raw = [next(outputs) for _ in work.chunks[number]]
-        answers = [postprocess(output, work.settings.postprocess) for output in raw]
-        write_predictions(_locate_part(work.out, number), map(encode_answer, answers))
-        if isinstance(work.data, PictureData):
-            _draw_chunk(work, work.chunks[number], raw, answers)
-        writer.write_chunk(number, raw)
-        done += len(raw)
-        progress(done, total, "")
+    # Closed at once when interrupted, and not when the traceback is forgotten.
+    with contextlib.closing(_predict_in_order(work, turns)) as outputs:
+        for number in turns:
+            raw = [next(outputs) for _ in work.chunks[number]]
+            answers = [postprocess(output, work.settings.postprocess) for output in raw]
+            write_predictions(_locate_part(work.out, number), map(encode_answer, answers))
+            if isinstance(work.data, PictureData):
+                _draw_chunk(work, work.chunks[number], raw, answers)
+            writer.write_chunk(number, raw)
+            done += len(raw)
+            progress(done, total, "")
 
 
 def merge_chunks(work: PredictionWork) -> dict[str, int]:
@@ -113,16 +115,17 @@ def merge_chunks(work: PredictionWork) -> dict[str, int]:
     return {"expressions": len(work.data), "no_target": no_target}
 
 
-def _predict_in_order(work: PredictionWork, turns: list[int]) -> Iterator[RawOutput]:
+def _predict_in_order(work: PredictionWork, turns: list[int]) -> Generator[RawOutput, None, None]:
     settings, size = work.settings, work.settings.batch_size
     shares = (
         work.chunks[number][first : first + size]
         for number in turns
         for first in range(0, len(work.chunks[number]), size)
     )
-    batches = load_batches(work.data, shares, workers=settings.workers)
-    for outputs in predict_batches(work.model, batches, settings.precision, settings.postprocess.score_threshold):
-        yield from outputs
+    threshold = settings.postprocess.score_threshold
+    with contextlib.closing(load_batches(work.data, shares, workers=settings.workers)) as batches:
+        for outputs in predict_batches(work.model, batches, settings.precision, threshold):
+            yield from outputs
 
 
 def _draw_chunk(work: PredictionWork, numbers: range, raw: list[RawOutput], answers: list[Answer]) -> None:

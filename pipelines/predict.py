@@ -7,6 +7,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from pipelines.artifact import Artifact, begin_work, find_finished, finish_work, read_artifact
+from pipelines.interrupts import StopRequest
 from pipelines.overrides import select_material, to_mapping
 from pipelines.processes import require_one_process, share_fate, start_accelerator
 from pipelines.settings import SettingsError
@@ -198,7 +199,10 @@ def _predict(
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             counts = merge_chunks(prediction)
-            shutil.rmtree(out / PARTS_FOLDER)
-            finish_work(out, "predict", inputs, options, counts | {"processes": accelerator.num_processes})
+            counts |= {"processes": accelerator.num_processes}
+            # Without its parts the prediction could not be continued.
+            with StopRequest():
+                shutil.rmtree(out / PARTS_FOLDER)
+                finish_work(out, "predict", inputs, options, counts)
         accelerator.wait_for_everyone()
     return read_artifact(out, "predict"), False

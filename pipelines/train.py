@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pipelines.artifact import Artifact, begin_work, find_finished, finish_work, read_artifact
+from pipelines.interrupts import StopRequest
 from pipelines.overrides import select_material
 from pipelines.processes import share_fate
 from pipelines.sources import describe_sources
@@ -40,6 +41,8 @@ def run(
         DataError: shards are damaged or hold no training split.
         LaunchError: the processes that were started cannot work together, or another one of them ended.
         CheckpointError, SettingsError: a file to start from, or a setting, does not fit.
+        Stopped: a signal asked to; the state is saved.
+        WorkerError: a worker that reads died; the state is saved.
     """
     progress(0, 0, "training")
     inputs, options = describe(settings, shards)
@@ -58,9 +61,12 @@ def run(
         accelerator.wait_for_everyone()
         train(training, progress)
         if accelerator.is_main_process:
-            shutil.rmtree(out / STATE_FOLDER, ignore_errors=True)
             counts = {"steps": training.step, "expressions": len(training.data), "best": training.best}
-            finish_work(out, "train", inputs, options, counts | {"processes": accelerator.num_processes})
+            counts |= {"processes": accelerator.num_processes}
+            # Nothing is left to save, and without its state the training could not be continued.
+            with StopRequest():
+                shutil.rmtree(out / STATE_FOLDER, ignore_errors=True)
+                finish_work(out, "train", inputs, options, counts)
         accelerator.wait_for_everyone()
     return read_artifact(out, "train"), False
 

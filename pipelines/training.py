@@ -20,7 +20,7 @@ from pipelines.checkpoint import load_state, save_checkpoint, save_state
 from pipelines.images import normalize_pictures
 from pipelines.inference import open_autocast
 from pipelines.initialization import build_model
-from pipelines.interrupts import StopRequest
+from pipelines.interrupts import StopAgreement, Stopped, StopRequest
 from pipelines.loader import Frame, GroundingData, load_batches
 from pipelines.losses import compute_losses
 from pipelines.memory import keep_freed_memory
@@ -29,12 +29,12 @@ from pipelines.processes import agree, start_accelerator
 from pipelines.settings import SettingsError
 from pipelines.training_log import TrainingLog
 from pipelines.validation import score_held_out
-from shards.errors import DataError
+from shards.errors import DataError, WorkerError
 from shards.index import list_splits
 from shards.plan import plan_share
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from pathlib import Path
 
     from accelerate import Accelerator
@@ -66,6 +66,8 @@ class Training:
     """The validation splits by shard folder; empty where the shards hold none."""
     log: TrainingLog
     step: int = 0
+    scored: int = 0
+    """The last step after which the validation splits were scored."""
     best: float = -1.0
     """The best validation value so far; its weights are in the checkpoint folder."""
 
@@ -138,6 +140,7 @@ def open_training(settings: TrainSettings, shards: Sequence[Path], out: Path, ac
         model.load_state_dict(state["model"])
         training.optimizer.load_state_dict(state["optimizer"])
         training.step, training.best = state["step"], state["best"]
+        training.scored = state.get("scored", training.step)
     agree(training.step, "the step of the saved state")
     return training
 
@@ -168,7 +171,7 @@ def open_held_out(shards: Sequence[Path], split: str, frame: Frame) -> dict[Path
     }
 
 
-def open_batches(training: Training) -> Iterator[Batch]:
+def open_batches(training: Training) -> Generator[Batch, None, None]:
     """This process's share of every batch from the present step to the last."""
     settings, accelerator = training.settings, training.accelerator
     share = partial(
@@ -184,28 +187,63 @@ def open_batches(training: Training) -> Iterator[Batch]:
 
 
 def train(training: Training, progress: Progress) -> None:
-    """The training loop: batch, forward, loss, backward, clip, step, log, score, save."""
+    """The training loop: batch, forward, loss, backward, clip, step, log, save, score.
+
+    Raises:
+        Stopped: a signal asked to; the last step is saved.
+        WorkerError: a worker that reads died; the last step is saved.
+    """
     settings, first_step, started = training.settings, training.step, time.monotonic()
-    saved = started
-    training.log.forget_after(first_step)
-    progress(first_step, training.total_steps, "")
+    saved, total = started, training.total_steps
+    training.log.forget_after(first_step, scored=training.scored == first_step)
+    progress(first_step, total, "")
     training.log.write_start(first_step, training.epoch, processes=training.accelerator.num_processes)
-    with StopRequest() as stop:
-        for batch in open_batches(training):
+    agreement = StopAgreement(training.accelerator)
+    with StopRequest() as stop, contextlib.closing(open_batches(training)) as batches, _saved_without_workers(training):
+        if first_step and training.due and training.scored != first_step:
+            validate(training, progress, stop)
+        for batch in batches:
             losses = take_step(training, batch)
             training.step += 1
-            if training.step % settings.log_steps == 0 or training.step == training.total_steps:
+            if training.step % settings.log_steps == 0 or training.step == total:
                 rate = (training.step - first_step) * settings.batch_size / (time.monotonic() - started)
                 training.log.write_losses(training.step, training.epoch, losses, rate)
-                progress(training.step, training.total_steps, f"loss {losses['total']:.3f}, {rate:.1f} expressions/s")
-            if training.due:
-                progress(training.step, training.total_steps, "validation")
-                keep_best(training)
-            if stop.requested or training.due or time.monotonic() - saved > 60 * settings.checkpoint_minutes:
+                progress(training.step, total, f"loss {losses['total']:.3f}, {rate:.1f} expressions/s")
+            number = agreement.ask(stop.number)
+            if number is not None or training.due or time.monotonic() - saved > 60 * settings.checkpoint_minutes:
                 save_progress(training)
                 saved = time.monotonic()
-            if stop.requested:
-                raise KeyboardInterrupt
+            if number is not None:
+                # torchrun ends all processes with the first, which must not be before the state is written.
+                training.accelerator.wait_for_everyone()
+                raise Stopped(number, _describe_saved(training))
+            if training.due:
+                validate(training, progress, stop)
+
+
+def validate(training: Training, progress: Progress, stop: StopRequest) -> None:
+    """Score the held-out splits after a step that is saved: if stopped here, the training continues with this again.
+
+    Raises:
+        Stopped: a signal asked to.
+    """
+    progress(training.step, training.total_steps, "validation")
+    with stop.at_once(_describe_saved(training)):
+        keep_best(training)
+    training.scored = training.step
+
+
+def _describe_saved(training: Training) -> str:
+    return f"step {training.step} of {training.total_steps} is saved"
+
+
+@contextlib.contextmanager
+def _saved_without_workers(training: Training) -> Iterator[None]:
+    try:
+        yield
+    except WorkerError:
+        save_progress(training)
+        raise
 
 
 def take_step(training: Training, batch: Batch) -> dict[str, torch.Tensor]:
@@ -260,6 +298,7 @@ def save_progress(training: Training) -> None:
     if training.accelerator.is_main_process:
         state = {
             "step": training.step,
+            "scored": training.scored,
             "best": training.best,
             "model": training.model.state_dict(),
             "optimizer": training.optimizer.state_dict(),

@@ -20,11 +20,15 @@ class TrainingLog:
     def __init__(self, file: Path, *, writes: bool = True) -> None:
         self.file, self.writes = file, writes
 
-    def forget_after(self, step: int) -> None:
-        """Drop what a stopped training logged after the state it continues from."""
+    def forget_after(self, step: int, *, scored: bool = True) -> None:
+        """Drop what a stopped training logged after the state it continues from.
+
+        Without `scored` the scores of this very step are dropped, too: it will be scored again.
+        """
         if not self.writes or not self.file.exists():
             return
-        kept = [line for line in self.file.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
+        lines = self.file.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if _step_of(line) <= step and (scored or not _holds_scores(line, step))]
         with replace_file(self.file) as temporary:
             temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
@@ -53,3 +57,7 @@ def _step_of(line: str) -> float:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return float("inf")  # a line cut short when the training was killed
+
+
+def _holds_scores(line: str, step: int) -> bool:
+    return _step_of(line) == step and "scores" in json.loads(line)

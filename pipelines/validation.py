@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,15 +61,15 @@ def judge_share(training: Training, data: GroundingData, numbers: NDArray[np.int
     share = numbers[accelerator.process_index :: accelerator.num_processes]
     size = max(1, settings.batch_size // accelerator.num_processes)
     shares = (share[first : first + size] for first in range(0, len(share), size))
-    batches = load_batches(data, shares, workers=settings.workers)
     outcomes: list[tuple[int, Outcome]] = []
     threshold = settings.postprocess.score_threshold
-    for outputs in predict_batches(training.model, batches, settings.precision, threshold):
-        for raw in outputs:
-            number = int(share[len(outcomes)])
-            record, expression = data.label(number)
-            prediction = encode_answer(postprocess(raw, settings.postprocess))
-            outcomes.append((number, judge_prediction(record, expression, prediction)))
+    with contextlib.closing(load_batches(data, shares, workers=settings.workers)) as batches:
+        for outputs in predict_batches(training.model, batches, settings.precision, threshold):
+            for raw in outputs:
+                number = int(share[len(outcomes)])
+                record, expression = data.label(number)
+                prediction = encode_answer(postprocess(raw, settings.postprocess))
+                outcomes.append((number, judge_prediction(record, expression, prediction)))
     return outcomes
 
 

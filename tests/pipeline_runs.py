@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from shards.shapes import write_published
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 # Small enough that starting Python takes longer than the work.
@@ -34,6 +37,35 @@ def igvg(*arguments: str | Path, **environment: str) -> subprocess.CompletedProc
     return subprocess.run(
         command(*arguments), capture_output=True, text=True, env=os.environ | environment, timeout=240
     )
+
+
+def start(*arguments: str | Path, ignoring_sigint: bool = False, **environment: str) -> subprocess.Popen[str]:
+    """Start a command line as a process group of its own, with SIGINT as in a terminal even if it is ignored here."""
+    handling = signal.SIG_IGN if ignoring_sigint else signal.SIG_DFL
+    return subprocess.Popen(
+        command(*arguments, "--quiet"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | environment, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, handling),  # noqa: PLW1509, no other thread runs
+    )  # fmt: skip
+
+
+def end(process: subprocess.Popen[str], seconds: float = 60) -> str:
+    """What a process and all of its children said on standard error, when the last of them has ended."""
+    try:
+        return process.communicate(timeout=seconds)[1]
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 90) -> None:
+    """Wait for something that a process does, or fail with what it said."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            raise AssertionError(process.communicate())
+        time.sleep(0.02)
 
 
 def command(*arguments: str | Path) -> list[str]:

@@ -93,16 +93,3 @@ def test_a_killed_training_continues_and_ends_as_if_it_had_not_been(
     assert result.returncode == 0, result.stderr
     one, two = (load_file(folder / "model.safetensors") for folder in (checkpoint, out))
     assert all(torch.equal(one[name], two[name]) for name in one)
-
-
-def test_an_interrupted_training_says_so_and_keeps_its_state(shards: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    words = train_arguments(shards, out, "max_steps=100000", "epochs=100000", "checkpoint_minutes=0")
-    process = subprocess.Popen(command(*words), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    while process.poll() is None and not (out / "state").exists():
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Interrupted" in stderr
-    assert (out / "state").exists()
