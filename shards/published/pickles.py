@@ -1,11 +1,13 @@
 """Pickles from strangers: read as data, never run.
 
-Only containers, numbers and strings are built. What is left of a pickle's ways to do harm without naming a class, a
-memo as large as it says and tuples as deep as it likes, is refused before anything is built.
+Only containers, numbers and strings are built; NumPy's numbers and small arrays become such, too. What is left of a
+pickle's ways to do harm without naming a class, a memo as large as it says and tuples as deep as it likes, is refused
+before anything is built.
 """
 
 from __future__ import annotations
 
+import codecs
 import io
 import pickle
 import pickletools
@@ -13,10 +15,15 @@ import warnings
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from shards.errors import DataError
+from shards.file_kinds import explain_unreadable
+from shards.published.plain_numbers import PlainTypes, RefusalError
+from shards.published.values import decode_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from typing_extensions import Buffer
 
 # Hashing nested tuples recurses in C without a limit; so many nested ones still fit on any stack.
 _MOST_TUPLES = 10_000
@@ -32,47 +39,71 @@ _LENGTH_WIDTHS = {
     pickletools.TAKEN_FROM_ARGUMENT8U: 8,
 }
 _REMEDY = "use the file as it was published"
-
-
-class _RefusalError(Exception):
-    """The pickle asks for more than data."""
+_WANTED, _AGAIN = "a pickle", "download the published file again"
+_LONGEST_REASON = 120
+_ENCODING = "igvg_utf_8_or_latin_1"
 
 
 class _DataUnpickler(pickle.Unpickler):
     """Builds containers, numbers and strings."""
 
-    def find_class(self, module_name: str, global_name: str, /) -> NoReturn:
-        raise _RefusalError(f"it asks for {module_name}.{global_name}")
+    def __init__(self, data: bytes) -> None:
+        super().__init__(io.BytesIO(data), encoding=_ENCODING)
+        self._types = PlainTypes(len(data))
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        found = self._types.find(module_name, global_name)
+        if found is None:
+            raise RefusalError(f"it asks for {module_name}.{global_name}")
+        return found
 
     def persistent_load(self, pid: Any) -> NoReturn:
-        raise _RefusalError(f"it refers to {pid!r}, an object outside the file")
+        raise RefusalError(f"it refers to {pid!r}, an object outside the file")
 
 
 def load_pickle(file: Path) -> Any:
-    """The plain value that a pickle holds; strings of Python 2 are read as Latin-1.
+    """The plain value that a pickle holds; strings of Python 2 are read as UTF-8, those that are none as Latin-1.
 
     Raises:
-        DataError: the file cannot be read, is no whole pickle, or holds anything but containers, numbers and strings.
+        DataError: the file cannot be read, is no whole pickle, or holds anything but containers, numbers and strings;
+            a file of another kind is told by its content.
     """
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", file=file) from error
+        raise explain_unreadable(file, _WANTED, error, _AGAIN) from error
     try:
         # Python 2 wrote escapes that today's decoder warns of.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             _refuse_excess(data)
-            return _DataUnpickler(io.BytesIO(data), encoding="latin1").load()
-    except _RefusalError as error:
+            return _DataUnpickler(data).load()
+    except RefusalError as error:
         what = f"this pickle is not plain data: {error}; only containers, numbers and strings are read"
         raise DataError(what, file=file, remedy=_REMEDY) from error
     except RecursionError as error:
         raise DataError("this pickle is nested too deep", file=file, remedy=_REMEDY) from error
     # Bytes that are no pickle make the unpickler fail in a dozen ways, all with the same meaning.
     except Exception as error:
-        what = f"damaged, cut short or no pickle ({type(error).__name__}: {error})"
-        raise DataError(" ".join(what.split()), file=file, remedy="download it again") from error
+        raise explain_unreadable(file, _WANTED, _describe(error), _AGAIN, sound=("pickle",)) from error
+
+
+def _describe(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_REASON]
+
+
+def _decode(data: Buffer, errors: str = "strict", /) -> tuple[str, int]:  # noqa: ARG001
+    """A string of Python 2, which does not say its encoding."""
+    content = bytes(data)
+    return decode_bytes(content), len(content)
+
+
+def _find_codec(name: str) -> codecs.CodecInfo | None:
+    return codecs.CodecInfo(codecs.utf_8_encode, _decode, name=_ENCODING) if name == _ENCODING else None
+
+
+# The unpickler knows encodings by their names only.
+codecs.register(_find_codec)
 
 
 def _refuse_excess(data: bytes) -> None:
@@ -80,14 +111,14 @@ def _refuse_excess(data: bytes) -> None:
     tuples = 0
     for name, first, last in _walk(data):
         if name in _EXTENSIONS:
-            raise _RefusalError("it uses registered extensions")
+            raise RefusalError("it uses registered extensions")
         if name in _NUMBERING:
             number = int(data[first:last]) if name == "PUT" else int.from_bytes(data[first:last], "little")
             if not 0 <= number <= len(data):
-                raise _RefusalError(f"it numbers {number} objects in {len(data)} bytes")
+                raise RefusalError(f"it numbers {number} objects in {len(data)} bytes")
         tuples += name in _TUPLES
     if tuples > _MOST_TUPLES:
-        raise _RefusalError(f"it holds {tuples} tuples, and published files none")
+        raise RefusalError(f"it holds {tuples} tuples, and published files none")
 
 
 def _walk(data: bytes) -> Iterator[tuple[str, int, int]]:

@@ -5,6 +5,7 @@ The data sets differ in their file names and in how they say what a sentence mea
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from shards.errors import DataError
 from shards.published.coco import load_json
 from shards.published.pickles import load_pickle
 from shards.published.repeats import UniqueEntries
-from shards.published.values import read_integer, read_text, read_value, to_integer
+from shards.published.values import decode_bytes, read_integer, read_text, read_value, to_integer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 
+_SHOWN = 3
 # Splits name folders.
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]{0,63}")
 
@@ -73,7 +75,8 @@ def read_references(layout: Layout, file: Path, audit: Audit, splits: Sequence[s
     """
     records = load_json(file) if file.suffix == ".json" else load_pickle(file)
     if not isinstance(records, list) or not records:
-        raise DataError("holds no list of references", file=file, remedy="use the file as it was published")
+        what = f"holds {_describe_value(records)}, not a list of references"
+        raise DataError(what, file=file, remedy="use the file as it was published")
     known = dict.fromkeys(split for record in records if isinstance(split := _peek(record, "split"), str))
     for split in splits:
         if split not in known:
@@ -95,6 +98,16 @@ def read_references(layout: Layout, file: Path, audit: Audit, splits: Sequence[s
             references.add(reference.ref_id, reference, f"entry {number}")
     references.drop_differing(audit, file, "ref")
     return list(references.entries.values())
+
+
+def _describe_value(value: Any) -> str:
+    """What a file holds in place of a list, in a few words."""
+    if isinstance(value, dict):
+        keys = ", ".join(f"{key!r:.20}" for key in itertools.islice(value, _SHOWN))
+        return f"a dictionary of {len(value)} keys ({keys}{', …' if len(value) > _SHOWN else ''})"
+    if isinstance(value, (list, tuple)):
+        return f"a {type(value).__name__} of {len(value)} entries" if value else f"an empty {type(value).__name__}"
+    return f"a value of type {type(value).__name__}"
 
 
 def read_ann_ids(record: Record) -> tuple[int, ...]:
@@ -154,7 +167,7 @@ def _read_phrase(sentence: Mapping[str, Any]) -> str:
 
 def _peek(record: Any, key: str) -> Any:
     value = record.get(key) if isinstance(record, dict) else None
-    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value
+    return decode_bytes(value) if isinstance(value, bytes) else value
 
 
 def _name(record: Any, number: int) -> str:

@@ -42,7 +42,7 @@ def read_text(record: Any, key: str) -> str:
     """
     value = read_value(record, key)
     if isinstance(value, bytes):
-        value = value.decode("utf-8", errors="replace")
+        value = decode_bytes(value)
     if not isinstance(value, str):
         raise DataError(f"{key} is {reprlib.repr(value)}, not a text")
     try:
@@ -50,6 +50,14 @@ def read_text(record: Any, key: str) -> str:
     except UnicodeEncodeError as error:
         raise DataError(f"{key} is {value[:40]!a}, which is not valid Unicode") from error
     return value
+
+
+def decode_bytes(data: bytes) -> str:
+    """A text that does not say its encoding: UTF-8, or Latin-1 where it is none."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
 
 
 def read_flag(record: Any, key: str, *, default: bool) -> bool:
