@@ -17,6 +17,7 @@ from igvg_cli import render
 from igvg_cli.progress import Display
 from pipelines import processes
 from pipelines.interrupts import Interruption, Stopped, handle_signals
+from shards.errors import describe_system_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -166,4 +167,8 @@ def _is_ours(error: Exception) -> bool:
 
 
 def _say_in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    text = str(error)
+    if isinstance(error, OSError) and error.errno is not None:
+        place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        text = place + describe_system_error(error)
+    return " ".join(text.split())

@@ -15,7 +15,8 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from pipelines.overrides import describe_differences
-from shards.files import remove_stale, write_json
+from shards.errors import DataError
+from shards.files import read_json, remove_stale, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,15 +59,13 @@ def read_artifact(folder: Path, stage: str | None = None) -> Artifact:
     Raises:
         ArtifactError: there is none, it is of another stage, or a file is missing or has another size.
     """
-    try:
-        record = Artifact(**json.loads((folder / RECORD).read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
+    file = folder / RECORD
+    if not file.exists():
         hint = (
             "its work is unfinished: run its command again" if (folder / UNFINISHED).exists() else "run igvg to make it"
         )
-        raise ArtifactError(f"{folder} holds no {RECORD}; {hint}") from error
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise ArtifactError(f"{folder / RECORD} is damaged ({error}); make it again with --force") from error
+        raise ArtifactError(f"{folder} holds no {RECORD}; {hint}")
+    record = _read_record(file)
     if stage is not None and record.stage != stage:
         raise ArtifactError(f"{folder} was made by igvg {record.stage}, not by igvg {stage}; give another folder")
     for name, size in record.files.items():
@@ -118,11 +117,10 @@ def begin_work(
     """
     marker = folder / UNFINISHED
     fingerprint = compute_fingerprint(stage, inputs, options)
+    begun: Artifact | None = None
     if marker.exists() and not (force and (folder / RECORD).exists()):
-        try:
-            begun = Artifact(**json.loads(marker.read_text(encoding="utf-8")))
-        except (ValueError, TypeError):
-            begun = None
+        with contextlib.suppress(ArtifactError):
+            begun = _read_record(marker)
         if begun is not None and begun.fingerprint == fingerprint:
             # What a killed process was writing; nobody else writes before this work has begun.
             remove_stale(folder, deep=True)
@@ -162,11 +160,34 @@ def finish_work(
     return record
 
 
+def _read_record(file: Path) -> Artifact:
+    """The record that a stage wrote.
+
+    Raises:
+        ArtifactError: it cannot be read, or is none.
+    """
+    remedy = "make it again with --force"
+    try:
+        values = read_json(file, "the record of a stage in JSON", remedy)
+        record = Artifact(**values)
+    except DataError as error:
+        raise ArtifactError(str(error)) from error
+    except TypeError as error:
+        raise ArtifactError(f"{file} is no record of a stage ({error}); {remedy}") from error
+    kinds = {"stage": str, "fingerprint": str, "inputs": dict, "options": dict, "counts": dict, "files": dict}
+    for name, kind in kinds.items():
+        if not isinstance(getattr(record, name), kind):
+            raise ArtifactError(f"{file} is no record of a stage ({name} is no {kind.__name__}); {remedy}")
+    return record
+
+
 def _refuse_other_stage(folder: Path, stage: str) -> None:
-    with contextlib.suppress(ValueError, AttributeError):
-        begun = json.loads((folder / UNFINISHED).read_text(encoding="utf-8")).get("stage")
-        if begun != stage:
-            raise ArtifactError(f"{folder} holds unfinished work of igvg {begun}; choose another --out")
+    try:
+        begun = _read_record(folder / UNFINISHED)
+    except ArtifactError:
+        return
+    if begun.stage != stage:
+        raise ArtifactError(f"{folder} holds unfinished work of igvg {begun.stage}; choose another --out")
 
 
 def _explain(found: Artifact, inputs: Mapping[str, Any], options: Mapping[str, Any]) -> str:

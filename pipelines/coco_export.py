@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.judgement import check_size, pair_predictions
 from pipelines.predictions import BoxExtent
 from shards.errors import DataError
+from shards.files import replace_file
 from shards.masks import measure_area
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def write_annotations(file: Path, reader: ShardReader) -> int:
     `iscrowd` 1 for crowd regions that are no part of the mask truth (pycocotools neither demands nor punishes them).
     """
     count, categories = 0, {CATEGORY}
-    with file.open("w", encoding="utf-8") as stream:
+    with replace_file(file) as temporary, temporary.open("w", encoding="utf-8") as stream:
         info = {"description": f"split '{reader.split}': every expression is an image; evaluate with useCats = 0"}
         stream.write(f'{{"info": {json.dumps(info)},\n"images": ')
         with _write_list(stream) as append:
@@ -86,7 +87,8 @@ def write_results(
     counts, extent = {"boxes": 0, "segmentations": 0}, BoxExtent()
     given = {"boxes": True, "segmentations": True}
     with contextlib.ExitStack() as stack:
-        streams = [stack.enter_context(file.open("w", encoding="utf-8")) for file in (boxes, segmentations)]
+        files = [stack.enter_context(replace_file(file)) for file in (boxes, segmentations)]
+        streams = [stack.enter_context(file.open("w", encoding="utf-8")) for file in files]
         append_box, append_segmentation = (stack.enter_context(_write_list(stream)) for stream in streams)
         for image_id, (record, _, prediction) in enumerate(pair_predictions(predictions, reader), start=1):
             try:

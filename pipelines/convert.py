@@ -14,7 +14,7 @@ from pipelines.judgement import ignore_progress, ignore_warning, locate_predicti
 from pipelines.predictions import PREDICTIONS, read_predictions, write_predictions
 from pipelines.sources import digest_shards
 from shards.errors import DataError
-from shards.files import digest_file, replace_folder
+from shards.files import digest_file, name_file, remove_drafts, replace_folder
 from shards.reader import ShardReader
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def export_predictions(
         _refuse_other_content(out)
     # "." and links have no name beside which to work.
     out = out.resolve()
+    remove_drafts(out)
     working = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         with ShardReader(shards, split) as reader, replace_folder(out, working):
@@ -122,9 +123,11 @@ def import_results(
         predictions = read_results(results, reader, progress)
     counts = {"expressions": len(predictions), "no_target": sum(one.no_target for one in predictions)}
     out.parent.mkdir(parents=True, exist_ok=True)
-    draft = out.with_name(f".{out.name}.{os.getpid()}.draft")
+    remove_drafts(out)
+    draft = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
-        write_predictions(draft, predictions)
+        with name_file(out, draft):
+            write_predictions(draft, predictions)
         if out.exists():
             if digest_file(draft) == digest_file(out):
                 return counts, True

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from pipelines.settings import IMMATERIAL, SettingsError
+from shards.file_kinds import describe_content, explain_unreadable
+from shards.files import decode_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,9 +61,14 @@ def read_toml(file: Path) -> dict[str, Any]:
         SettingsError: it cannot be read or is not TOML.
     """
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(decode_text(file.read_bytes()))
     except (OSError, ValueError, RecursionError) as error:
-        raise SettingsError(f"{file}: cannot be read as TOML: {error}") from error
+        content = describe_content(file)
+        # A table's name in brackets looks like a list in JSON.
+        if isinstance(error, tomllib.TOMLDecodeError) and content and content.kind in ("text", "JSON", "script"):
+            raise SettingsError(f"{file}: cannot be read as TOML: {error}") from error
+        fault = explain_unreadable(file, "settings in TOML", error, "give a TOML file in UTF-8")
+        raise SettingsError(str(fault)) from error
 
 
 def from_mapping(kind: type[SettingsT], values: Mapping[str, Any], source: str = "settings") -> SettingsT:

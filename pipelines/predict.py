@@ -12,7 +12,7 @@ from pipelines.overrides import select_material, to_mapping
 from pipelines.processes import require_one_process, share_fate, start_accelerator
 from pipelines.settings import SettingsError
 from pipelines.sources import digest_checkpoint, digest_shards
-from shards.files import digest_file
+from shards.files import digest_file, name_file, remove_drafts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -129,9 +129,11 @@ def run_on_raw(
 
     # Beside `out`, so that what it holds stays until all answers are there.
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    remove_drafts(out.absolute())
     draft = out.absolute().with_name(f".{out.absolute().name}.{os.getpid()}.tmp")
     try:
-        expressions = write_predictions(draft, answer_all())
+        with name_file(out / PREDICTIONS, draft):
+            expressions = write_predictions(draft, answer_all())
         begin_work(out, "predict", inputs, options, force=force)
         draft.replace(out / PREDICTIONS)
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from shards.files import replace_file
+from shards.files import name_file, replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,7 +48,7 @@ class TrainingLog:
 
     def _append(self, line: dict[str, Any]) -> None:
         if self.writes:
-            with self.file.open("a", encoding="utf-8") as stream:
+            with name_file(self.file), self.file.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(line) + "\n")
 
 

@@ -84,7 +84,7 @@ def explain_unreadable(
     if content is not None and content.kind not in sound:
         return DataError(f"is {content.words}, not {wanted}", file=file, remedy=content.remedy or remedy)
     reason = " ".join(str(error).split()) or type(error).__name__
-    what = "is damaged or cut short" if content else f"is damaged or not {wanted}"
+    what = "is damaged or cut short" if content and content.kind != "text" else f"is damaged or not {wanted}"
     return DataError(f"{what} ({reason})", file=file, record=record or None, remedy=remedy)
 
 

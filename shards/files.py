@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shards.errors import DataError
@@ -22,7 +23,6 @@ from shards.file_kinds import explain_unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 TEMPORARY = ".*.tmp"
 """Pattern of the names under which files are written before they are renamed."""
@@ -126,13 +126,12 @@ def replace_folder(folder: Path, working: Path) -> Iterator[Path]:
     Everything in it is flushed to the disk before.
 
     Raises:
-        OSError: a file cannot be written; names it.
+        OSError: a file cannot be written; names it as a file of `folder`.
     """
-    with name_file(folder, working):
+    try:
         working.mkdir(parents=True, exist_ok=True)
-    yield working
-    flush_tree(working)
-    with name_file(folder, working):
+        yield working
+        flush_tree(working)
         folder.parent.mkdir(parents=True, exist_ok=True)
         if folder.exists():
             retired = folder.with_name(f".{folder.name}.{os.getpid()}.old")
@@ -142,6 +141,10 @@ def replace_folder(folder: Path, working: Path) -> Iterator[Path]:
         else:
             working.rename(folder)
         flush(folder.parent)
+    except OSError as error:
+        if error.errno is None or not error.filename or working not in (place := Path(error.filename), *place.parents):
+            raise
+        raise OSError(error.errno, error.strerror, str(folder / place.relative_to(working))) from error
 
 
 @contextlib.contextmanager

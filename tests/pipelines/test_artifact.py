@@ -103,8 +103,17 @@ def test_a_damaged_or_absent_record_is_told(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"holds no artifact\.json"):
         read_artifact(tmp_path)
     (tmp_path / "artifact.json").write_text("{")
-    with pytest.raises(ArtifactError, match=r"artifact\.json is damaged"):
+    with pytest.raises(ArtifactError, match=r"artifact\.json: is damaged"):
         read_artifact(tmp_path)
+    for content in (
+        "[]",
+        '{"stage": 3}',
+        '{"stage": "train", "fingerprint": "x", "inputs": [], "options": {}}',
+        '{"a": 1}',
+    ):
+        (tmp_path / "artifact.json").write_text(content)
+        with pytest.raises(ArtifactError, match=r"artifact\.json is no record of a stage"):
+            read_artifact(tmp_path)
 
 
 def test_what_a_killed_process_was_writing_is_no_part_of_the_artifact(tmp_path: Path) -> None:

@@ -3,8 +3,16 @@
 from pathlib import Path
 
 import pytest
+from foreign_contents import list_foreign_contents
 
-from pipelines.overrides import describe_differences, from_mapping, read_settings, select_material, to_mapping
+from pipelines.overrides import (
+    describe_differences,
+    from_mapping,
+    read_settings,
+    read_toml,
+    select_material,
+    to_mapping,
+)
 from pipelines.settings import PostprocessSettings, SettingsError, TrainSettings, train_preset
 
 
@@ -94,3 +102,28 @@ def test_the_defaults_are_the_papers_recipe() -> None:
     assert (settings.matching.class_cost, settings.matching.box_cost) == (1.0, 5.0)
     assert (settings.matching.giou_cost, settings.matching.point_cost) == (2.0, 2.0)
     assert (settings.loss.detection, settings.loss.existence, settings.loss.negative) == (0.1, 0.2, 0.2)
+
+
+def test_a_byte_order_mark_before_settings_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_bytes(b"\xef\xbb\xbf[a]\nb = 1\n")
+    assert read_toml(tmp_path / "a.toml") == {"a": {"b": 1}}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in list_foreign_contents(b"") if kind != "half"])
+def test_settings_that_are_something_else_are_told(tmp_path: Path, kind: str) -> None:
+    content, words = list_foreign_contents(b"[train]\n")[kind]
+    (tmp_path / "a.toml").write_bytes(content)
+    if kind == "empty":
+        assert read_toml(tmp_path / "a.toml") == {}
+        return
+    with pytest.raises(SettingsError, match=rf"a\.toml: {words}, not settings in TOML; "):
+        read_toml(tmp_path / "a.toml")
+
+
+def test_no_error_of_the_system_is_shown_by_its_number(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "nowhere" / "x.toml", tmp_path / "file" / "x.toml", tmp_path, tmp_path / ("x" * 300)):
+        with pytest.raises(SettingsError) as caught:
+            read_toml(path)
+        assert str(path) in str(caught.value)
+        assert "Errno" not in str(caught.value)
