@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from igvg_cli import options, render
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_SHOWN = 5
 
 
 def predict(
@@ -16,7 +21,9 @@ def predict(
     checkpoint: Annotated[Path | None, typer.Option(help="Folder that igvg train or igvg import made.")] = None,
     shards: Annotated[Path | None, typer.Option(help="Folder that igvg prepare made.")] = None,
     split: Annotated[str | None, typer.Option(help="Split of the shards, e.g. val.")] = None,
-    image: Annotated[Path | None, typer.Option(help="A picture, or a folder of pictures.")] = None,
+    image: Annotated[
+        Path | None, typer.Option(help="A picture, or a folder: every picture in it whose ending igvg prepare takes.")
+    ] = None,
     text: Annotated[list[str] | None, typer.Option(help="What to look for in --image; repeatable.")] = None,
     raw: Annotated[
         Path | None, typer.Option("--from", help="Folder that igvg predict made: answer again, without the network.")
@@ -67,5 +74,22 @@ def predict(
             )
     if hit:
         render.note(f"{out} is up to date: same input, same settings; nothing to do.")
-    counts = artifact.counts
+    _report(out, artifact.counts, image)
+
+
+def _report(out: Path, counts: Mapping[str, Any], image: Path | None) -> None:
+    """Say what was found, and what was not as it should be; pictures that could not be read end the command with 1."""
+    from pipelines.image_folder import describe_left_out, list_images
+    from shards.errors import DataError
+
+    for line in [*(describe_left_out(list_images(image).left_out) if image else ()), *counts.get("notes", ())]:
+        render.note(line)
     render.print_line(f"{out}: {counts['expressions']} expressions, {counts['no_target']} without a target")
+    unreadable = counts.get("unreadable", {})
+    for error in unreadable.values():
+        render.note(error)
+    if unreadable:
+        shown = ", ".join([*list(unreadable)[:_SHOWN], *["…"][: len(unreadable) > _SHOWN]])
+        what = f"{len(unreadable)} of {len(unreadable) + counts['images']} pictures could not be read: {shown}"
+        remedy = f"the others' results are in {out}; mend or remove these, and predict into another --out"
+        raise DataError(what, remedy=remedy)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipelines.checkpoint import open_checkpoint
 from pipelines.inference import predict_batches
-from pipelines.loader import Frame, load_batches
+from pipelines.loader import Frame, GroundingData, load_batches
+from pipelines.phrases import describe_findings, find_lossy
 from pipelines.pictures import PictureData
 from pipelines.postprocess import postprocess
 from pipelines.predictions import PREDICTIONS, encode_answer, merge_parts, write_predictions
@@ -103,7 +104,7 @@ def predict_chunks(work: PredictionWork, progress: Progress) -> None:
             progress(done, total, "")
 
 
-def merge_chunks(work: PredictionWork) -> dict[str, int]:
+def merge_chunks(work: PredictionWork) -> dict[str, Any]:
     """Join all chunks into predictions.jsonl, index the raw outputs, and count; for one process, at the end.
 
     Raises:
@@ -112,7 +113,24 @@ def merge_chunks(work: PredictionWork) -> dict[str, int]:
     parts = [_locate_part(work.out, number) for number in range(len(work.chunks))]
     open_writer(work).finish()
     no_target = merge_parts(parts, work.out / PREDICTIONS)
-    return {"expressions": len(work.data), "no_target": no_target}
+    counts = {"expressions": len(work.data), "no_target": no_target}
+    return counts | (work.data.describe() if isinstance(work.data, PictureData) else describe_phrases(work.data))
+
+
+def describe_phrases(data: ExampleData) -> dict[str, Any]:
+    """What the artifact says of expressions that the network did not get whole: how many were cut, and notes."""
+    if not isinstance(data, GroundingData):
+        return {}
+    max_tokens = data.frame.max_tokens
+    phrases = (
+        (expression.id, expression.text)
+        for reader in data.readers
+        for record in reader.records()
+        for expression in record.expressions
+    )
+    findings = list(find_lossy(data.frame.tokenizer, phrases, max_tokens))
+    cut = sum(found.kind == "cut" for found in findings)
+    return {"cut": cut, "notes": describe_findings(findings, max_tokens, each=False)}
 
 
 def _predict_in_order(work: PredictionWork, turns: list[int]) -> Generator[RawOutput, None, None]:

@@ -90,9 +90,11 @@ def _explain(data: bytes, file: str | Path, error: Exception) -> DataError:
     content = describe_bytes(data[:4096], len(data))
     if content is not None and content.kind not in _SOUND:
         return DataError(f"is {content.words}, not an image", file=file, remedy=content.remedy or REMEDY)
-    if isinstance(error, UnidentifiedImageError):
-        return DataError("is not an image, or of a format that is not known", file=file, remedy=REMEDY)
     reason = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, UnidentifiedImageError):
+        if content is None:
+            return DataError("is not an image, or of a format that is not known", file=file, remedy=REMEDY)
+        reason = f"it begins as {content.words}, and is damaged or cut short"
     return DataError(f"is not a readable image ({reason})", file=file, remedy=REMEDY)
 
 

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import hashlib
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipelines.batch import Example
+from pipelines.image_folder import name_images
 from pipelines.images import read_picture, resize_picture
+from pipelines.phrases import describe_findings, find_lossy
 from pipelines.postprocess import find_instance_masks
 from pipelines.report.overlay import draw_overlay
 from pipelines.text import tokenize_expressions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
     from PIL import Image
 
+    from pipelines.image_folder import CheckedImages
     from pipelines.loader import Frame
     from pipelines.postprocess import Answer
     from pipelines.raw import RawOutput
     from pipelines.settings import PostprocessSettings
+
+
+# Bytes of a file's name on most file systems, less what is added to it.
+_LONGEST_NAME = 200
 
 
 class PictureData:
@@ -31,8 +38,9 @@ class PictureData:
     Ids are FILE_NAME/NUMBER, the number being that of the text, from 0.
     """
 
-    def __init__(self, files: Sequence[Path], texts: Sequence[str], frame: Frame) -> None:
-        self.files, self.texts, self.frame = list(files), list(texts), frame
+    def __init__(self, images: CheckedImages, texts: Sequence[str], frame: Frame) -> None:
+        self.images, self.files, self.texts, self.frame = images, images.files, list(texts), frame
+        self.names = name_images(self.files)
         self._ids = tokenize_expressions(frame.tokenizer, self.texts, frame.max_tokens)
         self._last: tuple[int, tuple[int, int], NDArray[np.uint8]] | None = None
 
@@ -52,7 +60,7 @@ class PictureData:
             self._last = place, size, resize_picture(picture, self.frame.image_size)
         _, size, resized = self._last
         return Example(
-            id=f"{self.files[place].name}/{text}",
+            id=f"{self.names[place]}/{text}",
             position=number,
             picture=resized,
             input_ids=self._ids[text],
@@ -76,5 +84,26 @@ class PictureData:
             instance_masks=find_instance_masks(raw, answer, settings),
             points=answer.points,
         )
-        # Two pictures may differ in their suffix alone.
-        return f"{file.stem}{file.suffix.replace('.', '-')}-{text}.png", overlay
+        return name_overlay(self.names[place], text), overlay
+
+    def describe(self) -> dict[str, Any]:
+        """What the artifact says of the pictures and texts, beside how many answers there are."""
+        phrases = [(str(number), text) for number, text in enumerate(self.texts)]
+        findings = list(find_lossy(self.frame.tokenizer, phrases, self.frame.max_tokens))
+        return {
+            "images": len(self.files),
+            "unreadable": self.images.unreadable,
+            "cut": sum(found.kind == "cut" for found in findings),
+            "notes": [*self.images.remarks, *describe_findings(findings, self.frame.max_tokens, each=True)],
+        }
+
+
+def name_overlay(image: str, text: int) -> str:
+    """The file name of the drawn answer about an image and the number of a text."""
+    # Two images may differ in their ending alone.
+    stem, dot, ending = image.rpartition(".")
+    name = f"{stem}-{ending}" if dot else image
+    if len(name.encode()) > _LONGEST_NAME:
+        digest = hashlib.sha256(image.encode()).hexdigest()[:8]
+        name = f"{name.encode()[: _LONGEST_NAME - 10].decode(errors='ignore')}-{digest}"
+    return f"{name}-{text}.png"

@@ -7,12 +7,13 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from pipelines.artifact import Artifact, begin_work, find_finished, finish_work, read_artifact
+from pipelines.image_folder import check_images, digest_images, list_images
 from pipelines.interrupts import StopRequest
 from pipelines.overrides import select_material, to_mapping
 from pipelines.processes import require_one_process, share_fate, start_accelerator
 from pipelines.settings import SettingsError
 from pipelines.sources import digest_checkpoint, digest_shards
-from shards.files import digest_file, name_file, remove_drafts
+from shards.files import name_file, remove_drafts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from pipelines.settings import PostprocessSettings, PredictSettings
 
     Progress = Callable[[int, int, str], None]
-
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 
 
 def run(
@@ -61,25 +60,30 @@ def run_on_pictures(
 ) -> tuple[Artifact, bool]:
     """Look for every text in a picture, or in every picture of a folder; also draws an overlay of each answer.
 
+    Pictures that cannot be read are left out.
+
     Returns:
-        The artifact, and whether it was already there.
+        The artifact, whose counts have `unreadable` (the error of each picture that was left out, by name) and `notes`
+        (lines for the user); and whether it was already there.
 
     Raises:
         ArtifactError: `out` holds something else.
-        CheckpointError, DataError: the checkpoint or a picture cannot be used.
-        SettingsError: there is no picture, or a text is empty.
+        CheckpointError, DataError: the checkpoint, or every picture, cannot be used.
+        SettingsError: a text has no word.
     """
-    files = list_pictures(pictures)
-    if any(not text.strip() for text in texts):
-        raise SettingsError("--text is empty; say what to look for")
+    from pipelines.text import clean_expression
+
+    files = list_images(pictures).files
+    if blank := [text for text in texts if not clean_expression(text)]:
+        found = f'"{blank[0]}" has no word: punctuation is left out' if blank[0].strip() else "is empty"
+        raise SettingsError(f"--text {found}; say what to look for")
 
     def open_data(frame: Frame) -> ExampleData:
         from pipelines.pictures import PictureData
 
-        return PictureData(files, texts, frame)
+        return PictureData(check_images(files, progress), texts, frame)
 
-    inputs: dict[str, Any] = {"checkpoint": digest_checkpoint(checkpoint)}
-    inputs |= {file.name: digest_file(file) for file in files}
+    inputs: dict[str, Any] = {"checkpoint": digest_checkpoint(checkpoint), **digest_images(files)}
     options = {**select_material(settings), "texts": list(texts)}
     return _predict(settings, checkpoint, open_data, out, (inputs, options), progress, force=force)
 
@@ -156,20 +160,6 @@ def describe(settings: PredictSettings, checkpoint: Path, shards: Path) -> tuple
     """Inputs and options that make up the fingerprint of predicted shards."""
     inputs = {"checkpoint": digest_checkpoint(checkpoint), "shards": digest_shards(shards)}
     return inputs, select_material(settings)
-
-
-def list_pictures(path: Path) -> list[Path]:
-    """The picture itself, or the pictures of a folder by name.
-
-    Raises:
-        SettingsError: there is none, or two share a name.
-    """
-    if path.is_file():
-        return [path]
-    files = sorted(file for file in path.glob("*") if file.suffix.lower() in PICTURE_SUFFIXES)
-    if not files:
-        raise SettingsError(f"{path} holds no picture; give a {', '.join(sorted(PICTURE_SUFFIXES))} file or a folder")
-    return files
 
 
 def _predict(

@@ -32,6 +32,12 @@ INDEX = "index.json"
 PICTURE_EXTENSIONS = frozenset({"bmp", "gif", "jpeg", "jpg", "pgm", "png", "ppm", "tif", "tiff", "webp"})
 
 
+def is_image_name(name: str) -> bool:
+    """Whether a file is taken for an image, by its name alone: it has an ending of one and is not hidden."""
+    stem, _, extension = name.rpartition(".")
+    return extension.lower() in PICTURE_EXTENSIONS and bool(stem) and not name.startswith(".")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardEntry:
     """One tar; `source` is the digest of what our writer made it from, empty if that is unknown or was not all used."""

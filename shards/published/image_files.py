@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from shards.errors import DataError
-from shards.index import PICTURE_EXTENSIONS
+from shards.index import is_image_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -57,18 +57,13 @@ def _walk(folder: Path, prefix: str, seen: set[tuple[int, int]]) -> Iterator[str
                 continue
             if entry.is_dir():
                 inner.append(entry.name)
-            elif _is_picture(entry.name) and entry.is_file():
+            elif is_image_name(entry.name) and entry.is_file():
                 yield prefix + entry.name
     for name in sorted(inner):
         try:
             yield from list(_walk(folder / name, f"{prefix}{name}/", seen))
         except OSError:
             continue
-
-
-def _is_picture(name: str) -> bool:
-    stem, _, extension = name.rpartition(".")
-    return extension.lower() in PICTURE_EXTENSIONS and bool(stem)
 
 
 def candidate_names(picture: Picture) -> list[str]:

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
+from pipelines.image_folder import CheckedImages, list_images
 from pipelines.loader import Frame
 from pipelines.pictures import PictureData
-from pipelines.predict import list_pictures
-from pipelines.settings import SettingsError
 from pipelines.text import learn_tokenizer
 from shards.errors import DataError
 
@@ -24,7 +23,7 @@ def data(tmp_path: Path) -> PictureData:
     Image.new("RGB", (6, 4), (255, 0, 0)).save(tmp_path / "a.png")
     Image.new("L", (3, 9), 128).save(tmp_path / "b.png")
     frame = Frame(image_size=8, tokenizer=learn_tokenizer(["the red car"] * 3, 40), max_tokens=5)
-    return PictureData(list_pictures(tmp_path), ["red", "the car"], frame)
+    return PictureData(CheckedImages(files=list(list_images(tmp_path).files)), ["red", "the car"], frame)
 
 
 def test_ids_are_the_picture_s_name_and_the_text_s_number(data: PictureData) -> None:
@@ -46,17 +45,6 @@ def test_examples_do_not_hang_on_the_order_in_which_they_are_read(data: PictureD
 def test_grey_pictures_are_read_in_colour(data: PictureData) -> None:
     assert (data[3].picture == 128).all()
     assert data[3].picture.shape == data[0].picture.shape
-
-
-def test_other_files_of_a_folder_are_passed_over(tmp_path: Path) -> None:
-    for name in ("b.JPG", "a.webp", "notes.txt", "c.png"):
-        (tmp_path / name).touch()
-    assert [file.name for file in list_pictures(tmp_path)] == ["a.webp", "b.JPG", "c.png"]
-
-
-def test_a_folder_without_pictures_is_an_error_with_a_remedy(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"holds no picture; give a .*\.jpg"):
-        list_pictures(tmp_path)
 
 
 def test_a_file_that_is_no_picture_is_named(tmp_path: Path, data: PictureData) -> None:
