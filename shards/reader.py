@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import threading
 import zlib
 from typing import TYPE_CHECKING, Any, Self
 
@@ -21,7 +23,8 @@ class ShardReader:
     """Random access to one split of a prepared folder.
 
     It opens each tar once, when first needed, and reads without moving a file position, so that a reader may be
-    forked, pickled to another process or shared by threads.
+    forked, pickled to another process or shared by threads. Where too many files are open, it closes the tar that it
+    opened first.
 
     Raises:
         DataError: no such folder or split, or a damaged index.
@@ -31,6 +34,7 @@ class ShardReader:
         self.folder, self.split = folder, split
         self.index = read_index(folder, split)
         self._descriptors: dict[int, int] = {}
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         """Number of records."""
@@ -75,8 +79,11 @@ class ShardReader:
             self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        # Another process has other descriptors.
-        return self.__dict__ | {"_descriptors": {}}
+        # Another process has other descriptors, and needs no lock of this one.
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"} | {"_descriptors": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
 
     def _locate(self, number: int) -> Path:
         shard = int(self.index.shard_numbers[number])
@@ -84,7 +91,9 @@ class ShardReader:
 
     def _read(self, number: int, members: Members, extension: str) -> bytes:
         size, offset = int(members.sizes[number]), int(members.offsets[number])
-        data = os.pread(self._open(number), size, offset)
+        # No other thread closes the tar between the two.
+        with self._lock:
+            data = os.pread(self._open(number), size, offset)
         if zlib.crc32(data) != members.crc32s[number]:
             state = f"breaks off after {len(data)} of {size} bytes" if len(data) < size else "is damaged"
             key = self.index.keys[number]
@@ -98,11 +107,14 @@ class ShardReader:
 
     def _open(self, number: int) -> int:
         shard = int(self.index.shard_numbers[number])
-        if shard not in self._descriptors:
+        while shard not in self._descriptors:
             file = self._locate(number)
             try:
                 self._descriptors[shard] = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
             except OSError as error:
-                remedy = "prepare the split again"
+                if error.errno == errno.EMFILE and self._descriptors:
+                    os.close(self._descriptors.pop(next(iter(self._descriptors))))
+                    continue
+                remedy = "raise the limit with ulimit -n" if error.errno == errno.EMFILE else "prepare the split again"
                 raise DataError(f"the shard cannot be opened ({error.strerror})", file=file, remedy=remedy) from error
         return self._descriptors[shard]

@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shards.shapes import write_published
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 # Small enough that starting Python takes longer than the work.
 SMALL_NETWORK = (
@@ -66,6 +66,11 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], se
             process.kill()
             raise AssertionError(process.communicate())
         time.sleep(0.02)
+
+
+def list_children(process: int) -> list[int]:
+    """The processes that a process has started and that have not ended."""
+    return [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
 def command(*arguments: str | Path) -> list[str]:

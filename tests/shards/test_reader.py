@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import resource
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -68,6 +69,20 @@ def test_threads_share_a_reader(prepared: Prepared) -> None:
     with ShardReader(folder, "val") as reader, ThreadPoolExecutor(8) as threads:
         numbers = [number * 3 % 5 for number in range(400)]
         assert list(threads.map(reader.picture, numbers)) == [pictures[number] for number in numbers]
+
+
+def test_few_files_that_may_be_open_are_enough_for_many_shards(prepared: Prepared) -> None:
+    folder, items = prepared
+    reader = ShardReader(folder, "val")
+    assert len(reader.index.shards) == 3
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        # One more than are open now.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 1, hard))  # noqa: PTH208
+        found = [reader.picture(number) for number in [*range(len(items)), 0]]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert found == [picture.read_bytes() for _, picture in [*items, items[0]]]
 
 
 def test_a_closed_or_forgotten_reader_leaves_no_files_open(prepared: Prepared) -> None:

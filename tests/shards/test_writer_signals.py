@@ -9,17 +9,22 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+from pipeline_runs import list_children
+
 PROGRAM = """
     import sys
     sys.path.insert(0, sys.argv[1])
     from pathlib import Path
+    from pipelines.interrupts import Interruption
     from tiny_shards import dawdle, make_items
     from shards.writer import slice_items, write_slices
 
     if __name__ == "__main__":
         slices = slice_items(make_items(Path("pictures"), [1] * 300), records=5, size=1 << 30)
         show = lambda done: print(done, flush=True)
-        write_slices(Path(), "val", slices, dawdle, workers=2, on_progress=show)
+        with Interruption():
+            write_slices(Path(), "val", slices, dawdle, workers=2, on_progress=show)
 """
 
 
@@ -36,6 +41,8 @@ def start_program(folder: Path) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # As in a terminal, even where it is ignored here.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509, no other thread runs
     )
     assert process.stdout is not None
     assert process.stdout.readline().strip() == "5"
@@ -51,16 +58,35 @@ def wait_for_all(process: subprocess.Popen[str]) -> str:
         raise
 
 
-def test_ctrl_c_stops_all_workers_at_once_and_keeps_finished_shards(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_processes_stops_them_at_once_and_keeps_finished_shards(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     process = start_program(tmp_path)
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
     messages = wait_for_all(process)
-    assert messages.rstrip().endswith("KeyboardInterrupt")
+    assert messages.splitlines()[-1].startswith("pipelines.interrupts.Stopped")
     assert "SpawnProcess" not in messages
     left = sorted(file.name for file in (tmp_path / "val").iterdir())
     tars = [name for name in left if name.endswith(".tar")]
     assert 1 <= len(tars) <= 3
     assert left == sorted([*tars, *(f"{name}.json" for name in tars)])
+
+
+def test_a_worker_that_is_killed_ends_all_and_finished_shards_stay(tmp_path: Path) -> None:
+    process = start_program(tmp_path)
+    # Also the parent of one more process, which watches what is shared.
+    workers = [child for child in list_children(process.pid) if is_worker(child)]
+    assert len(workers) == 2
+    os.kill(workers[0], signal.SIGKILL)
+    message = wait_for_all(process).splitlines()[-1]
+    assert message.startswith("shards.errors.WorkerError: a worker process was killed by SIGKILL")
+    assert "--workers 0" in message
+    assert list((tmp_path / "val").glob("*.tar"))
+
+
+def is_worker(process: int) -> bool:
+    return b"spawn_main" in Path(f"/proc/{process}/cmdline").read_bytes()
 
 
 def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:

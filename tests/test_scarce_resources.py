@@ -1,0 +1,62 @@
+"""Reading workers where memory to share and open files are scarce, or where the system kills one of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from pipeline_runs import command, draw_published, end, list_children, prepare, start, train_arguments, wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# What follows runs with 1 MB of shared memory, as in some containers, and with 40 files that may be open.
+SCARCE = 'mount -t tmpfs -o size=1m tmpfs /dev/shm && ulimit -n 40 && exec "$@"'
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("scarce")
+    return prepare(draw_published(home / "published"), home / "shards")
+
+
+def run_scarcely(words: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["unshare", "--mount", "sh", "-c", SCARCE, "sh", *words], capture_output=True, text=True, timeout=180
+    )
+
+
+def test_a_training_with_workers_needs_neither_shared_memory_nor_many_files(shards: Path, tmp_path: Path) -> None:
+    tried = run_scarcely(["true"])
+    if tried.returncode:
+        pytest.skip(f"no small /dev/shm can be mounted here: {tried.stderr.strip()}")
+    # Pictures of 160 pixels: a batch does not fit into what is there.
+    words = train_arguments(
+        shards, tmp_path / "run", "max_steps=3", "workers=2", "batch_size=32", "model.image_size=160"
+    )
+    result = run_scarcely(command(*words))
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "run" / "artifact.json").exists()
+
+
+def test_a_training_whose_worker_is_killed_ends_in_one_line_and_keeps_its_state(shards: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = train_arguments(shards, out, "epochs=100000", "workers=2", "checkpoint_minutes=60", "log_steps=1")
+    process = start(*words)
+    wait_until(lambda: (out / "log.jsonl").exists() and "losses" in (out / "log.jsonl").read_text(), process)
+    children = list_children(process.pid)
+    # It reads as many files at a time as there are processors.
+    assert children
+    os.kill(children[0], signal.SIGKILL)
+    killed = time.monotonic()
+    message = end(process)
+    assert process.returncode == 1
+    assert time.monotonic() - killed < 60
+    assert message.startswith("Error: a worker process was killed by SIGKILL, ")
+    assert message.count("\n") == 1
+    assert "--set workers=0" in message
+    assert (out / "state" / "state.pt").exists()
