@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.artifact import Artifact, begin_work, find_finished, finish_work
 from pipelines.overrides import select_material
-from pipelines.selection import MISSING, UNUSABLE_IMAGE, Selection, select_items
+from pipelines.selection import MISSING, TURNED, UNUSABLE_IMAGE, Selection, select_items
 from pipelines.settings import SettingsError
 from shards.audit import Audit
 from shards.errors import DataError
@@ -209,6 +209,11 @@ def _write_splits(
         for fault in result.faults:
             selection.audit.add(fault, UNUSABLE_IMAGE)
         written = set(result.index.image_ids.tolist())
+        image_ids = {file: draft.picture.image_id for draft, file in chosen}
+        for file, orientation in result.turned:
+            if image_ids[file] in written:
+                what = f"EXIF orientation mark {orientation}: the pixels are taken as they are stored, not turned"
+                selection.notes.add(DataError(what, file=file, record=f"image {image_ids[file]}"), TURNED)
         counts[split] = _count([draft for draft, _ in chosen if draft.picture.image_id in written])
         before += len(chosen)
     return counts

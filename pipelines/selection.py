@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from typing import TYPE_CHECKING
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 MISSING = "missing picture"
 UNUSABLE_IMAGE = "unusable picture"
 CROWD_ONLY = "expression about crowd regions alone"
+TURNED = "image with an EXIF orientation mark"
 WORDLESS = "expression without a word"
 
 
@@ -110,9 +112,9 @@ def _measure_pictures(drafts: Sequence[ImageDraft], located: dict[int, Path], au
             measured.append(draft)
         elif file := located.get(draft.picture.image_id):
             try:
-                with Image.open(file) as picture:
+                with warnings.catch_warnings(action="ignore"), Image.open(file) as picture:
                     width, height = picture.size
-            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            except Exception as error:  # whatever a parser raises on a stranger's file
                 record = f"image {draft.picture.image_id}"
                 audit.add(DataError(f"is no picture ({error})", file=file, record=record), UNUSABLE_IMAGE)
             else:

@@ -11,13 +11,16 @@ import hashlib
 import io
 import json
 import tarfile
+import warnings
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from shards.errors import DataError
+from shards.exif import UPRIGHT, read_orientation
+from shards.file_kinds import explain_unreadable
 from shards.files import TEMPORARY, replace_file, write_json
 from shards.index import (
     PICTURE_EXTENSIONS,
@@ -41,6 +44,10 @@ if TYPE_CHECKING:
 
 RECORDS_PER_SHARD = 500
 BYTES_PER_SHARD = 256 << 20
+# One of them is in every file with an EXIF block or an XMP packet that knows of orientation.
+_EXIF_MARKS = (b"Exif", b"exif", b"eXIf", b"tiff:Orientation")
+_FIRST_QUARTER_TURN = 5
+_IMAGES = ("JPEG", "PNG", "GIF", "TIFF", "WebP")
 WORKERS_REMEDY = "run the same command again, it goes on; with --workers 0 it needs no other process"
 
 Draft = TypeVar("Draft")
@@ -53,6 +60,16 @@ class WriteResult:
 
     index: ShardIndex
     faults: tuple[DataError, ...]
+    turned: tuple[tuple[Path, int], ...] = ()
+    """Image files with an EXIF orientation that is not 1, and the orientation."""
+
+
+class _Written(NamedTuple):
+    """One shard: what it holds, the records left out, and as `WriteResult.turned`."""
+
+    contents: ShardContents
+    faults: list[DataError]
+    turned: list[tuple[Path, int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +151,7 @@ def write_slices(
         _Job(file=target / name, items=items, build=build, known=known.get(name))
         for name, items in zip(names, slices, strict=True)
     ]
-    results: list[tuple[ShardContents, list[DataError]]] = []
+    results: list[_Written] = []
     done, processes = 0, min(workers, len(jobs))
     # Closed at once when interrupted, and not when the traceback is forgotten. Not forked: the caller may have threads.
     with contextlib.closing(
@@ -147,19 +164,19 @@ def write_slices(
             done += len(job.items)
             if on_progress:
                 on_progress(done)
-    shards, faults = [contents for contents, _ in results], [found for _, found in results]
-    index = join_shards(split, shards)
+    index = join_shards(split, [result.contents for result in results])
     write_index(folder, index)
     for file in [*target.glob("*.tar"), *target.glob("*.tar.json")]:
         if file.name not in names:
             file.unlink()
-    return WriteResult(index, tuple(fault for found in faults for fault in found))
+    faults = tuple(fault for result in results for fault in result.faults)
+    return WriteResult(index, faults, tuple(found for result in results for found in result.turned))
 
 
-def _write_shard(job: _Job[Draft]) -> tuple[ShardContents, list[DataError]]:
-    source = _digest_source(job.items)
+def _write_shard(job: _Job[Draft]) -> _Written:
+    source, turned = _digest_source(job.items)
     if job.known is not None and job.known.entry.source == source and _is_intact(job):
-        return job.known, []
+        return _Written(job.known, [], turned)
     faults: list[DataError] = []
     with replace_file(job.file) as temporary:
         with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as archive:
@@ -175,7 +192,7 @@ def _write_shard(job: _Job[Draft]) -> tuple[ShardContents, list[DataError]]:
         contents = ShardContents(entry, written.rows)
         _note(job.file).unlink(missing_ok=True)
     write_json(_note(job.file), {"entry": asdict(entry), "rows": contents.rows}, compact=True)
-    return contents, faults
+    return _Written(contents, faults, turned)
 
 
 def _note(shard: Path) -> Path:
@@ -215,14 +232,32 @@ def _is_intact(job: _Job[Draft]) -> bool:
     return False
 
 
-def _digest_source(items: Sequence[Item[Draft]]) -> str:
-    """SHA-256 over everything a shard is made from: the drafts, and the bytes and extensions of the image files."""
-    digest = hashlib.sha256()
+def _digest_source(items: Sequence[Item[Draft]]) -> tuple[str, list[tuple[Path, int]]]:
+    """SHA-256 over everything a shard is made from: the drafts, and the bytes and extensions of the image files.
+
+    Also the files that an EXIF mark asks to turn, and how: their bytes are at hand here.
+    """
+    digest, turned = hashlib.sha256(), []
     for draft, picture in items:
         digest.update(f"{draft!r}\0{picture.suffix}\0".encode(errors="surrogatepass"))
         with contextlib.suppress(OSError):
-            digest.update(hashlib.sha256(picture.read_bytes()).digest())
-    return digest.hexdigest()
+            data = picture.read_bytes()
+            digest.update(hashlib.sha256(data).digest())
+            if (orientation := _find_orientation(data)) != UPRIGHT:
+                turned.append((picture, orientation))
+    return digest.hexdigest(), turned
+
+
+def _find_orientation(data: bytes) -> int:
+    """The EXIF orientation of an image file; 1 where there is none. Most files are not opened for it."""
+    if any(mark in data for mark in _EXIF_MARKS):
+        with (
+            contextlib.suppress(Exception),
+            warnings.catch_warnings(action="ignore"),
+            Image.open(io.BytesIO(data)) as image,
+        ):
+            return read_orientation(image).value
+    return UPRIGHT
 
 
 def _add_record(archive: tarfile.TarFile, record: ImageRecord, picture: Path) -> None:
@@ -242,16 +277,22 @@ def _read_picture(file: Path, record: ImageRecord) -> bytes:
         raise DataError(f"'{file.suffix}' is no known extension of a picture", file=file, record=name)
     try:
         data = file.read_bytes()
-        with Image.open(io.BytesIO(data)) as picture:
+        # Pillow warns of damage that harms nothing here.
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as picture:
             size = picture.size
             # An eighth of a JPEG's size costs a fraction of decoding it and still reads the file to its end.
             picture.draft(None, (max(1, size[0] // 8), max(1, size[1] // 8)))
             picture.load()
-    except UnidentifiedImageError as error:
-        raise DataError("not a picture", file=file, record=name) from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"not a readable picture ({error})", file=file, record=name) from error
+    except Exception as error:  # whatever a parser raises on a stranger's file
+        fault = explain_unreadable(file, "a picture", error, "", sound=_IMAGES, record=name)
+        raise DataError(fault.what, file=file, record=name) from error
     if size != (record.width, record.height):
         what = f"the picture has {size[0]} × {size[1]} pixels, the annotations say {record.width} × {record.height}"
+        orientation = _find_orientation(data)
+        if orientation >= _FIRST_QUARTER_TURN and size == (record.height, record.width):
+            what += (
+                f" because its EXIF orientation mark, {orientation}, is to turn it: turn the pixels and remove the "
+                "mark, as igvg takes images as they are stored"
+            )
         raise DataError(what, file=file, record=name)
     return data

@@ -170,3 +170,17 @@ def test_help_shows_an_example() -> None:
     result = run("--help")
     assert result.returncode == 0
     assert "Example: igvg prepare grefcoco" in result.stdout
+
+
+def test_a_dry_run_that_skips_takes_missing_pictures_for_records_that_are_left_out(published: Path) -> None:
+    gone = sorted((published / "images" / "train2014").iterdir())[:2]
+    for file in gone:
+        file.unlink()
+    result = run_on(published, "--dry-run", "--skip-invalid")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "missing: COCO_train2014_" in result.stdout
+    assert "would be prepared: 6 pictures" in result.stdout
+    assert "would be skipped: 2 × missing picture" in result.stdout
+    for file in (published / "images" / "train2014").iterdir():
+        file.unlink()
+    assert_one_error(run_on(published, "--dry-run", "--skip-invalid"), "no picture is left to prepare (8 × missing")

@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 from published_set import Published, list_siblings
 
+from pipelines import prepare
+from pipelines.settings import PrepareSettings
 from shards.errors import DataError
 from shards.reader import ShardReader
 
@@ -124,3 +126,57 @@ def test_a_phrase_without_a_word_and_a_crowd_alone_are_counted_and_listed(publis
     listed = json.loads((out / "notes.json").read_text())["records"]
     assert [record["record"] for record in listed] == ["grefcoco/1/10", "grefcoco/4/40", "grefcoco/4/41"]
     assert artifact.counts["skipped"] == {}
+
+
+def mark_image(published: Published, number: int, orientation: int, size: tuple[int, int] = (40, 30)) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", size).save(published.picture(number), exif=exif)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_images_with_an_orientation_mark_are_counted_and_listed(published: Published, out: Path, workers: int) -> None:
+    for number, orientation in ((7, 1), (8, 3), (9, 6)):
+        mark_image(published, number, orientation)
+    artifact, _ = published.prepare(out, workers=workers)
+    assert artifact.counts["notes"] == {"image with an EXIF orientation mark": 2}
+    listed = json.loads((out / "notes.json").read_text())["records"]
+    assert [(note["file"], note["record"], note["what"][:26]) for note in listed] == [
+        (str(published.picture(8)), "image 8", "EXIF orientation mark 3: t"),
+        (str(published.picture(9)), "image 9", "EXIF orientation mark 6: t"),
+    ]
+
+
+def test_a_size_that_contradicts_because_of_the_mark_is_told_so(published: Published, out: Path) -> None:
+    mark_image(published, 9, 6, size=(30, 40))
+    words = r"30 × 40 pixels, the annotations say 40 × 30 because its EXIF orientation mark, 6, is to turn it: turn"
+    with pytest.raises(DataError, match=words):
+        published.prepare(out)
+    artifact, _ = published.prepare(out, skip_invalid=True)
+    assert "notes" not in artifact.counts
+
+
+@pytest.mark.parametrize(("orientation", "size"), [(1, (30, 40)), (3, (30, 40)), (6, (20, 40))])
+def test_another_contradiction_is_not_put_down_to_the_mark(
+    published: Published, out: Path, orientation: int, size: tuple[int, int]
+) -> None:
+    mark_image(published, 9, orientation, size)
+    with pytest.raises(DataError, match=r"the annotations say 40 × 30(; mend|$)"):
+        published.prepare(out)
+
+
+def test_a_damaged_exif_block_is_no_hindrance(published: Published, out: Path) -> None:
+    Image.new("RGB", (40, 30)).save(published.picture(9), exif=b"Exif\0\0MM\0*\0\0\xff\xff")
+    assert "notes" not in published.prepare(out)[0].counts
+
+
+def test_an_interrupted_run_that_goes_on_notes_finished_shards_too(published: Published, out: Path) -> None:
+    mark_image(published, 7, 6)
+
+    def stop(done: int, total: int, remark: str) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare.run(PrepareSettings(dataset="grefcoco"), published.annotations, [published.images], out, progress=stop)
+    assert published.prepare(out)[0].counts["notes"] == {"image with an EXIF orientation mark": 1}

@@ -59,8 +59,8 @@ SPOILERS = {
     spoil_target: ("unknown annotation", r"grefs\(unc\)\.json, ref 4: instances\.json has no annotation 999"),
     spoil_segmentation: ("unusable annotation", "image 9: annotation 90: segmentation is a str"),
     spoil_size: ("unusable picture", "image 9: the picture has 30 × 40 pixels, the annotations say 40 × 30"),
-    spoil_picture: ("unusable picture", r"000000000009\.jpg, image 9: not a picture"),
-    cut_picture: ("unusable picture", r"000000000009\.jpg, image 9: not a (readable )?picture"),
+    spoil_picture: ("unusable picture", r"000000000009\.jpg, image 9: is text that begins .*, not a picture"),
+    cut_picture: ("unusable picture", r"000000000009\.jpg, image 9: is damaged or cut short"),
     remove_picture: (
         "missing picture",
         (

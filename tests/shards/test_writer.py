@@ -161,8 +161,8 @@ def test_all_faults_are_collected_and_the_other_records_written(tmp_path: Path, 
     slices = slice_items(items, records=3, size=1 << 30)
     result = write_slices(tmp_path, "val", slices, tiny_shards.refuse_crowds, workers=workers)
     words = [
-        "No such file",
-        "not a readable picture",
+        "no such file",
+        "is damaged or cut short",
         "16 × 15 pixels, the annotations say 99 × 98",
         "not a picture",
         "too many",
