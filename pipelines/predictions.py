@@ -6,6 +6,7 @@ before any C code sees them.
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.json_values import expect, is_number, refuse_constant, refuse_repetition, say_fault, shorten
 from shards.errors import DataError
+from shards.file_kinds import describe_bytes
 from shards.files import replace_file
 from shards.masks import check_runs, encode_mask, measure_area
 
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
     from shards.record import Rle
 
 PREDICTIONS = "predictions.jsonl"
+_REMEDY = "see the README for what a line holds"
+_HEAD = 4096
+_LONGEST_LINE = 1 << 27
+"""Bytes; a line of more would fill the memory before it is refused."""
 FARTHEST = 1e7
 """Pixels; boxes beyond lie in no picture."""
 
@@ -130,11 +136,13 @@ def read_predictions(file: Path) -> Iterator[Prediction]:
     first: tuple[int, Prediction] | None = None
     try:
         with file.open("rb") as stream:
-            for number, line in enumerate(stream, start=1):
+            for number, line in enumerate(iter(lambda: stream.readline(_LONGEST_LINE), b""), start=1):
                 if not line.strip():
                     continue
+                if len(line) == _LONGEST_LINE:
+                    raise DataError("is longer than any prediction", file=file, record=f"line {number}", remedy=_REMEDY)
                 if first is None:
-                    _refuse_other_layouts(line, file, number)
+                    _refuse_other_files(line, file, number)
                 prediction = parse_prediction(line, file, number)
                 first = first or (number, prediction)
                 _refuse_other_keys(prediction, file, number, first)
@@ -170,13 +178,15 @@ def parse_prediction(line: bytes, file: Path, number: int) -> Prediction:
             no_target=expect(no_target, bool, "no_target", "true or false"),
         )
     except (ValueError, OverflowError, RecursionError) as error:
-        remedy = "see the README for what a line holds"
-        raise DataError(say_fault(error), file=file, record=f"line {number}", remedy=remedy) from error
+        raise DataError(say_fault(error), file=file, record=f"line {number}", remedy=_REMEDY) from error
 
 
-def _refuse_other_layouts(line: bytes, file: Path, number: int) -> None:
-    """Refuse a first line with which a JSON list, or an object over several lines, begins."""
-    start = line.strip()
+def _refuse_other_files(line: bytes, file: Path, number: int) -> None:
+    """Refuse a first line with which a JSON list, an object over several lines or a file of another kind begins."""
+    content = describe_bytes(line[:_HEAD])
+    if content is not None and content.kind not in ("JSON", "text", "empty"):
+        raise DataError(f"is {content.words}, not a prediction file", file=file, remedy=content.remedy or _REMEDY)
+    start = line.removeprefix(codecs.BOM_UTF8).strip()
     what = None
     if start.startswith(b"["):
         what = "not JSON lines, but a JSON list begins here"

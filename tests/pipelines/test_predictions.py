@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -286,6 +287,31 @@ def test_json_that_is_not_one_object_a_line_is_named_as_what_it_is(tmp_path: Pat
     (tmp_path / "p.jsonl").write_text(text)
     with pytest.raises(DataError, match=words):
         list(read_predictions(tmp_path / "p.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (gzip.compress(b"{}"), "is compressed with gzip, not a prediction file; unpack it with gunzip"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid x\n",
+            "is a Git LFS pointer, not a prediction file; run `git",
+        ),
+        (b"<!doctype html>\n<html></html>", "is an HTML page, not a prediction file"),
+        ('{"id": "x/1/1"}\n'.encode("utf-16"), "is text in UTF-16, not a prediction file; save it as UTF-8"),
+        (b"\x80\x04\x95", "is a pickle, not a prediction file"),
+        (b"\xef\xbb\xbf[\n]", "line 1: not JSON lines, but a JSON list begins here"),
+    ],
+)
+def test_a_file_of_another_kind_is_told_as_what_it_is(tmp_path: Path, data: bytes, words: str) -> None:
+    (tmp_path / "p.jsonl").write_bytes(data)
+    with pytest.raises(DataError, match=words):
+        list(read_predictions(tmp_path / "p.jsonl"))
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_bytes(b"\xef\xbb\xbf" + json.dumps(make_line()).encode())
+    assert [prediction.id for prediction in read_predictions(tmp_path / "p.jsonl")] == ["refcoco/1/2"]
 
 
 def test_the_remedy_points_to_what_a_line_holds(tmp_path: Path) -> None:
