@@ -63,3 +63,33 @@ def test_an_outline_is_one_pixel_inside() -> None:
     outline = trace_outline(mask)
     assert outline.sum() == 10
     assert not outline[2, 2:4].any()
+
+
+def test_the_picture_s_border_is_no_outline() -> None:
+    assert not trace_outline(np.ones((4, 5), dtype=bool)).any()
+
+
+def test_the_answer_s_mask_has_a_white_outline_and_what_no_query_covers_is_tinted_white() -> None:
+    instance = np.zeros((60, 80), dtype=bool)
+    instance[20:50, 30:70] = True
+    whole = instance.copy()
+    whole[20:50, 10:30] = True
+    overlay = draw(mask=whole, instance_masks=instance[None])
+    alone = draw(mask=instance, instance_masks=instance[None])
+    assert (overlay[20:50, 10] == 255).all()
+    assert (overlay[49, 11:29] == 255).all()
+    assert (overlay[35, 20] > 100).all()
+    assert len(set(overlay[35, 20].tolist())) == 1
+    # Where the instance lies, its color alone shows.
+    np.testing.assert_array_equal(overlay[46, 60:68], alone[46, 60:68])
+    assert len(set(alone[46, 64].tolist())) > 1
+
+
+def test_the_caption_says_where_there_is_no_target() -> None:
+    nothing = np.zeros((60, 80), dtype=bool)
+    empty = {
+        "mask": nothing, "boxes": np.zeros((0, 4)), "scores": np.zeros(0), "instance_masks": nothing[None][:0],
+        "points": np.zeros((0, 2)),
+    }  # fmt: skip
+    np.testing.assert_array_equal(draw("star", **empty)[60:], draw("star  (no target)")[60:])
+    assert len(draw("star", **empty)) > len(draw("star"))

@@ -17,12 +17,13 @@ from pipelines.raw import (
     RawOutput,
     RawReader,
     RawWriter,
+    check_floor,
     locate_chunk,
     lower_floor,
     read_chunk,
     unpack_output,
 )  # fmt: skip
-from pipelines.settings import PostprocessSettings
+from pipelines.settings import PostprocessSettings, SettingsError
 from shards.errors import DataError
 
 if TYPE_CHECKING:
@@ -286,3 +287,20 @@ def test_a_lower_score_threshold_keeps_what_it_may_choose_and_the_index_says_so(
     assert lower_floor(0.01) == 0.01
     RawWriter(tmp_path, lower_floor(0.01)).finish()
     assert RawReader(tmp_path).mask_floor == 0.01
+
+
+def test_a_query_at_the_floor_keeps_no_mask_and_one_above_it_does() -> None:
+    output = make_output()
+    output.class_logits[0] = torch.tensor([[0.0, 0.0], [0.001, 0.0], [-5.0, 0.0], [5.0, 0.0]])
+    raw = unpack_output(output, IDS, SIZES, picture_size=32, mask_floor=0.5)[0]
+    assert raw.mask_queries.tolist() == [1, 3]
+
+
+def test_a_low_threshold_is_refused_only_where_it_asks_for_masks_that_were_not_kept() -> None:
+    check_floor([], 0.1)
+    check_floor([PostprocessSettings(score_threshold=0.1), PostprocessSettings(score_threshold=0.4)], 0.1)
+    check_floor([PostprocessSettings(score_threshold=0.0, mask_source="global")], 0.1)
+    for source in ("merge", "instance"):
+        low = PostprocessSettings(score_threshold=0.09, mask_source=source)
+        with pytest.raises(SettingsError, match=r"score_threshold 0\.09: .* above 0\.1; set it to 0\.1 or more"):
+            check_floor([PostprocessSettings(), low], 0.1)
