@@ -98,3 +98,20 @@ def test_fresh_layers_pass_words_on_instead_of_drowning_them_in_positions():
     moved = encoder(picture, torch.tensor([[6, 5]]), seen)[1][0, 0]
     other_word, other_place = (torch.cosine_similarity(first, other, dim=0) for other in (second, moved))
     assert other_word < other_place - 0.3
+
+
+def test_fresh_maps_keep_the_variance_and_those_that_add_to_tokens_share_it_among_layers():
+    torch.manual_seed(0)
+    config = dataclasses.replace(CONFIG, encoder_dim=96, encoder_ffn=192)
+    encoder = MultiwayEncoder(config)
+    for layer in encoder.layers:
+        for expert in (layer.image, layer.text):
+            for linear, share in ((expert.qkv, 1), (expert.expand, 1), (expert.out, 6), (expert.contract, 6)):
+                deviation = (linear.in_features * share) ** -0.5
+                assert linear.weight.std().item() == pytest.approx(deviation, rel=0.05)
+                assert linear is expert.qkv or not linear.bias.any()
+        # What all cells ask for, and all words offer: attention of exp(1.5) to each word beside a cell.
+        asked, offered = layer.image.qkv.bias[:96], layer.text.qkv.bias[96:192]
+        assert (asked[:32] @ offered[:32] / 32**0.5).item() == pytest.approx(1.5)
+        assert not layer.image.qkv.bias[96:].any()
+        assert not layer.text.qkv.bias[:96].any()

@@ -36,6 +36,8 @@ def test_waves_are_orthogonal_and_grow_with_their_frequency() -> None:
     assert (products - products.diag().diag()).abs().max() < 1e-3
     lengths = products.diag().sqrt()
     assert (lengths[1:] >= lengths[:-1] - 1e-4).all()
+    # The 17th wave of 5 × 5 has a frequency of 4: amplified (1 + 4) to the power of 1.5.
+    assert (lengths[-1] / lengths[0]).item() == pytest.approx(5**1.5, rel=0.15)
 
 
 def test_channels_beyond_the_waves_of_a_patch_start_at_zero() -> None:
