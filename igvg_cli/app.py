@@ -83,6 +83,7 @@ def main() -> None:
     Debug.shown, Display.quiet = "--debug" in switches, "--quiet" in switches
     if not processes.speaks(os.environ):
         sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115, for good
+    render.print_log()
     with handle_signals(_leave):
         build_app()(arguments, prog_name="igvg")
 

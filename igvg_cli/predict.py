@@ -40,7 +40,7 @@ def predict(
 
     Example: igvg predict --from runs/first-val --set postprocess.mask_source=instance --out runs/first-val-instance
 
-    Several GPUs: accelerate launch -m igvg_cli predict …
+    Several GPUs: torchrun --nproc_per_node 2 -m igvg_cli predict …
     """
     on_shards, on_pictures = shards is not None or split is not None, image is not None or text is not None
     if [on_shards, on_pictures, raw is not None].count(True) != 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -187,6 +188,21 @@ def print_line(message: str) -> None:
     """One line of a result on standard output."""
     sys.stdout.write(message + "\n")
     sys.stdout.flush()
+
+
+class _Notes(logging.Handler):
+    """Prints what the stages log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One record, one line."""
+        note(record.getMessage())
+
+
+def print_log() -> None:
+    """Print remarks that the stages log under the name `igvg`, one line each, on standard error."""
+    logger = logging.getLogger("igvg")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(_Notes())
 
 
 def note(message: str) -> None:

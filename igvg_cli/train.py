@@ -25,7 +25,7 @@ def train(
 
     Example: igvg train --shards data/grefcoco --out runs/first --preset tiny --set epochs=3
 
-    Several GPUs: accelerate launch -m igvg_cli train … (the batch size is that of all processes together).
+    Several GPUs: torchrun --nproc_per_node 2 -m igvg_cli train … (the batch size is that of all processes together).
     """
     from pipelines import train as stage
     from pipelines.overrides import read_settings

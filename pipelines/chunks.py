@@ -16,8 +16,9 @@ from pipelines.loader import Frame, GroundingData, load_batches
 from pipelines.phrases import describe_findings, find_lossy
 from pipelines.pictures import PictureData
 from pipelines.postprocess import postprocess
+from pipelines.precision import log_arithmetic
 from pipelines.predictions import PREDICTIONS, encode_answer, merge_parts, write_predictions
-from pipelines.processes import agree
+from pipelines.processes import agree, resolve_together
 from pipelines.raw import RawWriter, lower_floor
 from pipelines.stored import RAW_FOLDER
 from shards.files import replace_file
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pipelines.loader import ExampleData
     from pipelines.model import IGVGModel
     from pipelines.postprocess import Answer
+    from pipelines.precision import Arithmetic
     from pipelines.raw import RawOutput
     from pipelines.settings import PredictSettings
 
@@ -48,6 +50,8 @@ class PredictionWork:
     settings: PredictSettings
     accelerator: Accelerator
     model: IGVGModel
+    arithmetic: Arithmetic
+    """What the network computes in."""
     data: ExampleData
     out: Path
 
@@ -72,7 +76,11 @@ def open_prediction(
     model, tokenizer, max_tokens = open_checkpoint(checkpoint)
     frame = Frame(tokenizer=tokenizer, max_tokens=max_tokens, image_size=model.config.image_size)
     model = model.to(accelerator.device)
-    return PredictionWork(settings=settings, accelerator=accelerator, model=model, data=open_data(frame), out=out)
+    arithmetic = resolve_together(settings.precision, accelerator)
+    log_arithmetic("predicting", settings.precision, [arithmetic], accelerator.device)
+    return PredictionWork(
+        settings=settings, accelerator=accelerator, model=model, arithmetic=arithmetic, data=open_data(frame), out=out
+    )
 
 
 def open_writer(work: PredictionWork) -> RawWriter:
@@ -142,7 +150,7 @@ def _predict_in_order(work: PredictionWork, turns: list[int]) -> Generator[RawOu
     )
     threshold = settings.postprocess.score_threshold
     with contextlib.closing(load_batches(work.data, shares, workers=settings.workers)) as batches:
-        for outputs in predict_batches(work.model, batches, settings.precision, threshold):
+        for outputs in predict_batches(work.model, batches, work.arithmetic, threshold):
             yield from outputs
 
 

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
     from pipelines.batch import Batch
     from pipelines.model import IGVGModel
-    from pipelines.settings import Precision
+    from pipelines.precision import Arithmetic
 
 
-def open_autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[None]:
+def open_autocast(device: torch.device, precision: Arithmetic) -> contextlib.AbstractContextManager[None]:
     """A context in which the network computes in bfloat16 where that is safe, or as it is."""
     if precision == "fp32":
         return contextlib.nullcontext()
@@ -26,7 +26,7 @@ def open_autocast(device: torch.device, precision: Precision) -> contextlib.Abst
 
 
 def predict_batches(
-    model: IGVGModel, batches: Iterable[Batch], precision: Precision, score_threshold: float
+    model: IGVGModel, batches: Iterable[Batch], precision: Arithmetic, score_threshold: float
 ) -> Iterator[list[RawOutput]]:
     """The raw outputs of each batch, in its order; the model is put into evaluation mode.
 

@@ -14,6 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from pipelines.divergence import DivergenceError
 from pipelines.model.boxes import compute_giou, to_xyxy
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ def match_queries(
         settings: weights of the costs.
 
     Raises:
-        FloatingPointError: a cost is not finite; says which tensor is to blame.
+        DivergenceError: an output is not finite; says which.
+        FloatingPointError: a target box is not finite.
     """
     targets = pad_sequence(list(target_boxes), batch_first=True)
     costs = np.zeros((*boxes.shape[:3], 0), dtype=np.float32)
@@ -64,7 +66,7 @@ def match_queries(
         costs = compute_costs(class_logits, boxes, points, targets, settings).cpu().numpy()
         if not np.isfinite(costs).all():
             suspects = {"class logits": class_logits, "boxes": boxes, "points": points, "target boxes": targets}
-            raise FloatingPointError(_describe_fault(suspects))
+            raise _describe_fault(suspects)
     pairs = _assign(costs, [len(boxes) for boxes in target_boxes])
     packed = torch.from_numpy(np.concatenate(pairs, axis=1)).to(boxes.device)
     return Matches(*torch.split(packed, [part.shape[1] for part in pairs], dim=1))
@@ -115,9 +117,9 @@ def _assign(
     return np.stack(queries), np.stack(targets), np.stack(unmatched)
 
 
-def _describe_fault(suspects: Mapping[str, Tensor]) -> str:
+def _describe_fault(suspects: Mapping[str, Tensor]) -> FloatingPointError:
     guilty = [name for name, tensor in suspects.items() if not torch.isfinite(tensor).all()]
     if guilty == ["target boxes"]:
-        return "target boxes are not finite: the data is damaged"
+        return FloatingPointError("target boxes are not finite: the data is damaged")
     what = " and ".join(guilty) or "matching costs"
-    return f"{what} are not finite: training has diverged; resume with lower learning rates, or with precision fp32"
+    return DivergenceError(f"{what} are not finite: training has diverged")

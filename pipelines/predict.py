@@ -190,8 +190,8 @@ def _predict(
         predict_chunks(prediction, progress)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            counts = merge_chunks(prediction)
-            counts |= {"processes": accelerator.num_processes}
+            counts: dict[str, Any] = dict(merge_chunks(prediction))
+            counts |= {"processes": accelerator.num_processes, "precision": prediction.arithmetic}
             # Without its parts the prediction could not be continued.
             with StopRequest():
                 shutil.rmtree(out / PARTS_FOLDER)

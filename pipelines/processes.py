@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
     import torch
     from accelerate import Accelerator
+
+    from pipelines.precision import Arithmetic
+    from pipelines.settings import Precision
 
 _HOW = "torchrun --nproc_per_node N -m igvg_cli … starts N processes on one machine"
 
@@ -168,6 +172,8 @@ def start_accelerator() -> Accelerator:
         raise LaunchError(
             f"{launch.world_size} processes were started and Accelerate sees {accelerator.num_processes}; {_HOW}"
         )
+    # Convolutions of 1 × 1 may lay out gradients in their own way; copying them costs next to nothing.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     return accelerator
 
 
@@ -186,6 +192,16 @@ def share_fate(accelerator: Accelerator) -> Iterator[None]:
         raise LaunchError(
             f"another of the {accelerator.num_processes} processes ended; what it printed says why"
         ) from error
+
+
+def resolve_together(precision: Precision, accelerator: Accelerator) -> Arithmetic:
+    """What all processes compute in; with `auto` bfloat16 only if each of their devices multiplies it."""
+    from accelerate.utils import gather_object
+
+    from pipelines.precision import resolve_precision
+
+    found: list[Arithmetic] = gather_object([resolve_precision(precision, accelerator.device)])
+    return "fp32" if "fp32" in found else "bf16"
 
 
 def agree(value: object, what: str) -> None:

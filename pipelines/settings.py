@@ -21,7 +21,7 @@ Choice = Annotated[bool, Field(strict=True)]
 Weight = Annotated[float, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
 Side = Annotated[int, Field(ge=0, le=8192)]
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16"]
 Preset = Literal["tiny", "base", "large"]
 
 _STRICT = ConfigDict(extra="forbid")
@@ -160,7 +160,8 @@ class TrainSettings:
     micro_batches: Positive = 1
     """Parts into which a process splits its share of a batch, to save memory."""
     precision: Precision = "fp32"
-    """Arithmetic of the network: float32, or bfloat16 where it is safe."""
+    """Arithmetic of the network: `fp32`; `bf16`, bfloat16 where it is safe; `auto`, `bf16` where the device multiplies
+    it natively, else `fp32`."""
     mask_targets: Literal["picture", "decoder"] = "picture"
     """Resolution of the mask losses: the network's picture size, or that of the pixel decoder."""
     splits: tuple[str, ...] = ("train",)
@@ -197,7 +198,7 @@ class PredictSettings:
     batch_size: Positive = 16
     """Expressions in one forward pass of a process."""
     precision: Precision = "fp32"
-    """Arithmetic of the network."""
+    """Arithmetic of the network: `fp32`, `bf16` or `auto`, as in training."""
     workers: Count = 2
     """Processes that read and decode pictures, for each predicting process."""
     postprocess: PostprocessSettings = dataclasses.field(default_factory=PostprocessSettings)
@@ -227,7 +228,7 @@ _TRAIN_PRESETS: dict[str, TrainSettings] = {
         preset="tiny",
         epochs=2,
         batch_size=32,
-        precision="bf16",
+        precision="auto",
         mask_targets="decoder",
         validation_limit=400,
         model=tiny_config(),

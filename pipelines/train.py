@@ -39,6 +39,7 @@ def run(
     Raises:
         ArtifactError: `out` holds something else.
         DataError: shards are damaged or hold no training split.
+        DivergenceError: the training diverged; says what to do.
         LaunchError: the processes that were started cannot work together, or another one of them ended.
         CheckpointError, SettingsError: a file to start from, or a setting, does not fit.
         Stopped: a signal asked to; the state is saved.
@@ -49,7 +50,8 @@ def run(
     if finished := find_finished(out, "train", inputs, options, force=force):
         return finished, True
     # Only work that is to be done is worth the seconds that torch takes to load.
-    from pipelines.training import STATE_FOLDER, open_training, start_processes, train
+    from pipelines.divergence import LAST_GOOD_FOLDER, STATE_FOLDER
+    from pipelines.training import open_training, start_processes, train
 
     accelerator = start_processes(settings)
     with share_fate(accelerator):
@@ -61,11 +63,12 @@ def run(
         accelerator.wait_for_everyone()
         train(training, progress)
         if accelerator.is_main_process:
-            counts = {"steps": training.step, "expressions": len(training.data), "best": training.best}
-            counts |= {"processes": accelerator.num_processes}
+            counts: dict[str, Any] = {"steps": training.step, "expressions": len(training.data), "best": training.best}
+            counts |= {"processes": accelerator.num_processes, "precision": " then ".join(training.arithmetics)}
             # Nothing is left to save, and without its state the training could not be continued.
             with StopRequest():
-                shutil.rmtree(out / STATE_FOLDER, ignore_errors=True)
+                for folder in (STATE_FOLDER, LAST_GOOD_FOLDER):
+                    shutil.rmtree(out / folder, ignore_errors=True)
                 finish_work(out, "train", inputs, options, counts)
         accelerator.wait_for_everyone()
     return read_artifact(out, "train"), False

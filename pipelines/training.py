@@ -17,15 +17,17 @@ import torch
 from accelerate.utils import set_seed
 
 from pipelines.checkpoint import load_state, save_checkpoint, save_state
+from pipelines.divergence import STATE_FOLDER, DivergenceError, advise, check_weights, require_finite
 from pipelines.images import normalize_pictures
 from pipelines.inference import open_autocast
 from pipelines.initialization import build_model
 from pipelines.interrupts import StopAgreement, Stopped, StopRequest
 from pipelines.loader import Frame, GroundingData, load_batches
-from pipelines.losses import compute_losses
+from pipelines.losses import StepCounts, compute_losses, count_targets
 from pipelines.memory import keep_freed_memory
 from pipelines.optimization import build_optimizer, compute_rate_factor, set_rates
-from pipelines.processes import agree, start_accelerator
+from pipelines.precision import log_arithmetic
+from pipelines.processes import agree, resolve_together, start_accelerator
 from pipelines.settings import SettingsError
 from pipelines.training_log import TrainingLog
 from pipelines.validation import score_held_out
@@ -42,11 +44,10 @@ if TYPE_CHECKING:
     from pipelines.batch import Batch
     from pipelines.loader import Part
     from pipelines.model import IGVGModel
+    from pipelines.precision import Arithmetic
     from pipelines.settings import TrainSettings
 
     Progress = Callable[[int, int, str], None]
-
-STATE_FOLDER = "state"
 
 
 @dataclass(kw_only=True)
@@ -61,6 +62,8 @@ class Training:
     """`model` as the processes run it: itself, or wrapped to average gradients."""
     optimizer: torch.optim.Adam
     tokenizer: Any
+    arithmetic: Arithmetic
+    """What the network computes in."""
     data: GroundingData
     held_out: dict[Path, GroundingData]
     """The validation splits by shard folder; empty where the shards hold none."""
@@ -68,6 +71,8 @@ class Training:
     step: int = 0
     scored: int = 0
     """The last step after which the validation splits were scored."""
+    arithmetics: tuple[Arithmetic, ...] = ()
+    """What it computed in so far, one entry for each change; another machine may have another."""
     best: float = -1.0
     """The best validation value so far; its weights are in the checkpoint folder."""
 
@@ -132,6 +137,7 @@ def open_training(settings: TrainSettings, shards: Sequence[Path], out: Path, ac
         network=accelerator.prepare_model(model),
         optimizer=build_optimizer(model, settings.optimizer),
         tokenizer=tokenizer,
+        arithmetic=resolve_together(settings.precision, accelerator),
         data=GroundingData(parts, frame, mask_size=mask_size),
         held_out=open_held_out(shards, settings.validation_split, frame),
         log=TrainingLog(out / "log.jsonl", writes=accelerator.is_main_process),
@@ -141,7 +147,10 @@ def open_training(settings: TrainSettings, shards: Sequence[Path], out: Path, ac
         training.optimizer.load_state_dict(state["optimizer"])
         training.step, training.best = state["step"], state["best"]
         training.scored = state.get("scored", training.step)
+        training.arithmetics = tuple(state.get("arithmetics", ()))
     agree(training.step, "the step of the saved state")
+    if training.arithmetics[-1:] != (training.arithmetic,):
+        training.arithmetics += (training.arithmetic,)
     return training
 
 
@@ -187,17 +196,30 @@ def open_batches(training: Training) -> Generator[Batch, None, None]:
 
 
 def train(training: Training, progress: Progress) -> None:
-    """The training loop: batch, forward, loss, backward, clip, step, log, save, score.
+    """Train to the last step.
 
     Raises:
+        DataError: an example cannot be read.
+        DivergenceError: the training diverged; says what to do.
         Stopped: a signal asked to; the last step is saved.
         WorkerError: a worker that reads died; the last step is saved.
     """
+    try:
+        run_steps(training, progress)
+    except DivergenceError as error:
+        raise DivergenceError(f"{error} (after step {training.step}); {advise(training)}") from error
+
+
+def run_steps(training: Training, progress: Progress) -> None:
+    """The training loop: batch, forward, loss, backward, clip, step, log, save, score."""
     settings, first_step, started = training.settings, training.step, time.monotonic()
     saved, total = started, training.total_steps
     training.log.forget_after(first_step, scored=training.scored == first_step)
     progress(first_step, total, "")
-    training.log.write_start(first_step, training.epoch, processes=training.accelerator.num_processes)
+    training.log.write_start(
+        first_step, training.epoch, processes=training.accelerator.num_processes, precision=training.arithmetic
+    )
+    log_arithmetic("training", settings.precision, training.arithmetics, training.accelerator.device)
     agreement = StopAgreement(training.accelerator)
     with StopRequest() as stop, contextlib.closing(open_batches(training)) as batches, _saved_without_workers(training):
         if first_step and training.due and training.scored != first_step:
@@ -209,6 +231,8 @@ def train(training: Training, progress: Progress) -> None:
                 rate = (training.step - first_step) * settings.batch_size / (time.monotonic() - started)
                 training.log.write_losses(training.step, training.epoch, losses, rate)
                 progress(training.step, total, f"loss {losses['total']:.3f}, {rate:.1f} expressions/s")
+            if training.due or training.step % settings.log_steps == 0:
+                require_finite(training.model, losses["total"], training.accelerator)
             number = agreement.ask(stop.number)
             if number is not None or training.due or time.monotonic() - saved > 60 * settings.checkpoint_minutes:
                 save_progress(training)
@@ -255,15 +279,15 @@ def take_step(training: Training, batch: Batch) -> dict[str, torch.Tensor]:
     torch.manual_seed((settings.seed * 1_000_003 + training.step) * 4099 + accelerator.process_index)
     network.train()
     parts = batch.to(accelerator.device).split(settings.micro_batches)
-    num_boxes = count_boxes(batch, accelerator) / len(parts)
+    counts = count_over_processes(batch, training)
     for number, part in enumerate(parts, start=1):
         with accelerator.no_sync(network) if number < len(parts) else contextlib.nullcontext():
-            with open_autocast(accelerator.device, settings.precision):
+            with open_autocast(accelerator.device, training.arithmetic):
                 output = network(normalize_pictures(part.pixel_values), part.input_ids, part.attention_mask)
             assert part.targets is not None
             losses = compute_losses(
                 output, part.targets, settings.matching, settings.loss,
-                auxiliary_boxes=training.model.config.auxiliary_boxes, num_boxes=num_boxes,
+                auxiliary_boxes=training.model.config.auxiliary_boxes, counts=counts,
             )  # fmt: skip
             (losses["total"] / len(parts)).backward()  # type: ignore[no-untyped-call]
     if settings.optimizer.clip_norm:
@@ -273,17 +297,29 @@ def take_step(training: Training, batch: Batch) -> dict[str, torch.Tensor]:
     return {name: value.detach() for name, value in losses.items()}
 
 
-def count_boxes(batch: Batch, accelerator: Accelerator) -> torch.Tensor:
-    """Target boxes of the whole step, averaged over the processes, at least 1: the normaliser of the box losses."""
+def count_over_processes(batch: Batch, training: Training) -> StepCounts:
+    """The counts of the whole step, of which a batch is this process's share."""
+    accelerator = training.accelerator
     assert batch.targets is not None
-    count = torch.tensor(float(sum(map(len, batch.targets.boxes))), device=accelerator.device)
-    mean: torch.Tensor = accelerator.reduce(count, reduction="mean")
-    return mean.clamp(min=1.0)
+    own = count_targets(batch.targets, training.model.config.num_queries).to(accelerator.device)
+    boxes, matched, existing = accelerator.reduce(own, reduction="sum").unbind()
+    parts = accelerator.num_processes * training.settings.micro_batches
+    return StepCounts(
+        boxes=boxes, matched=matched, existing=existing, pictures=len(batch) * accelerator.num_processes, parts=parts
+    )
 
 
 def keep_best(training: Training) -> None:
-    """Score the held-out splits and write the checkpoint folder if they never were better, or if there are none."""
-    scores, value = score_held_out(training)
+    """Score the held-out splits and write the checkpoint folder if they never were better, or if there are none.
+
+    Raises:
+        DataError: a held-out example cannot be read.
+        DivergenceError: the network's outputs are not finite.
+    """
+    try:
+        scores, value = score_held_out(training)
+    except FloatingPointError as error:
+        raise DivergenceError("outputs for the validation split are not finite: training has diverged") from error
     if not training.accelerator.is_main_process:
         return
     if scores:
@@ -294,12 +330,19 @@ def keep_best(training: Training) -> None:
 
 
 def save_progress(training: Training) -> None:
-    """Save the state to continue from; the processes hold the same weights, so one of them writes."""
+    """Save the state to continue from; the processes hold the same weights, so one of them writes.
+
+    Raises:
+        DivergenceError: the weights are not finite; the state that was saved before stays.
+    """
     if training.accelerator.is_main_process:
+        if not check_weights(training.model):
+            raise DivergenceError("weights are not finite: training has diverged")
         state = {
             "step": training.step,
             "scored": training.scored,
             "best": training.best,
+            "arithmetics": list(training.arithmetics),
             "model": training.model.state_dict(),
             "optimizer": training.optimizer.state_dict(),
         }

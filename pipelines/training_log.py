@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 from shards.files import name_file, replace_file
@@ -37,8 +38,8 @@ class TrainingLog:
         self._append({"step": step, "epoch": round(epoch, 4), "start": facts})
 
     def write_losses(self, step: int, epoch: float, losses: Mapping[str, Tensor], rate: float) -> None:
-        """One line of loss terms; the only place where the training waits for their values."""
-        values = {name: round(value.item(), 6) for name, value in losses.items()}
+        """One line of loss terms, null where one is not finite; only here the training waits for their values."""
+        values = {name: _round(value.item()) for name, value in losses.items()}
         place = {"step": step, "epoch": round(epoch, 4), "expressions_per_second": round(rate, 2)}
         self._append({**place, "losses": values})
 
@@ -49,7 +50,11 @@ class TrainingLog:
     def _append(self, line: dict[str, Any]) -> None:
         if self.writes:
             with name_file(self.file), self.file.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(line) + "\n")
+                stream.write(json.dumps(line, allow_nan=False) + "\n")
+
+
+def _round(value: float) -> float | None:
+    return round(value, 6) if math.isfinite(value) else None
 
 
 def _step_of(line: str) -> float:

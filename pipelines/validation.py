@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast, gather_object
 
 from pipelines.inference import predict_batches
 from pipelines.judgement import judge_prediction, name_dataset
@@ -42,11 +42,16 @@ def score_held_out(training: Training) -> tuple[Scores, float]:
     scores: Scores = {}
     headlines: list[float] = []
     was_training, state = training.model.training, torch.get_rng_state()
+    # Each process's batch norms have seen its own share; the checkpoint will hold those of the first.
+    for buffer in training.model.buffers():
+        broadcast(buffer)
     for folder, data in training.held_out.items():
         numbers = choose_numbers(len(data), training.settings.validation_limit)
         dataset = name_dataset([data.label(int(numbers[0]))[1].id], folder, training.settings.validation_split)
         # Ordered by number, so that sums do not hang on how many processes there are.
-        outcomes = [outcome for _, outcome in sorted(gather_object(judge_share(training, data, numbers)))]
+        judged = sorted(gather_object(judge_share(training, data, numbers)))
+        assert [number for number, _ in judged] == numbers.tolist()
+        outcomes = [outcome for _, outcome in judged]
         metrics = summarize(TERMS[dataset](stack_outcomes(outcomes)))
         scores[name_folder(folder, scores)] = metrics
         headlines.append(metrics[HEADLINES[dataset]] or 0.0)
@@ -64,7 +69,7 @@ def judge_share(training: Training, data: GroundingData, numbers: NDArray[np.int
     outcomes: list[tuple[int, Outcome]] = []
     threshold = settings.postprocess.score_threshold
     with contextlib.closing(load_batches(data, shares, workers=settings.workers)) as batches:
-        for outputs in predict_batches(training.model, batches, settings.precision, threshold):
+        for outputs in predict_batches(training.model, batches, training.arithmetic, threshold):
             for raw in outputs:
                 number = int(share[len(outcomes)])
                 record, expression = data.label(number)

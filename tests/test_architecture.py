@@ -19,7 +19,13 @@ MAY_IMPORT = {
 }
 STAGES = ("prepare", "train", "predict", "score", "compare", "convert", "sweep")
 # What every process of a distributed run goes through.
-DISTRIBUTED = {"pipelines/processes.py", "pipelines/training.py", "pipelines/chunks.py", "pipelines/validation.py"}
+DISTRIBUTED = {
+    "pipelines/chunks.py",
+    "pipelines/divergence.py",
+    "pipelines/processes.py",
+    "pipelines/training.py",
+    "pipelines/validation.py",
+}
 FILE_LINES, FUNCTION_LINES, PARAMETERS = 350, 50, 7
 
 

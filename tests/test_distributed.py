@@ -1,95 +1,252 @@
-"""Two processes do together what one does alone, and a killed training goes on where it was."""
+"""Two processes are two, and do together what one does alone."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
-import time
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from pipeline_runs import command, draw_published, igvg, prepare, train_arguments
+from drawn_shards import write_shards
+from pipeline_runs import SMALL_NETWORK, command, igvg, only_error
 from safetensors.torch import load_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
+
+REFERENCES = ((), (0,), (0, 1))
+# 291 expressions: three chunks, the last one shorter, an odd number in all.
+PICTURES = 97
+STEPS = Path(__file__).with_name("distributed_steps.py")
+
+
+def environment(**changes: str) -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1"} | changes
+
+
+def torchrun(*words: str | Path, processes: int = 2) -> subprocess.CompletedProcess[str]:
+    """Start processes on this machine; each start finds a free port of its own."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    # Its own group, and an end to all of it: a process that waits for ever must not outlive its test.
+    process = subprocess.Popen(
+        [*launcher, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        stdout, stderr = process.communicate(timeout=240)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def read_artifact(folder: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((folder / "artifact.json").read_text(encoding="utf-8"))
+    return document
 
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("distributed")
-    return prepare(draw_published(home / "published", held_out_pictures=3), home / "shards")
+    return write_shards(tmp_path_factory.mktemp("shards"), pictures=PICTURES, references=REFERENCES)
 
 
 @pytest.fixture(scope="module")
-def checkpoint(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What one process trains."""
-    out = tmp_path_factory.mktemp("single") / "run"
-    result = igvg(*train_arguments(shards, out, "max_steps=6"))
+def trained(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """What two processes train, and what they print."""
+    out = tmp_path_factory.mktemp("trained") / "run"
+    settings = (
+        *SMALL_NETWORK, 'splits=["val"]', "max_steps=3", "log_steps=1", "validation_limit=0",
+        "postprocess.score_threshold=0.1", "postprocess.existence_weighting=false",
+    )  # fmt: skip
+    sets = [word for setting in settings for word in ("--set", setting)]
+    result = torchrun("-m", "igvg_cli", "train", "--shards", shards, "--out", out, "--preset", "tiny", *sets)
     assert result.returncode == 0, result.stderr
-    return out
+    return out, result
 
 
-def launch(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    words = [*launcher, "--main_process_port", "0", "-m", "igvg_cli", *arguments]
-    return subprocess.run(words, capture_output=True, text=True, timeout=240, env=os.environ | {"OMP_NUM_THREADS": "1"})
+@pytest.fixture(scope="module")
+def predicted(
+    shards: Path, trained: tuple[Path, subprocess.CompletedProcess[str]], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path]:
+    """What one process predicts, and what two do."""
+    home = tmp_path_factory.mktemp("predicted")
+    words = predict_words(trained[0], shards)
+    alone = igvg(*words, "--out", home / "one", **environment())
+    assert alone.returncode == 0, alone.stderr
+    together = torchrun("-m", "igvg_cli", *words, "--out", home / "two")
+    assert together.returncode == 0, together.stderr
+    return home / "one", home / "two"
 
 
-def test_two_processes_train_what_one_does(shards: Path, checkpoint: Path, tmp_path: Path) -> None:
-    result = launch(train_arguments(shards, tmp_path / "run", "max_steps=6"))
+def predict_words(checkpoint: Path, shards: Path) -> list[str]:
+    sets = ["--set", "workers=0", "--set", "batch_size=32"]
+    # So low that answers are neither all empty nor all full.
+    sets += ["--set", "postprocess.score_threshold=0.1", "--set", "postprocess.existence_weighting=false"]
+    return ["predict", "--checkpoint", str(checkpoint), "--shards", str(shards), "--split", "val", *sets]
+
+
+def test_two_processes_train_together_and_say_that_they_are_two(
+    trained: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    out, _ = trained
+    assert read_artifact(out)["counts"]["processes"] == 2
+    lines = read_lines(out / "log.jsonl")
+    assert lines[0]["start"]["processes"] == 2
+    assert [line["step"] for line in lines if "losses" in line] == [1, 2, 3]
+
+
+def test_only_one_process_prints(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    out, result = trained
+    assert result.stdout == f"{out}: trained 3 steps on {3 * PICTURES} expressions\n"
+    assert not [line for line in result.stderr.splitlines() if "Error" in line or "Warning" in line]
+
+
+def take_steps(
+    shards: Path, out: Path, last: int, *, processes: int
+) -> tuple[dict[str, torch.Tensor], list[list[int]]]:
+    """Weights after step `last`, and the target boxes that each process saw in each step."""
+    if processes > 1:
+        result = torchrun(STEPS, shards, out, str(last), processes=processes)
+    else:
+        words = [sys.executable, STEPS, shards, out, str(last)]
+        result = subprocess.run(words, capture_output=True, text=True, timeout=240, env=environment())
     assert result.returncode == 0, result.stderr
-    one, two = (load_file(folder / "model.safetensors") for folder in (checkpoint, tmp_path / "run"))
+    return load_file(out / f"weights-{last}.safetensors"), json.loads((out / f"boxes-{last}.json").read_text())
+
+
+def assert_same_weights(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> None:
     assert one.keys() == two.keys()
-    for name in one:
-        if "running" not in name and "num_batches" not in name:
-            torch.testing.assert_close(one[name], two[name], atol=0.02, rtol=0.05, msg=name)
-    assert json.loads((tmp_path / "run" / "artifact.json").read_text())["counts"]["steps"] == 6
+    for name, weights in one.items():
+        torch.testing.assert_close(weights, two[name], atol=1e-6, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
 
 
-def test_two_processes_predict_every_expression_of_an_odd_number_once(
-    shards: Path, checkpoint: Path, tmp_path: Path
+def test_a_step_of_two_processes_is_one_of_one_and_either_continues_what_the_other_began(
+    shards: Path, tmp_path: Path
 ) -> None:
-    arguments = ["predict", "--checkpoint", str(checkpoint), "--shards", str(shards), "--set", "workers=0"]
-    arguments += ["--set", "batch_size=3"]
-    split = choose_odd_split(shards)
-    result = launch([*arguments, "--split", split, "--out", str(tmp_path / "two")])
-    assert result.returncode == 0, result.stderr
-    assert igvg(*arguments, "--split", split, "--out", tmp_path / "one").returncode == 0
-    one, two = (
-        [json.loads(line) for line in (tmp_path / name / "predictions.jsonl").read_text().splitlines()]
-        for name in ("one", "two")
-    )
-    assert [prediction["id"] for prediction in one] == [prediction["id"] for prediction in two]
-    assert [prediction["mask"] for prediction in one] == [prediction["mask"] for prediction in two]
-    scored = igvg("score", tmp_path / "two", "--shards", shards, "--split", split, "--format", "json")
-    assert json.loads(scored.stdout)["expressions"] == len(one)
+    second, boxes = take_steps(shards, tmp_path / "one", 2, processes=1)
+    assert [len(step) for step in boxes] == [1, 1]
+    begun, boxes = take_steps(shards, tmp_path / "two", 1, processes=2)
+    # Two shares of the data, and not equal ones: else a mean over each would do.
+    assert len(boxes[0]) == 2
+    assert boxes[0][0] != boxes[0][1]
+    first = load_file(tmp_path / "one" / "weights-1.safetensors")
+    assert_same_weights(first, begun)
+    moved = max((second[name] - first[name]).abs().max().item() for name in first if "num_batches" not in name)
+    assert moved > 1e-3
+    continued, _ = take_steps(shards, tmp_path / "two", 2, processes=1)
+    assert_same_weights(second, continued)
 
 
-def choose_odd_split(shards: Path) -> str:
-    for split in ("val", "train"):
-        if json.loads((shards / split / "index.json").read_text())["expressions"] % 2:
-            return split
-    pytest.fail("the embedded data set has no split of an odd number of expressions")
-
-
-def test_a_killed_training_continues_and_ends_as_if_it_had_not_been(
-    shards: Path, checkpoint: Path, tmp_path: Path
+def test_two_processes_predict_every_expression_once_in_more_chunks_than_there_are_processes(
+    predicted: tuple[Path, Path],
 ) -> None:
-    out = tmp_path / "run"
-    words = train_arguments(shards, out, "max_steps=6", "checkpoint_minutes=0")
-    process = subprocess.Popen(command(*words), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
-    while process.poll() is None and not (out / "state").exists():
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert not (out / "artifact.json").exists()
-    result = igvg(*words)
-    assert result.returncode == 0, result.stderr
-    one, two = (load_file(folder / "model.safetensors") for folder in (checkpoint, out))
-    assert all(torch.equal(one[name], two[name]) for name in one)
+    one, two = predicted
+    assert [read_artifact(folder)["counts"]["processes"] for folder in predicted] == [1, 2]
+    assert len(list((two / "raw").glob("chunk-*.npz"))) == 3
+    predictions = read_lines(two / "predictions.jsonl")
+    assert len({prediction["id"] for prediction in predictions}) == len(predictions) == 3 * PICTURES
+    assert len({json.dumps([line["boxes"], line["mask"]]) for line in predictions}) > 1
+    names = sorted(file.relative_to(one) for file in one.rglob("*") if file.is_file())
+    assert names == sorted(file.relative_to(two) for file in two.rglob("*") if file.is_file())
+    for name in names:
+        if name.name != "artifact.json":
+            assert (one / name).read_bytes() == (two / name).read_bytes(), name
+
+
+def test_predictions_of_one_and_of_two_processes_are_the_same_artifact(
+    predicted: tuple[Path, Path], trained: tuple[Path, subprocess.CompletedProcess[str]], shards: Path
+) -> None:
+    one, two = predicted
+    assert read_artifact(one)["fingerprint"] == read_artifact(two)["fingerprint"]
+    again = igvg(*predict_words(trained[0], shards), "--out", two)
+    assert again.returncode == 0, again.stderr
+    assert "is up to date" in again.stderr
+
+
+def test_the_validation_of_two_processes_scores_the_checkpoint_that_they_leave(
+    predicted: tuple[Path, Path], trained: tuple[Path, subprocess.CompletedProcess[str]], shards: Path
+) -> None:
+    (logged,) = [line["scores"]["shards"] for line in read_lines(trained[0] / "log.jsonl") if "scores" in line]
+    scored = igvg("score", predicted[0], "--shards", shards, "--split", "val", "--format", "json")
+    metrics = json.loads(scored.stdout)["metrics"]
+    assert 0 < metrics["gIoU"] < 100
+    assert logged == pytest.approx(metrics, abs=1e-6)
+
+
+def test_one_expression_and_two_processes_of_slurm_give_one_prediction(
+    trained: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    shards = write_shards(tmp_path / "few", pictures=1, references=((0,),))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = str(listener.getsockname()[1])
+    words = command(*predict_words(trained[0], shards), "--out", tmp_path / "out")
+    step = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_TASKS_PER_NODE": "2", "MASTER_PORT": port}
+    tasks = [
+        subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=environment(SLURM_PROCID=rank, SLURM_LOCALID=rank, **step),
+        )
+        for rank in ("0", "1")
+    ]  # fmt: skip
+    ended = [(*task.communicate(timeout=240), task.returncode) for task in tasks]
+    assert [returncode for *_, returncode in ended] == [0, 0], ended
+    counts = read_artifact(tmp_path / "out")["counts"]
+    assert (counts["expressions"], counts["processes"]) == (1, 2)
+    assert [len(stdout.splitlines()) for stdout, *_ in ended] == [1, 0]
+
+
+def test_an_error_that_one_process_meets_is_printed_once_and_ends_both(
+    trained: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    shards = write_shards(tmp_path / "spoilt", pictures=60, references=REFERENCES)
+    # In the second chunk, which is the second process's.
+    spoil_record(shards / "val", 55)
+    result = torchrun("-m", "igvg_cli", *predict_words(trained[0], shards), "--out", tmp_path / "out")
+    assert result.returncode != 0
+    errors = [line for line in result.stderr.splitlines() if line.startswith("Error:")]
+    assert len([line for line in errors if "55.png" in line or "val-000000.tar" in line]) == 1, result.stderr
+    assert all("another of the 2 processes ended" in line for line in errors[1:])
+    assert not (tmp_path / "out" / "artifact.json").exists()
+
+
+def spoil_record(split: Path, position: int) -> None:
+    """Change bytes of a picture inside its shard."""
+    index = json.loads((split / "index.json").read_text())
+    row = dict(zip(index["columns"], index["rows"][position], strict=True))
+    with (split / index["shards"][0]["name"]).open("r+b") as stream:
+        stream.seek(row["picture_offset"] + row["picture_size"] // 2)
+        stream.write(b"\xff" * 8)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["predict", "--split", "val", "--checkpoint", "checkpoint"], ["train"]],
+    ids=["predict", "train"],
+)
+def test_processes_that_cannot_meet_stop_before_they_work_alone(
+    arguments: Sequence[str], trained: tuple[Path, subprocess.CompletedProcess[str]], shards: Path, tmp_path: Path
+) -> None:
+    words = [str(trained[0]) if word == "checkpoint" else word for word in arguments]
+    result = igvg(*words, "--shards", shards, "--out", tmp_path / "out", WORLD_SIZE="2")
+    error = only_error(result)
+    assert "WORLD_SIZE is 2 and RANK is not set" in error
+    assert "torchrun --nproc_per_node" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_work_that_processes_do_not_share_is_refused_to_several(predicted: tuple[Path, Path], tmp_path: Path) -> None:
+    two = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    result = igvg("predict", "--from", predicted[0], "--out", tmp_path / "again", **two)
+    assert "igvg predict --from works in one process, but 2 were started" in only_error(result)
+    assert not (tmp_path / "again").exists()

@@ -26,6 +26,7 @@ GROUPS = {
     "command-line": command_line.measure,
     "data": data.measure,
     "network": network.measure,
+    "shortcuts": network.measure_shortcuts,
     "scoring": scoring.measure,
     "sweeping": sweeping.measure,
 }
@@ -44,7 +45,8 @@ def main() -> None:
         if name in (arguments.names or GROUPS):
             note(f"measuring {name} …")
             figures += measure()
-    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    kind = torch.backends.cpu.get_cpu_capability()
+    machine = f"{platform.machine()} with {kind}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     rows = [[figure.name, f"{figure.value:,.3g}", figure.unit, figure.bound] for figure in figures]
     print_table(machine, ["measured", "value", "unit", "bound"], rows, left=(0, 2, 3))
     document = {

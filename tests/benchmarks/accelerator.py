@@ -26,6 +26,7 @@ from torch.profiler import ProfilerActivity, profile
 from igvg_cli.render import note, print_table
 from pipelines.inference import open_autocast
 from pipelines.model import IGVGModel
+from pipelines.precision import resolve_precision
 from pipelines.settings import TrainSettings, train_preset
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.network import REFERENCE_FLOP, make_batch, make_step
@@ -149,7 +150,7 @@ def make_inference(settings: TrainSettings, network: torch.nn.Module, batch: dic
     device = batch["pixel_values"].device
 
     def infer() -> None:
-        with torch.inference_mode(), open_autocast(device, settings.precision):
+        with torch.inference_mode(), open_autocast(device, resolve_precision(settings.precision, device)):
             network(batch["pixel_values"], batch["input_ids"], batch["attention_mask"])
 
     return infer

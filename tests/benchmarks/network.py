@@ -6,7 +6,6 @@ training step: what the published network computes. A cost of 1 means as fast as
 
 from __future__ import annotations
 
-import contextlib
 import math
 import resource
 from functools import partial
@@ -20,13 +19,14 @@ from pipelines.batch import Targets
 from pipelines.inference import open_autocast
 from pipelines.losses import compute_losses
 from pipelines.memory import keep_freed_memory
-from pipelines.model import IGVGModel, convolution, linear
+from pipelines.model import IGVGModel, convolution
 from pipelines.optimization import build_optimizer
+from pipelines.precision import resolve_precision
 from pipelines.settings import TrainSettings, train_preset
-from tests.benchmarks.figures import Figure, time_best
+from tests.benchmarks.figures import Figure, time_best, time_in_turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 REFERENCE_FLOP = 130.5e9
 SIDE = 2048
@@ -65,7 +65,6 @@ def measure() -> list[Figure]:
         *figures,
         Figure("base, training step, peak memory", peak, "GB", "≤ 6"),
         Figure("tiny, training", tiny.batch_size / tiny_step, "expressions/s"),
-        *measure_shortcuts(model, batch),
     ]
 
 
@@ -86,39 +85,40 @@ def measure_cost(name: str, work: Callable[[], None], *, flop: float, bound: str
     ]
 
 
-def measure_shortcuts(model: IGVGModel, batch: dict[str, Any]) -> list[Figure]:
-    """What convolving by minimal filtering and multiplying with oneDNN take, and what torch's own ways do."""
+def measure_shortcuts() -> list[Figure]:
+    """What this CPU's ways to convolve and to multiply take, in turns, on one thread; processor time in ms.
+
+    The first of each pair is the network's own: convolving by minimal filtering, and torch's own linear map (MKL where
+    torch has it) against oneDNN with weights laid out beforehand.
+    """
     features, weight = torch.randn(2, 512, 80, 80), torch.randn(256, 512, 3, 3)
+    tokens, matrix, bias = torch.randn(802, 768), torch.randn(3072, 768), torch.randn(3072)
     with torch.inference_mode():
-        short = time_best(lambda: convolution.convolve(features, weight), repeats=8)
-        plain = time_best(lambda: F.conv2d(features, weight, padding=1), repeats=8)
-    with without_onednn():
-        through_mkl = time_best(lambda: run_forward(model, batch), repeats=8)
-    return [
-        Figure("convolution 512 → 256 of 80 × 80, two pictures", 1000 * short, "ms"),
-        Figure("convolution 512 → 256 of 80 × 80, two pictures, torch's own", 1000 * plain, "ms"),
-        Figure("base, forward, batch 2, linear maps through MKL", through_mkl, "s"),
-    ]
-
-
-@contextlib.contextmanager
-def without_onednn() -> Iterator[None]:
-    """Linear maps go through MKL meanwhile."""
-    operator = linear._ONEDNN
-    linear._ONEDNN = None
-    try:
-        yield
-    finally:
-        linear._ONEDNN = operator
+        matrices = convolution.transform_weight(weight).contiguous()
+        ways: dict[str, Callable[[], object]] = {
+            "convolution 512 → 256 of 80 × 80, two pictures": lambda: convolution.convolve(
+                features, weight, matrices=matrices
+            ),
+            "convolution 512 → 256 of 80 × 80, two pictures, torch's own": lambda: F.conv2d(
+                features, weight, padding=1
+            ),
+            "linear map 768 → 3072 of 802 tokens": lambda: F.linear(tokens, matrix, bias),
+        }
+        if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+            packed = torch.ops.mkldnn._reorder_linear_weight(matrix, None)
+            ways["linear map 768 → 3072 of 802 tokens, oneDNN's"] = lambda: torch.ops.mkldnn._linear_pointwise(
+                tokens, packed, bias, "none", [], ""
+            )
+        return [Figure(name, 1000 * seconds, "ms") for name, seconds in time_in_turns(ways, repeats=12).items()]
 
 
 def count_work(model: IGVGModel, batch: dict[str, Any]) -> float:
     """Floating-point operations of the products of one forward pass.
 
-    Torch's counter knows neither oneDNN's linear maps, so MKL's are counted, nor attention on a CPU. The latter is
-    added: the products of queries and keys, and of weights and values, of every encoder layer.
+    Torch's counter does not know attention on a CPU. Added are the products of queries and keys, and of weights and
+    values, of every encoder layer.
     """
-    with without_onednn(), FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False) as counter:
         run_forward(model, batch)
     config, size = model.config, len(batch["input_ids"])
     tokens = 1 + config.grid_size**2 + batch["input_ids"].shape[1]
@@ -169,11 +169,13 @@ def make_step(settings: TrainSettings, model: torch.nn.Module, batch: dict[str, 
 
     def step() -> None:
         model.train()
-        with open_autocast(batch["pixel_values"].device, settings.precision):
+        with open_autocast(
+            batch["pixel_values"].device, resolve_precision(settings.precision, batch["pixel_values"].device)
+        ):
             output = model(batch["pixel_values"], batch["input_ids"], batch["attention_mask"])
         losses = compute_losses(
             output, batch["targets"], settings.matching, settings.loss,
-            auxiliary_boxes=settings.model.auxiliary_boxes, num_boxes=2.0,
+            auxiliary_boxes=settings.model.auxiliary_boxes,
         )  # fmt: skip
         losses["total"].backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.optimizer.clip_norm or 1.0)

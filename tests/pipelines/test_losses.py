@@ -17,6 +17,7 @@ from torch import Tensor
 from pipelines.batch import Targets
 from pipelines.losses import (
     compute_losses,
+    count_step,
     measure_classes,
     measure_existence,
     measure_instance_masks,
@@ -74,8 +75,9 @@ def make_targets(counts: list[int], side: int = SIDE, seed: int = 0) -> Targets:
 
 
 def measure(output: IGVGOutput, targets: Targets, **changes: Any) -> dict[str, Tensor]:
-    arguments = {"auxiliary_boxes": "paper", "num_boxes": max(1, sum(map(len, targets.boxes))), **changes}
-    return compute_losses(output, targets, MatchingSettings(), LossSettings(), **arguments)
+    return compute_losses(
+        output, targets, MatchingSettings(), LossSettings(), **{"auxiliary_boxes": "paper", **changes}
+    )
 
 
 def select_pictures(output: IGVGOutput, part: slice) -> IGVGOutput:
@@ -281,15 +283,15 @@ def test_permuted_targets_give_the_same_losses() -> None:
     assert {n: v.item() for n, v in first.items()} == pytest.approx({n: v.item() for n, v in second.items()}, rel=1e-6)
 
 
-def test_box_terms_of_two_parts_average_to_those_of_the_whole_batch() -> None:
-    output, targets = make_output(4), make_targets([3, 0, 0, 1])
-    whole = measure(output, targets, num_boxes=torch.tensor(4.0))
+@pytest.mark.parametrize("counts", [[3, 0, 0, 1], [0, 0, 0, 0], [1, 0, 0, 0], [QUERIES + 2, 1, 0, 0]])
+def test_terms_of_two_parts_of_a_step_average_to_those_of_the_whole(counts: list[int]) -> None:
+    output, targets = make_output(4), make_targets(counts)
+    whole, step = measure(output, targets), dataclasses.replace(count_step(targets, QUERIES), parts=2)
     parts = [
-        measure(select_pictures(output, part), targets.select(part), num_boxes=torch.tensor(4.0) / 2)
-        for part in (slice(0, 2), slice(2, 4))
+        measure(select_pictures(output, part), targets.select(part), counts=step) for part in (slice(0, 2), slice(2, 4))
     ]
-    for name in ("boxes", "giou", "boxes_layer1", "giou_layer2"):
-        assert sum(part[name].item() for part in parts) / 2 == pytest.approx(whole[name].item(), rel=1e-5)
+    for name, value in whole.items():
+        assert sum(part[name].item() for part in parts) / 2 == pytest.approx(value.item(), rel=1e-5), name
 
 
 def test_losses_do_not_depend_on_the_order_of_the_pictures() -> None:

@@ -49,3 +49,11 @@ def test_other_processes_write_nothing(tmp_path: Path) -> None:
     log.write_scores(1, 0.1, {})
     log.forget_after(0)
     assert not log.file.exists()
+
+
+def test_losses_that_are_not_finite_are_null_so_that_every_line_is_json(tmp_path: Path) -> None:
+    log = TrainingLog(tmp_path / "log.jsonl")
+    log.write_losses(1, 0.1, {"total": torch.tensor(float("nan")), "boxes": torch.tensor(float("inf"))}, 1.0)
+    assert "NaN" not in (tmp_path / "log.jsonl").read_text()
+    (line,) = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
+    assert line["losses"] == {"total": None, "boxes": None}

@@ -39,7 +39,6 @@ def test_forward_losses_and_backward_never_wait_for_a_value() -> None:
             MatchingSettings(),
             LossSettings(),
             auxiliary_boxes="paper",
-            num_boxes=2.0,
         )
         losses["total"].backward()
     called = {event.key for event in profiler.key_averages()}

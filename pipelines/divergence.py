@@ -1,0 +1,71 @@
+"""A training that diverges: noticed before anything is saved, and what there is to go on from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from pipelines.checkpoint import load_state, save_checkpoint
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from accelerate import Accelerator
+    from torch import Tensor, nn
+
+    from pipelines.training import Training
+
+LAST_GOOD_FOLDER = "last-good"
+STATE_FOLDER = "state"
+# How much lower the advised learning rates are.
+_REDUCTION = 10
+
+
+class DivergenceError(FloatingPointError):
+    """Outputs, losses or weights are not finite: says which, and what to do."""
+
+
+def require_finite(model: nn.Module, loss: Tensor, accelerator: Accelerator) -> None:
+    """Stop all processes if the loss or a weight of any of them is not finite.
+
+    Raises:
+        DivergenceError: on every process.
+    """
+    failed = (~torch.stack([loss.isfinite().all().to(accelerator.device), check_weights(model)]).all()).float()
+    if accelerator.reduce(failed, reduction="sum").item():
+        raise DivergenceError("losses or weights are not finite: training has diverged")
+
+
+def check_weights(model: nn.Module) -> Tensor:
+    """Whether all weights and statistics are finite, a scalar on their device."""
+    tensors = [tensor for tensor in (*model.parameters(), *model.buffers()) if tensor.is_floating_point()]
+    return torch.stack([tensor.detach().isfinite().all() for tensor in tensors]).all()
+
+
+def advise(training: Training) -> str:
+    """What to do after a divergence; writes the last saved weights, which were finite, as a checkpoint folder."""
+    optimizer = training.settings.optimizer
+    rates = (("encoder_lr", optimizer.encoder_lr), ("head_lr", optimizer.head_lr))
+    changes = [f"--set optimizer.{name}={rate / _REDUCTION:.2g}" for name, rate in rates]
+    if training.arithmetic == "bf16":
+        changes.append("--set precision=fp32")
+    if training.accelerator.is_main_process and (step := save_last_good(training)) is not None:
+        folder = training.out / LAST_GOOD_FOLDER
+        return (
+            f"the weights of step {step} are in {folder}: train on from them with lower rates, into another folder: "
+            f"--init {folder} {' '.join(changes)} --out OTHER"
+        )
+    return f"no state was saved before: begin again with lower rates: --force {' '.join(changes)}"
+
+
+def save_last_good(training: Training) -> int | None:
+    """Write the weights of the saved state as a checkpoint folder; the step they are of, or None without a state."""
+    folder: Path = training.out / STATE_FOLDER
+    state = load_state(folder)
+    if state is None:
+        return None
+    training.model.load_state_dict(state["model"])
+    max_tokens = training.settings.text.max_tokens
+    save_checkpoint(training.out / LAST_GOOD_FOLDER, training.model, training.tokenizer, max_tokens)
+    return int(state["step"])

@@ -1,0 +1,66 @@
+"""Optimizer steps with batch norm in evaluation mode, started by torchrun or alone.
+
+```
+python tests/distributed_steps.py SHARDS OUT STEP      trains in OUT up to STEP, from the state that is there
+```
+
+Leaves the weights after each step, the state of the last one, and how many target boxes each process saw.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from accelerate.utils import gather_object
+from pipeline_runs import SMALL_NETWORK
+from safetensors.torch import save_file
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from pipelines.overrides import read_settings
+from pipelines.settings import train_preset
+from pipelines.training import open_batches, open_training, save_progress, start_processes, take_step
+
+# With this epsilon an update of Adam is nearly proportional to the gradient, so that sizes count and not only signs.
+SETTINGS = (
+    *SMALL_NETWORK, 'splits=["val"]', "validation_split=none", "precision=fp32", "batch_size=8", "micro_batches=2",
+    "max_steps=9", "epochs=99", "optimizer.schedule=step", "optimizer.warmup_epochs=0", "optimizer.clip_norm=1",
+    "optimizer.eps=1", "optimizer.encoder_lr=0.01", "optimizer.head_lr=0.01",
+)  # fmt: skip
+
+
+class FrozenBatchNorm(_BatchNorm):
+    """Stays in evaluation mode."""
+
+    def train(self, mode: bool = True) -> FrozenBatchNorm:
+        return super().train(False)
+
+
+def main() -> None:
+    shards, out, last = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    settings = read_settings(train_preset("tiny"), None, SETTINGS)
+    accelerator = start_processes(settings)
+    training = open_training(settings, [shards], out, accelerator)
+    for module in training.model.modules():
+        if isinstance(module, _BatchNorm):
+            module.__class__ = type("Frozen", (FrozenBatchNorm, type(module)), {})
+    boxes: list[list[int]] = []
+    for batch in open_batches(training):
+        assert batch.targets is not None
+        boxes.append(gather_object([sum(map(len, batch.targets.boxes))]))
+        take_step(training, batch)
+        training.step += 1
+        if accelerator.is_main_process:
+            out.mkdir(exist_ok=True)
+            state = {name: value.contiguous() for name, value in training.model.state_dict().items()}
+            save_file(state, out / f"weights-{training.step}.safetensors")
+        if training.step == last:
+            break
+    save_progress(training)
+    if accelerator.is_main_process:
+        (out / f"boxes-{last}.json").write_text(json.dumps(boxes))
+
+
+if __name__ == "__main__":
+    main()
