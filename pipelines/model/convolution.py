@@ -16,8 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipelines.model.linear import is_plain
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -51,6 +49,17 @@ def convolve(features: Tensor, weight: Tensor, bias: Tensor | None = None, *, ma
         return _filter(features, matrices, bias)
     result: Tensor = MinimalFiltering.apply(features, weight, bias)  # type: ignore[no-untyped-call]
     return result
+
+
+def is_plain(tensor: Tensor, weight: Tensor) -> bool:
+    """Whether torch computes with both as they are: float32 on a CPU, neither cast by autocast nor compiled."""
+    return (
+        tensor.is_cpu
+        and weight.is_cpu
+        and tensor.dtype == weight.dtype == torch.float32
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+    )
 
 
 def transform_weight(weight: Tensor) -> Tensor:

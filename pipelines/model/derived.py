@@ -63,7 +63,7 @@ class Derived(nn.Module, Generic[Value]):
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy makes its own value: those of oneDNN can't be copied."""
+        """A copy makes its own value: not every kind of value can be copied."""
         return {**self.__dict__, "_kept": None}
 
 

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipelines.model.attention import attend, split_heads
-from pipelines.model.linear import Linear
 from pipelines.model.waves import POSITION_AMPLITUDE, build_patch_waves, build_position_map, build_position_row
 
 if TYPE_CHECKING:
@@ -29,17 +28,17 @@ _ATTENTION_TO_WORDS = 1.5
 class Expert(nn.Module):
     """The weights that tokens of one modality pass through in one layer."""
 
-    def __init__(self, config: IGVGConfig, *, packs: bool) -> None:
+    def __init__(self, config: IGVGConfig) -> None:
         super().__init__()
         dim, hidden = config.encoder_dim, config.encoder_ffn
         self.attention_norm = nn.LayerNorm(dim)
-        self.qkv = Linear(dim, 3 * dim, packs=packs)
+        self.qkv = nn.Linear(dim, 3 * dim)
         self.mixed_norm = nn.LayerNorm(dim)
-        self.out = Linear(dim, dim, packs=packs)
+        self.out = nn.Linear(dim, dim)
         self.ffn_norm = nn.LayerNorm(dim)
-        self.expand = Linear(dim, hidden, packs=packs)
+        self.expand = nn.Linear(dim, hidden)
         self.hidden_norm = nn.LayerNorm(hidden)
-        self.contract = Linear(hidden, dim, packs=packs)
+        self.contract = nn.Linear(hidden, dim)
 
     def ask(self, tokens: Tensor) -> Tensor:
         """Tokens (B, T, E) to queries, keys and values side by side (B, T, 3E)."""
@@ -64,9 +63,8 @@ class MultiwayLayer(nn.Module):
     def __init__(self, config: IGVGConfig, drop_path: float) -> None:
         super().__init__()
         self.heads, self.drop_path = config.encoder_heads, drop_path
-        self.image = Expert(config, packs=True)
-        # Weights laid out once take their memory twice, which few tokens do not make up for.
-        self.text = Expert(config, packs=False)
+        self.image = Expert(config)
+        self.text = Expert(config)
 
     def forward(self, image: Tensor, text: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
         """Picture tokens (B, I, E) and text tokens (B, L, E) to the same; visible (B, 1, 1, I + L) marks the keys."""

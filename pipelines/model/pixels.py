@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.model.convolution import convolve, transform_weight
+from pipelines.model.convolution import convolve, is_plain, transform_weight
 from pipelines.model.derived import Derived
-from pipelines.model.linear import is_plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
