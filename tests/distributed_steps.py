@@ -26,7 +26,7 @@ from pipelines.training import open_batches, open_training, save_progress, start
 SETTINGS = (
     *SMALL_NETWORK, 'splits=["val"]', "validation_split=none", "precision=fp32", "batch_size=8", "micro_batches=2",
     "max_steps=9", "epochs=99", "optimizer.schedule=step", "optimizer.warmup_epochs=0", "optimizer.clip_norm=1",
-    "optimizer.eps=1", "optimizer.encoder_lr=0.01", "optimizer.head_lr=0.01",
+    "optimizer.eps=1", "optimizer.encoder_lr=0.1", "optimizer.head_lr=0.1",
 )  # fmt: skip
 
 
