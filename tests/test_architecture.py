@@ -22,6 +22,7 @@ STAGES = ("prepare", "train", "predict", "score", "compare", "convert", "sweep")
 DISTRIBUTED = {
     "pipelines/chunks.py",
     "pipelines/divergence.py",
+    "pipelines/interrupts.py",
     "pipelines/processes.py",
     "pipelines/training.py",
     "pipelines/validation.py",
