@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from drawn_shards import BOXES, fill, write_shards
+from drawn_shards import BOXES, fill, make_record, write_shards
 
 from pipelines import score
 from pipelines.demo import BASELINES, write_baseline
@@ -50,3 +51,9 @@ def test_every_expression_gets_the_answer_under_its_own_id(shards: Path, tmp_pat
         assert {line["no_target"] for line in lines} == {flag}
         assert all(line["boxes"] == [list(box) for box in boxes] for line in lines)
         assert all(line["mask"] == fill(*boxes) for line in lines)
+
+
+def test_of_a_picture_without_any_object_everything_is_nothing() -> None:
+    record = make_record("grefcoco", 1, "1.png", ((),))
+    assert BASELINES["everything"](replace(record, instances=())).no_target
+    assert not BASELINES["everything"](record).no_target

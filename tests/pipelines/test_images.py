@@ -89,3 +89,16 @@ def test_resized_pictures_are_opencv_s_within_one_level_of_255(number: int) -> N
         picture, expected = arrays[f"picture_{number}"], arrays[f"resized_{number}"]
     resized = resize_picture(picture, expected.shape[0])
     assert np.abs(resized.astype(int) - expected.astype(int)).max() <= 1
+
+
+def test_levels_between_two_pixels_are_rounded_to_the_nearest() -> None:
+    picture = np.array([[[0], [3]]], dtype=np.uint8).repeat(2, axis=0).repeat(3, axis=2)
+    # Four columns out of two: 0, 0.75, 2.25 and 3.
+    assert resize_picture(picture, 4)[0, :, 0].tolist() == [0, 1, 2, 3]
+
+
+def test_red_green_and_blue_are_normalized_with_imagenet_s_own_values() -> None:
+    pixels = torch.full((1, 1, 1, 3), 255, dtype=torch.uint8)
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    expected = [(1 - center) / width for center, width in zip(mean, std, strict=True)]
+    assert normalize_pictures(pixels).flatten().tolist() == pytest.approx(expected, rel=1e-4)
