@@ -115,3 +115,13 @@ def test_fresh_maps_keep_the_variance_and_those_that_add_to_tokens_share_it_amon
         assert (asked[:32] @ offered[:32] / 32**0.5).item() == pytest.approx(1.5)
         assert not layer.image.qkv.bias[96:].any()
         assert not layer.text.qkv.bias[:96].any()
+
+
+@torch.no_grad()
+def test_the_cells_come_back_in_their_order_without_the_class_token():
+    torch.manual_seed(0)
+    encoder = MultiwayEncoder(CONFIG).eval()
+    pixels, ids, attended = torch.randn(1, 3, 16, 16), torch.tensor([[5, 6]]), torch.ones(1, 2, dtype=torch.int64)
+    whole, _ = encoder.fuse(encoder.embed_image(pixels), encoder.embed_text(ids, attended), attended)
+    assert whole.shape[1] == 1 + CONFIG.grid_size**2
+    assert torch.equal(encoder(pixels, ids, attended)[0], whole[:, 1:])
