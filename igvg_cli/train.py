@@ -38,4 +38,5 @@ def train(
     if hit:
         render.note(f"{out} is up to date: same shards, same settings; nothing to do.")
     counts = artifact.counts
-    render.print_line(f"{out}: trained {counts['steps']} steps on {counts['expressions']} expressions")
+    cut = f", {counts['cut']:,} of them cut at {settings.text.max_tokens} tokens" if counts.get("cut") else ""
+    render.print_line(f"{out}: trained {counts['steps']} steps on {counts['expressions']} expressions{cut}")

@@ -48,6 +48,21 @@ def find_lossy(tokenizer: Any, phrases: Iterable[tuple[str, str]], max_tokens: i
                 yield Finding(id=name, text=text, kind=kind, tokens=length)
 
 
+def find_cut(tokenizer: Any, phrases: Iterable[tuple[str, str]], max_tokens: int) -> Iterator[Finding]:
+    """Those of `find_lossy` that are cut, without a look at the others' words.
+
+    A token stands for one byte at least, beside both ends and the mark with which SentencePiece begins: of the
+    shorter phrases, nearly all of a data set, no token is made.
+    """
+    long = ((name, text) for name, text in phrases if len(clean_expression(text).encode()) + 3 > max_tokens)
+    while batch := list(itertools.islice(long, _BATCH)):
+        cleaned = [clean_expression(text) for _, text in batch]
+        lengths = [len(ids) for ids in tokenizer(cleaned, truncation=False, verbose=False)["input_ids"]]
+        for (name, text), length in zip(batch, lengths, strict=True):
+            if length > max_tokens:
+                yield Finding(id=name, text=text, kind="cut", tokens=length)
+
+
 def is_unknown(tokenizer: Any, word: str) -> bool:
     """Whether a vocabulary does not know a word: it maps all of it to <unk>, or spells it letter by letter.
 

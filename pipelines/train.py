@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.artifact import Artifact, begin_work, find_finished, finish_work, read_artifact
 from pipelines.interrupts import StopRequest
 from pipelines.overrides import select_material
+from pipelines.phrases import describe_findings, find_cut
 from pipelines.processes import share_fate
 from pipelines.sources import describe_sources
 
@@ -16,9 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from pipelines.phrases import Finding
     from pipelines.settings import TrainSettings
+    from pipelines.training import Training
 
     Progress = Callable[[int, int, str], None]
+
+_LOG = logging.getLogger("igvg")
 
 
 def run(
@@ -60,11 +66,13 @@ def run(
         training = open_training(settings, shards, out, accelerator)
         if accelerator.is_main_process:
             begin_work(out, "train", inputs, options, force=force)
+            cut = find_cut_expressions(training)
         accelerator.wait_for_everyone()
         train(training, progress)
         if accelerator.is_main_process:
             counts: dict[str, Any] = {"steps": training.step, "expressions": len(training.data), "best": training.best}
             counts |= {"processes": accelerator.num_processes, "precision": " then ".join(training.arithmetics)}
+            counts["cut"] = len(cut)
             # Nothing is left to save, and without its state the training could not be continued.
             with StopRequest():
                 for folder in (STATE_FOLDER, LAST_GOOD_FOLDER):
@@ -72,6 +80,21 @@ def run(
                 finish_work(out, "train", inputs, options, counts)
         accelerator.wait_for_everyone()
     return read_artifact(out, "train"), False
+
+
+def find_cut_expressions(training: Training) -> list[Finding]:
+    """The training expressions that are cut at the token limit; tells them before the training begins."""
+    frame = training.data.frame
+    phrases = (
+        (expression.id, expression.text)
+        for reader in training.data.readers
+        for record in reader.records()
+        for expression in record.expressions
+    )
+    findings = list(find_cut(frame.tokenizer, phrases, frame.max_tokens))
+    for line in describe_findings(findings, frame.max_tokens, each=False):
+        _LOG.info(line)
+    return findings
 
 
 def describe(settings: TrainSettings, shards: Sequence[Path]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import sentencepiece
 
-from pipelines.phrases import Finding, describe_findings, find_lossy
+from pipelines.phrases import Finding, describe_findings, find_cut, find_lossy
 from pipelines.text import learn_tokenizer, load_tokenizer
 
 TEXTS = ["the red car", "two blue cars on the left", "the second largest circle"]
@@ -72,3 +72,12 @@ def test_notes_on_a_split_count_each_kind_and_name_the_first() -> None:
         f"2 expressions have more than the 50 tokens that the network takes; the rest is cut off; {long}",
         '1 expression has words alone that the network\'s vocabulary does not know; the first: x/1/2 "zebra"',
     ]
+
+
+@pytest.mark.parametrize("limit", [3, 4, 6, 10, 50])
+def test_phrases_that_are_cut_are_found_without_making_tokens_of_short_ones(tokenizer: Any, limit: int) -> None:
+    words = ["car", "zebra", "\u96ea", "a", "two-blue", "\U0001f600", "\u00fc"]
+    texts = [" ".join(words[start:] * times) for start in range(len(words)) for times in range(1, 12)]
+    phrases = [(str(number), text) for number, text in enumerate([*texts, "", "???", *"abc"])]
+    whole = [found for found in find_lossy(tokenizer, phrases, limit) if found.kind == "cut"]
+    assert list(find_cut(tokenizer, phrases, limit)) == whole
