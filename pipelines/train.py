@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from pipelines.phrases import Finding
     from pipelines.settings import TrainSettings
     from pipelines.training import Training
 
@@ -66,13 +65,16 @@ def run(
         training = open_training(settings, shards, out, accelerator)
         if accelerator.is_main_process:
             begin_work(out, "train", inputs, options, force=force)
-            cut = find_cut_expressions(training)
+            cut = count_cut_expressions(training)
         accelerator.wait_for_everyone()
         train(training, progress)
         if accelerator.is_main_process:
             counts: dict[str, Any] = {"steps": training.step, "expressions": len(training.data), "best": training.best}
-            counts |= {"processes": accelerator.num_processes, "precision": " then ".join(training.arithmetics)}
-            counts["cut"] = len(cut)
+            counts |= {
+                "processes": accelerator.num_processes,
+                "precision": " then ".join(training.arithmetics),
+                "cut": cut,
+            }
             # Nothing is left to save, and without its state the training could not be continued.
             with StopRequest():
                 for folder in (STATE_FOLDER, LAST_GOOD_FOLDER):
@@ -82,8 +84,8 @@ def run(
     return read_artifact(out, "train"), False
 
 
-def find_cut_expressions(training: Training) -> list[Finding]:
-    """The training expressions that are cut at the token limit; tells them before the training begins."""
+def count_cut_expressions(training: Training) -> int:
+    """How many training expressions are cut at the token limit; says so before the training begins."""
     frame = training.data.frame
     phrases = (
         (expression.id, expression.text)
@@ -94,7 +96,7 @@ def find_cut_expressions(training: Training) -> list[Finding]:
     findings = list(find_cut(frame.tokenizer, phrases, frame.max_tokens))
     for line in describe_findings(findings, frame.max_tokens, each=False):
         _LOG.info(line)
-    return findings
+    return len(findings)
 
 
 def describe(settings: TrainSettings, shards: Sequence[Path]) -> tuple[dict[str, Any], dict[str, Any]]:
