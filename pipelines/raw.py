@@ -8,17 +8,17 @@ parts of several processes merge by lying in one folder. `pipelines.raw_arrays` 
 from __future__ import annotations
 
 import io
-import json
 import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipelines.json_values import shorten
 from pipelines.raw_arrays import FLOATS, count_expressions, join_bytes, pack_arrays, read_arrays
 from pipelines.settings import SettingsError
 from shards.errors import DataError
-from shards.files import replace_file, write_json
+from shards.files import read_json, replace_file, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -191,24 +191,24 @@ class RawReader:
     """
 
     def __init__(self, folder: Path) -> None:
-        file = folder / INDEX
+        file, remedy = folder / INDEX, "run igvg predict again with --force"
         self.folder = folder
+        if not file.exists():
+            raise DataError("no raw outputs, or unfinished ones", file=file, remedy="run igvg predict")
+        index = read_json(file, "the index of raw outputs", remedy)
         try:
-            index = json.loads(file.read_text(encoding="utf-8"))
             if index["format"] != FORMAT:
-                what = f"format {index['format']} of raw outputs; this igvg reads {FORMAT}"
-                raise DataError(what, file=file, remedy="run igvg predict again with --force")
+                what = f"format {shorten(index['format'])} of raw outputs; this igvg reads {FORMAT}"
+                raise DataError(what, file=file, remedy=remedy)
             self.chunks, self.mask_floor = list(index["chunks"]), index["mask_floor"]
             if not all(type(count) is int and count > 0 for count in self.chunks):
                 raise ValueError("chunks are not whole numbers above 0")
             if sum(self.chunks) != index["expressions"]:
-                raise ValueError(f"chunks hold {sum(self.chunks)} expressions, not {index['expressions']}")
+                raise ValueError(f"chunks hold {sum(self.chunks)} expressions, not {shorten(index['expressions'])}")
             if type(self.mask_floor) not in (int, float) or not 0 <= self.mask_floor <= 1:
                 raise ValueError("mask_floor is no number from 0 to 1")
-        except FileNotFoundError as error:
-            raise DataError("no raw outputs, or unfinished ones", file=file, remedy="run igvg predict") from error
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise DataError(f"damaged ({error})", file=file, remedy="run igvg predict again with --force") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"damaged ({error})", file=file, remedy=remedy) from error
 
     def __len__(self) -> int:
         """Number of expressions."""

@@ -19,6 +19,9 @@ Reading needs NumPy alone.
 
 from __future__ import annotations
 
+import math
+import struct
+import tokenize
 import zipfile
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -26,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shards.errors import DataError
+from shards.file_kinds import explain_unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -39,6 +43,14 @@ FLOATS = ("class_logits", "boxes", "points", "existence_logits")
 _NAMES = ("ids", "original_sizes", "picture_size", *FLOATS, "global_mask_logits", "instance_mask_logits", "mask_owners")
 _LARGEST_PICTURE = 1 << 15
 _REMEDY = "delete it and run igvg predict again"
+# A chunk of 128 expressions on the large network takes less than 0.2 GB.
+_MOST_BYTES = 1 << 29
+# What NumPy and zipfile raise on bytes that they did not write.
+_ERRORS = (
+    OSError, ValueError, KeyError, EOFError, IndexError, TypeError, SyntaxError, AttributeError, OverflowError,
+    RecursionError, MemoryError, NotImplementedError, RuntimeError, UnicodeError, struct.error, tokenize.TokenError,
+    zlib.error, zipfile.BadZipFile,
+)  # fmt: skip
 
 
 def pack_arrays(outputs: Sequence[RawOutput]) -> dict[str, NDArray[Any]]:
@@ -89,13 +101,41 @@ def count_expressions(file: Path) -> int:
 
 
 def _load_arrays(file: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    if not file.exists():
+        raise DataError("missing", file=file, remedy=_REMEDY)
     try:
         # Opened here: NumPy leaves a file open in which it finds no archive.
-        with file.open("rb") as content, np.load(content, allow_pickle=False) as archive:
-            return {name: np.asarray(archive[name]) for name in names}
-    except (OSError, ValueError, KeyError, EOFError, IndexError, zlib.error, zipfile.BadZipFile) as error:
-        reason = "missing" if isinstance(error, FileNotFoundError) else f"no readable chunk ({error})"
-        raise DataError(reason, file=file, remedy=_REMEDY) from error
+        with file.open("rb") as content, zipfile.ZipFile(content) as archive:
+            _refuse_excess(archive, names)
+            return {name: _read_array(archive, name) for name in names}
+    except _ERRORS as error:
+        sound = ("NumPy archive", "cut zip", "zip")
+        raise explain_unreadable(file, "a chunk of raw outputs", error, _REMEDY, sound=sound) from error
+
+
+def _refuse_excess(archive: zipfile.ZipFile, names: Sequence[str]) -> None:
+    """What would take more memory than any prediction needs is damaged, or meant to."""
+    total = sum(archive.getinfo(f"{name}.npy").file_size for name in names)
+    if total > _MOST_BYTES:
+        raise ValueError(f"its arrays take {total} bytes")
+
+
+def _read_array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    """One array; its header is compared with the member's size before memory is taken for it."""
+    size = archive.getinfo(f"{name}.npy").file_size
+    with archive.open(f"{name}.npy") as stream:
+        version = np.lib.format.read_magic(stream)
+        read_header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }.get(version)
+        if read_header is None:
+            raise ValueError(f"{name} is of version {version}")
+        shape, _, kind = read_header(stream)
+        if kind.hasobject or math.prod(shape) * kind.itemsize != size - stream.tell():
+            raise ValueError(f"{name} is not of the size that it says")
+    with archive.open(f"{name}.npy") as stream:
+        return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
 
 
 def _check_arrays(arrays: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, bool]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from pipelines.overrides import select_material
 from pipelines.predictions import PREDICTIONS
 from pipelines.sources import digest_shards
 from shards.errors import DataError
-from shards.files import digest_file, replace_file, write_json
+from shards.files import digest_file, read_json, replace_file, write_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,7 +75,7 @@ def run(
         return ScoreResult(document=describe_scores(judged, settings), warnings=judged.warnings)
     inputs, options = describe(settings, file, shards)
     if finished := find_finished(out, "score", inputs, options, force=force):
-        document = json.loads((out / SCORES).read_text("utf-8"))
+        document = read_json(out / SCORES, "scores in JSON", "make it again with --force")
         warnings = tuple(finished.counts.get("warnings", ()))
         return ScoreResult(document=document, artifact=finished, hit=True, warnings=warnings)
     judged = _judge(file, shards, settings, progress)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _HEAD = 4096
-_AGAIN = "download or copy it again"
 _SHOWN = 40
 
 
@@ -109,7 +108,7 @@ def describe_content(file: Path) -> Content | None:
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _describe_zip(file)
     if head and not head.strip(b"\x00"):
-        return Content("zeros", "full of zero bytes", f"its copy or download failed: {_AGAIN}")
+        return Content("zeros", "full of zero bytes", _OTHER)
     return describe_bytes(head, size)
 
 
@@ -117,7 +116,7 @@ def describe_bytes(head: bytes, size: int | None = None) -> Content | None:
     """As `describe_content`, of a file's first bytes and its size in bytes."""
     size = len(head) if size is None else size
     if not head:
-        return Content("empty", "an empty file", _AGAIN)
+        return Content("empty", "an empty file", _OTHER)
     if text := _describe_markup(head.removeprefix(codecs.BOM_UTF8).lstrip()):
         return text
     for mark, encoding in _ENCODINGS:
@@ -181,7 +180,7 @@ def _describe_text(head: bytes) -> Content | None:
     if text.startswith(("{", "[")):
         return Content("JSON", "JSON", _OTHER)
     shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
-    return Content("text", f'text that begins "{shown}"' if text else "blank text", _AGAIN)
+    return Content("text", f'text that begins "{shown}"' if text else "blank text", _OTHER)
 
 
 def _describe_zip(file: Path) -> Content:
@@ -189,7 +188,7 @@ def _describe_zip(file: Path) -> Content:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()[:10_000]
     except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
-        return Content("cut zip", "the first part of a zip archive", f"it is cut short: {_AGAIN}")
+        return Content("cut zip", "the first part of a zip archive", _OTHER)
     ends = {name.partition("/")[2] or name for name in names}
     if "constants.pkl" in ends or any(end.startswith("code/") for end in ends):
         remedy = "it holds a program, which igvg does not run: ask its authors for a state dict"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from shards.errors import DataError
-from shards.files import digest_file, name_file, write_json
+from shards.files import digest_file, name_file, read_json, write_json
 from shards.record import ImageRecord
 
 if TYPE_CHECKING:
@@ -153,15 +153,32 @@ def read_index(folder: Path, split: str) -> ShardIndex:
         )
     if split not in splits:
         raise DataError(f"no split '{split}'", file=folder, remedy=f"it holds {', '.join(splits)}")
-    file = folder / split / INDEX
+    file, remedy = folder / split / INDEX, "prepare the split again"
+    document = read_json(file, "the index of a split", remedy)
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
         if document["columns"] != list(Row._fields):
             raise ValueError(f"columns {document['columns']}")
-        return _assemble(split, [ShardEntry(**entry) for entry in document["shards"]], document["rows"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        remedy = "prepare the split again"
+        shards = [_check_entry(ShardEntry(**entry)) for entry in document["shards"]]
+        if sum(shard.records for shard in shards) != len(document["rows"]):
+            raise ValueError(f"the shards do not hold {len(document['rows'])} records")
+        return _assemble(split, shards, document["rows"])
+    except DataError as error:
+        raise DataError(error.what, file=file, record=error.record, remedy=remedy) from error
+    except (ValueError, KeyError, TypeError, OverflowError, AttributeError) as error:
         raise DataError(f"damaged index ({type(error).__name__}: {error})", file=file, remedy=remedy) from error
+
+
+def _check_entry(entry: ShardEntry) -> ShardEntry:
+    """A shard's entry, if it is of the kinds that it should be.
+
+    Raises:
+        ValueError: it is not.
+    """
+    counts = (entry.records, entry.expressions, entry.bytes)
+    sound = all(type(count) is int and count >= 0 for count in counts) and type(entry.name) is str
+    if not sound or not entry.name or "/" in entry.name:
+        raise ValueError(f"shard {entry.name!r}")
+    return entry
 
 
 def write_index(folder: Path, index: ShardIndex) -> None:
@@ -206,6 +223,8 @@ def _assemble(split: str, shards: list[ShardEntry], rows: Sequence[Sequence[Any]
         pictures=Members(*columns[2:5]),
         documents=Members(*columns[5:8]),
     )
+    if not all(isinstance(name, str) for name in (*keys, *extensions)) or (columns < 0).any():
+        raise ValueError("a record's key is no text, or a number below 0")
     sums = np.bincount(index.shard_numbers, index.expressions, len(shards))
     if [shard.expressions for shard in shards] != sums.tolist():
         raise ValueError("the counts of shards and records differ")

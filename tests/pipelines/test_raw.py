@@ -209,7 +209,8 @@ def test_a_damaged_chunk_is_named_and_never_half_read(tmp_path: Path, damage: st
     else:
         file.write_bytes(b"hello" if damage == "text" else data[: len(data) // 2])
     with pytest.raises(
-        DataError, match=r"chunk-000000\.npz: (missing|no readable chunk).*delete it and run igvg predict"
+        DataError,
+        match=r"chunk-000000\.npz: (missing|is damaged or cut short|is text that begins).*delete it and run",
     ):
         list(RawReader(tmp_path))
 

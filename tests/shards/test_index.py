@@ -153,7 +153,9 @@ def test_an_index_that_breaks_off_is_damaged(prepared: Path, data: st.DataObject
     whole = file.read_bytes()
     try:
         file.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 2))])
-        with pytest.raises(DataError, match="damaged index"):
+        with pytest.raises(
+            DataError, match=r"index\.json: (is damaged or cut short|is an empty file).*prepare the split"
+        ):
             read_index(prepared, "val")
     finally:
         file.write_bytes(whole)
@@ -161,7 +163,7 @@ def test_an_index_that_breaks_off_is_damaged(prepared: Path, data: st.DataObject
 
 def test_an_index_that_is_no_text_is_damaged(copied: Path) -> None:
     (copied / "val/index.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match="damaged index"):
+    with pytest.raises(DataError, match=r"index\.json: is text in UTF-16, not the index of a split"):
         read_index(copied, "val")
 
 
