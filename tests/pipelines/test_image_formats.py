@@ -101,8 +101,10 @@ def test_a_palette_with_transparency_keeps_its_colors(colors: int) -> None:
 
 
 def test_a_dark_image_of_sixteen_bits_stays_dark() -> None:
-    for kind in ("PNG", "TIFF"):
-        assert decode_picture(encode(Image.fromarray(DEEP // 257), kind), kind).max() <= 1
+    dark = DEEP // 257
+    pgm = b"P5 16 12 65535\n" + dark.astype(">u2").tobytes()
+    for data in (encode(Image.fromarray(dark), "PNG"), encode(Image.fromarray(dark), "TIFF"), pgm):
+        assert decode_picture(data, "dark").max() <= 1
 
 
 def test_a_tiff_of_twelve_bits_is_as_bright_as_one_of_sixteen() -> None:

@@ -124,9 +124,10 @@ def test_a_mark_beside_a_value_of_the_wrong_type_is_read_and_the_damage_said(ent
     assert read_orientation(image) == (6, "one of its tags has a value that does not fit its type")
 
 
-def test_pillow_turns_tiff_images_itself() -> None:
+@pytest.mark.parametrize("tags", [{ORIENTATION: 6}, {700: XMP}], ids=["a tag", "an XMP packet"])
+def test_pillow_turns_tiff_images_itself(tags: dict[int, int | bytes]) -> None:
     stream = io.BytesIO()
-    Image.new("RGB", (4, 2)).save(stream, "TIFF", tiffinfo={ORIENTATION: 6})
+    Image.new("RGB", (4, 2)).save(stream, "TIFF", tiffinfo=tags)
     image = Image.open(stream)
     assert read_orientation(image) == Orientation(1)
     assert image.convert("RGB").size == (2, 4)
