@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import sentencepiece
+from drawn_shards import write_shards
 
+from pipelines.chunks import describe_phrases
+from pipelines.loader import Frame, GroundingData
 from pipelines.phrases import Finding, describe_findings, find_cut, find_lossy
 from pipelines.text import learn_tokenizer, load_tokenizer
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TEXTS = ["the red car", "two blue cars on the left", "the second largest circle"]
 
@@ -81,3 +87,16 @@ def test_phrases_that_are_cut_are_found_without_making_tokens_of_short_ones(toke
     phrases = [(str(number), text) for number, text in enumerate([*texts, "", "???", *"abc"])]
     whole = [found for found in find_lossy(tokenizer, phrases, limit) if found.kind == "cut"]
     assert list(find_cut(tokenizer, phrases, limit)) == whole
+
+
+@pytest.mark.parametrize(("max_tokens", "cut"), [(50, 0), (3, 12)])
+def test_a_split_s_cut_expressions_are_counted_and_the_first_is_named(
+    tmp_path: Path, tokenizer: Any, max_tokens: int, cut: int
+) -> None:
+    frame = Frame(tokenizer=tokenizer, max_tokens=max_tokens, image_size=8)
+    found = describe_phrases(GroundingData([(write_shards(tmp_path), "val")], frame, mask_size=0))
+    assert found["cut"] == cut
+    notes = [note for note in found["notes"] if "tokens" in note]
+    assert len(notes) == (cut > 0)
+    assert all("12 expressions have more than the 3 tokens" in note for note in notes)
+    assert all('the first: grefcoco/1/0 "phrase 0"' in note for note in notes)
