@@ -16,6 +16,8 @@ from pipelines.json_values import expect, is_number, refuse_constant, refuse_rep
 from pipelines.judgement import ignore_progress
 from pipelines.predictions import FARTHEST, Prediction
 from shards.errors import DataError
+from shards.file_kinds import describe_content, explain_unreadable
+from shards.files import read_text
 from shards.masks import encode_segmentation, measure_area, unite_masks
 
 if TYPE_CHECKING:
@@ -254,12 +256,11 @@ def _get(entry: Any, key: str) -> Any:
 
 
 def _read_text(file: Path) -> str:
-    try:
-        return file.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", file=file) from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"is no text in UTF-8 ({error.reason} at byte {error.start})", file=file) from error
+    wanted, remedy = "COCO's JSON", "give the file as it was written, in UTF-8"
+    text = read_text(file, wanted, remedy)
+    if not text.lstrip().startswith(("[", "{")) and describe_content(file) is not None:
+        raise explain_unreadable(file, wanted, "it begins with no list and no object", remedy)
+    return text
 
 
 def _read_mark(text: str, start: int) -> tuple[str, int]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from shards.errors import DataError
+from shards.file_kinds import explain_unreadable
 from shards.files import digest_file, name_file, read_json, write_json
 from shards.record import ImageRecord
 
@@ -278,8 +279,9 @@ def _list_members(file: Path) -> dict[str, dict[str, tuple[int, int]]]:
                     raise DataError("occurs twice in the shard", file=file, record=f"member {member.name}")
                 kinds[extension] = member.offset_data, member.size
             end = archive.offset
-    except (tarfile.TarError, OSError) as error:
-        raise DataError(f"not a readable uncompressed tar ({error})", file=file) from error
+    except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
+        remedy = "copy it again, or prepare the split again"
+        raise explain_unreadable(file, "an uncompressed tar", error, remedy, sound=("tar",)) from error
     # tarfile takes a broken header after the first for the end of the archive: a true end is a block of zeros.
     with file.open("rb") as stream:
         if os.pread(stream.fileno(), tarfile.BLOCKSIZE, end) != bytes(tarfile.BLOCKSIZE):

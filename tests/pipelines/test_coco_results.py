@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from drawn_shards import BOXES, HEIGHT, WIDTH, fill, predict_truth, write_lines, write_shards
+from foreign_contents import list_foreign_contents
 from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
@@ -181,7 +182,7 @@ def test_an_entry_that_cannot_be_is_named(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", r"r\.json: is no list; give COCO results"),
+        ("", r"r\.json: is an empty file, not COCO's JSON"),
         ('{"images": []}', r"r\.json: is no list"),
         ("[", r"entry 1: not JSON"),
         ("[{}", r"entry 1: has no 'image_id'"),
@@ -205,10 +206,20 @@ def test_a_file_that_is_no_list_of_entries_is_named(
         read(tmp_path, shards, annotations, text.replace("GOOD", json.dumps(GOOD)))
 
 
+@pytest.mark.parametrize("kind", [kind for kind in list_foreign_contents(b"") if kind != "half"])
+def test_results_that_are_something_else_are_told(tmp_path: Path, shards: Path, annotations: Path, kind: str) -> None:
+    content, words = list_foreign_contents(b"[]")[kind]
+    file = tmp_path / "r.json"
+    file.write_bytes(content)
+    with ShardReader(shards, "val") as reader, pytest.raises(DataError, match=rf"r\.json: {words}, not COCO's JSON"):
+        read_results(Results(files=[file], annotations=annotations), reader)
+
+
 def test_bytes_that_are_no_text_are_named(tmp_path: Path, shards: Path, annotations: Path) -> None:
     file = tmp_path / "r.json"
     file.write_bytes(b"[\xff]")
-    with ShardReader(shards, "val") as reader, pytest.raises(DataError, match=r"r\.json: is no text in UTF-8"):
+    words = r"r\.json: is damaged or not COCO's JSON \('utf-8' codec"
+    with ShardReader(shards, "val") as reader, pytest.raises(DataError, match=words):
         read_results(Results(files=[file], annotations=annotations), reader)
 
 

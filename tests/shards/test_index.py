@@ -254,7 +254,9 @@ def test_a_json_that_is_no_record_is_named(tmp_path: Path, document: bytes, word
 def test_a_compressed_tar_is_refused(tmp_path: Path) -> None:
     file = write_tar(tmp_path / "a.tar", make_members("1", 1, 1))
     file.write_bytes(gzip.compress(file.read_bytes()))
-    with pytest.raises(DataError, match="not a readable uncompressed tar"):
+    with pytest.raises(
+        DataError, match=r"tar: is compressed with gzip, not an uncompressed tar; unpack it with gunzip"
+    ):
         index_shard(file)
 
 
@@ -274,5 +276,5 @@ def test_a_tar_that_breaks_off_is_never_indexed(tmp_path_factory: pytest.TempPat
     whole = file.read_bytes()
     end = len(whole.rstrip(b"\0"))
     file.write_bytes(whole[: data.draw(st.integers(0, end))])
-    with pytest.raises(DataError, match=r"breaks off at byte|not a readable uncompressed tar"):
+    with pytest.raises(DataError, match=r"breaks off at byte|not an uncompressed tar|is damaged or cut short"):
         index_shard(file)
