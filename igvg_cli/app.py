@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from igvg_cli import render
+from igvg_cli import render, streams
 from igvg_cli.progress import Display
 from pipelines import processes
 from pipelines.interrupts import Interruption, Stopped, handle_signals
@@ -60,6 +60,12 @@ class Debug:
     shown = False
 
 
+class Output:
+    """Whether standard output was closed when the program was started."""
+
+    closed = False
+
+
 def build_app() -> typer.Typer:
     """The command line with every command added."""
     app = typer.Typer(
@@ -79,6 +85,8 @@ def build_app() -> typer.Typer:
 
 def main() -> None:
     """The console command `igvg`."""
+    Output.closed = sys.stdout is None
+    streams.open_streams()
     arguments, switches = split_switches(sys.argv[1:])
     Debug.shown, Display.quiet = "--debug" in switches, "--quiet" in switches
     if not processes.speaks(os.environ):
@@ -122,6 +130,7 @@ def _report_errors(name: str, command: Callable[..., None]) -> Callable[..., Non
             with interruption:
                 if name not in DISTRIBUTED:
                     processes.require_one_process(name, os.environ)
+                streams.check_output(name, closed=Output.closed)
                 command(*args, **kwargs)
         except Stopped as stopped:
             raise typer.Exit(_report_stop(stopped)) from None

@@ -7,7 +7,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
-from igvg_cli import progress
+from igvg_cli import progress, streams
 
 if TYPE_CHECKING:
     import contextlib
@@ -34,9 +34,10 @@ def print_table(
         table.add_row(*(Text(cell) for cell in row))
     # Redirected output has no width of its own: leave the cells whole.
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-    console.print(table)
-    for line in notes:
-        console.print(Text(line, style="dim"))
+    with streams.printing():
+        console.print(table)
+        for line in notes:
+            console.print(Text(line, style="dim"))
 
 
 def print_scores(documents: Sequence[dict[str, Any]]) -> None:
@@ -152,11 +153,12 @@ def print_sweep_rows(document: dict[str, Any]) -> None:
 
     names, best = list(document["best"]), document["best"]
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow([*document["varied"], *names, "best"])
-    for place, row in enumerate(document["settings"]):
-        marked = " ".join(name for name in names if place in best[name])
-        settings = (format_setting(row["settings"][key]) for key in document["varied"])
-        writer.writerow([*settings, *(row["metrics"][name] for name in names), marked])
+    with streams.printing():
+        writer.writerow([*document["varied"], *names, "best"])
+        for place, row in enumerate(document["settings"]):
+            marked = " ".join(name for name in names if place in best[name])
+            settings = (format_setting(row["settings"][key]) for key in document["varied"])
+            writer.writerow([*settings, *(row["metrics"][name] for name in names), marked])
 
 
 def format_setting(value: Any) -> str:
@@ -180,14 +182,21 @@ def format_interval(bounds: Sequence[float] | None) -> str:
 
 
 def print_json(document: Any) -> None:
-    """One JSON document on standard output."""
-    sys.stdout.write(json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n")
+    """One JSON document on standard output; escaped where that is not Unicode, or a name in it is not."""
+    text = json.dumps(document, ensure_ascii=not streams.is_unicode(), allow_nan=False)
+    with streams.printing():
+        sys.stdout.write((text if _is_plain(text) else json.dumps(document, allow_nan=False)) + "\n")
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a text holds no bytes of a name that is not UTF-8."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def print_line(message: str) -> None:
     """One line of a result on standard output."""
-    sys.stdout.write(message + "\n")
-    sys.stdout.flush()
+    with streams.printing():
+        sys.stdout.write(message + "\n")
 
 
 class _Notes(logging.Handler):
@@ -207,8 +216,7 @@ def print_log() -> None:
 
 def note(message: str) -> None:
     """One line on standard error."""
-    sys.stderr.write(message + "\n")
-    sys.stderr.flush()
+    streams.write_error(message + "\n")
 
 
 def show_progress(label: str) -> contextlib.AbstractContextManager[Callable[[int, int, str], None]]:

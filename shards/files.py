@@ -81,7 +81,15 @@ def decode_text(data: bytes) -> str:
 def write_json(file: Path, document: Any, *, compact: bool = False) -> None:
     """Write a JSON file all at once; indented by one space, or `compact` on one line."""
     style: dict[str, Any] = {"separators": (",", ":")} if compact else {"indent": 1}
-    write_bytes(file, (json.dumps(document, ensure_ascii=False, **style) + "\n").encode(errors="surrogateescape"))
+    write_bytes(file, dump_json(document, **style) + b"\n")
+
+
+def dump_json(document: Any, **style: Any) -> bytes:
+    """JSON as UTF-8; bytes of a name that are no UTF-8 (surrogates in Python) as escapes, which readers give back."""
+    try:
+        return json.dumps(document, ensure_ascii=False, **style).encode()
+    except UnicodeEncodeError:
+        return json.dumps(document, **style).encode()
 
 
 def write_bytes(file: Path, content: bytes) -> None:

@@ -21,7 +21,7 @@ from PIL import Image
 from shards.errors import DataError
 from shards.exif import UPRIGHT, read_orientation
 from shards.file_kinds import explain_unreadable
-from shards.files import TEMPORARY, replace_file, write_json
+from shards.files import TEMPORARY, dump_json, replace_file, write_json
 from shards.index import (
     PICTURE_EXTENSIONS,
     Row,
@@ -262,7 +262,7 @@ def _find_orientation(data: bytes) -> int:
 
 def _add_record(archive: tarfile.TarFile, record: ImageRecord, picture: Path) -> None:
     data = _read_picture(picture, record)
-    document = json.dumps(record.to_json(), separators=(",", ":"), ensure_ascii=False).encode()
+    document = dump_json(record.to_json(), separators=(",", ":"))
     for extension, content in ((picture.suffix[1:].lower(), data), ("json", document)):
         # TarInfo's own defaults are fixed: time 0, user 0, group 0, mode 0644.
         member = tarfile.TarInfo(f"{record.image_id:012d}.{extension}")

@@ -1,0 +1,135 @@
+"""Standard output and error as they may be: closed, on a full disk, of few characters; never the end of good work."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import io
+import os
+import stat
+import sys
+from typing import TYPE_CHECKING
+
+from shards.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# What igvg itself prints, for streams that hold ASCII alone.
+SPELLED_OUT = {
+    "→": "->",
+    "×": "x",
+    "–": "-",
+    "−": "-",
+    "…": "...",
+    "λ": "lambda",
+    "≥": ">=",
+    "≤": "<=",
+    "“": '"',
+    "”": '"',
+}
+# Commands whose result is nowhere but on standard output.
+PRINTED_ALONE = frozenset({"score", "compare", "sweep"})
+_HANDLER = "igvg-spell-out"
+
+
+def open_streams() -> None:
+    """Make every stream writable: a closed one goes nowhere, and no character is refused.
+
+    A closed descriptor would be given to the next file that is opened, and what libraries print would go into it.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    codecs.register_error(_HANDLER, _spell_out)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, _open_nowhere())
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_HANDLER)
+
+
+def check_output(command: str, *, closed: bool) -> None:
+    """Before the work: can its result be printed, where that is all that is left of it?
+
+    Args:
+        command: the command's name.
+        closed: whether standard output was closed when the program was started.
+
+    Raises:
+        DataError: it cannot.
+    """
+    if command not in PRINTED_ALONE:
+        return
+    remedy = "send it to a file on another disk, or to a terminal"
+    if closed:
+        raise DataError("standard output is closed, and the result would be lost", remedy="send it to a file")
+    with contextlib.suppress(OSError, ValueError):
+        descriptor = sys.stdout.fileno()
+        status, room = os.fstat(descriptor), True
+        if stat.S_ISREG(status.st_mode):
+            room = os.fstatvfs(descriptor).f_bavail > 0
+        elif stat.S_ISCHR(status.st_mode) and not sys.stdout.isatty():
+            # A device such as /dev/full says so only when it is written to.
+            try:
+                os.write(descriptor, b"\n")
+            except OSError:
+                room = False
+        if not room:
+            raise DataError("standard output takes nothing more: there is no space left", remedy=remedy)
+
+
+@contextlib.contextmanager
+def printing() -> Iterator[None]:
+    """Whatever is printed inside is out at the end.
+
+    Raises:
+        OSError: it could not be written.
+        BrokenPipeError: nobody reads it any more.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # Python would try once more at the end, and fail with a message of its own.
+        sys.stdout = _open_nowhere()
+        raise OSError(error.errno, error.strerror, "standard output") from error
+
+
+def write_error(text: str) -> None:
+    """Write to standard error, if it takes something: what cannot be told must not end the work."""
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError:
+        sys.stderr = _open_nowhere()
+
+
+def is_unicode() -> bool:
+    """Whether standard output takes every character."""
+    return (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "").startswith("utf")
+
+
+def _open_nowhere() -> io.TextIOWrapper:
+    return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, open for good
+
+
+def _spell_out(error: UnicodeError) -> tuple[str, int]:
+    """An error handler: known signs in ASCII, all others and bytes that are no UTF-8 as escapes."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    escape = codecs.lookup_error("backslashreplace")
+    text = ""
+    for place in range(error.start, error.end):
+        character = error.object[place]
+        if "\udc80" <= character <= "\udcff":
+            text += f"\\x{ord(character) - 0xDC00:02x}"
+        else:
+            single = UnicodeEncodeError(error.encoding, error.object, place, place + 1, error.reason)
+            text += SPELLED_OUT.get(character) or str(escape(single)[0])
+    return text, error.end
