@@ -153,3 +153,9 @@ def test_a_file_of_the_right_kind_is_damaged_for_the_reason_that_the_reader_gave
 def test_a_file_that_may_not_be_read_is_told_in_words(tmp_path: Path) -> None:
     error = explain_unreadable(tmp_path / "a", "JSON", PermissionError(13, "Permission denied"), "make it again")
     assert str(error) == f"{tmp_path / 'a'}: permission denied; change its permissions, or use another place"
+
+
+def test_a_reason_that_quotes_the_file_is_cut(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{")
+    error = explain_unreadable(tmp_path / "a.json", "JSON", ValueError("x" * 9000), "make it again", sound=("JSON",))
+    assert f"({'x' * 200}…); make it again" in str(error)
