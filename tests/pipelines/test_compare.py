@@ -108,6 +108,24 @@ def test_an_empty_target_scores_by_its_flag(tmp_path: Path, dataset: str) -> Non
     ]
 
 
+@pytest.mark.parametrize("dataset", ["grefcoco", "ref-zom"])
+def test_without_masks_an_empty_target_scores_by_its_flag_and_another_by_its_boxes(
+    tmp_path: Path, dataset: str
+) -> None:
+    shards = write_shards(tmp_path, dataset)
+    lines: list[dict[str, Any]] = [
+        {key: value for key, value in line.items() if key != "mask"} | {"no_target": not line["boxes"]}
+        for line in predict_truth(dataset)
+    ]
+    truth = write_lines(tmp_path / "truth.jsonl", lines)
+    missed = lines[1] | {"boxes": [[0, 0, 1, 1]]}
+    worse = write_lines(tmp_path / "worse.jsonl", [lines[0] | {"no_target": False}, missed, *lines[2:]])
+    assert compare.run(truth, worse, shards, VAL)["differing"] == [
+        {"id": f"{dataset}/1/0", "text": "phrase 0", "a": 1.0, "b": 0.0},
+        {"id": f"{dataset}/1/1", "text": "phrase 1", "a": 1.0, "b": 0.0},
+    ]
+
+
 def test_predictions_of_another_split_are_refused(tmp_path: Path, shards: Path, truth: Path) -> None:
     short = write_lines(tmp_path / "short.jsonl", predict_truth(pictures=9))
     with pytest.raises(DataError, match=r"no prediction for grefcoco/10/0.*short\.jsonl|short\.jsonl.*grefcoco/10/0"):
