@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from pipelines.checkpoint import load_state, save_checkpoint
+from pipelines.inference import predict_batches
+from pipelines.loader import load_batches
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +25,16 @@ _REDUCTION = 10
 
 
 class DivergenceError(FloatingPointError):
-    """Outputs, losses or weights are not finite: says which, and what to do."""
+    """Outputs, losses or weights are not finite: says which, and what to do.
+
+    Args:
+        what: the message.
+        met_by_all: whether every process of the training raises it in the same place.
+    """
+
+    def __init__(self, what: str, *, met_by_all: bool = False) -> None:
+        self.met_by_all = met_by_all
+        super().__init__(what)
 
 
 def require_finite(model: nn.Module, loss: Tensor, accelerator: Accelerator) -> None:
@@ -34,13 +45,25 @@ def require_finite(model: nn.Module, loss: Tensor, accelerator: Accelerator) -> 
     """
     failed = (~torch.stack([loss.isfinite().all().to(accelerator.device), check_weights(model)]).all()).float()
     if accelerator.reduce(failed, reduction="sum").item():
-        raise DivergenceError("losses or weights are not finite: training has diverged")
+        raise DivergenceError("losses or weights are not finite: training has diverged", met_by_all=True)
 
 
 def check_weights(model: nn.Module) -> Tensor:
     """Whether all weights and statistics are finite, a scalar on their device."""
     tensors = [tensor for tensor in (*model.parameters(), *model.buffers()) if tensor.is_floating_point()]
     return torch.stack([tensor.detach().isfinite().all() for tensor in tensors]).all()
+
+
+def check_outputs(training: Training) -> bool:
+    """Whether outputs about the first examples are finite: weights that are finite may be far too large."""
+    numbers = range(min(len(training.data), training.settings.batch_size))
+    (batch,) = load_batches(training.data, [numbers], workers=0)
+    try:
+        for _ in predict_batches(training.model, [batch], training.arithmetic, 0.0):
+            pass
+    except FloatingPointError:
+        return False
+    return True
 
 
 def advise(training: Training) -> str:
@@ -50,22 +73,27 @@ def advise(training: Training) -> str:
     changes = [f"--set optimizer.{name}={rate / _REDUCTION:.2g}" for name, rate in rates]
     if training.arithmetic == "bf16":
         changes.append("--set precision=fp32")
-    if training.accelerator.is_main_process and (step := save_last_good(training)) is not None:
+    if (step := save_last_good(training)) is not None:
         folder = training.out / LAST_GOOD_FOLDER
         return (
             f"the weights of step {step} are in {folder}: train on from them with lower rates, into another folder: "
             f"--init {folder} {' '.join(changes)} --out OTHER"
         )
-    return f"no state was saved before: begin again with lower rates: --force {' '.join(changes)}"
+    return f"no sound state was saved before: begin again with lower rates: --force {' '.join(changes)}"
 
 
 def save_last_good(training: Training) -> int | None:
-    """Write the weights of the saved state as a checkpoint folder; the step they are of, or None without a state."""
+    """Write the weights of the saved state as a checkpoint folder; the step they are of, or None if they are not sound.
+
+    Every process that meets a divergence does so, since it may be the only one; all write the same bytes.
+    """
     folder: Path = training.out / STATE_FOLDER
     state = load_state(folder)
     if state is None:
         return None
     training.model.load_state_dict(state["model"])
+    if not check_outputs(training):
+        return None
     max_tokens = training.settings.text.max_tokens
     save_checkpoint(training.out / LAST_GOOD_FOLDER, training.model, training.tokenizer, max_tokens)
     return int(state["step"])

@@ -23,6 +23,8 @@ from pipelines.matching import Matches, match_queries
 from pipelines.model.boxes import compute_giou, to_xyxy
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pipelines.batch import Targets
     from pipelines.model.network import IGVGOutput
     from pipelines.settings import LossSettings, MatchingSettings
@@ -54,10 +56,32 @@ def count_targets(targets: Targets, num_queries: int) -> Tensor:
     return torch.tensor(totals, device=targets.exists.device)
 
 
-def count_step(targets: Targets, num_queries: int) -> StepCounts:
-    """The counts of a step that one process takes at once."""
-    boxes, matched, existing = count_targets(targets, num_queries).unbind()
-    return StepCounts(boxes=boxes, matched=matched, existing=existing, pictures=len(targets.boxes), parts=1)
+def count_step(
+    targets: Targets,
+    num_queries: int,
+    *,
+    total: Callable[[Tensor], Tensor] | None = None,
+    processes: int = 1,
+    micro_batches: int = 1,
+) -> StepCounts:
+    """The counts of a step of which `targets` are one process's share.
+
+    Args:
+        targets: of all micro-batches of this process.
+        num_queries: queries of a picture.
+        total: sums a tensor over all processes.
+        processes: how many there are; each has as many expressions.
+        micro_batches: parts that each process cuts its share into.
+    """
+    counts = count_targets(targets, num_queries)
+    boxes, matched, existing = (counts if total is None else total(counts)).unbind()
+    return StepCounts(
+        boxes=boxes,
+        matched=matched,
+        existing=existing,
+        pictures=len(targets.boxes) * processes,
+        parts=processes * micro_batches,
+    )
 
 
 def compute_losses(

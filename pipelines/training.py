@@ -23,7 +23,7 @@ from pipelines.inference import open_autocast
 from pipelines.initialization import build_model
 from pipelines.interrupts import StopAgreement, Stopped, StopRequest
 from pipelines.loader import Frame, GroundingData, load_batches
-from pipelines.losses import StepCounts, compute_losses, count_targets
+from pipelines.losses import compute_losses, count_step
 from pipelines.memory import keep_freed_memory
 from pipelines.optimization import build_optimizer, compute_rate_factor, set_rates
 from pipelines.precision import log_arithmetic
@@ -207,7 +207,11 @@ def train(training: Training, progress: Progress) -> None:
     try:
         run_steps(training, progress)
     except DivergenceError as error:
-        raise DivergenceError(f"{error} (after step {training.step}); {advise(training)}") from error
+        advice = advise(training)
+        if error.met_by_all:
+            # So that the first process is the one that prints.
+            training.accelerator.wait_for_everyone()
+        raise DivergenceError(f"{error} (after step {training.step}); {advice}") from error
 
 
 def run_steps(training: Training, progress: Progress) -> None:
@@ -278,8 +282,13 @@ def take_step(training: Training, batch: Batch) -> dict[str, torch.Tensor]:
     # Dropout depends on seed, step and process alone, so that a resumed training repeats an undisturbed one.
     torch.manual_seed((settings.seed * 1_000_003 + training.step) * 4099 + accelerator.process_index)
     network.train()
-    parts = batch.to(accelerator.device).split(settings.micro_batches)
-    counts = count_over_processes(batch, training)
+    moved = batch.to(accelerator.device)
+    parts = moved.split(settings.micro_batches)
+    assert moved.targets is not None
+    counts = count_step(
+        moved.targets, training.model.config.num_queries, total=accelerator.reduce,
+        processes=accelerator.num_processes, micro_batches=settings.micro_batches,
+    )  # fmt: skip
     for number, part in enumerate(parts, start=1):
         with accelerator.no_sync(network) if number < len(parts) else contextlib.nullcontext():
             with open_autocast(accelerator.device, training.arithmetic):
@@ -295,18 +304,6 @@ def take_step(training: Training, batch: Batch) -> dict[str, torch.Tensor]:
     training.optimizer.step()
     training.optimizer.zero_grad(set_to_none=True)
     return {name: value.detach() for name, value in losses.items()}
-
-
-def count_over_processes(batch: Batch, training: Training) -> StepCounts:
-    """The counts of the whole step, of which a batch is this process's share."""
-    accelerator = training.accelerator
-    assert batch.targets is not None
-    own = count_targets(batch.targets, training.model.config.num_queries).to(accelerator.device)
-    boxes, matched, existing = accelerator.reduce(own, reduction="sum").unbind()
-    parts = accelerator.num_processes * training.settings.micro_batches
-    return StepCounts(
-        boxes=boxes, matched=matched, existing=existing, pictures=len(batch) * accelerator.num_processes, parts=parts
-    )
 
 
 def keep_best(training: Training) -> None:

@@ -57,6 +57,15 @@ def test_the_last_good_weights_stay_and_can_be_trained_on_from(tmp_path: Path, k
     assert all(torch.equal(value, good[name]) for name, value in again.model.state_dict().items())
 
 
+def test_a_saved_state_whose_outputs_are_not_finite_is_not_recommended(tmp_path: Path) -> None:
+    training = open_small(write_shards(tmp_path / "drawn"), tmp_path / "run", max_steps=40, epochs=40, text=TEXT)
+    for weights in training.model.parameters():
+        weights.data.mul_(1e25)
+    save_progress(training)
+    assert "no sound state was saved before: begin again with lower rates: --force" in diverge(training)
+    assert not (tmp_path / "run" / "last-good").exists()
+
+
 def test_weights_that_are_not_finite_never_replace_a_saved_state(tmp_path: Path) -> None:
     training = open_small(write_shards(tmp_path / "drawn"), tmp_path / "run")
     save_progress(training)

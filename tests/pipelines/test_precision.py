@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -12,8 +13,13 @@ import pytest
 import torch
 from drawn_shards import write_shards
 from pipeline_runs import SMALL_NETWORK, igvg
+from small_training import ignore_progress, open_small
 
+from pipelines import predict
+from pipelines.checkpoint import save_checkpoint
 from pipelines.precision import advise_precision, describe_arithmetic, resolve_precision
+from pipelines.settings import PredictSettings, TextSettings
+from pipelines.training import save_progress, train
 
 CPU = torch.device("cpu")
 PLAIN = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
@@ -86,3 +92,31 @@ def test_auto_is_printed_recorded_and_found_finished_on_a_machine_that_resolves_
     start = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[0])["start"]
     assert start == {"processes": 1, "precision": "fp32"}
     assert "is up to date" in igvg(*words).stderr
+
+
+def test_a_prediction_under_auto_says_what_it_came_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    shards = write_shards(tmp_path / "drawn")
+    training = open_small(shards, tmp_path / "run", text=TextSettings(max_tokens=8))
+    save_checkpoint(tmp_path / "run", training.model, training.tokenizer, 8)
+    settings = PredictSettings(split="val", precision="auto", workers=0)
+    words = settings, tmp_path / "run", shards, tmp_path / "out"
+    assert predict.run(*words, progress=ignore_progress)[0].counts["precision"] == "fp32"
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
+    artifact, cached = predict.run(*words, progress=ignore_progress)
+    assert (artifact.options["precision"], cached) == ("auto", True)
+
+
+def test_a_training_begun_in_bfloat16_goes_on_in_float32_on_a_machine_that_would_emulate_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    shards = write_shards(tmp_path / "drawn")
+    begun = open_small(shards, tmp_path / "run", precision="auto", max_steps=2)
+    begun.step, begun.arithmetics = 1, ("bf16",)
+    save_progress(begun)
+    training = open_small(shards, tmp_path / "run", precision="auto", max_steps=2)
+    assert training.arithmetics == ("bf16", "fp32")
+    with caplog.at_level(logging.INFO, "igvg"):
+        train(training, ignore_progress)
+    assert "training began in bf16 and goes on in fp32, which this device has" in caplog.messages
