@@ -141,7 +141,7 @@ def _report_errors(name: str, command: Callable[..., None]) -> Callable[..., Non
             if interruption.received is not None:
                 # What it broke off, e.g. the talk of several processes, may fail in its own way.
                 raise typer.Exit(_report_stop(Stopped(interruption.received))) from None
-            _wait_for_the_first()
+            _leave_to_the_first(error)
             if Debug.shown or not _is_ours(error):
                 raise
             render.note(f"Error: {_say_in_one_line(error)}")
@@ -163,9 +163,11 @@ def _leave(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
     os._exit(_report_stop(Stopped(number)))
 
 
-def _wait_for_the_first() -> None:
-    """What only this process met is printed all the same."""
+def _leave_to_the_first(error: Exception) -> None:
+    """The first process prints what all met; what only this one met is printed all the same."""
     if not processes.speaks(os.environ) and sys.__stderr__ is not None:
+        if getattr(error, "met_by_all", False):
+            raise typer.Exit(1) from None
         time.sleep(PRECEDENCE_SECONDS)
         sys.stderr = sys.__stderr__
 

@@ -8,7 +8,6 @@ import torch
 
 from pipelines.checkpoint import load_state, save_checkpoint
 from pipelines.inference import predict_batches
-from pipelines.loader import load_batches
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,12 +53,13 @@ def check_weights(model: nn.Module) -> Tensor:
     return torch.stack([tensor.detach().isfinite().all() for tensor in tensors]).all()
 
 
-def check_outputs(training: Training) -> bool:
-    """Whether outputs about the first examples are finite: weights that are finite may be far too large."""
-    numbers = range(min(len(training.data), training.settings.batch_size))
-    (batch,) = load_batches(training.data, [numbers], workers=0)
+def is_sound(training: Training) -> bool:
+    """Whether the weights are finite, and so are the outputs about the last batch: finite weights may be too large."""
+    if not check_weights(training.model):
+        return False
+    batches = [] if training.last_part is None else [training.last_part]
     try:
-        for _ in predict_batches(training.model, [batch], training.arithmetic, 0.0):
+        for _ in predict_batches(training.model, batches, training.arithmetic, 1.0):
             pass
     except FloatingPointError:
         return False
@@ -92,7 +92,7 @@ def save_last_good(training: Training) -> int | None:
     if state is None:
         return None
     training.model.load_state_dict(state["model"])
-    if not check_outputs(training):
+    if not is_sound(training):
         return None
     max_tokens = training.settings.text.max_tokens
     save_checkpoint(training.out / LAST_GOOD_FOLDER, training.model, training.tokenizer, max_tokens)

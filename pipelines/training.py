@@ -17,7 +17,7 @@ import torch
 from accelerate.utils import set_seed
 
 from pipelines.checkpoint import load_state, save_checkpoint, save_state
-from pipelines.divergence import STATE_FOLDER, DivergenceError, advise, check_weights, require_finite
+from pipelines.divergence import STATE_FOLDER, DivergenceError, advise, is_sound, require_finite
 from pipelines.images import normalize_pictures
 from pipelines.inference import open_autocast
 from pipelines.initialization import build_model
@@ -69,6 +69,8 @@ class Training:
     """The validation splits by shard folder; empty where the shards hold none."""
     log: TrainingLog
     step: int = 0
+    last_part: Batch | None = None
+    """What the network saw last, on its device; saved weights were tried on it."""
     scored: int = 0
     """The last step after which the validation splits were scored."""
     arithmetics: tuple[Arithmetic, ...] = ()
@@ -301,6 +303,7 @@ def take_step(training: Training, batch: Batch) -> dict[str, torch.Tensor]:
             (losses["total"] / len(parts)).backward()  # type: ignore[no-untyped-call]
     if settings.optimizer.clip_norm:
         torch.nn.utils.clip_grad_norm_(network.parameters(), settings.optimizer.clip_norm)
+    training.last_part = part
     training.optimizer.step()
     training.optimizer.zero_grad(set_to_none=True)
     return {name: value.detach() for name, value in losses.items()}
@@ -330,11 +333,11 @@ def save_progress(training: Training) -> None:
     """Save the state to continue from; the processes hold the same weights, so one of them writes.
 
     Raises:
-        DivergenceError: the weights are not finite; the state that was saved before stays.
+        DivergenceError: weights or outputs are not finite; the state that was saved before stays.
     """
     if training.accelerator.is_main_process:
-        if not check_weights(training.model):
-            raise DivergenceError("weights are not finite: training has diverged")
+        if not is_sound(training):
+            raise DivergenceError("weights or outputs are not finite: training has diverged")
         state = {
             "step": training.step,
             "scored": training.scored,

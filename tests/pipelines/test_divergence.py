@@ -15,7 +15,7 @@ from small_training import ignore_progress, open_small
 
 from pipelines.divergence import DivergenceError
 from pipelines.settings import TextSettings
-from pipelines.training import save_progress, train
+from pipelines.training import open_batches, save_progress, take_step, train
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,9 +61,22 @@ def test_a_saved_state_whose_outputs_are_not_finite_is_not_recommended(tmp_path:
     training = open_small(write_shards(tmp_path / "drawn"), tmp_path / "run", max_steps=40, epochs=40, text=TEXT)
     for weights in training.model.parameters():
         weights.data.mul_(1e25)
+    # Nothing was tried on them before.
     save_progress(training)
     assert "no sound state was saved before: begin again with lower rates: --force" in diverge(training)
     assert not (tmp_path / "run" / "last-good").exists()
+
+
+def test_weights_that_are_finite_and_give_no_finite_outputs_never_replace_a_saved_state(tmp_path: Path) -> None:
+    training = open_small(write_shards(tmp_path / "drawn"), tmp_path / "run")
+    save_progress(training)
+    before = (tmp_path / "run" / "state" / "state.pt").read_bytes()
+    take_step(training, next(iter(open_batches(training))))
+    for weights in training.model.parameters():
+        weights.data.mul_(1e25)
+    with pytest.raises(DivergenceError, match="weights or outputs are not finite"):
+        save_progress(training)
+    assert (tmp_path / "run" / "state" / "state.pt").read_bytes() == before
 
 
 def test_weights_that_are_not_finite_never_replace_a_saved_state(tmp_path: Path) -> None:
@@ -71,7 +84,7 @@ def test_weights_that_are_not_finite_never_replace_a_saved_state(tmp_path: Path)
     save_progress(training)
     before = (tmp_path / "run" / "state" / "state.pt").read_bytes()
     next(training.model.parameters()).data.fill_(float("nan"))
-    with pytest.raises(DivergenceError, match="weights are not finite"):
+    with pytest.raises(DivergenceError, match="weights or outputs are not finite"):
         save_progress(training)
     assert (tmp_path / "run" / "state" / "state.pt").read_bytes() == before
 
