@@ -292,6 +292,7 @@ def take_step(training: Training, batch: Batch) -> dict[str, torch.Tensor]:
         processes=accelerator.num_processes, micro_batches=settings.micro_batches,
     )  # fmt: skip
     for number, part in enumerate(parts, start=1):
+        training.last_part = part
         with accelerator.no_sync(network) if number < len(parts) else contextlib.nullcontext():
             with open_autocast(accelerator.device, training.arithmetic):
                 output = network(normalize_pictures(part.pixel_values), part.input_ids, part.attention_mask)
@@ -303,7 +304,6 @@ def take_step(training: Training, batch: Batch) -> dict[str, torch.Tensor]:
             (losses["total"] / len(parts)).backward()  # type: ignore[no-untyped-call]
     if settings.optimizer.clip_norm:
         torch.nn.utils.clip_grad_norm_(network.parameters(), settings.optimizer.clip_norm)
-    training.last_part = part
     training.optimizer.step()
     training.optimizer.zero_grad(set_to_none=True)
     return {name: value.detach() for name, value in losses.items()}
