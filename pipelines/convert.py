@@ -155,6 +155,8 @@ def _refuse_other_file(out: Path, *, force: bool) -> None:
     """Only a prediction file that belongs to no artifact is replaced."""
     if out.is_dir():
         raise ArtifactError(f"{out} is a folder; --out must be a file, such as {PREDICTIONS}")
+    if out.exists() and not out.is_file():
+        raise ArtifactError(f"{out} is a device or a pipe; --out must be a file, such as {PREDICTIONS}")
     if not force or not out.exists():
         return
     record = _read_record(out.parent)

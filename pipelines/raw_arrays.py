@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 import struct
 import tokenize
+import warnings
 import zipfile
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -107,7 +108,9 @@ def _load_arrays(file: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
         # Opened here: NumPy leaves a file open in which it finds no archive.
         with file.open("rb") as content, zipfile.ZipFile(content) as archive:
             _refuse_excess(archive, names)
-            return {name: _read_array(archive, name) for name in names}
+            # NumPy warns of headers that look like Python 2's.
+            with warnings.catch_warnings(action="ignore"):
+                return {name: _read_array(archive, name) for name in names}
     except _ERRORS as error:
         sound = ("NumPy archive", "cut zip", "zip")
         raise explain_unreadable(file, "a chunk of raw outputs", error, _REMEDY, sound=sound) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -117,3 +118,12 @@ def test_bad_results_leave_the_predictions_that_are_there(tmp_path: Path, shards
         restore(coco, shards, tmp_path / "p.jsonl", force=True)
     assert (tmp_path / "p.jsonl").read_bytes() == before
     assert sorted(file.name for file in tmp_path.iterdir()) == ["coco", "p.jsonl"]
+
+
+def test_a_device_or_a_pipe_is_never_replaced(tmp_path: Path, shards: Path) -> None:
+    coco = export(tmp_path, shards, predict_truth())
+    os.mkfifo(tmp_path / "pipe")
+    for force in (False, True):
+        with pytest.raises(ArtifactError, match="is a device or a pipe; --out must be a file"):
+            restore(coco, shards, tmp_path / "pipe", force=force)
+    assert (tmp_path / "pipe").is_fifo()
