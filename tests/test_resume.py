@@ -108,7 +108,8 @@ def test_a_finished_training_leaves_no_state(undisturbed: Path) -> None:
 def test_a_training_that_is_told_to_stop_saves_the_step_it_has_done(shards: Path, tmp_path: Path) -> None:
     def interrupt(done: int, total: int, remark: str) -> None:
         if done == 2:
-            signal.raise_signal(signal.SIGINT)
+            # Not SIGINT, which is ignored where these tests run in the background of a script.
+            signal.raise_signal(signal.SIGTERM)
 
     out = tmp_path / "run"
     settings = small_settings(max_steps=STEPS, epochs=5, checkpoint_minutes=1000.0)
@@ -117,6 +118,25 @@ def test_a_training_that_is_told_to_stop_saves_the_step_it_has_done(shards: Path
     state = load_state(out / "state")
     assert state is not None
     assert state["step"] == 2
+
+
+def test_a_training_that_is_stopped_while_it_is_scored_continues_with_the_scoring(
+    shards: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    def interrupt(done: int, total: int, remark: str) -> None:
+        if remark == "validation":
+            signal.raise_signal(signal.SIGTERM)
+
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train.run(choose(), [shards], out, progress=interrupt)
+    state = load_state(out / "state")
+    assert state is not None
+    assert (state["step"], state["scored"]) == (3, 0)
+    train.run(choose(), [shards], out, progress=ignore_progress)
+    assert read_log(out) == read_log(undisturbed)
+    one, two = (load_file(folder / "model.safetensors") for folder in (undisturbed, out))
+    assert [name for name in one if not torch.equal(one[name], two[name])] == []
 
 
 def test_the_state_is_saved_after_a_scoring_and_not_after_every_step(shards: Path, tmp_path: Path) -> None:

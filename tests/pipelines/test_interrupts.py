@@ -1,0 +1,80 @@
+"""Signals as requests: noted where work would be lost, raised where it would not, and never heeded where ignored."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pipelines.interrupts import SIGNALS, Interruption, Stopped, StopRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(autouse=True)
+def usual_signals() -> Iterator[None]:
+    """SIGINT as in a terminal, even where these tests run in the background of a script."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_raises_and_knows_its_exit_status(number: signal.Signals, status: int) -> None:
+    with pytest.raises(Stopped) as caught, Interruption() as interruption:
+        signal.raise_signal(number)
+    assert caught.value.status == status
+    assert interruption.received == number
+
+
+def test_a_request_is_noted_and_its_repetition_within_a_second_is_the_same_one() -> None:
+    with StopRequest() as stop:
+        assert stop.number is None
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.number == signal.SIGTERM
+
+
+def test_another_signal_a_second_later_does_not_wait() -> None:
+    with StopRequest():
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(1.05)
+        with pytest.raises(Stopped):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_where_work_may_be_lost_a_signal_raises_with_what_was_saved() -> None:
+    with StopRequest() as stop, pytest.raises(Stopped) as caught, stop.at_once("step 3 is saved"):
+        signal.raise_signal(signal.SIGTERM)
+    assert (caught.value.number, caught.value.what) == (signal.SIGTERM, "step 3 is saved")
+
+
+def test_a_request_from_before_is_answered_where_work_may_be_lost() -> None:
+    begun = []
+    with StopRequest() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Stopped, match="15"), stop.at_once("step 3 is saved"):
+            begun.append(1)
+    assert not begun
+
+
+@pytest.mark.parametrize("catcher", [StopRequest, Interruption])
+def test_a_signal_that_is_ignored_stays_so(catcher: type[StopRequest | Interruption]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with catcher():
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+
+
+@pytest.mark.parametrize("catcher", [StopRequest, Interruption])
+def test_afterwards_signals_are_as_they_were(catcher: type[StopRequest | Interruption]) -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with catcher():
+        assert [signal.getsignal(number) for number in SIGNALS] != before
+    assert [signal.getsignal(number) for number in SIGNALS] == before
