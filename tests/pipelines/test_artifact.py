@@ -127,3 +127,10 @@ def test_what_a_killed_process_was_writing_is_no_part_of_the_artifact(tmp_path: 
     (out / "artifact.json").rename(out / "unfinished.json")
     assert begin_work(out, "prepare", INPUTS, OPTIONS) is True
     assert not scrap.exists()
+
+
+def test_force_clears_interrupted_work_of_other_settings(tmp_path: Path) -> None:
+    begin_work(tmp_path / "out", "train", INPUTS, OPTIONS)
+    (tmp_path / "out" / "log.jsonl").touch()
+    assert begin_work(tmp_path / "out", "train", INPUTS, {**OPTIONS, "limit": 5}, force=True) is False
+    assert not (tmp_path / "out" / "log.jsonl").exists()
