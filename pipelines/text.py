@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -90,11 +91,11 @@ def load_tokenizer(path: Path) -> Any:
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        with _without_marks(path) as folder:
+        with _without_marks(path) as folder, _hide_panics():
             tokenizer = kind.from_pretrained(str(folder), local_files_only=True)
-        # Files that are read may still be no use.
-        if not tokenizer(_TRIAL, truncation=True, max_length=8)["input_ids"]:
-            raise ValueError("it makes no tokens of words")
+            # Files that are read may still be no use.
+            if not tokenizer(_TRIAL, truncation=True, max_length=8)["input_ids"]:
+                raise ValueError("it makes no tokens of words")
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # whatever foreign files make of its class; a panic of the parser is no Exception
@@ -118,6 +119,24 @@ def _without_marks(folder: Path) -> Iterator[Path]:
         for file in files:
             (Path(copy) / file.name).write_bytes(file.read_bytes().removeprefix(codecs.BOM_UTF8))
         yield Path(copy)
+
+
+@contextlib.contextmanager
+def _hide_panics() -> Iterator[None]:
+    """A parser that panics prints a traceback of its own beside the exception, past Python's standard error."""
+    try:
+        kept = os.dup(2)
+    except OSError:
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _begins_with_mark(file: Path) -> bool:
@@ -164,7 +183,8 @@ def _blame_file(folder: Path) -> None:
     file = folder / TOKENIZER_FILE
     try:
         if file.is_file():
-            tokenizers.Tokenizer.from_file(str(file))
+            with _hide_panics():
+                tokenizers.Tokenizer.from_file(str(file))
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:

@@ -205,6 +205,13 @@ class TestTokenizersOfOtherVersions:
         (folder / "tokenizer.json").write_text(json.dumps(tokens))
         assert "its tokenizer cannot be used" in refuse(folder)
 
+    def test_a_parser_that_panics_prints_nothing(self, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        tokens = json.loads((folder / "tokenizer.json").read_text())
+        tokens["post_processor"]["special_tokens"] = {}
+        (folder / "tokenizer.json").write_text(json.dumps(tokens))
+        refuse(folder)
+        assert capfd.readouterr() == ("", "")
+
     def test_a_sentencepiece_file_that_is_something_else_is_told(self, tmp_path: Path) -> None:
         (tmp_path / "beit3.spm").write_bytes(POINTER)
         assert "beit3.spm: is a Git LFS pointer, not a SentencePiece model" in refuse(tmp_path, load_tokenizer)
