@@ -4,7 +4,8 @@
 python tests/distributed_steps.py SHARDS OUT STEP      trains in OUT up to STEP, from the state that is there
 ```
 
-Leaves the weights after each step, the state of the last one, and how many target boxes each process saw.
+Leaves the weights after each step, the state of the last one, how many target boxes each process saw, and the sum of
+each process's statistics before and after a validation.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pipelines.overrides import read_settings
 from pipelines.settings import train_preset
-from pipelines.training import open_batches, open_training, save_progress, start_processes, take_step
+from pipelines.training import Training, open_batches, open_training, save_progress, start_processes, take_step
+from pipelines.validation import score_held_out
 
 # With this epsilon an update of Adam is nearly proportional to the gradient, so that sizes count and not only signs.
 SETTINGS = (
-    *SMALL_NETWORK, 'splits=["val"]', "validation_split=none", "precision=fp32", "batch_size=8", "micro_batches=2",
+    *SMALL_NETWORK, 'splits=["val"]', "validation_limit=4", "precision=fp32", "batch_size=8", "micro_batches=2",
     "max_steps=9", "epochs=99", "optimizer.schedule=step", "optimizer.warmup_epochs=0", "optimizer.clip_norm=1",
     "optimizer.eps=1", "optimizer.encoder_lr=0.1", "optimizer.head_lr=0.1",
 )  # fmt: skip
@@ -58,8 +60,19 @@ def main() -> None:
         if training.step == last:
             break
     save_progress(training)
+    # Statistics of batch norms, as far apart as other shares of the data make them, and after a validation.
+    for buffer in training.model.buffers():
+        buffer += accelerator.process_index
+    statistics = [gather_object([sum_buffers(training)])]
+    score_held_out(training)
+    statistics.append(gather_object([sum_buffers(training)]))
     if accelerator.is_main_process:
         (out / f"boxes-{last}.json").write_text(json.dumps(boxes))
+        (out / f"statistics-{last}.json").write_text(json.dumps(statistics))
+
+
+def sum_buffers(training: Training) -> float:
+    return float(sum(buffer.sum() for buffer in training.model.buffers()))
 
 
 if __name__ == "__main__":

@@ -156,6 +156,10 @@ def test_a_step_of_two_processes_is_one_of_one_and_either_continues_what_the_oth
     # Two shares of the data, and not equal ones: else a mean over each would do.
     assert len(boxes[0]) == 2
     assert boxes[0][0] != boxes[0][1]
+    apart, validated = json.loads((tmp_path / "two" / "statistics-1.json").read_text())
+    assert apart[0] != apart[1]
+    # What is scored is what the first process saves.
+    assert validated == [apart[0], apart[0]]
     first = load_file(tmp_path / "one" / "weights-1.safetensors")
     assert_same_weights(first, begun)
     moved = max((second[name] - first[name]).abs().max().item() for name in first if "num_batches" not in name)
