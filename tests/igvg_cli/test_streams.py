@@ -134,3 +134,13 @@ def test_without_standard_error_the_result_is_the_same(home: Path, redirected: s
 def test_all_streams_may_be_closed(home: Path, tmp_path: Path) -> None:
     assert run(list_prepare(home, tmp_path / "shards"), "<&- >&- 2>&-").returncode == 0
     assert (tmp_path / "shards" / "artifact.json").exists()
+
+
+def test_a_reader_that_has_read_enough_is_no_error(home: Path, tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    words = command(*list_prepare(home, tmp_path / "shards"))
+    result = subprocess.run(words, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=120)
+    os.close(writing)
+    assert result.stderr == ""
+    assert (tmp_path / "shards" / "artifact.json").exists()
