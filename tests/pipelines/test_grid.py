@@ -72,7 +72,7 @@ def test_table_12_adds_weighting_then_suppression():
         ("", ["score_threshold=[0.5],[0.7]"], "score_threshold = .0.5."),
         ("", ["score_threshold={a=1}"], "score_threshold"),
         ("", ["score_threshold=" + "9" * 5000], "score_threshold"),
-        ("missing.toml", [], "missing.toml: cannot be read as TOML"),
+        ("missing.toml", [], "missing.toml: no such file"),
     ],
 )
 def test_what_cannot_be_is_named_with_what_would_do(name, axes, words):
