@@ -78,8 +78,9 @@ def test_a_stopped_training_saves_its_last_step_and_continues_as_if_undisturbed(
     process = start(*list_training(shards, out, f"workers={workers}", "checkpoint_minutes=60"))
     wait_until(has_steps(out), process)
     (os.killpg if to_group else os.kill)(process.pid, number)
-    message = end(process)
+    remark, message = end(process).split("\n", maxsplit=1)
     assert process.returncode == status
+    assert remark.startswith("training in ")
     assert re.fullmatch(rf"{word}: step \d+ of {STEPS} is saved; .*\n", message), message
     assert f"step {saved_step(out)} of" in message
     if number == signal.SIGTERM:
@@ -95,7 +96,7 @@ def test_where_sigint_was_ignored_from_the_start_it_stays_so_and_sigterm_works(s
     process.send_signal(signal.SIGINT)
     wait_until(has_steps(out, count_steps(out) + 5), process)
     process.send_signal(signal.SIGTERM)
-    assert end(process).startswith("Stopped by SIGTERM")
+    assert end(process).splitlines()[-1].startswith("Stopped by SIGTERM")
     assert process.returncode == 143
 
 
