@@ -5,6 +5,7 @@ FOLDER/images/train2014/COCO_train2014_############.jpg
 FOLDER/grefcoco/    grefs(unc).json  instances.json     splits train, val
 FOLDER/ref-zom/     refs(final).p    instances.json     splits train, test
 FOLDER/rrefcoco/    refs(unc).p      instances.json     splits train, val
+FOLDER/refcoco/     refs(unc).p      instances.json     splits train, val     (written on its own)
 ```
 """
 
@@ -27,7 +28,7 @@ from shards.shapes.scenes import SHAPES, compose_scene, paint_scene
 from shards.workers import check_parent, map_ordered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from shards.shapes.phrases import Query
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 Document = dict[str, Any]
 
 PICTURES_FOLDER = "images/train2014"
-HELD_OUT_SPLITS = {"grefcoco": "val", "ref-zom": "test", "rrefcoco": "val"}
+HELD_OUT_SPLITS = {"grefcoco": "val", "ref-zom": "test", "rrefcoco": "val", "refcoco": "val"}
 # Shares of the training pictures.
 _SHARES = {"grefcoco": 0.5, "ref-zom": 0.25, "rrefcoco": 0.25}
 _PHRASES = 8
@@ -44,6 +45,7 @@ _EMPTY = 0.25
 # Per object of R-RefCOCO: sentences that fit it, and sentences that fit nothing.
 _POSITIVES, _NEGATIVES, _OBJECTS = 2, 2, 2
 _MOST_THINGS = 10
+_FIRST_REFCOCO_ID = 500_000
 _BLOCK = 50
 _REMEDY = "close other programs and run the same command again"
 
@@ -92,9 +94,41 @@ def write_published(
         workers: processes.
         on_progress: called with (pictures done, pictures).
     """
+    tasks = _plan_pictures(seed, _SHARES, train_pictures, held_out_pictures)
+    _write_layouts(folder, tasks, workers, on_progress)
+
+
+def write_refcoco(
+    folder: Path,
+    *,
+    seed: int,
+    train_pictures: int,
+    held_out_pictures: int,
+    workers: int = 1,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write the layout of RefCOCO, in which every expression has exactly one target.
+
+    Image ids begin at 500,000, so that no image has an id of `write_published`; with another seed no image is drawn
+    twice either.
+
+    Args:
+        folder: where it is written; files of an earlier call are replaced.
+        seed: of everything drawn and said.
+        train_pictures: images of split train.
+        held_out_pictures: images of split val.
+        workers: processes.
+        on_progress: called with (images done, images).
+    """
+    tasks = _plan_pictures(seed, {"refcoco": 1.0}, train_pictures, held_out_pictures, first_id=_FIRST_REFCOCO_ID)
+    _write_layouts(folder, tasks, workers, on_progress)
+
+
+def _write_layouts(
+    folder: Path, tasks: list[_Task], workers: int, on_progress: Callable[[int, int], None] | None
+) -> None:
     pictures = folder / PICTURES_FOLDER
     pictures.mkdir(parents=True, exist_ok=True)
-    tasks = _plan_pictures(seed, train_pictures, held_out_pictures)
     blocks = [tasks[first : first + _BLOCK] for first in range(0, len(tasks), _BLOCK)]
     pages: list[_Page] = []
     draw = functools.partial(_draw_block, pictures)
@@ -104,16 +138,18 @@ def write_published(
             pages += block
             if on_progress:
                 on_progress(len(pages), len(tasks))
-    for dataset in _SHARES:
+    for dataset in dict.fromkeys(task.dataset for task in tasks):
         chosen = [page for task, page in zip(tasks, pages, strict=True) if task.dataset == dataset]
         _write_dataset(folder / dataset, dataset, chosen)
 
 
-def _plan_pictures(seed: int, train_pictures: int, held_out_pictures: int) -> list[_Task]:
+def _plan_pictures(
+    seed: int, shares: Mapping[str, float], train_pictures: int, held_out_pictures: int, *, first_id: int = 1
+) -> list[_Task]:
     tasks: list[_Task] = []
-    for dataset, share in _SHARES.items():
+    for dataset, share in shares.items():
         for split, count in (("train", round(share * train_pictures)), (HELD_OUT_SPLITS[dataset], held_out_pictures)):
-            tasks += [_Task(dataset, split, len(tasks) + number, seed) for number in range(1, count + 1)]
+            tasks += [_Task(dataset, split, first_id + len(tasks) + number, seed) for number in range(count)]
     return tasks
 
 
@@ -140,7 +176,7 @@ def _draw_page(pictures: Path, task: _Task) -> _Page:
         file.write_bytes(drawn.getvalue())
     image = {"id": task.image_id, "file_name": task.file_name, "width": scene.width, "height": scene.height}
     annotations = [_annotate(task, scene, number, outline) for number, outline in enumerate(outlines)]
-    refer = _refer_to_objects if task.dataset == "rrefcoco" else _refer_to_groups
+    refer = {"rrefcoco": _refer_to_objects, "refcoco": _refer_to_single_objects}.get(task.dataset, _refer_to_groups)
     return _Page(image, annotations, refer(task, scene, random))
 
 
@@ -199,6 +235,21 @@ def _refer_to_objects(task: _Task, scene: Scene, random: np.random.Generator) ->
             for position, (phrase, exist) in enumerate(phrases.items())
         ]
         ids = {"ann_id": _identify(task, thing), "category_id": _categorise(scene, thing)}
+        refs.append(_write_ref(task, ref_id, sentences) | ids)
+    return refs
+
+
+def _refer_to_single_objects(task: _Task, scene: Scene, random: np.random.Generator) -> list[Document]:
+    """Refs of one object each, for all objects of the scene, with sentences that fit that object alone (RefCOCO)."""
+    refs = []
+    for index in range(len(scene.things)):
+        ref_id = task.image_id * _MOST_THINGS + index
+        queries = [ask_true(scene, random, index) for _ in range(_POSITIVES)]
+        phrases = dict.fromkeys(query.say() for query in queries if query is not None)
+        if not phrases:
+            continue
+        sentences = [_write_sentence(ref_id * _POSITIVES + n, phrase) for n, phrase in enumerate(phrases)]
+        ids = {"ann_id": _identify(task, index), "category_id": _categorise(scene, index)}
         refs.append(_write_ref(task, ref_id, sentences) | ids)
     return refs
 

@@ -16,7 +16,7 @@ from PIL import Image
 from scipy import ndimage
 
 from shards.masks import decode_mask, encode_segmentation
-from shards.shapes import write_published
+from shards.shapes import write_published, write_refcoco
 from shards.shapes.outlines import trace_outlines
 from shards.shapes.phrases import Description, Query, answer_query, ask_false, ask_true
 from shards.shapes.scenes import COLOURS, SHAPES, SIZES, Scene, Thing, compose_scene, find_visible, paint_scene
@@ -211,3 +211,46 @@ def test_annotations_are_the_visible_pixels_of_pictures_that_are_there(published
         box = [columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1]
         assert mask.sum() == annotation["area"]
         assert box == annotation["bbox"]
+
+
+@pytest.fixture(scope="module")
+def refcoco(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("refcoco")
+    write_refcoco(folder, seed=5, train_pictures=30, held_out_pictures=5)
+    return folder
+
+
+def test_every_expression_of_refcoco_has_the_one_object_of_its_ref_as_target(refcoco: Path) -> None:
+    refs = read_refs(refcoco, "refcoco")
+    document = json.loads((refcoco / "refcoco" / "instances.json").read_text())
+    names = {category["id"]: category["name"] for category in document["categories"]}
+    shapes: dict[int, list[str]] = {}
+    for annotation in document["annotations"]:
+        shapes.setdefault(annotation["image_id"], []).append(names[annotation["category_id"]])
+    assert {ref["split"] for ref in refs} == {"train", "val"}
+    assert all(isinstance(ref["ann_id"], int) for ref in refs)
+    assert all("exist" not in sentence for ref in refs for sentence in ref["sentences"])
+    judged = 0
+    for ref in refs:
+        shape = names[ref["category_id"]]
+        for sentence in ref["sentences"]:
+            # A shape named without any other attribute is the only one of its kind in the image.
+            if sentence["sent"] in (shape, f"the {shape}", f"every {shape}", f"all {shape}s", f"all the {shape}s"):
+                assert shapes[ref["image_id"]].count(shape) == 1
+                judged += 1
+    assert judged
+
+
+def test_images_of_refcoco_have_ids_that_no_other_layout_uses(refcoco: Path, published: Path) -> None:
+    ids = {ref["image_id"] for ref in read_refs(refcoco, "refcoco")}
+    others = {
+        ref["image_id"] for dataset in ("grefcoco", "ref-zom", "rrefcoco") for ref in read_refs(published, dataset)
+    }
+    assert min(ids) >= 500_000 > max(others)
+
+
+def test_refcoco_and_the_generalized_layouts_show_other_images_under_one_seed(refcoco: Path, published: Path) -> None:
+    one, two = (
+        {file.read_bytes() for file in (folder / "images" / "train2014").iterdir()} for folder in (refcoco, published)
+    )
+    assert not one & two
