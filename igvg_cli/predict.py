@@ -18,7 +18,10 @@ _SHOWN = 5
 
 def predict(
     out: options.Out,
-    checkpoint: Annotated[Path | None, typer.Option(help="Folder that igvg train or igvg import made.")] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="Folder that igvg train or igvg import made; or shapes, the network that igvg ships."),
+    ] = None,
     shards: Annotated[Path | None, typer.Option(help="Folder that igvg prepare made.")] = None,
     split: Annotated[str | None, typer.Option(help="Split of the shards, e.g. val.")] = None,
     image: Annotated[

@@ -16,7 +16,11 @@ def train(
     preset: options.Preset = options.PresetName.base,
     config: options.Config = None,
     init: Annotated[
-        Path | None, typer.Option(help="Published BEiT-3 file (.zip, .pth) or checkpoint folder to start from.")
+        Path | None,
+        typer.Option(
+            help="Published BEiT-3 file (.zip, .pth) or checkpoint folder to start from; or shapes, the network that "
+            "igvg ships (--preset tiny)."
+        ),
     ] = None,
     set_: options.Set = None,
     force: options.Force = False,

@@ -14,6 +14,7 @@ import torch
 from pipelines.images import PIXEL_MEAN, PIXEL_STD
 from pipelines.model import CheckpointError, IGVGModel, load_published
 from pipelines.model.tensor_files import load_values
+from pipelines.pretrained import resolve_checkpoint
 from pipelines.text import SENTENCEPIECE_NAME, load_tokenizer, save_tokenizer
 from shards.errors import DataError
 from shards.files import read_json, replace_file, write_json
@@ -102,12 +103,13 @@ def save_checkpoint(folder: Path, model: IGVGModel, tokenizer: Any | None, max_t
 
 
 def open_checkpoint(path: Path) -> tuple[IGVGModel, Any, int]:
-    """Model, tokenizer and the largest number of tokens of a checkpoint folder, or of a published InstanceVG file.
+    """Model, tokenizer and the largest number of tokens of a checkpoint folder, a published file or `shapes`.
 
     Raises:
         CheckpointError: it is no checkpoint, or a part of it is missing or damaged.
         SettingsError: the file's tokenizer, beit3.spm, is not beside it.
     """
+    path = resolve_checkpoint(path)
     if not path.is_file():
         return load_checkpoint(path)
     if path.suffix == ".safetensors":

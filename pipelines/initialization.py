@@ -10,13 +10,15 @@ from pipelines.checkpoint import load_checkpoint
 from pipelines.loader import read_texts
 from pipelines.model import IGVGModel, load_encoder
 from pipelines.overrides import describe_differences
-from pipelines.settings import SettingsError
+from pipelines.pretrained import resolve_checkpoint
+from pipelines.settings import SettingsError, find_preset
 from pipelines.text import SENTENCEPIECE_NAME, learn_tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pipelines.loader import Part
+    from pipelines.model import IGVGConfig
     from pipelines.settings import TrainSettings
 
 
@@ -27,12 +29,11 @@ def build_model(settings: TrainSettings, parts: Sequence[Part]) -> tuple[IGVGMod
         CheckpointError: `init` is no checkpoint, or does not fit the network.
         SettingsError: the tokenizer is missing or has more ids than the network.
     """
-    init = Path(settings.init) if settings.init else None
+    init = resolve_checkpoint(settings.init) if settings.init else None
     if init and init.is_dir():
         model, tokenizer, _ = load_checkpoint(init)
         if model.config != settings.model:
-            changes = describe_differences(asdict(settings.model), asdict(model.config), "model.")
-            raise SettingsError(f"{init} is another network than the settings ask for: {', '.join(changes)}")
+            raise SettingsError(_explain_mismatch(settings, model.config))
         return model, tokenizer
     tokenizer = choose_tokenizer(settings, init, parts)
     if len(tokenizer) > settings.model.vocab_size:
@@ -57,3 +58,12 @@ def choose_tokenizer(settings: TrainSettings, init: Path | None, parts: Sequence
             raise SettingsError(f"{init} needs its tokenizer; put {SENTENCEPIECE_NAME} beside it or set text.tokenizer")
         return load_tokenizer(beside)
     return learn_tokenizer(read_texts(parts), settings.model.vocab_size)
+
+
+def _explain_mismatch(settings: TrainSettings, found: IGVGConfig) -> str:
+    """How the network of `init` differs from the one that the settings describe, and what makes them equal."""
+    preset = find_preset(found)
+    if preset not in (None, settings.preset):
+        return f"{settings.init} is a network of the preset {preset}; add --preset {preset}"
+    changes = describe_differences(asdict(settings.model), asdict(found), "model.")
+    return f"{settings.init} is another network than the settings ask for: {', '.join(changes)}"

@@ -250,3 +250,8 @@ def train_preset(name: Preset) -> TrainSettings:
     if name not in _TRAIN_PRESETS:
         raise SettingsError(f"no preset {name!r}; there are {', '.join(_TRAIN_PRESETS)}")
     return _TRAIN_PRESETS[name]
+
+
+def find_preset(model: IGVGConfig) -> Preset | None:
+    """The preset whose network is `model`, if there is one."""
+    return next((settings.preset for settings in _TRAIN_PRESETS.values() if settings.model == model), None)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.artifact import RECORD, ArtifactError, read_artifact
+from pipelines.pretrained import resolve_checkpoint
 from pipelines.text import SENTENCEPIECE_NAME
 from shards.files import digest_file
 
@@ -36,6 +37,7 @@ def digest_checkpoint(path: Path) -> str:
     Raises:
         ArtifactError: there is no such file or folder.
     """
+    path = resolve_checkpoint(path)
     if path.is_file() and path.suffix != ".safetensors":
         beside = path.with_name(SENTENCEPIECE_NAME)
         return "+".join(digest_file(file) for file in (path, beside) if file.is_file())

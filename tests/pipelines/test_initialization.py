@@ -10,11 +10,13 @@ import torch
 from drawn_shards import write_shards
 from published_network import CONFIG as PUBLISHED
 from published_network import make_published
+from safetensors.torch import load_file
 from small_network import CONFIG
 
 from pipelines.checkpoint import save_checkpoint
 from pipelines.initialization import build_model
 from pipelines.model import IGVGModel
+from pipelines.pretrained import SHIPPED
 from pipelines.settings import SettingsError, TrainSettings, train_preset
 from pipelines.text import learn_tokenizer, save_tokenizer
 
@@ -107,3 +109,21 @@ def test_a_published_encoder_is_the_one_that_training_starts_with(parts: list[Pa
     fresh = IGVGModel(PUBLISHED).state_dict()
     for name in fresh:
         assert torch.equal(state[name], fresh[name]) != name.startswith("encoder."), name
+
+
+def test_the_shipped_network_is_started_from_by_its_name(parts: list[Part]) -> None:
+    settings = replace(train_preset("tiny"), init="shapes")
+    started, tokenizer = build_model(settings, parts)
+    shipped = load_file(SHIPPED["shapes"] / "model.safetensors")
+    assert all(torch.equal(tensor, shipped[name].to(tensor.dtype)) for name, tensor in started.state_dict().items())
+    assert len(tokenizer) <= settings.model.vocab_size
+
+
+def test_a_shipped_network_of_another_preset_is_an_error_that_says_which_preset(parts: list[Part]) -> None:
+    with pytest.raises(SettingsError, match="shapes is a network of the preset tiny; add --preset tiny"):
+        build_model(replace(train_preset("base"), init="shapes"), parts)
+
+
+def test_a_changed_setting_of_the_right_preset_is_named(parts: list[Part]) -> None:
+    with pytest.raises(SettingsError, match=r"model\.num_queries 3 → 10"):
+        build_model(make_settings(init="shapes"), parts)

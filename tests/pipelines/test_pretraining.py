@@ -1,0 +1,35 @@
+"""The recorded command that makes the shipped network, at a small size."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import load_file
+
+from pipelines import demo, pretraining
+from pipelines.checkpoint import load_checkpoint
+from pipelines.settings import train_preset
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_it_draws_prepares_trains_and_stores_halves_of_the_trained_weights(tmp_path: Path) -> None:
+    settings = replace(train_preset("tiny"), max_steps=1, batch_size=2, workers=0, validation_limit=2)
+    folder = pretraining.run(tmp_path, train_pictures=4, settings=settings)
+    stored, trained = (load_file(place / "model.safetensors") for place in (folder, tmp_path / "run"))
+    assert stored.keys() == trained.keys()
+    for name, tensor in trained.items():
+        assert torch.equal(stored[name], tensor.half() if tensor.is_floating_point() else tensor), name
+    model, tokenizer, max_tokens = load_checkpoint(folder)
+    assert model.config == settings.model
+    assert len(tokenizer) <= settings.model.vocab_size
+    assert max_tokens == settings.text.max_tokens
+    assert json.loads((folder / "origin.json").read_text())["steps"] == 1
+
+
+def test_its_images_are_drawn_from_another_seed_than_the_demo_s() -> None:
+    assert pretraining.SEED != demo.SEED
