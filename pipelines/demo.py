@@ -4,9 +4,12 @@
 OUT/published/        the embedded data set, in the published layouts
 OUT/experiment.toml   what igvg run repeats
 OUT/runs/             every stage's artifact
-OUT/baselines/        predictions of the answers that need no learning, and of the network before training
-OUT/examples/         what the trained network finds in a held-out picture, drawn
+OUT/baselines/        predictions of the network before training, and of answers that need no learning
+OUT/examples/         what the trained network finds in a held-out image, drawn
 ```
+
+Training starts from the shipped network `shapes`, which knows single targets only, so that the scores show what
+training on the generalized layouts adds. From scratch everything lies in OUT/from-scratch/.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from pipelines.artifact import begin_work, find_finished, finish_work
 from pipelines.experiment import Progress, read_experiment, run_stages
 from pipelines.overrides import select_material
 from pipelines.predictions import Prediction, write_predictions
+from pipelines.pretrained import resolve_checkpoint
 from pipelines.settings import PredictSettings, ScoreSettings
 from pipelines.sources import describe_sources, digest_shards
 from shards import masks, shapes
@@ -34,7 +38,6 @@ if TYPE_CHECKING:
     from shards.record import ImageRecord
 
 SEED = 7
-TRAIN_PICTURES = 6000
 HELD_OUT_PICTURES = 120
 EXPERIMENT = """\
 # Written by igvg demo; igvg run on this file repeats its stages.
@@ -54,12 +57,12 @@ images = ["published/images/train2014"]
 
 [train]
 preset = "tiny"
-
+{training}
 [predict]
 splits = ["grefcoco/val", "ref-zom/test", "rrefcoco/val"]
 batch_size = 64
 
-# A network that has learnt for minutes is less sure than one that has learnt for hours, and finds some things twice.
+# A network that has learned for minutes is less sure than one that has learned for hours, and finds some things twice.
 [predict.postprocess]
 score_threshold = 0.45
 nms = true
@@ -71,13 +74,23 @@ EXAMPLES = ("every red shape", "all the circles", "the leftmost star", "two squa
 
 
 @dataclass(frozen=True, kw_only=True)
-class DemoSize:
-    """How much of the demo is drawn and trained; smaller ones are for tests."""
+class DemoPlan:
+    """How a demo trains, and how much is drawn for it; small ones are for tests."""
 
-    train_pictures: int = TRAIN_PICTURES
+    train_pictures: int
+    """Images to draw for training."""
+    training: str
+    """Lines of the experiment's table [train], beside the preset."""
+    from_scratch: bool = False
     held_out_pictures: int = HELD_OUT_PICTURES
     max_steps: int = 0
-    """Optimiser steps at most; 0: the preset decides."""
+    """Optimizer steps at most; 0: the settings decide."""
+
+
+SHORT = DemoPlan(train_pictures=400, training='init = "shapes"\nepochs = 1\nbatch_size = 16\n')
+"""From the shipped network, in a few minutes."""
+FROM_SCRATCH = DemoPlan(train_pictures=6000, training="", from_scratch=True)
+"""Without a start, four times as long or longer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,13 +102,13 @@ class Comparison:
 
 
 def run(
-    out: Path, size: DemoSize, *, note: Note, progress: Progress, workers: int = 2
+    out: Path, plan: DemoPlan, *, note: Note, progress: Progress, workers: int = 2
 ) -> tuple[list[Comparison], Path]:
     """Draw the data, run every stage, and score answers that need no learning beside them.
 
     Args:
         out: folder of the demo; what it holds already is not made again.
-        size: of the data and the training.
+        plan: of the data and the training.
         note: called with one line per stage.
         progress: called with (done, total, remark) inside a stage.
         workers: processes that draw.
@@ -106,18 +119,20 @@ def run(
     Raises:
         ArtifactError: `out` holds something else.
     """
-    draw_data(out / "published", size, note, progress, workers)
-    experiment = read_experiment(write_experiment(out, size))
+    if plan.from_scratch:
+        out = out / "from-scratch"
+    draw_data(out / "published", plan, note, progress, workers)
+    experiment = read_experiment(write_experiment(out, plan))
     stages = run_stages(experiment, note=note, progress=progress)
-    untrained = save_untrained(experiment, list(stages.shards.values()), out / "baselines" / "untrained")
+    start = resolve_checkpoint(experiment.train.init) if experiment.train.init else None
+    start = start or save_untrained(experiment, list(stages.shards.values()), out / "baselines" / "untrained")
     comparisons = []
     for (name, split), document in zip(experiment.predict_on, stages.scores, strict=True):
         shards = stages.shards[name]
-        scores = {"trained": document}
         folder = out / "baselines" / f"{name}-{split}"
         settings = replace(experiment.predict, split=split)
-        predict.run(settings, untrained, shards, folder / "untrained", progress=progress)
-        scores["untrained network"] = _score(folder / "untrained", shards, split)
+        predict.run(settings, start, shards, folder / "start", progress=progress)
+        scores = {"start": _score(folder / "start", shards, split), "after training": document}
         for title, answer in BASELINES.items():
             made = write_baseline(folder / title.replace(" ", "-"), shards, split, title, answer)
             scores[title] = _score(made, shards, split)
@@ -127,13 +142,13 @@ def run(
     )
 
 
-def draw_data(folder: Path, size: DemoSize, note: Note, progress: Progress, workers: int) -> None:
+def draw_data(folder: Path, plan: DemoPlan, note: Note, progress: Progress, workers: int) -> None:
     """Draw the embedded data set, once.
 
     Raises:
         ArtifactError: the folder holds something else.
     """
-    options = {"seed": SEED, "train_pictures": size.train_pictures, "held_out_pictures": size.held_out_pictures}
+    options = {"seed": SEED, "train_pictures": plan.train_pictures, "held_out_pictures": plan.held_out_pictures}
     if find_finished(folder, "shapes", {}, options):
         note(f"shapes: {folder} is up to date")
         return
@@ -143,16 +158,15 @@ def draw_data(folder: Path, size: DemoSize, note: Note, progress: Progress, work
         shapes.write_published(
             working, **options, workers=workers, on_progress=lambda done, total: progress(done, total, "drawing")
         )
-        finish_work(working, "shapes", {}, options, {"pictures": size.train_pictures + 3 * size.held_out_pictures})
+        finish_work(working, "shapes", {}, options, {"pictures": plan.train_pictures + 3 * plan.held_out_pictures})
     note(f"shapes: {folder} is drawn")
 
 
-def write_experiment(out: Path, size: DemoSize) -> Path:
+def write_experiment(out: Path, plan: DemoPlan) -> Path:
     """The experiment file of the demo."""
     file = out / "experiment.toml"
-    text = EXPERIMENT
-    if size.max_steps:
-        text = text.replace('preset = "tiny"\n', f'preset = "tiny"\nmax_steps = {size.max_steps}\n')
+    steps = f"max_steps = {plan.max_steps}\n" if plan.max_steps else ""
+    text = EXPERIMENT.format(training=plan.training + steps)
     if not file.is_file() or file.read_text(encoding="utf-8") != text:
         with replace_file(file) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from pipeline_runs import igvg, snapshot
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from pipelines.sources import digest_checkpoint
 
 SIZE = ("--pictures", "8", "--held-out", "1", "--max-steps", "1", "--format", "json")
 
@@ -27,7 +26,7 @@ def test_three_benchmarks_are_scored_beside_answers_that_need_no_learning(demo: 
     document = json.loads(demo[1])
     assert list(document) == ["grefcoco/val", "ref-zom/test", "rrefcoco/val"]
     for scores in document.values():
-        assert list(scores) == ["trained", "untrained network", "always empty", "everything"]
+        assert list(scores) == ["start", "after training", "always empty", "everything"]
     always_empty, everything = (document["grefcoco/val"][name]["metrics"] for name in ("always empty", "everything"))
     assert (always_empty["N-acc"], always_empty["T-acc"]) == (100.0, 0.0)
     assert (everything["N-acc"], everything["T-acc"]) == (0.0, 100.0)
@@ -48,3 +47,15 @@ def test_a_finished_demo_is_repeated_without_work(demo: tuple[Path, str]) -> Non
     assert again.returncode == 0, again.stderr
     assert again.stdout == demo[1]
     assert snapshot(demo[0]) == before
+
+
+def test_training_starts_from_the_shipped_network_and_from_scratch_from_none(
+    demo: tuple[Path, str], tmp_path: Path
+) -> None:
+    assert igvg("demo", "--out", tmp_path / "demo", "--from-scratch", *SIZE).returncode == 0
+    inputs = []
+    for folder in (demo[0], tmp_path / "demo" / "from-scratch"):
+        (record,) = (folder / "runs").glob("train-*/artifact.json")
+        inputs.append(json.loads(record.read_text())["inputs"])
+    assert inputs[0]["init"] == digest_checkpoint(Path("shapes"))
+    assert "init" not in inputs[1]
