@@ -115,7 +115,7 @@ def open_checkpoint(path: Path) -> tuple[IGVGModel, Any, int]:
     if path.suffix == ".safetensors":
         return load_checkpoint(path.parent)
     model = load_published(path)
-    return model, load_tokenizer(path.parent / SENTENCEPIECE_NAME), MAX_TOKENS
+    return model, load_tokenizer(path.parent / SENTENCEPIECE_NAME), default_max_tokens(model.config)
 
 
 def load_checkpoint(folder: Path) -> tuple[IGVGModel, Any, int]:
@@ -137,10 +137,15 @@ def load_checkpoint(folder: Path) -> tuple[IGVGModel, Any, int]:
     return model, tokenizer, _read_max_tokens(folder / PROCESSOR_FILE, model.config)
 
 
+def default_max_tokens(config: IGVGConfig) -> int:
+    """The paper's limit of tokens, or what the network has positions for if that is less."""
+    return min(MAX_TOKENS, config.text_positions - 2)
+
+
 def _read_max_tokens(file: Path, config: IGVGConfig) -> int:
     """The largest number of tokens, both ends included; the first two positions belong to none."""
     if not file.exists():
-        return min(MAX_TOKENS, config.text_positions - 2)
+        return default_max_tokens(config)
     remedy = "copy it again, or make the checkpoint again"
     try:
         values = read_json(file, "a processor's settings in JSON", remedy)

@@ -46,7 +46,7 @@ def run(file: Path, out: Path, *, tokenizer: Path | None = None, force: bool = F
 
 def _convert(file: Path, tokenizer: Path | None, out: Path, inputs: dict[str, str], *, force: bool) -> Artifact:
     # Only work that is to be done is worth the seconds that torch takes to load.
-    from pipelines.checkpoint import MAX_TOKENS, save_checkpoint
+    from pipelines.checkpoint import default_max_tokens, save_checkpoint
     from pipelines.model import load_published
 
     # Everything is read before the first file is written.
@@ -56,7 +56,7 @@ def _convert(file: Path, tokenizer: Path | None, out: Path, inputs: dict[str, st
     if words is not None and len(words) > config.vocab_size:
         raise SettingsError(f"{tokenizer} has {len(words)} ids, and {file} room for {config.vocab_size}; give its own")
     begin_work(out, "import", inputs, {}, force=force)
-    save_checkpoint(out, model, words, MAX_TOKENS)
+    save_checkpoint(out, model, words, default_max_tokens(config))
     counts = {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "encoder_layers": config.encoder_layers,

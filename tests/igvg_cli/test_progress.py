@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # A real command, whose lines come every twentieth of a second.
-HASTY = "import igvg_cli.progress as p; p.INTERVAL = 0.05; from igvg_cli.app import main; main()"
+HASTY = "import igvg_cli.progress as p; p.INTERVAL = 0.005; from igvg_cli.app import main; main()"
 
 
 def follow(reports: Iterable[tuple[float, int, int, str]], now: float, label: str = "training") -> str:

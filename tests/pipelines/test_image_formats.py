@@ -143,7 +143,7 @@ def test_floats_that_are_no_numbers_are_refused_with_the_reason(value: float) ->
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"", r"is an empty file, not an image; download or copy it again"),
+        (b"", r"is an empty file, not an image; give an image file"),
         (b"version https://git-lfs.github.com/spec/v1\noid", r"is a Git LFS pointer, not an image; run `git lfs pull`"),
         (b"<!doctype html><html></html>", r"is an HTML page, not an image"),
         (encode(SCENE, "PNG")[:60], r"is not a readable image \(.*\); give an image file"),
