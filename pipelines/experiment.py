@@ -13,11 +13,12 @@ images = ["data/train2014"]
 [train]
 shards = ["grefcoco"]                   # names from above, or prepared folders; all names if left out
 preset = "tiny"
+init = "beit3.zip"                      # what igvg train --init takes
 epochs = 3                              # any setting of igvg train
 
 [predict]
 splits = ["grefcoco/val"]               # name/split or folder/split; any setting of igvg predict may follow
-checkpoint = "runs/other"               # without [train]: the network, as igvg predict takes it
+checkpoint = "runs/other"               # without [train]: a network, as igvg predict takes it
 
 [score]                                 # of what is predicted above
 resolution = 0                          # any setting of igvg score
@@ -31,12 +32,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines import predict, prepare, score, train
 from pipelines.artifact import compute_fingerprint
 from pipelines.overrides import from_mapping, overlay_settings, read_toml
+from pipelines.pretrained import resolve_checkpoint
 from pipelines.settings import (
     PredictSettings,
     PrepareSettings,
@@ -45,9 +46,11 @@ from pipelines.settings import (
     TrainSettings,
     train_preset,
 )
+from shards.index import read_index
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from pipelines.artifact import Artifact
 
@@ -110,18 +113,18 @@ def read_experiment(file: Path) -> Experiment:
     )
     names = (*train_on, *(name for name, _ in (*predict_on, *score_on)))
     scored = _read_words(scoring.pop("predictions", []), f"{file}: score.predictions")
-    checkpoints = _read_words(predicting.pop("checkpoint", []), f"{file}: predict.checkpoint")
+    checkpoint = _read_word(predicting.pop("checkpoint", ""), f"{file}: predict.checkpoint")
+    settings = overlay_settings(train_preset(training.get("preset", "base")), training, str(file), "train.")
     experiment = Experiment(
-        out=home.joinpath(*_read_words(tables.get("out", f"runs/{file.stem}"), f"{file}: out")),
+        out=home / _read_word(tables.get("out", f"runs/{file.stem}"), f"{file}: out"),
         stages=frozenset(tables) & frozenset(STAGES),
         folders={name: _find_shards(name, steps, file) for name in names if name not in steps},
         prepare=steps,
-        train=overlay_settings(train_preset(training.get("preset", "base")), training, str(file), "train."),
+        train=_locate_files(settings, home),
         train_on=train_on,
         predict=overlay_settings(PredictSettings(), predicting, str(file), "predict."),
         predict_on=predict_on,
-        # What is no file may be the name of a network.
-        checkpoint=next((home / name if (home / name).exists() else Path(name) for name in checkpoints), None),
+        checkpoint=resolve_checkpoint(checkpoint, home) if checkpoint else None,
         scored=tuple(home / path for path in scored),
         score_on=score_on,
         score=overlay_settings(ScoreSettings(split=""), scoring, str(file), "score."),
@@ -160,6 +163,9 @@ def run_stages(experiment: Experiment, *, note: Note, progress: Progress) -> Sta
         ArtifactError, CheckpointError, DataError, SettingsError: whatever a stage raises.
     """
     shards = {name: _prepare(experiment, name, note, progress) for name in experiment.prepare} | experiment.folders
+    for name, split in (*experiment.predict_on, *experiment.score_on):
+        # A split that is not there is told before a training, not after it.
+        read_index(shards[name], split)
     network = experiment.checkpoint
     if "train" in experiment.stages:
         train_on, preset = [shards[name] for name in experiment.train_on], experiment.train.preset
@@ -297,14 +303,29 @@ def _read_step(name: str, table: Any, file: Path) -> PrepareStep:
     missing = [key for key in ("annotations", "images") if key not in values]
     if missing:
         raise SettingsError(f"{file}: prepare.{name} has no {missing[0]}; say where the published files are")
-    annotations, images = (
-        _read_words(values.pop(key), f"{file}: prepare.{name}.{key}") for key in ("annotations", "images")
-    )
+    annotations = _read_word(values.pop("annotations"), f"{file}: prepare.{name}.annotations")
+    images = _read_words(values.pop("images"), f"{file}: prepare.{name}.images")
     return PrepareStep(
-        annotations=file.parent.joinpath(*annotations),
+        annotations=file.parent / annotations,
         images=tuple(file.parent / folder for folder in images),
         settings=from_mapping(PrepareSettings, values, f"{file}: prepare.{name}"),
     )
+
+
+def _locate_files(settings: TrainSettings, home: Path) -> TrainSettings:
+    """Settings whose files are relative to the experiment's file, as all of its paths are."""
+    init, tokenizer = settings.init, settings.text.tokenizer
+    return replace(
+        settings,
+        init=str(resolve_checkpoint(init, home)) if init else "",
+        text=replace(settings.text, tokenizer=str(home / tokenizer) if tokenizer else ""),
+    )
+
+
+def _read_word(value: Any, place: str) -> str:
+    if not isinstance(value, str):
+        raise SettingsError(f"{place} is {value!r}, not a string")
+    return value
 
 
 def _read_words(value: Any, place: str) -> tuple[str, ...]:

@@ -13,13 +13,17 @@ SHIPPED = {"shapes": Path(__file__).parent / "networks" / "shapes"}
 """Checkpoint folders inside the package, by name."""
 
 
-def resolve_checkpoint(name: str | Path) -> Path:
+def resolve_checkpoint(name: str | Path, home: Path = Path()) -> Path:
     """The path of a checkpoint: of a shipped network by its name, else the path itself.
 
-    A folder of that name in the current folder wins if it is a checkpoint; other folders of that name, such as
-    prepared shards, do not hide the shipped network.
+    A folder of that name wins if it is a checkpoint; other folders of that name, such as prepared shards, do not hide
+    the shipped network.
+
+    Args:
+        name: a path, or the name of a shipped network.
+        home: the folder to which the path is relative.
     """
-    path = Path(name)
+    path = home / name
     shipped = SHIPPED.get(str(name))
     if shipped is None or path.is_file() or (path / "config.json").is_file():
         return path

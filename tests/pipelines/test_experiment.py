@@ -10,7 +10,9 @@ from pipeline_runs import draw_published
 
 from pipelines.artifact import read_artifact
 from pipelines.experiment import read_experiment, run_stages
+from pipelines.pretrained import SHIPPED
 from pipelines.settings import SettingsError, train_preset
+from shards.errors import DataError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,6 +51,28 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert experiment.prepare["first"].annotations == tmp_path / "a"
     assert experiment.prepare["first"].images == (tmp_path / "b", tmp_path / "c")
     assert experiment.prepare["ref-zom"].images == (tmp_path / "b",)
+
+
+def test_the_files_that_a_training_starts_from_are_relative_to_the_file_too(tmp_path: Path) -> None:
+    text = TEXT.replace("epochs = 3", 'epochs = 3\ninit = "beit3.zip"\ntext.tokenizer = "words/beit3.spm"')
+    train = read(tmp_path, text).train
+    assert (train.init, train.text.tokenizer) == (f"{tmp_path}/beit3.zip", f"{tmp_path}/words/beit3.spm")
+    train = read(tmp_path).train
+    assert (train.init, train.text.tokenizer) == ("", "")
+
+
+def test_a_shipped_network_is_named_from_every_folder_and_a_checkpoint_beside_the_file_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here" / "shapes").mkdir(parents=True)
+    (tmp_path / "here" / "shapes" / "config.json").touch()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "shapes").mkdir()
+    training = TEXT.replace("epochs = 3", 'init = "shapes"')
+    predicting = f'{TEXT[: TEXT.index("[train]")]}[predict]\ncheckpoint = "shapes"\nsplits = ["first/val"]'
+    for folder, expected in ((tmp_path, SHIPPED["shapes"]), (tmp_path / "here", tmp_path / "here" / "shapes")):
+        assert read(folder, training).train.init == str(expected)
+        assert read(folder, predicting).checkpoint == expected
 
 
 def test_a_table_s_name_is_its_data_set_unless_it_names_one(tmp_path: Path) -> None:
@@ -96,7 +120,9 @@ def test_splits_are_pairs_of_name_and_split(tmp_path: Path) -> None:
         (TEXT, "[train]", "train has no shards; name prepared folders in shards, or write a [prepare.NAME]"),
         (TEXT, "[score]", "score has nothing to score; write [predict], or name predictions and splits"),
         (TEXT, "[score]\npredictions = ['a', 'b']", "score needs as many splits as predictions"),
-        (TEXT, "out = 3\n[train]", "out is 3, not a list of strings"),
+        (TEXT, "out = 3\n[train]", "out is 3, not a string"),
+        ('annotations = "a"', 'annotations = ["a", "b"]', "prepare.first.annotations is ['a', 'b'], not a string"),
+        (TEXT, "[predict]\ncheckpoint = ['a', 'b']", "predict.checkpoint is ['a', 'b'], not a string"),
     ],
 )
 def test_a_wrong_file_is_answered_with_what_would_be_right(tmp_path: Path, old: str, new: str, words: str) -> None:
@@ -178,6 +204,13 @@ def test_a_file_that_names_prepare_alone_prepares_and_does_not_train(prepared: P
 
 def test_a_file_that_names_train_alone_trains_on_prepared_folders(network: Path) -> None:
     assert read_artifact(network, "train").counts["steps"] == 1
+
+
+def test_a_split_that_is_not_there_is_told_before_a_training(prepared: Path, tmp_path: Path) -> None:
+    shards = find_shards(prepared)
+    with pytest.raises(DataError, match="vall"):
+        run(tmp_path, f'[predict]\nsplits = ["{shards}/vall"]\n[train]\nshards = "{shards}"{SMALL}')
+    assert list_stages(tmp_path) == []
 
 
 def test_a_file_that_names_predict_alone_predicts_with_a_checkpoint_and_does_not_score(
