@@ -193,7 +193,8 @@ def _refuse_other_stage(folder: Path, stage: str) -> None:
 def _explain(found: Artifact, inputs: Mapping[str, Any], options: Mapping[str, Any]) -> str:
     changes = describe_differences(found.options, json.loads(json.dumps(options)))
     changed_inputs = describe_differences(found.inputs, json.loads(json.dumps(inputs)))
-    changes += [f"input {change.split(' ')[0]} differs" for change in changed_inputs]
+    # The name of an input may hold spaces; its digests, on both sides of an arrow, do not.
+    changes += [f"input {change.rsplit(' ', 3)[0]} differs" for change in changed_inputs]
     shown = ", ".join(changes[:6]) + (f" and {len(changes) - 6} more" if len(changes) > 6 else "")
     return f"{shown or 'made by another version of igvg'}; choose another --out, or replace it with --force"
 

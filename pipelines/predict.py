@@ -83,7 +83,7 @@ def run_on_pictures(
 
         return PictureData(check_images(files, progress), texts, frame)
 
-    inputs: dict[str, Any] = {"checkpoint": digest_checkpoint(checkpoint), **digest_images(files)}
+    inputs: dict[str, Any] = {"checkpoint": digest_checkpoint(checkpoint), "images": digest_images(files)}
     options = {**select_material(settings), "texts": list(texts)}
     return _predict(settings, checkpoint, open_data, out, (inputs, options), progress, force=force)
 

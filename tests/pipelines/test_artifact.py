@@ -46,6 +46,12 @@ def test_other_settings_are_told_by_name_and_leave_the_artifact_alone(tmp_path: 
     assert (tmp_path / "out" / "artifact.json").read_bytes() == before
 
 
+def test_an_input_whose_name_holds_spaces_is_told_whole(tmp_path: Path) -> None:
+    finish_work(tmp_path, "prepare", {"images": {"my photo.png": "abc"}}, {}, {})
+    with pytest.raises(ArtifactError, match=r"input images\.my photo\.png differs, input images\.a b differs"):
+        find_finished(tmp_path, "prepare", {"images": {"my photo.png": "xyz", "a b": "c"}}, {})
+
+
 def test_force_allows_to_replace_and_clears_what_was_there(tmp_path: Path) -> None:
     out = tmp_path / "out"
     make(out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import struct
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from pipeline_runs import igvg, only_error
 from small_network import CONFIG
 
 from pipelines import predict
+from pipelines.artifact import ArtifactError
 from pipelines.checkpoint import save_checkpoint
 from pipelines.image_folder import check_images, describe_left_out, list_images, name_images
 from pipelines.model import IGVGModel
@@ -222,6 +224,19 @@ def test_images_of_one_pixel_and_of_odd_names_come_through_with_their_sizes(chec
     assert {r"caf\xe9.png/0", "A.PNG/1", "a.png~2/0", "a.jpg/0"} <= set(sizes)
     assert len(list((tmp_path / "out" / "overlays").iterdir())) == 16
     assert find(checkpoint, folder, tmp_path / "out", "the red car", "two red cars") == artifact
+
+
+def test_an_image_of_the_name_of_another_input_hides_no_change_of_it(checkpoint: Path, tmp_path: Path) -> None:
+    image = save(tmp_path / "checkpoint", format="PNG")
+    find(checkpoint, image, tmp_path / "out")
+    other = shutil.copytree(checkpoint, tmp_path / "other")
+    torch.manual_seed(1)
+    IGVGModel(replace(CONFIG, text_positions=12)).save_pretrained(other)
+    with pytest.raises(ArtifactError, match="input checkpoint differs"):
+        find(other, image, tmp_path / "out")
+    save(image, (5, 5), format="PNG")
+    with pytest.raises(ArtifactError, match=r"input images\.checkpoint differs"):
+        find(checkpoint, image, tmp_path / "out")
 
 
 # Texts
