@@ -75,8 +75,8 @@ def write_results(
     """Write predictions as COCO results, one entry at a time: one for each box, one for each mask that has pixels.
 
     Where `no_target` is not what boxes and mask say, the expression's segmentation carries it, even without pixels;
-    where no masks are predicted, its first box. Then a flag that there is a target is lost where there is no box. Of
-    what is not predicted no file is left.
+    where no masks are predicted, its first box. Then a flag that there is a target is lost where there is no box, with
+    a warning. Of what is not predicted no file is left.
 
     Returns:
         How many boxes and segmentations there are, of what is predicted; and warnings.
@@ -85,7 +85,7 @@ def write_results(
         DataError: a prediction is damaged, unknown, missing, given twice, or has a mask of the wrong size.
     """
     counts, extent = {"boxes": 0, "segmentations": 0}, BoxExtent()
-    given = {"boxes": True, "segmentations": True}
+    given, lost = {"boxes": True, "segmentations": True}, 0
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(replace_file(file)) for file in (boxes, segmentations)]
         streams = [stack.enter_context(file.open("w", encoding="utf-8")) for file in files]
@@ -97,6 +97,7 @@ def write_results(
                 raise DataError(fault.what, file=predictions, remedy=fault.remedy) from fault
             extent.add(prediction)
             given = {"boxes": prediction.boxes is not None, "segmentations": prediction.mask is not None}
+            lost += not (given["segmentations"] or prediction.boxes or prediction.no_target)
             for entry in _describe_boxes(image_id, prediction):
                 append_box(entry)
                 counts["boxes"] += 1
@@ -108,7 +109,13 @@ def write_results(
     for name, file in (("boxes", boxes), ("segmentations", segmentations)):
         if not given[name]:
             file.unlink()
-    return {name: count for name, count in counts.items() if given[name]}, extent.warn(predictions)
+    warnings = extent.warn(predictions)
+    if lost:
+        what = f"{lost} predictions without a box say that there is a target (no_target false)"
+        warnings.append(
+            f"Warning: {predictions}: {what}; COCO results cannot say so, and read back they say there is none"
+        )
+    return {name: count for name, count in counts.items() if given[name]}, warnings
 
 
 def to_xywh(box: Sequence[float]) -> list[float]:

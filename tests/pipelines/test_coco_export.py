@@ -170,6 +170,20 @@ def test_a_flag_that_boxes_and_mask_contradict_comes_back(
     assert len(truth.loadRes(str(folder / "segmentations.json")).anns) == 9 + (line == 0 and not no_target)
 
 
+@pytest.mark.parametrize(("flags", "lost"), [((False, False, True), 2), ((True, True, True), 0)])
+def test_a_flag_that_coco_results_cannot_carry_is_told(
+    tmp_path: Path, shards: Path, flags: tuple[bool, ...], lost: int
+) -> None:
+    lines = [{key: line[key] for key in ("id", "boxes")} for line in predict_truth()]
+    for number, flag in enumerate(flags):
+        lines[4 * number] |= {"no_target": flag}
+    file, warnings = write_lines(tmp_path / "p.jsonl", lines), list[str]()
+    convert.export_predictions(file, shards, "val", tmp_path / "coco", warn=warnings.append)
+    assert [warning.startswith(f"Warning: {file}: {lost} predictions without a box say") for warning in warnings] == (
+        [True] if lost else []
+    )
+
+
 def test_boxes_without_a_mask_come_back_without_one(tmp_path: Path, shards: Path) -> None:
     lines = predict_truth()
     lines[3] |= {"mask": fill(), "no_target": True, "scores": [-2.5, -7]}
