@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 from drawn_shards import fill, predict_truth, write_lines, write_shards
 from pipeline_runs import igvg, only_error
 
+from pipelines import score
+from pipelines.settings import ScoreSettings
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -33,6 +36,25 @@ def test_json_is_one_document_and_nothing_else(tmp_path: Path) -> None:
     document = json.loads(result.stdout)
     assert set(document["differences"].values()) == {0.0}
     assert document["intervals"].keys() == document["differences"].keys()
+
+
+def test_options_reach_the_scoring_of_both_sides(tmp_path: Path) -> None:
+    shards, lines = write_shards(tmp_path), predict_truth()
+    truth = write_lines(tmp_path / "truth.jsonl", lines)
+    lines[1] |= {"mask": fill((0, 0, 3, 4))}
+    worse = write_lines(tmp_path / "worse.jsonl", lines)
+    result = igvg("compare", truth, worse, "--shards", shards, "--split", "val", "--resolution", "3",
+                  "--bootstrap", "0", "--most", "0", "--format", "json")  # fmt: skip
+    document = json.loads(result.stdout)
+    assert (document["resolution"], document["differing"]) == (3, [])
+    assert "intervals" not in document
+    for side, file in (("a", truth), ("b", worse)):
+        plain, square = (
+            score.run(file, shards, ScoreSettings(split="val", resolution=resolution)).document["metrics"]
+            for resolution in (0, 3)
+        )
+        assert document[side]["metrics"] == square
+        assert (square == plain) is (side == "a")
 
 
 def test_a_damaged_side_is_named(tmp_path: Path) -> None:
