@@ -187,8 +187,8 @@ def flush_tree(folder: Path) -> None:
     """Wait until a folder and everything in it is on the disk."""
     for parent, _, names in os.walk(folder):
         for name in names:
-            flush(folder / parent / name)
-        flush(folder / parent)
+            flush(Path(parent, name))
+        flush(Path(parent))
 
 
 def remove_stale(folder: Path, belongs: Callable[[str], bool] = lambda _: True, *, deep: bool = False) -> None:

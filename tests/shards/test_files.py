@@ -133,6 +133,16 @@ def test_a_folder_appears_all_at_once_and_what_failed_stays_to_continue(tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "working"]
 
 
+def test_a_folder_below_the_current_one_is_built_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with replace_folder(Path("here/out"), Path("here/.out.working")) as folder:
+        (folder / "inner").mkdir()
+        (folder / "inner" / "file").write_text("content")
+    assert (tmp_path / "here" / "out" / "inner" / "file").read_text() == "content"
+
+
 def test_what_ended_processes_left_is_removed_and_what_running_ones_write_is_not(tmp_path: Path) -> None:
     stale, alive = f".out.{dead_process()}.tmp", f".out.{os.getpid()}.tmp"
     for name in (stale, alive, ".other.tmp", ".out.working", "out"):
