@@ -96,19 +96,22 @@ def check_parent() -> None:
 
 def _hand_out(pool: list[_Worker], tasks: Iterable[Any], remedy: str) -> Iterator[Any]:
     numbered, idle = enumerate(tasks), list(pool)
-    busy: dict[socket.socket, tuple[_Worker, int]] = {}
+    workers = {worker.pipe: worker for worker in pool}
+    busy: dict[socket.socket, int] = {}
     results: dict[int, tuple[bool, Any]] = {}
     wanted, handed_out = 0, 0
     while True:
+        # Idle workers send nothing, but the pipe of one that died can be read, and ends here.
         # Whoever is ready gets its next task before a result is given away.
-        for pipe in wait(list(busy), timeout=0 if wanted in results else None) if busy else ():
-            worker, number = busy.pop(cast("socket.socket", pipe))
-            results[number] = _receive_result(worker, remedy)
-            idle.append(worker)
+        for ready in wait(list(workers), timeout=0 if wanted in results else None) if busy else ():
+            pipe = cast("socket.socket", ready)
+            result = _receive_result(workers[pipe], remedy)
+            results[busy.pop(pipe)] = result
+            idle.append(workers[pipe])
         while idle and handed_out - wanted < AHEAD * len(pool) and (pair := next(numbered, None)):
             worker, handed_out = idle.pop(), pair[0] + 1
             _send_task(worker, pair[1], remedy)
-            busy[worker.pipe] = worker, pair[0]
+            busy[worker.pipe] = pair[0]
         if wanted in results:
             succeeded, value = results.pop(wanted)
             if not succeeded:

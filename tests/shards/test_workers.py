@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import multiprocessing
 import os
 import resource
 import signal
@@ -110,6 +111,22 @@ def test_a_worker_that_dies_is_named_with_the_remedy(number: signal.Signals) -> 
         closing(start(partial(end_by, number), range(9), workers=2)) as results,
     ):
         list(results)
+
+
+@pytest.mark.parametrize("position", [0, 1])
+def test_a_worker_that_dies_is_noticed_even_if_another_does_all_the_work(position: int) -> None:
+    with closing(start(tell_process, iter(int, 1), workers=2)) as results:
+        # To one who takes results slowly, the worker that was ready last hands all of them.
+        for _ in range(20):
+            next(results)
+            time.sleep(0.005)
+        worker = sorted(multiprocessing.active_children(), key=lambda child: child.name)[position]
+        worker.kill()
+        worker.join()
+        with pytest.raises(WorkerError, match="SIGKILL"):
+            for _ in range(20):
+                next(results)
+                time.sleep(0.005)
 
 
 def test_a_worker_that_dies_while_it_sends_is_named() -> None:
