@@ -14,12 +14,16 @@ import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from shards.errors import DataError, WorkerError
 from shards.workers import map_ordered
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 start = partial(map_ordered, method="fork", remedy="use fewer")
 
@@ -113,20 +117,22 @@ def test_a_worker_that_dies_is_named_with_the_remedy(number: signal.Signals) -> 
         list(results)
 
 
+def take_slowly(results: Iterator[object], count: int) -> None:
+    for _ in range(count):
+        next(results)
+        time.sleep(0.005)
+
+
 @pytest.mark.parametrize("position", [0, 1])
 def test_a_worker_that_dies_is_noticed_even_if_another_does_all_the_work(position: int) -> None:
     with closing(start(tell_process, iter(int, 1), workers=2)) as results:
         # To one who takes results slowly, the worker that was ready last hands all of them.
-        for _ in range(20):
-            next(results)
-            time.sleep(0.005)
+        take_slowly(results, 20)
         worker = sorted(multiprocessing.active_children(), key=lambda child: child.name)[position]
         worker.kill()
         worker.join()
         with pytest.raises(WorkerError, match="SIGKILL"):
-            for _ in range(20):
-                next(results)
-                time.sleep(0.005)
+            take_slowly(results, 20)
 
 
 def test_a_worker_that_dies_while_it_sends_is_named() -> None:
