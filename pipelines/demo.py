@@ -1,12 +1,15 @@
 """`igvg demo`: the whole pipeline on the embedded data set, beside answers that need no learning.
 
 ```
-OUT/published/        the embedded data set, in the published layouts
+OUT/shapes-…/         the embedded data set, in the published layouts
 OUT/experiment.toml   what igvg run repeats
 OUT/runs/             every stage's artifact
 OUT/baselines/        predictions of the network before training, and of answers that need no learning
 OUT/examples/         what the trained network finds in a held-out image, drawn
 ```
+
+Every folder's name carries the key of what it is made from, as those of `igvg run` do: a demo of another size, or of
+another version of igvg, works beside the one before.
 
 Training starts from the shipped network `shapes`, which knows single targets only, so that the scores show what
 training on the generalized layouts adds. From scratch everything lies in OUT/from-scratch/.
@@ -16,44 +19,44 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines import predict, score
-from pipelines.artifact import begin_work, find_finished, finish_work
-from pipelines.experiment import Progress, read_experiment, run_stages
-from pipelines.overrides import select_material
+from pipelines import predict, score, train
+from pipelines.artifact import ArtifactError, begin_work, find_finished, finish_work
+from pipelines.experiment import Progress, name_folder, predict_split, read_experiment, run_stages
 from pipelines.predictions import Prediction, write_predictions
-from pipelines.pretrained import resolve_checkpoint
 from pipelines.settings import PredictSettings, ScoreSettings
-from pipelines.sources import describe_sources, digest_shards
+from pipelines.sources import digest_shards
 from shards import masks, shapes
-from shards.files import replace_file, replace_folder
+from shards.files import replace_folder, write_bytes
 from shards.reader import ShardReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from pipelines.experiment import Experiment, Note
     from shards.record import ImageRecord
 
 SEED = 7
 HELD_OUT_PICTURES = 120
-EXPERIMENT = """\
-# Written by igvg demo; igvg run on this file repeats its stages.
+WRITTEN = "# Written by igvg demo;"
+EXPERIMENT = (
+    WRITTEN
+    + """ igvg run on this file repeats its stages.
 out = "runs"
 
 [prepare.grefcoco]
-annotations = "published/grefcoco"
-images = ["published/images/train2014"]
+annotations = "{data}/grefcoco"
+images = ["{data}/images/train2014"]
 
 [prepare.ref-zom]
-annotations = "published/ref-zom"
-images = ["published/images/train2014"]
+annotations = "{data}/ref-zom"
+images = ["{data}/images/train2014"]
 
 [prepare.rrefcoco]
-annotations = "published/rrefcoco"
-images = ["published/images/train2014"]
+annotations = "{data}/rrefcoco"
+images = ["{data}/images/train2014"]
 
 [train]
 preset = "tiny"
@@ -70,6 +73,7 @@ nms_iou = 0.5
 
 [score]
 """
+)
 EXAMPLES = ("every red shape", "all the circles", "the leftmost star", "two squares", "the large blue triangle")
 
 
@@ -117,29 +121,35 @@ def run(
         One comparison for each benchmark, and the folder of drawn examples.
 
     Raises:
-        ArtifactError: `out` holds something else.
+        ArtifactError: `out` holds an experiment file that no demo wrote.
     """
     if plan.from_scratch:
         out = out / "from-scratch"
-    draw_data(out / "published", plan, note, progress, workers)
-    experiment = read_experiment(write_experiment(out, plan))
+    data = name_data(out, plan)
+    file = write_experiment(out, plan, data.name)
+    draw_data(data, plan, note, progress, workers)
+    experiment = read_experiment(file)
     stages = run_stages(experiment, note=note, progress=progress)
-    start = resolve_checkpoint(experiment.train.init) if experiment.train.init else None
-    start = start or save_untrained(experiment, list(stages.shards.values()), out / "baselines" / "untrained")
+    baselines = out / "baselines"
+    start = Path(experiment.train.init) if experiment.train.init else None
+    start = start or save_untrained(baselines, experiment, list(stages.shards.values()))
     comparisons = []
     for (name, split), document in zip(experiment.predict_on, stages.scores, strict=True):
         shards = stages.shards[name]
-        folder = out / "baselines" / f"{name}-{split}"
         settings = replace(experiment.predict, split=split)
-        predict.run(settings, start, shards, folder / "start", progress=progress)
-        scores = {"start": _score(folder / "start", shards, split), "after training": document}
-        for title, answer in BASELINES.items():
-            made = write_baseline(folder / title.replace(" ", "-"), shards, split, title, answer)
-            scores[title] = _score(made, shards, split)
+        found = predict_split(baselines, settings, start, shards, f"start-{name}", note=note, progress=progress)
+        scores = {"start": _score(found, shards, split), "after training": document}
+        for title in BASELINES:
+            scores[title] = _score(write_baseline(baselines, name, shards, split, title), shards, split)
         comparisons.append(Comparison(title=f"{name}/{split}", scores=scores))
     return comparisons, draw_examples(
         out / "examples", experiment.predict, stages.checkpoint, stages.shards["grefcoco"], progress
     )
+
+
+def name_data(out: Path, plan: DemoPlan) -> Path:
+    """The folder of the embedded data set."""
+    return name_folder(out, "shapes", {}, _size(plan), f"{plan.train_pictures}-{plan.held_out_pictures}")
 
 
 def draw_data(folder: Path, plan: DemoPlan, note: Note, progress: Progress, workers: int) -> None:
@@ -148,7 +158,7 @@ def draw_data(folder: Path, plan: DemoPlan, note: Note, progress: Progress, work
     Raises:
         ArtifactError: the folder holds something else.
     """
-    options = {"seed": SEED, "train_pictures": plan.train_pictures, "held_out_pictures": plan.held_out_pictures}
+    options = _size(plan)
     if find_finished(folder, "shapes", {}, options):
         note(f"shapes: {folder} is up to date")
         return
@@ -162,21 +172,30 @@ def draw_data(folder: Path, plan: DemoPlan, note: Note, progress: Progress, work
     note(f"shapes: {folder} is drawn")
 
 
-def write_experiment(out: Path, plan: DemoPlan) -> Path:
-    """The experiment file of the demo."""
+def write_experiment(out: Path, plan: DemoPlan, data: str) -> Path:
+    """The experiment file of the demo, about the data set in the folder `data` beside it.
+
+    Raises:
+        ArtifactError: there is a file of that name that no demo wrote.
+    """
     file = out / "experiment.toml"
     steps = f"max_steps = {plan.max_steps}\n" if plan.max_steps else ""
-    text = EXPERIMENT.format(training=plan.training + steps)
-    if not file.is_file() or file.read_text(encoding="utf-8") != text:
-        with replace_file(file) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    text = EXPERIMENT.format(training=plan.training + steps, data=data).encode()
+    found = file.read_bytes() if file.is_file() else b""
+    if found and not found.startswith(WRITTEN.encode()):
+        raise ArtifactError(
+            f"{file} was not written by igvg demo, which writes a file of that name; choose another --out"
+        )
+    if found != text:
+        out.mkdir(parents=True, exist_ok=True)
+        write_bytes(file, text)
     return file
 
 
-def save_untrained(experiment: Experiment, shards: list[Path], folder: Path) -> Path:
-    """The network as training starts it, as a checkpoint."""
-    inputs = describe_sources(shards, experiment.train.init, experiment.train.text.tokenizer)
-    options = select_material(experiment.train)
+def save_untrained(home: Path, experiment: Experiment, shards: list[Path]) -> Path:
+    """The network as training starts it, as a checkpoint in a folder of `home`."""
+    inputs, options = train.describe(experiment.train, shards)
+    folder = name_folder(home, "untrained", inputs, options, experiment.train.preset)
     if find_finished(folder, "untrained", inputs, options):
         return folder
     import torch
@@ -212,32 +231,44 @@ BASELINES: dict[str, Callable[[ImageRecord], Prediction]] = {
 }
 
 
-def write_baseline(
-    folder: Path, shards: Path, split: str, title: str, answer: Callable[[ImageRecord], Prediction]
-) -> Path:
-    """The same answer for every expression about a picture, as an artifact."""
+def write_baseline(home: Path, name: str, shards: Path, split: str, title: str) -> Path:
+    """The same answer for every expression about an image, as an artifact in a folder of `home`.
+
+    Args:
+        home: where the folder lies.
+        name: of the shards, for the folder's name.
+        shards: folder that `igvg prepare` made.
+        split: of the shards.
+        title: of the answer, one of `BASELINES`.
+    """
     inputs, options = {"shards": digest_shards(shards)}, {"split": split, "answer": title}
+    folder = name_folder(home, "baseline", inputs, options, f"{title.replace(' ', '-')}-{name}-{split}")
     if find_finished(folder, "baseline", inputs, options):
         return folder
     begin_work(folder, "baseline", inputs, options)
     with ShardReader(shards, split) as reader:
-        write_predictions(folder / "predictions.jsonl", _repeat_answers(reader, answer))
+        write_predictions(folder / "predictions.jsonl", _repeat_answers(reader, BASELINES[title]))
     finish_work(folder, "baseline", inputs, options, {})
     return folder
 
 
 def draw_examples(folder: Path, settings: PredictSettings, checkpoint: Path, shards: Path, progress: Progress) -> Path:
-    """What the network finds in the held-out picture with the most instances, drawn."""
-    pictures = folder / "pictures"
+    """What the network finds in the held-out image with the most instances, drawn."""
     with ShardReader(shards, "val") as reader:
         number = max(range(len(reader)), key=lambda number: len(reader.record(number).instances))
-        file = pictures / reader.record(number).file_name
-        if not file.is_file():
-            pictures.mkdir(parents=True, exist_ok=True)
-            with replace_file(file) as temporary:
-                temporary.write_bytes(reader.picture(number))
-    predict.run_on_pictures(settings, checkpoint, file, EXAMPLES, folder / "found", progress=progress)
-    return folder / "found" / "overlays"
+        file, image = folder / "images" / reader.record(number).file_name, reader.picture(number)
+    # Demos of other sizes have other images of the same name.
+    if not file.is_file() or file.read_bytes() != image:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(file, image)
+    inputs, options = predict.describe_images(settings, checkpoint, [file], EXAMPLES)
+    found = name_folder(folder, "found", inputs, options, file.stem)
+    predict.run_on_pictures(settings, checkpoint, file, EXAMPLES, found, progress=progress)
+    return found / "overlays"
+
+
+def _size(plan: DemoPlan) -> dict[str, int]:
+    return {"seed": SEED, "train_pictures": plan.train_pictures, "held_out_pictures": plan.held_out_pictures}
 
 
 def _repeat_answers(reader: ShardReader, answer: Callable[[ImageRecord], Prediction]) -> Iterator[Prediction]:

@@ -191,7 +191,7 @@ def train_network(
         ArtifactError, CheckpointError, DataError, SettingsError: as `igvg train`.
     """
     inputs, options = train.describe(settings, shards)
-    folder = _name_folder(out, "train", inputs, options, name)
+    folder = name_folder(out, "train", inputs, options, name)
     _tell(note, folder, train.run(settings, shards, folder, progress=progress))
     return folder
 
@@ -205,15 +205,20 @@ def predict_split(
         ArtifactError, CheckpointError, DataError: as `igvg predict`.
     """
     inputs, options = predict.describe(settings, checkpoint, shards)
-    folder = _name_folder(out, "predict", inputs, options, f"{name}-{settings.split}")
+    folder = name_folder(out, "predict", inputs, options, f"{name}-{settings.split}")
     _tell(note, folder, predict.run(settings, checkpoint, shards, folder, progress=progress))
     return folder
+
+
+def name_folder(out: Path, stage: str, inputs: Mapping[str, Any], options: Mapping[str, Any], name: str) -> Path:
+    """Another key is another folder: a changed setting never meets what an older one made."""
+    return out / f"{stage}-{name.replace('/', '-')}-{compute_fingerprint(stage, inputs, options)[:_KEY_LENGTH]}"
 
 
 def _prepare(experiment: Experiment, name: str, note: Note, progress: Progress) -> Path:
     step = experiment.prepare[name]
     inputs, options = prepare.describe(step.settings, step.annotations, step.images)
-    folder = _name_folder(experiment.out, "prepare", inputs, options, name)
+    folder = name_folder(experiment.out, "prepare", inputs, options, name)
     outcome = prepare.run(step.settings, step.annotations, step.images, folder, progress=progress)
     _tell(note, folder, outcome)
     return folder
@@ -231,7 +236,7 @@ def _score(
     settings = replace(experiment.score, split=split)
     if out is None:
         inputs, options = score.describe(settings, predictions, shards)
-        out = _name_folder(experiment.out, "score", inputs, options, f"{shards.name}-{split}")
+        out = name_folder(experiment.out, "score", inputs, options, f"{shards.name}-{split}")
     result = score.run(predictions, shards, settings, out=out, progress=progress)
     for warning in result.warnings:
         note(warning)
@@ -284,11 +289,6 @@ def _find_shards(name: str, steps: Mapping[str, PrepareStep], file: Path) -> Pat
         there = ", ".join(steps) or "no prepare tables"
         raise SettingsError(f"{file}: {name} is not prepared; there are {there}, and no folder {folder}")
     return folder
-
-
-def _name_folder(out: Path, stage: str, inputs: Mapping[str, Any], options: Mapping[str, Any], name: str) -> Path:
-    """Another key is another folder: a changed setting never meets what an older one made."""
-    return out / f"{stage}-{name.replace('/', '-')}-{compute_fingerprint(stage, inputs, options)[:_KEY_LENGTH]}"
 
 
 def _tell(note: Note, folder: Path, outcome: tuple[Artifact, bool]) -> None:

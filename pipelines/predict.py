@@ -83,9 +83,8 @@ def run_on_pictures(
 
         return PictureData(check_images(files, progress), texts, frame)
 
-    inputs: dict[str, Any] = {"checkpoint": digest_checkpoint(checkpoint), "images": digest_images(files)}
-    options = {**select_material(settings), "texts": list(texts)}
-    return _predict(settings, checkpoint, open_data, out, (inputs, options), progress, force=force)
+    description = describe_images(settings, checkpoint, files, texts)
+    return _predict(settings, checkpoint, open_data, out, description, progress, force=force)
 
 
 def run_on_raw(
@@ -160,6 +159,14 @@ def describe(settings: PredictSettings, checkpoint: Path, shards: Path) -> tuple
     """Inputs and options that make up the fingerprint of predicted shards."""
     inputs = {"checkpoint": digest_checkpoint(checkpoint), "shards": digest_shards(shards)}
     return inputs, select_material(settings)
+
+
+def describe_images(
+    settings: PredictSettings, checkpoint: Path, files: Sequence[Path], texts: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Inputs and options that make up the fingerprint of predicted images."""
+    inputs = {"checkpoint": digest_checkpoint(checkpoint), "images": digest_images(files)}
+    return inputs, {**select_material(settings), "texts": list(texts)}
 
 
 def _predict(

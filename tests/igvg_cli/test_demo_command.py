@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
-from pipeline_runs import igvg, snapshot
+from pipeline_runs import igvg, only_error, snapshot
 
 from pipelines.sources import digest_checkpoint
 
@@ -17,7 +19,7 @@ SIZE = ("--pictures", "8", "--held-out", "1", "--max-steps", "1", "--format", "j
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder of a finished demo, and what it printed."""
     out = tmp_path_factory.mktemp("demo") / "demo"
-    result = igvg("demo", "--out", out, *SIZE)
+    result = igvg("demo", "--out", os.path.relpath(out), *SIZE)
     assert result.returncode == 0, result.stderr
     return out, result.stdout
 
@@ -33,7 +35,8 @@ def test_three_benchmarks_are_scored_beside_answers_that_need_no_learning(demo: 
 
 
 def test_held_out_pictures_are_none_of_those_trained_on(demo: tuple[Path, str]) -> None:
-    records = json.loads((demo[0] / "published" / "grefcoco" / "grefs(unc).json").read_text())
+    (file,) = demo[0].glob("shapes-8-1-*/grefcoco/grefs(unc).json")
+    records = json.loads(file.read_text())
     train = {record["image_id"] for record in records if record["split"] == "train"}
     held_out = {record["image_id"] for record in records if record["split"] != "train"}
     assert train
@@ -47,6 +50,27 @@ def test_a_finished_demo_is_repeated_without_work(demo: tuple[Path, str]) -> Non
     assert again.returncode == 0, again.stderr
     assert again.stdout == demo[1]
     assert snapshot(demo[0]) == before
+
+
+def test_a_demo_of_another_size_works_beside_the_one_before(demo: tuple[Path, str], tmp_path: Path) -> None:
+    out = shutil.copytree(demo[0], tmp_path / "demo")
+    before = snapshot(out)
+    other = igvg("demo", "--out", out, "--pictures", "9", "--held-out", "2", *SIZE[4:])
+    assert other.returncode == 0, other.stderr
+    documents = [json.loads(text)["grefcoco/val"] for text in (other.stdout, demo[1])]
+    assert documents[0].keys() == documents[1].keys()
+    assert documents[0]["start"]["expressions"] > documents[1]["start"]["expressions"]
+    after = snapshot(out)
+    changed = {name for name in before if after.get(name) != before[name]}
+    assert all(name == "experiment.toml" or name.startswith("examples/images/") for name in changed), changed
+
+
+def test_an_experiment_file_of_the_user_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "experiment.toml").write_bytes(b"# \xfcbung\n")
+    error = only_error(igvg("demo", "--out", tmp_path, *SIZE))
+    assert f"{tmp_path / 'experiment.toml'} was not written by igvg demo" in error
+    assert [file.name for file in tmp_path.iterdir()] == ["experiment.toml"]
+    assert (tmp_path / "experiment.toml").read_bytes() == b"# \xfcbung\n"
 
 
 def test_training_starts_from_the_shipped_network_and_from_scratch_from_none(
