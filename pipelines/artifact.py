@@ -19,7 +19,7 @@ from shards.errors import DataError
 from shards.files import read_json, remove_stale, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
 RECORD = "artifact.json"
@@ -137,14 +137,30 @@ def begin_work(
 
 
 def finish_work(
-    folder: Path, stage: str, inputs: Mapping[str, Any], options: Mapping[str, Any], counts: Mapping[str, Any]
+    folder: Path,
+    stage: str,
+    inputs: Mapping[str, Any],
+    options: Mapping[str, Any],
+    counts: Mapping[str, Any],
+    *,
+    scratch: Collection[str] = (),
 ) -> Artifact:
-    """Write `artifact.json` over everything the folder holds now; the artifact is finished with it."""
+    """Write `artifact.json` over everything the folder holds now; the artifact is finished with it.
+
+    Args:
+        folder: where the work was done.
+        stage: name of the command.
+        inputs: content digests of what it was made from.
+        options: the settings that decide its bytes.
+        counts: what the record tells of the result.
+        scratch: folders in it that only unfinished work needs; no part of the artifact.
+    """
     files = {
-        str(file.relative_to(folder)): file.stat().st_size
+        str(name): file.stat().st_size
         for file in sorted(folder.rglob("*"))
         # What a killed process was writing when it ended is nobody's result.
         if file.is_file() and file.name not in (RECORD, UNFINISHED) and not file.match(".*.tmp")
+        if (name := file.relative_to(folder)).parts[0] not in scratch
     }
     record = Artifact(
         stage=stage,
@@ -157,6 +173,9 @@ def finish_work(
     )
     write_json(folder / RECORD, asdict(record))
     (folder / UNFINISHED).unlink(missing_ok=True)
+    # Last: a process that is killed before goes on from them.
+    for place in scratch:
+        shutil.rmtree(folder / place, ignore_errors=True)
     return record
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from typing import TYPE_CHECKING, Any
 
 from pipelines.artifact import Artifact, begin_work, find_finished, finish_work, read_artifact
@@ -199,9 +198,8 @@ def _predict(
         if accelerator.is_main_process:
             counts: dict[str, Any] = dict(merge_chunks(prediction))
             counts |= {"processes": accelerator.num_processes, "precision": prediction.arithmetic}
-            # Without its parts the prediction could not be continued.
+            # Nothing is left to save.
             with StopRequest():
-                shutil.rmtree(out / PARTS_FOLDER)
-                finish_work(out, "predict", inputs, options, counts)
+                finish_work(out, "predict", inputs, options, counts, scratch=(PARTS_FOLDER,))
         accelerator.wait_for_everyone()
     return read_artifact(out, "predict"), False

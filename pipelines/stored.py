@@ -27,10 +27,11 @@ def locate_raw(path: Path) -> Path:
     for folder in (path, path / RAW_FOLDER):
         if not (folder / INDEX).is_file():
             continue
-        if (folder.parent / UNFINISHED).exists():
+        finished = (folder.parent / RECORD).is_file()
+        if (folder.parent / UNFINISHED).exists() and not finished:
             remedy = "finish it: run its igvg predict again"
             raise DataError("the prediction is unfinished", file=folder.parent, remedy=remedy)
-        if (folder.parent / RECORD).is_file():
+        if finished:
             read_artifact(folder.parent, "predict")
         return folder
     remedy = "give a folder that igvg predict made, or its raw/; an unfinished one is finished by its command"

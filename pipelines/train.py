@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -75,11 +74,9 @@ def run(
                 "precision": " then ".join(training.arithmetics),
                 "cut": cut,
             }
-            # Nothing is left to save, and without its state the training could not be continued.
+            # Nothing is left to save.
             with StopRequest():
-                for folder in (STATE_FOLDER, LAST_GOOD_FOLDER):
-                    shutil.rmtree(out / folder, ignore_errors=True)
-                finish_work(out, "train", inputs, options, counts)
+                finish_work(out, "train", inputs, options, counts, scratch=(STATE_FOLDER, LAST_GOOD_FOLDER))
         accelerator.wait_for_everyone()
     return read_artifact(out, "train"), False
 

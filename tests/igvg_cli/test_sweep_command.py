@@ -12,7 +12,8 @@ from drawn_outputs import draw_outputs, write_outputs
 from drawn_shards import write_shards
 from pipeline_runs import igvg, only_error, snapshot
 
-from pipelines.artifact import read_artifact
+from pipelines.artifact import finish_work, read_artifact
+from pipelines.stored import locate_raw
 from shards.reader import ShardReader
 
 if TYPE_CHECKING:
@@ -128,6 +129,12 @@ def test_an_unfinished_prediction_is_not_swept(raw: Path, shards: Path) -> None:
     (raw.parent / "unfinished.json").write_text("{}")
     error = only_error(igvg("sweep", raw, "--shards", shards, "--split", "val", "--grid", "table-11"))
     assert "the prediction is unfinished" in error
+
+
+def test_a_finished_prediction_is_used_even_if_its_process_was_killed_right_after(raw: Path) -> None:
+    finish_work(raw.parent, "predict", {}, {}, {})
+    (raw.parent / "unfinished.json").write_text("{}")
+    assert locate_raw(raw) == raw
 
 
 def test_settings_that_do_not_enter_are_wrong_usage(raw: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.artifact import ArtifactError, begin_work, compute_fingerprint, find_finished, finish_work, read_artifact
+from shards.errors import DataError
 
 INPUTS, OPTIONS = {"annotations": "abc"}, {"limit": 0, "nested": {"lr": 1e-4}}
 
@@ -22,6 +23,20 @@ def test_the_same_inputs_and_options_are_found_again(tmp_path: Path) -> None:
     assert found is not None
     assert (found.counts, found.files) == ({"val": 3}, {"val/a.tar": 5})
     assert found.versions["igvg"]
+
+
+def test_what_unfinished_work_goes_on_from_stays_until_the_work_is_recorded(tmp_path: Path) -> None:
+    begin_work(tmp_path, "train", INPUTS, OPTIONS)
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "state.pt").write_bytes(b"123")
+    # The record cannot take its place.
+    (tmp_path / "artifact.json").mkdir()
+    with pytest.raises(DataError, match="is a folder"):
+        finish_work(tmp_path, "train", INPUTS, OPTIONS, {}, scratch=("state",))
+    assert (tmp_path / "state" / "state.pt").read_bytes() == b"123"
+    (tmp_path / "artifact.json").rmdir()
+    assert finish_work(tmp_path, "train", INPUTS, OPTIONS, {}, scratch=("state",)).files == {}
+    assert [file.name for file in tmp_path.iterdir()] == ["artifact.json"]
 
 
 def test_an_empty_or_missing_folder_may_be_built_in(tmp_path: Path) -> None:
