@@ -31,6 +31,7 @@ from pipelines.sources import digest_shards
 from shards import masks, shapes
 from shards.files import replace_folder, write_bytes
 from shards.reader import ShardReader
+from shards.record import leaves_crowds_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -219,8 +220,10 @@ def answer_nothing(record: ImageRecord) -> Prediction:
 
 
 def answer_everything(record: ImageRecord) -> Prediction:
-    """Every annotated object of the picture is a target."""
-    mask = masks.unite_masks([instance.mask for instance in record.instances], record.height, record.width)
+    """Every annotated object of the picture is a target; crowd regions give a mask only where they are mask truth."""
+    without_crowds = any(leaves_crowds_out(expression.id) for expression in record.expressions)
+    drawn = [instance.mask for instance in record.instances if not (instance.crowd and without_crowds)]
+    mask = masks.unite_masks(drawn, record.height, record.width)
     boxes = [list(instance.box) for instance in record.instances]
     return Prediction(id="", boxes=boxes, scores=[1.0] * len(boxes), mask=mask, no_target=not boxes)
 

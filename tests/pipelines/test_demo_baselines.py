@@ -57,3 +57,14 @@ def test_of_a_picture_without_any_object_everything_is_nothing() -> None:
     record = make_record("grefcoco", 1, "1.png", ((),))
     assert BASELINES["everything"](replace(record, instances=())).no_target
     assert not BASELINES["everything"](record).no_target
+
+
+@pytest.mark.parametrize(("dataset", "drawn"), [("grefcoco", BOXES[:1]), ("ref-zom", BOXES)])
+def test_everything_draws_crowd_regions_only_where_they_are_part_of_the_mask_truth(
+    dataset: str, drawn: tuple[tuple[int, int, int, int], ...]
+) -> None:
+    record = make_record(dataset, 1, "1.png", ((0, 1),))
+    single, region = record.instances
+    answer = BASELINES["everything"](replace(record, instances=(single, replace(region, crowd=True))))
+    assert answer.mask == fill(*drawn)
+    assert answer.boxes == [list(box) for box in BOXES]
