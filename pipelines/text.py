@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.settings import SettingsError
-from shards.errors import DataError
+from shards.errors import DataError, find_system_error
 from shards.file_kinds import explain_unreadable
-from shards.files import name_file, read_json
+from shards.files import name_file, read_json, write_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -238,5 +238,26 @@ def _load_sentencepiece(file: Path) -> Any:
 
 
 def save_tokenizer(tokenizer: Any, folder: Path) -> None:
-    """Write the tokenizer's files into a checkpoint folder."""
-    tokenizer.save_pretrained(str(folder))
+    """Write the tokenizer's files into a checkpoint folder; each replaces an older one only when all are whole.
+
+    Raises:
+        OSError: a file cannot be written; names it.
+    """
+    draft = folder / f".tokenizer.{os.getpid()}.tmp"
+    try:
+        _write_files(tokenizer, draft, folder)
+        for file in sorted(draft.iterdir()):
+            write_bytes(folder / file.name, file.read_bytes())
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _write_files(tokenizer: Any, draft: Path, folder: Path) -> None:
+    """Write all files into `draft`; errors of the system name them as files of `folder`."""
+    try:
+        draft.mkdir(parents=True)
+        tokenizer.save_pretrained(str(draft))
+    except Exception as error:  # whatever class the library gives to what the system answered
+        written = [name for name in (TOKENIZER_CONFIG, TOKENIZER_FILE) if (draft / name).exists()]
+        place = folder / written[-1] if written else folder
+        raise find_system_error(error, place) or error from error

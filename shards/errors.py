@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ _SYSTEM_ERRORS = {
     errno.ESTALE: ("the file on the network disk is gone", "mount the disk again"),
     errno.ENOMEM: ("there is not enough memory", "use fewer workers or a smaller batch"),
 }
+# Libraries written in Rust say only in words what the system answered.
+_IN_WORDS = re.compile(r"\(os error (\d+)\)")
 
 
 class DataError(Exception):
@@ -64,3 +68,10 @@ def describe_system_error(error: OSError) -> str:
     words, remedy = _SYSTEM_ERRORS.get(error.errno or 0, ("", ""))
     words = words or (error.strerror or str(error) or type(error).__name__).lower()
     return f"{words}; {remedy}" if remedy else words
+
+
+def find_system_error(error: Exception, file: Path) -> OSError | None:
+    """The error of the operating system behind an error of a library, naming `file`; None if there is none."""
+    found = _IN_WORDS.search(str(error))
+    number = error.errno if isinstance(error, OSError) else int(found[1]) if found else None
+    return None if number is None else OSError(number, os.strerror(number), str(file))

@@ -21,7 +21,7 @@ from pipelines.checkpoint import save_checkpoint, save_state
 from pipelines.model import IGVGModel
 from pipelines.raw import RawWriter
 from pipelines.settings import PostprocessSettings, PredictSettings, ScoreSettings
-from pipelines.text import learn_tokenizer
+from pipelines.text import learn_tokenizer, save_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -100,6 +100,16 @@ def test_weights_and_states_that_may_not_be_written_keep_the_older_ones(tmp_path
     assert sorted(file.name for file in tmp_path.iterdir()) == ["config.json", *names]
 
 
+@pytest.mark.parametrize(("size", "name"), [(100, "tokenizer_config.json"), (500, "tokenizer.json")])
+def test_a_tokenizer_that_may_not_be_written_keeps_the_older_one(tmp_path: Path, size: int, name: str) -> None:
+    save_tokenizer(learn_tokenizer(["red star"] * 3, 40), tmp_path)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(OSError, match=name) as caught, limit_files(size):
+        save_tokenizer(learn_tokenizer(["blue moon"] * 3, 400), tmp_path)
+    assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(tmp_path / name))
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
 def test_everything_that_is_written_has_the_permissions_of_the_umask(home: Path, tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
@@ -155,6 +165,16 @@ def test_preparing_onto_a_full_disk_names_the_shard(home: Path, tmp_path: Path) 
     result = run_on_disk(tmp_path, "size=32k", *what, "--out", tmp_path / "out", "--workers", "1")
     assert only_error(result) == f"Error: {tmp_path / 'out/train/train-000000.tar'}: {FULL}"
     assert result.stdout == ""
+
+
+def test_answering_again_onto_a_read_only_disk_names_the_result_and_no_temporary_file(
+    home: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    result = run_on_disk(tmp_path, "size=64k,ro", "predict", "--from", home / "found", "--out", out)
+    assert (
+        only_error(result) == f"Error: {out / 'predictions.jsonl'}: the file system is read-only; choose another folder"
+    )
 
 
 READ_AS_NOBODY = """

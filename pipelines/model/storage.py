@@ -5,15 +5,13 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-import os
-import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from pipelines.model.config import IGVGConfig
-from shards.errors import DataError
+from shards.errors import DataError, find_system_error
 from shards.file_kinds import explain_unreadable
 from shards.files import read_json, replace_file, write_bytes
 
@@ -45,8 +43,6 @@ _SIZES = {
     "generation_ffn": ("generation.ffn.expand.weight", 0),
 }
 _REMEDY = "copy it again, or make the checkpoint again with igvg train or igvg import"
-# safetensors says only in words what the system answered.
-_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 class CheckpointError(Exception):
@@ -75,9 +71,7 @@ def _save_tensors(state: dict[str, Tensor], file: Path) -> None:
     try:
         save_file(state, file, metadata={"format": "pt"})
     except SafetensorError as error:
-        if number := _OS_ERROR.search(str(error)):
-            raise OSError(int(number[1]), os.strerror(int(number[1])), str(file)) from error
-        raise
+        raise find_system_error(error, file) or error from error
 
 
 def read_checkpoint(folder: Path) -> tuple[IGVGConfig, dict[str, Tensor]]:
