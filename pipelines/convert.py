@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -135,7 +136,9 @@ def import_results(
                 raise ArtifactError(f"{out} holds something else; choose another --out, or replace it with --force")
         draft.replace(out)
     finally:
-        draft.unlink(missing_ok=True)
+        # A read-only disk refuses even to look.
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
     return counts, False
 
 

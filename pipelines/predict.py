@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -139,7 +140,9 @@ def run_on_raw(
         begin_work(out, "predict", inputs, options, force=force)
         draft.replace(out / PREDICTIONS)
     finally:
-        draft.unlink(missing_ok=True)
+        # A read-only disk refuses even to look.
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
     return finish_work(out, "predict", inputs, options, {"expressions": expressions, "no_target": empty}), False
 
 
