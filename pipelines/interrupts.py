@@ -7,9 +7,11 @@ of a script.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Schedulers signal the group and then each process: what comes so soon is the same request again.
 _SAME_REQUEST = 1.0
+# Long enough to leave the code in which an exception went.
+_AGAIN = 0.1
 
 
 class Stopped(KeyboardInterrupt):
@@ -59,11 +63,15 @@ def handle_signals(handler: Handler) -> Iterator[None]:
 
 
 class Interruption:
-    """While open, a signal raises `Stopped` in the main thread; `received` remembers it, should it get lost there."""
+    """While open, a signal raises `Stopped` in the main thread; `received` remembers it.
+
+    Libraries catch all exceptions here and there, e.g. while they are imported: one that got lost is raised again.
+    """
 
     def __init__(self) -> None:
         self.received: int | None = None
         self._time = 0.0
+        self._raised: weakref.ref[Stopped] | None = None
         self._handling = handle_signals(self._raise)
 
     def __enter__(self) -> Self:
@@ -73,14 +81,33 @@ class Interruption:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._raised = None
         self._handling.__exit__(kind, error, trace)
 
     def _raise(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         now = time.monotonic()
-        if self.received is not None and now - self._time < _SAME_REQUEST:
+        underway = self._raised is not None and self._raised() is not None
+        if underway and now - self._time < _SAME_REQUEST:
             return
         self.received, self._time = number, now
-        raise Stopped(number)
+        stopped = Stopped(number)
+        self._raised = weakref.ref(stopped, self._raise_again)
+        try:
+            raise stopped
+        finally:
+            # The traceback holds this frame, which must not hold the exception, or nobody would see it go.
+            del stopped
+
+    def _raise_again(self, lost: weakref.ref[Stopped]) -> None:
+        """Called when the exception is gone; what a handler raised in here would be lost, too."""
+
+        def signal_later() -> None:
+            time.sleep(_AGAIN)
+            if self._raised is lost and self.received is not None:
+                os.kill(os.getpid(), self.received)
+
+        if self._raised is lost:
+            threading.Thread(target=signal_later, daemon=True).start()
 
 
 class StopRequest:

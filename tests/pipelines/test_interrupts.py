@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pipelines.interrupts import SIGNALS, Interruption, Stopped, StopRequest
+from pipelines.interrupts import SIGNALS, Interruption, Stopped, StopRequest, handle_signals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +31,32 @@ def test_a_signal_raises_and_knows_its_exit_status(number: signal.Signals, statu
         signal.raise_signal(number)
     assert caught.value.status == status
     assert interruption.received == number
+
+
+def lose_a_signal(number: signal.Signals, *, seconds: float) -> None:
+    """As libraries do that try something while they are imported; then work."""
+    with contextlib.suppress(BaseException):
+        signal.raise_signal(number)
+    time.sleep(seconds)
+
+
+def test_a_signal_that_a_library_swallows_is_raised_again() -> None:
+    with pytest.raises(Stopped) as caught, Interruption():
+        lose_a_signal(signal.SIGTERM, seconds=5)
+    assert caught.value.number == signal.SIGTERM
+
+
+def test_a_signal_is_not_raised_again_while_work_is_cleared_up_or_when_it_has_ended() -> None:
+    again: list[int] = []
+    with handle_signals(lambda number, frame: again.append(number)):
+        with pytest.raises(Stopped), Interruption(), contextlib.ExitStack() as clearing:
+            clearing.callback(again.append, 0)
+            clearing.callback(time.sleep, 0.5)
+            signal.raise_signal(signal.SIGTERM)
+        with Interruption():
+            lose_a_signal(signal.SIGTERM, seconds=0)
+        time.sleep(0.5)
+    assert again == [0]
 
 
 def test_a_request_is_noted_and_its_repetition_within_a_second_is_the_same_one() -> None:
