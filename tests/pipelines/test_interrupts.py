@@ -46,17 +46,23 @@ def test_a_signal_that_a_library_swallows_is_raised_again() -> None:
     assert caught.value.number == signal.SIGTERM
 
 
-def test_a_signal_is_not_raised_again_while_work_is_cleared_up_or_when_it_has_ended() -> None:
+def test_a_signal_is_not_raised_again_while_work_is_cleared_up() -> None:
+    cleared: list[bool] = []
+    clearing = contextlib.ExitStack()
+    clearing.callback(cleared.append, True)
+    clearing.callback(time.sleep, 0.5)
+    with pytest.raises(Stopped), Interruption(), clearing:
+        signal.raise_signal(signal.SIGTERM)
+    assert cleared
+
+
+def test_a_signal_is_not_raised_again_when_the_work_has_ended() -> None:
     again: list[int] = []
-    with handle_signals(lambda number, frame: again.append(number)):
-        with pytest.raises(Stopped), Interruption(), contextlib.ExitStack() as clearing:
-            clearing.callback(again.append, 0)
-            clearing.callback(time.sleep, 0.5)
-            signal.raise_signal(signal.SIGTERM)
+    with handle_signals(lambda number, frame: again.append(number)), contextlib.ExitStack() as afterwards:
+        afterwards.callback(time.sleep, 0.5)
         with Interruption():
             lose_a_signal(signal.SIGTERM, seconds=0)
-        time.sleep(0.5)
-    assert again == [0]
+    assert again == []
 
 
 def test_a_request_is_noted_and_its_repetition_within_a_second_is_the_same_one() -> None:
