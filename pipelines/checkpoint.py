@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pipelines.model import IGVGConfig
 
 STATE_FILE = "state.pt"
+STATE_REMEDY = "delete it, and the same command begins the training again"
 PROCESSOR_FILE = "preprocessor_config.json"
 # Of the paper (section C), both ends included.
 MAX_TOKENS = 50
@@ -74,10 +75,9 @@ def load_state(folder: Path) -> dict[str, Any] | None:
     file = folder / STATE_FILE
     if not file.exists():
         return None
-    remedy = "delete it, or start again with --force"
-    state = load_values(file, remedy)
+    state = load_values(file, STATE_REMEDY)
     if not isinstance(state, dict):
-        raise CheckpointError(f"{file} is no state of a training; {remedy}")
+        raise CheckpointError(f"{file} is no state of a training; {STATE_REMEDY}")
     return state
 
 

@@ -56,6 +56,7 @@ def run(
     # Only work that is to be done is worth the seconds that torch takes to load.
     from pipelines.divergence import LAST_GOOD_FOLDER, STATE_FOLDER
     from pipelines.training import open_training, start_processes, train
+    from pipelines.training_state import restore_state
 
     accelerator = start_processes(settings)
     with share_fate(accelerator):
@@ -66,6 +67,8 @@ def run(
             begin_work(out, "train", inputs, options, force=force)
             cut = count_cut_expressions(training)
         accelerator.wait_for_everyone()
+        # What another training left was refused, or is gone by now.
+        restore_state(training)
         train(training, progress)
         if accelerator.is_main_process:
             counts: dict[str, Any] = {"steps": training.step, "expressions": len(training.data), "best": training.best}

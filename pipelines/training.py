@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate.utils import set_seed
 
-from pipelines.checkpoint import load_state, save_checkpoint, save_state
+from pipelines.checkpoint import save_checkpoint, save_state
 from pipelines.divergence import STATE_FOLDER, DivergenceError, advise, is_sound, require_finite
 from pipelines.images import normalize_pictures
 from pipelines.inference import open_autocast
@@ -27,7 +27,7 @@ from pipelines.losses import compute_losses, count_step
 from pipelines.memory import keep_freed_memory
 from pipelines.optimization import build_optimizer, compute_rate_factor, set_rates
 from pipelines.precision import log_arithmetic
-from pipelines.processes import agree, resolve_together, start_accelerator
+from pipelines.processes import resolve_together, start_accelerator
 from pipelines.settings import SettingsError
 from pipelines.training_log import TrainingLog
 from pipelines.validation import score_held_out
@@ -64,6 +64,8 @@ class Training:
     tokenizer: Any
     arithmetic: Arithmetic
     """What the network computes in."""
+    arithmetics: tuple[Arithmetic, ...]
+    """What it computed in so far, one entry for each change; another machine may have another."""
     data: GroundingData
     held_out: dict[Path, GroundingData]
     """The validation splits by shard folder; empty where the shards hold none."""
@@ -73,8 +75,6 @@ class Training:
     """What the network saw last, on its device; saved weights were tried on it."""
     scored: int = 0
     """The last step after which the validation splits were scored."""
-    arithmetics: tuple[Arithmetic, ...] = ()
-    """What it computed in so far, one entry for each change; another machine may have another."""
     best: float = -1.0
     """The best validation value so far; its weights are in the checkpoint folder."""
 
@@ -122,7 +122,7 @@ def start_processes(settings: TrainSettings) -> Accelerator:
 
 
 def open_training(settings: TrainSettings, shards: Sequence[Path], out: Path, accelerator: Accelerator) -> Training:
-    """Build or load everything a training consists of, at the step where it was left.
+    """Build or load everything a training consists of, at its beginning; nothing is written, no state is read.
 
     Raises:
         CheckpointError, DataError, SettingsError: a file to start from, a shard or a setting does not fit.
@@ -131,7 +131,8 @@ def open_training(settings: TrainSettings, shards: Sequence[Path], out: Path, ac
     model, tokenizer = build_model(settings, parts)
     frame = Frame(tokenizer=tokenizer, max_tokens=settings.text.max_tokens, image_size=model.config.image_size)
     mask_size = model.config.image_size if settings.mask_targets == "picture" else model.config.mask_size
-    training = Training(
+    arithmetic = resolve_together(settings.precision, accelerator)
+    return Training(
         settings=settings,
         out=out,
         accelerator=accelerator,
@@ -139,21 +140,12 @@ def open_training(settings: TrainSettings, shards: Sequence[Path], out: Path, ac
         network=accelerator.prepare_model(model),
         optimizer=build_optimizer(model, settings.optimizer),
         tokenizer=tokenizer,
-        arithmetic=resolve_together(settings.precision, accelerator),
+        arithmetic=arithmetic,
+        arithmetics=(arithmetic,),
         data=GroundingData(parts, frame, mask_size=mask_size),
         held_out=open_held_out(shards, settings.validation_split, frame),
         log=TrainingLog(out / "log.jsonl", writes=accelerator.is_main_process),
     )
-    if state := load_state(out / STATE_FOLDER):
-        model.load_state_dict(state["model"])
-        training.optimizer.load_state_dict(state["optimizer"])
-        training.step, training.best = state["step"], state["best"]
-        training.scored = state.get("scored", training.step)
-        training.arithmetics = tuple(state.get("arithmetics", ()))
-    agree(training.step, "the step of the saved state")
-    if training.arithmetics[-1:] != (training.arithmetic,):
-        training.arithmetics += (training.arithmetic,)
-    return training
 
 
 def list_parts(shards: Sequence[Path], splits: Sequence[str]) -> list[Part]:

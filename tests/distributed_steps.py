@@ -22,6 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from pipelines.overrides import read_settings
 from pipelines.settings import train_preset
 from pipelines.training import Training, open_batches, open_training, save_progress, start_processes, take_step
+from pipelines.training_state import restore_state
 from pipelines.validation import score_held_out
 
 # With this epsilon an update of Adam is nearly proportional to the gradient, so that sizes count and not only signs.
@@ -44,6 +45,7 @@ def main() -> None:
     settings = read_settings(train_preset("tiny"), None, SETTINGS)
     accelerator = start_processes(settings)
     training = open_training(settings, [shards], out, accelerator)
+    restore_state(training)
     for module in training.model.modules():
         if isinstance(module, _BatchNorm):
             module.__class__ = type("Frozen", (FrozenBatchNorm, type(module)), {})

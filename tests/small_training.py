@@ -12,6 +12,7 @@ from small_network import CONFIG
 
 from pipelines.settings import TrainSettings, train_preset
 from pipelines.training import open_training
+from pipelines.training_state import restore_state
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +41,9 @@ def open_small(shards: Path, out: Path, **changes: object) -> Training:
     settings = small_settings(**changes)
     torch.manual_seed(settings.seed)
     out.mkdir(parents=True, exist_ok=True)
-    return open_training(settings, [shards], out, Accelerator(cpu=True))
+    training = open_training(settings, [shards], out, Accelerator(cpu=True))
+    restore_state(training)
+    return training
 
 
 def ignore_progress(done: int, total: int, remark: str) -> None:

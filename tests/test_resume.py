@@ -12,7 +12,9 @@ from safetensors.torch import load_file
 from small_training import ignore_progress, small_settings, write_set
 
 from pipelines import train
+from pipelines.artifact import ArtifactError
 from pipelines.checkpoint import load_state
+from pipelines.model import CheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,3 +151,31 @@ def test_the_state_is_saved_after_a_scoring_and_not_after_every_step(shards: Pat
     state = load_state(tmp_path / "run" / "state")
     assert state is not None
     assert state["step"] == 3
+
+
+def test_a_forced_training_of_other_settings_starts_from_its_own_beginning(shards: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(StoppedError):
+        train.run(choose(), [shards], out, progress=stop_after(LAST_SAVED))
+    other = choose(seed=1)
+    with pytest.raises(ArtifactError, match="unfinished work of other inputs or settings"):
+        train.run(other, [shards], out, progress=ignore_progress)
+    train.run(other, [shards], out, progress=ignore_progress, force=True)
+    assert [line["step"] for line in read_log(out) if "losses" in line] == list(range(1, STEPS + 1))
+    train.run(other, [shards], tmp_path / "fresh", progress=ignore_progress)
+    assert read_log(out) == read_log(tmp_path / "fresh")
+
+
+def test_a_state_that_cannot_be_used_is_deleted_as_its_message_says_and_the_same_command_begins_again(
+    shards: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(StoppedError):
+        train.run(choose(), [shards], out, progress=stop_after(LAST_SAVED))
+    file = out / "state" / "state.pt"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="; delete it, and the same command begins the training again"):
+        train.run(choose(), [shards], out, progress=ignore_progress)
+    file.unlink()
+    train.run(choose(), [shards], out, progress=ignore_progress)
+    assert read_log(out) == read_log(undisturbed)

@@ -61,5 +61,5 @@ def test_a_damaged_training_state_is_an_error_with_a_remedy(tmp_path: Path) -> N
     save_state(tmp_path, {"step": 7})
     file = tmp_path / "state.pt"
     file.write_bytes(file.read_bytes()[:50])
-    with pytest.raises(CheckpointError, match="delete it, or start again with --force"):
+    with pytest.raises(CheckpointError, match="delete it, and the same command begins the training again"):
         load_state(tmp_path)
