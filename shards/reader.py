@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 import threading
 import zlib
 from typing import TYPE_CHECKING, Any, Self
@@ -18,13 +19,15 @@ if TYPE_CHECKING:
 
     from shards.record import ImageRecord
 
+_MOST_OPEN = 1000
+
 
 class ShardReader:
     """Random access to one split of a prepared folder.
 
     It opens each tar once, when first needed, and reads without moving a file position, so that a reader may be
-    forked, pickled to another process or shared by threads. Where too many files are open, it closes the tar that it
-    opened first.
+    forked, pickled to another process or shared by threads. It keeps a small part of the files open that the process
+    may open, and closes the tar that it opened first for another one.
 
     Raises:
         DataError: no such folder or split, or a damaged index.
@@ -109,12 +112,23 @@ class ShardReader:
         shard = int(self.index.shard_numbers[number])
         while shard not in self._descriptors:
             file = self._locate(number)
+            if len(self._descriptors) >= _count_allowed():
+                self._close_first()
             try:
                 self._descriptors[shard] = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
             except OSError as error:
                 if error.errno == errno.EMFILE and self._descriptors:
-                    os.close(self._descriptors.pop(next(iter(self._descriptors))))
+                    self._close_first()
                     continue
                 remedy = "raise the limit with ulimit -n" if error.errno == errno.EMFILE else "prepare the split again"
                 raise DataError(f"the shard cannot be opened ({error.strerror})", file=file, remedy=remedy) from error
         return self._descriptors[shard]
+
+    def _close_first(self) -> None:
+        os.close(self._descriptors.pop(next(iter(self._descriptors))))
+
+
+def _count_allowed() -> int:
+    """Tars that one reader keeps open: there may be a dozen readers, and others open files too."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return _MOST_OPEN if limit == resource.RLIM_INFINITY else min(_MOST_OPEN, max(1, limit // 16))

@@ -85,6 +85,20 @@ def test_few_files_that_may_be_open_are_enough_for_many_shards(prepared: Prepare
     assert found == [picture.read_bytes() for _, picture in [*items, items[0]]]
 
 
+def test_a_reader_leaves_most_of_the_files_that_may_be_open_to_others(prepared: Prepared) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = count_open_files()
+    with ShardReader(prepared[0], "val") as reader:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (40, hard))
+            pictures = [reader.picture(number) for number in range(5)]
+            opened = count_open_files() - before
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert pictures == [picture.read_bytes() for _, picture in prepared[1]]
+    assert opened == 2
+
+
 def test_a_closed_or_forgotten_reader_leaves_no_files_open(prepared: Prepared) -> None:
     before = count_open_files()
     reader = ShardReader(prepared[0], "val")
