@@ -188,22 +188,15 @@ def find_shards(prepared: Path) -> Path:
     return next((prepared / "runs").glob("prepare-*"))
 
 
-@pytest.fixture(scope="module")
-def network(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The checkpoint of an experiment that names `train` alone, beside which nothing else lies."""
-    home = tmp_path_factory.mktemp("train")
-    stages = run(home, f'[train]\nshards = "{find_shards(prepared)}"{SMALL}')
-    assert list_stages(home) == ["train"]
-    assert stages.scores == []
-    return stages.checkpoint
-
-
 def test_a_file_that_names_prepare_alone_prepares_and_does_not_train(prepared: Path) -> None:
     assert list_stages(prepared) == ["prepare"]
 
 
-def test_a_file_that_names_train_alone_trains_on_prepared_folders(network: Path) -> None:
-    assert read_artifact(network, "train").counts["steps"] == 1
+def test_a_file_that_names_train_alone_trains_on_prepared_folders(prepared: Path, tmp_path: Path) -> None:
+    stages = run(tmp_path, f'[train]\nshards = "{find_shards(prepared)}"{SMALL}')
+    assert read_artifact(stages.checkpoint, "train").counts["steps"] == 1
+    assert list_stages(tmp_path) == ["train"]
+    assert stages.scores == []
 
 
 def test_a_split_that_is_not_there_is_told_before_a_training(prepared: Path, tmp_path: Path) -> None:
@@ -214,9 +207,9 @@ def test_a_split_that_is_not_there_is_told_before_a_training(prepared: Path, tmp
 
 
 def test_a_file_that_names_predict_alone_predicts_with_a_checkpoint_and_does_not_score(
-    prepared: Path, network: Path, tmp_path: Path
+    prepared: Path, tmp_path: Path
 ) -> None:
-    text = f'[predict]\ncheckpoint = "{network}"\nsplits = ["{find_shards(prepared)}/val"]\nworkers = 0\n'
+    text = f'[predict]\ncheckpoint = "shapes"\nsplits = ["{find_shards(prepared)}/val"]\nworkers = 0\n'
     assert run(tmp_path, text).scores == []
     assert list_stages(tmp_path) == ["predict"]
     (folder,) = (tmp_path / "runs").iterdir()

@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 from pipelines import demo, pretraining
 from pipelines.checkpoint import load_checkpoint
 from pipelines.settings import train_preset
+from shards.files import digest_file
+from shards.shapes import write_published, write_refcoco
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,5 +33,10 @@ def test_it_draws_prepares_trains_and_stores_halves_of_the_trained_weights(tmp_p
     assert json.loads((folder / "origin.json").read_text())["steps"] == 1
 
 
-def test_its_images_are_drawn_from_another_seed_than_the_demo_s() -> None:
-    assert pretraining.SEED != demo.SEED
+def test_its_images_are_none_of_the_demo_s_and_no_image_of_either_is_drawn_twice(tmp_path: Path) -> None:
+    sizes = {"train_pictures": 8, "held_out_pictures": 2}
+    write_refcoco(tmp_path / "pretraining", seed=pretraining.SEED, **sizes)
+    write_published(tmp_path / "demo", seed=demo.SEED, **sizes)
+    files = sorted(tmp_path.rglob("*.jpg"))
+    assert len(files) == (8 + 2) + (8 + 3 * 2)
+    assert len({file.name for file in files}) == len({digest_file(file) for file in files}) == len(files)
