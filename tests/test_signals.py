@@ -163,3 +163,25 @@ def test_a_command_without_anything_to_save_ends_in_one_line(shards: Path, tmp_p
     assert process.returncode == 143
     assert len(lines) == 1
     assert lines[0].startswith("Stopped by SIGTERM: nothing is half-written")
+
+
+EARLY = """
+import os, signal, sys
+
+class Interrupting:
+    def find_spec(self, name, *rest):
+        if name == "igvg_cli.app":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+from igvg_cli.__main__ import main
+main()
+"""
+
+
+def test_an_interrupt_while_the_program_is_loaded_ends_it_without_a_traceback() -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", EARLY], capture_output=True, text=True, timeout=60,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    assert (result.returncode, result.stderr) == (-signal.SIGINT, "")
