@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.artifact import RECORD, ArtifactError, read_artifact
-from pipelines.pretrained import resolve_checkpoint
+from pipelines.pretrained import SHIPPED, resolve_checkpoint
 from pipelines.text import SENTENCEPIECE_NAME
 from shards.files import digest_file
 
@@ -44,7 +44,8 @@ def digest_checkpoint(path: Path) -> str:
     folder = path.parent if path.is_file() else path
     parts = [file for name in ("config.json", "model.safetensors") if (file := folder / name).is_file()]
     if not parts:
-        raise ArtifactError(f"{path} is no checkpoint; give a folder with config.json and model.safetensors, or a file")
+        known = f"a file, or the name {' or '.join(SHIPPED)}"
+        raise ArtifactError(f"{path} is no checkpoint; give a folder with config.json and model.safetensors, {known}")
     parts += [file for name in _READ_WITH_WEIGHTS for file in sorted(folder.glob(name))]
     return "+".join(digest_file(file) for file in parts)
 

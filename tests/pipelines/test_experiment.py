@@ -15,6 +15,7 @@ from pipelines.settings import SettingsError, train_preset
 from shards.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from pipelines.experiment import Experiment, Stages
@@ -163,10 +164,10 @@ num_queries = 4
 """
 
 
-def run(folder: Path, text: str) -> Stages:
+def run(folder: Path, text: str, note: Callable[[str], None] = lambda line: None) -> Stages:
     file = folder / "mine.toml"
     file.write_text(f'out = "runs"\n{text}')
-    return run_stages(read_experiment(file), note=lambda line: None, progress=lambda done, total, remark: None)
+    return run_stages(read_experiment(file), note=note, progress=lambda done, total, remark: None)
 
 
 def list_stages(folder: Path) -> list[str]:
@@ -209,11 +210,12 @@ def test_a_split_that_is_not_there_is_told_before_a_training(prepared: Path, tmp
 def test_a_file_that_names_predict_alone_predicts_with_a_checkpoint_and_does_not_score(
     prepared: Path, tmp_path: Path
 ) -> None:
-    text = f'[predict]\ncheckpoint = "shapes"\nsplits = ["{find_shards(prepared)}/val"]\nworkers = 0\n'
+    text = f'[predict]\ncheckpoint = "shapes"\nsplits = ["{find_shards(prepared)}/val"]\nbatch_size = 3\nworkers = 0\n'
     assert run(tmp_path, text).scores == []
     assert list_stages(tmp_path) == ["predict"]
     (folder,) = (tmp_path / "runs").iterdir()
     assert not (folder / "score").exists()
+    assert read_artifact(folder, "predict").options["batch_size"] == 3
     (document,) = run(tmp_path, f"{text}[score]\nbootstrap = 7\n").scores
     assert document["dataset"] == "grefcoco"
     assert read_artifact(folder / "score", "score").options["bootstrap"] == 7
@@ -230,3 +232,12 @@ def test_a_file_that_names_score_alone_scores_predictions_with_its_settings(tmp_
     assert folder.name.startswith("score-shards-val-")
     options = read_artifact(folder, "score").options
     assert (options["resolution"], options["seed"], options["split"]) == (4, 5, "val")
+
+
+def test_what_looks_wrong_in_predictions_is_told_as_igvg_score_does(tmp_path: Path) -> None:
+    write_shards(tmp_path / "drawn")
+    lines = [line | {"boxes": [[value / 16 for value in box] for box in line["boxes"]]} for line in predict_truth()]
+    write_lines(tmp_path / "found.jsonl", lines)
+    notes: list[str] = []
+    run(tmp_path, '[score]\npredictions = "found.jsonl"\nsplits = "drawn/shards/val"\n', notes.append)
+    assert sum("look normalized" in note for note in notes) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,14 @@ def test_it_is_a_tiny_network_in_float16_of_at_most_five_megabytes() -> None:
     with safe_open(folder / "model.safetensors", framework="pt") as tensors:
         types = {tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118, it is no mapping
     assert types <= {"F16", "I64"}
+
+
+def test_every_file_of_it_is_part_of_the_package() -> None:
+    package = SHIPPED["shapes"].parents[1]
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"][package.name]
+    packaged = {file for pattern in patterns for file in package.glob(pattern)}
+    assert set(SHIPPED["shapes"].iterdir()) <= packaged
 
 
 def test_it_says_what_made_it() -> None:
