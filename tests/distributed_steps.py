@@ -40,8 +40,8 @@ class FrozenBatchNorm(_BatchNorm):
         return super().train(False)
 
 
-def main() -> None:
-    shards, out, last = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+def take_steps(shards: Path, out: Path, last: int) -> None:
+    """Train in `out` up to step `last`; call it in every process."""
     settings = read_settings(train_preset("tiny"), None, SETTINGS)
     accelerator = start_processes(settings)
     training = open_training(settings, [shards], out, accelerator)
@@ -78,4 +78,4 @@ def sum_buffers(training: Training) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    take_steps(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

@@ -39,6 +39,14 @@ def igvg(*arguments: str | Path, **environment: str) -> subprocess.CompletedProc
     )
 
 
+def run_here(*arguments: str | Path) -> None:
+    """Run a command line in this process, with success: a small one takes longer to start than to work."""
+    from igvg_cli.app import build_app
+
+    status = build_app()([str(word) for word in arguments], prog_name="igvg", standalone_mode=False)
+    assert not status, arguments
+
+
 def start(*arguments: str | Path, ignoring_sigint: bool = False, **environment: str) -> subprocess.Popen[str]:
     """Start a command line as a process group of its own, with SIGINT as in a terminal even if it is ignored here."""
     handling = signal.SIG_IGN if ignoring_sigint else signal.SIG_DFL

@@ -8,26 +8,26 @@ import signal
 import socket
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import distributed_steps
 import numpy as np
 import pytest
 import torch
 from drawn_shards import HEIGHT, WIDTH, make_record, return_record, write_shards
 from PIL import Image
-from pipeline_runs import SMALL_NETWORK, command, igvg, only_error
+from pipeline_runs import SMALL_NETWORK, command, igvg, only_error, run_here
 from safetensors.torch import load_file
 
 from shards.writer import write_split
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 REFERENCES = ((), (0,), (0, 1))
 # 291 expressions: three chunks, the last one shorter, an odd number in all.
 PICTURES = 97
-STEPS = Path(__file__).with_name("distributed_steps.py")
 
 
 def write_noise(folder: Path, pictures: int) -> Path:
@@ -98,8 +98,7 @@ def predicted(
     """What one process predicts, and what two do."""
     home = tmp_path_factory.mktemp("predicted")
     words = predict_words(trained[0], shards)
-    alone = igvg(*words, "--out", home / "one", **environment())
-    assert alone.returncode == 0, alone.stderr
+    run_here(*words, "--out", home / "one")
     together = torchrun("-m", "igvg_cli", *words, "--out", home / "two")
     assert together.returncode == 0, together.stderr
     return home / "one", home / "two"
@@ -133,11 +132,10 @@ def take_steps(
 ) -> tuple[dict[str, torch.Tensor], list[list[int]]]:
     """Weights after step `last`, and the target boxes that each process saw in each step."""
     if processes > 1:
-        result = torchrun(STEPS, shards, out, str(last), processes=processes)
+        result = torchrun(distributed_steps.__file__, shards, out, str(last), processes=processes)
+        assert result.returncode == 0, result.stderr
     else:
-        words = [sys.executable, STEPS, shards, out, str(last)]
-        result = subprocess.run(words, capture_output=True, text=True, timeout=240, env=environment())
-    assert result.returncode == 0, result.stderr
+        distributed_steps.take_steps(shards, out, last)
     return load_file(out / f"weights-{last}.safetensors"), json.loads((out / f"boxes-{last}.json").read_text())
 
 

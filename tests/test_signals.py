@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from pipeline_runs import draw_published, end, igvg, prepare, start, train_arguments, wait_until
+from pipeline_runs import draw_published, end, prepare, run_here, start, train_arguments, wait_until
 from safetensors.torch import load_file
 
 from shards.masks import unite_masks
@@ -37,8 +37,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undisturbed(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checkpoint of a training that nobody stopped."""
     out = tmp_path_factory.mktemp("undisturbed") / "run"
-    result = igvg(*list_training(shards, out))
-    assert result.returncode == 0, result.stderr
+    run_here(*list_training(shards, out))
     return out
 
 
@@ -84,7 +83,7 @@ def test_a_stopped_training_saves_its_last_step_and_continues_as_if_undisturbed(
     assert re.fullmatch(rf"{word}: step \d+ of {STEPS} is saved; .*\n", message), message
     assert f"step {saved_step(out)} of" in message
     if number == signal.SIGTERM:
-        assert igvg(*list_training(shards, out)).returncode == 0
+        run_here(*list_training(shards, out))
         one, two = (load_file(folder / "model.safetensors") for folder in (undisturbed, out))
         assert all(torch.equal(one[name], two[name]) for name in one)
 
@@ -135,7 +134,7 @@ def test_a_stopped_prediction_keeps_its_chunks_and_ends_as_if_undisturbed(
     assert not (out / "artifact.json").exists()
     written = chunk.stat().st_mtime_ns
     for folder in (out, tmp_path / "undisturbed"):
-        assert igvg(*what, "--out", folder).returncode == 0
+        run_here(*what, "--out", folder)
     assert chunk.stat().st_mtime_ns == written
     one, two = ((tmp_path / name / "predictions.jsonl").read_bytes() for name in ("stopped", "undisturbed"))
     assert one == two
