@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 
+from pipelines.predictions import LONGEST_SIDE
 from shards.errors import DataError
 from shards.exif import read_orientation
 from shards.file_kinds import describe_bytes, explain_unreadable
@@ -79,6 +80,9 @@ def _decode(data: bytes, file: str | Path, *, upright: bool) -> tuple[NDArray[np
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:
             if not upright:
                 return read_levels(image), ""
+            if max(image.size) > LONGEST_SIDE:
+                width, height = image.size
+                raise ValueError(f"it has {width} × {height} pixels, more than {LONGEST_SIDE} in one direction")
             value, damage = read_orientation(image)
             turned = image.transpose(_TURNS[value]) if value in _TURNS else image
             return read_levels(turned, image), damage and f"{file}: its EXIF block is damaged ({damage})"

@@ -30,6 +30,8 @@ _REMEDY = "see the README for what a line holds"
 _HEAD = 4096
 _LONGEST_LINE = 1 << 27
 """Bytes; a line of more would fill the memory before it is refused."""
+LONGEST_SIDE = (1 << 15) - 1
+"""Pixels of an image's longer side."""
 FARTHEST = 1e7
 """Pixels; boxes beyond lie in no picture."""
 
@@ -244,7 +246,7 @@ def _read_mask(mask: Any) -> Rle | None:
     if (
         not isinstance(size, list)
         or len(size) != 2
-        or not all(type(side) is int and 0 < side < 1 << 15 for side in size)
+        or not all(type(side) is int and 0 < side <= LONGEST_SIDE for side in size)
     ):
         raise ValueError(f"mask size {shorten(size)} is not [height, width] in pixels")
     _refuse_other_counts(mask["counts"])

@@ -22,7 +22,7 @@ from pipelines.checkpoint import save_checkpoint
 from pipelines.image_folder import check_images, describe_left_out, list_images, name_images
 from pipelines.model import IGVGModel
 from pipelines.pictures import name_overlay
-from pipelines.predictions import read_predictions
+from pipelines.predictions import LONGEST_SIDE, read_predictions
 from pipelines.settings import PredictSettings, SettingsError
 from pipelines.text import learn_tokenizer
 from shards.errors import DataError
@@ -194,6 +194,18 @@ def test_one_unreadable_image_does_not_lose_the_others_and_is_reported_each_time
     assert only_error(again) == error
     assert "is up to date" in again.stderr
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("*")} == times
+
+
+def test_an_image_whose_answer_no_prediction_file_can_hold_does_not_cost_the_others_theirs(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "images").mkdir()
+    for name, width in (("a.png", 4), ("long.png", LONGEST_SIDE), ("longer.png", LONGEST_SIDE + 1)):
+        save(tmp_path / "images" / name, (width, 1))
+    artifact = find(checkpoint, tmp_path / "images", tmp_path / "out")
+    assert [one.id for one in read_predictions(tmp_path / "out" / "predictions.jsonl")] == ["a.png/0", "long.png/0"]
+    assert list(artifact.counts["unreadable"]) == ["longer.png"]
+    assert "it has 32768 × 1 pixels, more than 32767 in one direction" in artifact.counts["unreadable"]["longer.png"]
 
 
 def test_where_no_image_can_be_read_nothing_is_written(checkpoint: Path, images: Path, tmp_path: Path) -> None:
