@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 RECORD = "artifact.json"
 UNFINISHED = "unfinished.json"
+# igvg run and igvg demo, which name their folders themselves, have no --force.
+_MAKE_AGAIN = "remove its folder, or make it again with --force"
 _PACKAGES = ("igvg", "numpy", "pillow", "pycocotools", "torch", "transformers", "webdataset")
 
 
@@ -73,7 +75,7 @@ def read_artifact(folder: Path, stage: str | None = None) -> Artifact:
         found = file.stat().st_size if file.is_file() else None
         if found != size:
             state = "is missing" if found is None else f"has {found} bytes instead of {size}"
-            raise ArtifactError(f"{file} {state}: the artifact is damaged; make it again with --force")
+            raise ArtifactError(f"{file} {state}: the artifact is damaged; {_MAKE_AGAIN}")
     return record
 
 
@@ -185,7 +187,7 @@ def _read_record(file: Path) -> Artifact:
     Raises:
         ArtifactError: it cannot be read, or is none.
     """
-    remedy = "make it again with --force"
+    remedy = _MAKE_AGAIN
     try:
         values = read_json(file, "the record of a stage in JSON", remedy)
         record = Artifact(**values)

@@ -113,7 +113,7 @@ def test_an_artifact_of_another_stage_is_told(tmp_path: Path) -> None:
 def test_a_missing_or_cut_file_makes_the_artifact_damaged(tmp_path: Path) -> None:
     make(tmp_path)
     (tmp_path / "val" / "a.tar").write_bytes(b"123")
-    with pytest.raises(ArtifactError, match=r"a\.tar has 3 bytes instead of 5"):
+    with pytest.raises(ArtifactError, match=r"a\.tar has 3 bytes instead of 5: .*remove its folder, or .* --force"):
         find_finished(tmp_path, "prepare", INPUTS, OPTIONS)
     (tmp_path / "val" / "a.tar").unlink()
     with pytest.raises(ArtifactError, match=r"a\.tar is missing"):
@@ -133,7 +133,7 @@ def test_a_damaged_or_absent_record_is_told(tmp_path: Path) -> None:
         '{"a": 1}',
     ):
         (tmp_path / "artifact.json").write_text(content)
-        with pytest.raises(ArtifactError, match=r"artifact\.json is no record of a stage"):
+        with pytest.raises(ArtifactError, match=r"artifact\.json is no record of a stage .*; remove its folder, or"):
             read_artifact(tmp_path)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 from drawn_shards import predict_truth, write_lines, write_shards
 from pipeline_runs import draw_published
 
-from pipelines.artifact import read_artifact
+from pipelines.artifact import ArtifactError, read_artifact
 from pipelines.experiment import read_experiment, run_stages
 from pipelines.pretrained import SHIPPED
 from pipelines.settings import SettingsError, train_preset
@@ -241,3 +242,16 @@ def test_what_looks_wrong_in_predictions_is_told_as_igvg_score_does(tmp_path: Pa
     notes: list[str] = []
     run(tmp_path, '[score]\npredictions = "found.jsonl"\nsplits = "drawn/shards/val"\n', notes.append)
     assert sum("look normalized" in note for note in notes) == 1
+
+
+def test_a_damaged_stage_runs_again_once_its_folder_is_removed_as_the_error_says(tmp_path: Path) -> None:
+    write_shards(tmp_path / "drawn")
+    write_lines(tmp_path / "found.jsonl", predict_truth())
+    text = '[score]\npredictions = "found.jsonl"\nsplits = "drawn/shards/val"\nbootstrap = 2\n'
+    (document,) = run(tmp_path, text).scores
+    (folder,) = (tmp_path / "runs").iterdir()
+    (folder / "scores.json").unlink()
+    with pytest.raises(ArtifactError, match=f"{folder}/scores.json is missing: .*; remove its folder"):
+        run(tmp_path, text)
+    shutil.rmtree(folder)
+    assert run(tmp_path, text).scores == [document]
