@@ -24,7 +24,7 @@ from pipelines.stored import RAW_FOLDER
 from shards.files import replace_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterable
     from pathlib import Path
 
     from accelerate import Accelerator
@@ -89,7 +89,7 @@ def open_writer(work: PredictionWork) -> RawWriter:
 
 
 def predict_chunks(work: PredictionWork, progress: Progress) -> None:
-    """Predict this process's turn of the unfinished chunks."""
+    """Predict this process's turn of the unfinished chunks; progress is that of all processes together."""
     writer = open_writer(work)
     (work.out / PARTS_FOLDER).mkdir(exist_ok=True)
     finished = writer.find_finished()
@@ -97,8 +97,7 @@ def predict_chunks(work: PredictionWork, progress: Progress) -> None:
     agree(len(finished), "finished chunks")
     missing = [number for number in range(len(work.chunks)) if number not in finished]
     turns = missing[work.accelerator.process_index :: work.accelerator.num_processes]
-    done, total = 0, sum(len(work.chunks[number]) for number in turns)
-    progress(done, total, "")
+    progress(count_finished(work, finished), len(work.data), "")
     # Closed at once when interrupted, and not when the traceback is forgotten.
     with contextlib.closing(_predict_in_order(work, turns)) as outputs:
         for number in turns:
@@ -108,8 +107,13 @@ def predict_chunks(work: PredictionWork, progress: Progress) -> None:
             if isinstance(work.data, PictureData):
                 _draw_chunk(work, work.chunks[number], raw, answers)
             writer.write_chunk(number, raw)
-            done += len(raw)
-            progress(done, total, "")
+            # With what the other processes have written by now.
+            progress(count_finished(work, writer.find_finished()), len(work.data), "")
+
+
+def count_finished(work: PredictionWork, finished: Iterable[int]) -> int:
+    """How many expressions some chunks hold."""
+    return sum(len(work.chunks[number]) for number in finished)
 
 
 def merge_chunks(work: PredictionWork) -> dict[str, Any]:
