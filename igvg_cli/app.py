@@ -16,7 +16,7 @@ import typer
 from igvg_cli import render, streams
 from igvg_cli.progress import Display
 from pipelines import processes
-from pipelines.interrupts import Interruption, Stopped, handle_signals
+from pipelines.interrupts import Interruption, LastWord, Stopped, handle_signals
 from shards.errors import describe_system_error
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ def main() -> None:
     if not processes.speaks(os.environ):
         sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115, for good
     render.print_log()
+    LastWord.say = staticmethod(_report_stop)
     with handle_signals(_leave):
         build_app()(arguments, prog_name="igvg")
 

@@ -110,6 +110,42 @@ class Interruption:
             threading.Thread(target=signal_later, daemon=True).start()
 
 
+class LastWord:
+    """What is said when a signal ends a process that cannot answer it in its main thread; returns the exit status."""
+
+    say: Callable[[Stopped], int] = staticmethod(lambda stopped: stopped.status)
+
+
+@contextlib.contextmanager
+def leave_at_once() -> Iterator[None]:
+    """While open, a signal ends the process even if the main thread waits inside a library, where no handler runs.
+
+    Nothing may have to be saved. Outside the main thread nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    watcher = threading.Thread(target=_leave_on_signal, args=(reading,), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writing)
+        watcher.join()
+        os.close(reading)
+
+
+def _leave_on_signal(reading: int) -> None:
+    """Python writes the number of each signal that has a handler into the pipe; its end ends the watch."""
+    while number := os.read(reading, 1):
+        if number[0] in SIGNALS:
+            os._exit(LastWord.say(Stopped(number[0])))
+
+
 class StopRequest:
     """While open, the first signal is only noted in `number`; another one, later than a second, raises `Stopped`."""
 

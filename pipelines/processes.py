@@ -13,6 +13,8 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipelines.interrupts import leave_at_once
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, MutableMapping
 
@@ -163,7 +165,9 @@ def start_accelerator() -> Accelerator:
         _announce(launch, os.environ)
     # Arithmetic and gradient accumulation are settings of igvg; `accelerate launch` may ask for others.
     try:
-        accelerator = Accelerator(cpu=on_cpu, mixed_precision="no", gradient_accumulation_steps=1)
+        # Where processes wait for each other, torch lets no handler run.
+        with leave_at_once() if launch.world_size > 1 else contextlib.nullcontext():
+            accelerator = Accelerator(cpu=on_cpu, mixed_precision="no", gradient_accumulation_steps=1)
     except (RuntimeError, ValueError) as error:
         if launch.world_size == 1:
             raise

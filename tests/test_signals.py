@@ -9,6 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,7 +23,6 @@ from shards.reader import ShardReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 STEPS = 60
 
@@ -184,3 +185,26 @@ def test_an_interrupt_while_the_program_is_loaded_ends_it_without_a_traceback() 
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert (result.returncode, result.stderr) == (-signal.SIGINT, "")
+
+
+def listens(port: int) -> bool:
+    """Whether some process of this machine waits for connections at a port."""
+    rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()]
+    return any(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in rows)
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp6").exists(), reason="who listens is read from /proc/net")
+def test_a_process_that_waits_for_another_one_to_be_started_can_be_stopped(shards: Path, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    first = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+    process = start(*list_training(shards, tmp_path / "run"), **first, MASTER_PORT=str(port))
+    wait_until(lambda: listens(port), process)
+    # From here on it waits inside torch.
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    message = end(process, 20)
+    assert process.returncode == 143
+    assert re.fullmatch(r"Stopped by SIGTERM: nothing is half-written; .*\n", message), message
+    assert not (tmp_path / "run").exists()
