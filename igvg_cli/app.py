@@ -85,6 +85,9 @@ def build_app() -> typer.Typer:
 
 def main() -> None:
     """The console command `igvg`."""
+    # OpenMP reads it when torch is loaded. A thread that spins while it waits keeps the one that it waits for from
+    # running where other programs use the processors too.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     Output.closed = sys.stdout is None
     streams.open_streams()
     arguments, switches = split_switches(sys.argv[1:])
