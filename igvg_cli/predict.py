@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from igvg_cli import options, render
+from igvg_cli import options, render, streams
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,8 +72,9 @@ def predict(
         elif shards is not None and checkpoint is not None:
             artifact, hit = stage.run(settings, checkpoint, shards, out, force=force, progress=progress)
         elif image is not None and checkpoint is not None:
+            texts = [streams.decode_argument("--text", word) for word in text or []]
             artifact, hit = stage.run_on_pictures(
-                settings, checkpoint, image, text or [], out, force=force, progress=progress
+                settings, checkpoint, image, texts, out, force=force, progress=progress
             )
     if hit:
         render.note(f"{out} is up to date: same input, same settings; nothing to do.")

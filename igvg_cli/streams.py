@@ -110,6 +110,18 @@ def write_error(text: str) -> None:
         sys.stderr = _open_nowhere()
 
 
+def decode_argument(option: str, word: str) -> str:
+    """A text of the command line as UTF-8, whatever the locale says.
+
+    Raises:
+        DataError: it is not.
+    """
+    try:
+        return os.fsencode(word).decode()
+    except UnicodeError as error:
+        raise DataError(f'{option} "{word}" is not UTF-8', remedy="give it in UTF-8") from error
+
+
 def is_unicode() -> bool:
     """Whether standard output takes every character."""
     return (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "").startswith("utf")

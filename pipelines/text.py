@@ -34,11 +34,16 @@ _VOCABULARIES = ("sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "
 _REMEDY = "copy the tokenizer's files again from where igvg wrote them, or make the checkpoint again"
 _SHOWN = 160
 _SPECIAL = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
-_CLEANING = str.maketrans({**dict.fromkeys(".,'!?\"()*#:;", ""), "-": " ", "/": " "})
+# Halves of a pair of UTF-16, which JSON can spell and no tokenizer takes.
+_SURROGATES = dict.fromkeys(range(0xD800, 0xE000), "")
+_CLEANING = _SURROGATES | str.maketrans({**dict.fromkeys(".,'!?\"()*#:;", ""), "-": " ", "/": " "})
 
 
 def clean_expression(text: str) -> str:
-    """Lower case, without the published list of punctuation; hyphens and slashes become spaces."""
+    """Lower case, without the published list of punctuation; hyphens and slashes become spaces.
+
+    Halves of characters are left out.
+    """
     return " ".join(text.lower().translate(_CLEANING).split())
 
 

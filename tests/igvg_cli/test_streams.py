@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -88,6 +89,22 @@ def test_an_error_names_a_file_whose_name_is_no_text(home: Path) -> None:
     assert r"na\xefve ü.jsonl: " in error
 
 
+@pytest.mark.parametrize("environment", [{}, BARE], ids=["UTF-8", "ASCII locale"])
+def test_a_text_to_look_for_is_utf_8_whatever_the_locale(
+    home: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    image = next((home / "published" / "images" / "train2014").iterdir())
+    words: list[str | Path] = ["predict", "--checkpoint", "shapes", "--image", image, "--out", tmp_path / "out"]
+    error = only_error(run([*words, "--text", "red circle", "--text", NO_TEXT], **environment))
+    assert "is not UTF-8" in error
+    assert r'--text "na\xefve' in error
+    if environment:
+        result = run([*words, "--text", "red çircle"], **environment)
+        assert result.returncode == 0, result.stderr
+        record = json.loads((tmp_path / "out" / "artifact.json").read_text())
+        assert record["options"]["texts"] == ["red çircle"]
+
+
 def test_an_artifact_remembers_names_that_are_no_text(home: Path, tmp_path: Path) -> None:
     images = tmp_path / "images"
     images.mkdir()
@@ -134,6 +151,15 @@ def test_without_standard_error_the_result_is_the_same(home: Path, redirected: s
 def test_all_streams_may_be_closed(home: Path, tmp_path: Path) -> None:
     assert run(list_prepare(home, tmp_path / "shards"), "<&- >&- 2>&-").returncode == 0
     assert (tmp_path / "shards" / "artifact.json").exists()
+
+
+def test_what_libraries_print_to_a_closed_stream_goes_into_no_file(tmp_path: Path) -> None:
+    code = (
+        "import os, sys, igvg_cli.streams as s; s.open_streams(); file = open(sys.argv[1], 'w'); os.write(1, b'noise')"
+    )
+    words = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", f"{code}; os.write(2, b'noise')"]
+    assert subprocess.run([*words, str(tmp_path / "file")], timeout=60).returncode == 0
+    assert (tmp_path / "file").read_bytes() == b""
 
 
 def test_a_reader_that_has_read_enough_is_no_error(home: Path, tmp_path: Path) -> None:

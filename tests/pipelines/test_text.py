@@ -24,6 +24,7 @@ TEXTS = ["the two red cars", "every red car on the left", "two people", "the lef
     [
         ("The LEFT one", "the left one"),
         ("man's hat, right!", "mans hat right"),
+        ("half an emoji \ud83d", "half an emoji"),
         ("t-shirt/jacket", "t shirt jacket"),
         ('"(a) *b* #3: c;?"', "a b 3 c"),
         ("  wide   gaps ", "wide gaps"),
