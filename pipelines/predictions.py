@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.json_values import expect, is_number, refuse_constant, refuse_repetition, say_fault, shorten
 from shards.errors import DataError
-from shards.file_kinds import describe_bytes
-from shards.files import replace_file
+from shards.file_kinds import describe_bytes, describe_content, explain_unreadable
+from shards.files import decode_text, replace_file
 from shards.masks import check_runs, encode_mask, measure_area
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 PREDICTIONS = "predictions.jsonl"
 _REMEDY = "see the README for what a line holds"
+_WANTED = "a prediction file"
+_GIVE = f"give a {PREDICTIONS}, or the folder that igvg predict made"
 _HEAD = 4096
 _LONGEST_LINE = 1 << 27
 """Bytes; a line of more would fill the memory before it is refused."""
@@ -141,17 +143,18 @@ def read_predictions(file: Path) -> Iterator[Prediction]:
             for number, line in enumerate(iter(lambda: stream.readline(_LONGEST_LINE), b""), start=1):
                 if not line.strip():
                     continue
-                if len(line) == _LONGEST_LINE:
-                    raise DataError("is longer than any prediction", file=file, record=f"line {number}", remedy=_REMEDY)
                 if first is None:
                     _refuse_other_files(line, file, number)
+                if len(line) == _LONGEST_LINE:
+                    raise DataError("is longer than any prediction", file=file, record=f"line {number}", remedy=_REMEDY)
                 prediction = parse_prediction(line, file, number)
                 first = first or (number, prediction)
                 _refuse_other_keys(prediction, file, number, first)
                 yield prediction
     except OSError as error:
-        remedy = f"give a {PREDICTIONS}, or the folder that igvg predict made"
-        raise DataError(f"cannot be read ({error.strerror})", file=file, remedy=remedy) from error
+        raise explain_unreadable(file, _WANTED, error, _GIVE) from error
+    if first is None:
+        raise DataError(f"is an empty file, not {_WANTED}", file=file, remedy=_GIVE)
 
 
 def parse_prediction(line: bytes, file: Path, number: int) -> Prediction:
@@ -161,7 +164,7 @@ def parse_prediction(line: bytes, file: Path, number: int) -> Prediction:
         DataError: it is none; names file and line.
     """
     try:
-        document = json.loads(line, parse_constant=refuse_constant, object_pairs_hook=refuse_repetition)
+        document = json.loads(decode_text(line), parse_constant=refuse_constant, object_pairs_hook=refuse_repetition)
         if not isinstance(document, dict):
             raise ValueError("not a JSON object")
         if "id" not in document:
@@ -179,15 +182,19 @@ def parse_prediction(line: bytes, file: Path, number: int) -> Prediction:
             mask=mask,
             no_target=expect(no_target, bool, "no_target", "true or false"),
         )
+    except UnicodeDecodeError as error:
+        what = f"is no UTF-8: byte {error.start + 1} is {error.object[error.start]:#04x}"
+        raise DataError(what, file=file, record=f"line {number}", remedy="save the file as UTF-8") from error
     except (ValueError, OverflowError, RecursionError) as error:
         raise DataError(say_fault(error), file=file, record=f"line {number}", remedy=_REMEDY) from error
 
 
 def _refuse_other_files(line: bytes, file: Path, number: int) -> None:
     """Refuse a first line with which a JSON list, an object over several lines or a file of another kind begins."""
-    content = describe_bytes(line[:_HEAD])
-    if content is not None and content.kind not in ("JSON", "text", "empty"):
-        raise DataError(f"is {content.words}, not a prediction file", file=file, remedy=content.remedy or _REMEDY)
+    # A pipe can be read only once.
+    content = describe_content(file) if file.is_file() else describe_bytes(line[:_HEAD])
+    if content is not None and content.kind not in ("JSON", "text"):
+        raise DataError(f"is {content.words}, not {_WANTED}", file=file, remedy=content.remedy or _GIVE)
     start = line.removeprefix(codecs.BOM_UTF8).strip()
     what = None
     if start.startswith(b"["):

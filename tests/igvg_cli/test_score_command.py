@@ -111,7 +111,7 @@ def test_kept_scores_are_shown_again_without_work(tmp_path: Path, shards: Path) 
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        (None, "p.jsonl: cannot be read"),
+        (None, "p.jsonl: no such file or folder"),
         ("[{]\n", "p.jsonl, line 1: not JSON"),
         ([{"id": "grefcoco/9/9"}], "grefcoco/9/9: not in split 'val'"),
         ([{"id": "grefcoco/1/0", "mask": {"size": [12, 8], "counts": [96]}}], "the mask of grefcoco/1/0 has size"),

@@ -12,6 +12,7 @@ from drawn_shards import BOXES, HEIGHT, WIDTH, fill, predict_truth, write_lines,
 
 from pipelines import score
 from pipelines.artifact import ArtifactError
+from pipelines.judgement import name_dataset
 from pipelines.settings import ScoreSettings
 from shards.errors import DataError
 
@@ -114,8 +115,8 @@ def test_the_first_missing_expressions_are_named_in_the_order_of_the_shards(tmp_
         score_lines(tmp_path, shards, [line for n, line in enumerate(predict_truth()) if n not in (1, 3, 4, 5, 11)])
 
 
-def test_an_empty_file_lacks_every_expression(tmp_path: Path, shards: Path) -> None:
-    with pytest.raises(DataError, match=r"no prediction for grefcoco/1/0, .* and 9 more"):
+def test_an_empty_file_is_told_as_one(tmp_path: Path, shards: Path) -> None:
+    with pytest.raises(DataError, match=r"predictions\.jsonl: is an empty file, not a prediction file; give a pred"):
         score_lines(tmp_path, shards, [])
 
 
@@ -164,7 +165,7 @@ def test_a_data_set_without_metrics_is_named(tmp_path: Path) -> None:
 
 def test_shards_without_expressions_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"split 'val' holds no expressions; scores are defined for"):
-        score_lines(tmp_path, write_shards(tmp_path, pictures=0), [])
+        name_dataset([], tmp_path, "val")
 
 
 @pytest.mark.parametrize("size", [[WIDTH, HEIGHT], [HEIGHT, WIDTH + 1], [4 * HEIGHT, 4 * WIDTH]])
@@ -176,7 +177,7 @@ def test_a_mask_of_another_size_is_refused(tmp_path: Path, shards: Path, size: l
 
 
 def test_a_missing_file_is_named(tmp_path: Path, shards: Path) -> None:
-    with pytest.raises(DataError, match=r"nowhere: cannot be read .*give a predictions\.jsonl"):
+    with pytest.raises(DataError, match=r"nowhere: no such file or folder; check the path"):
         score.run(tmp_path / "nowhere", shards, VAL)
     with pytest.raises(DataError, match=r"nowhere: no such file; give a predictions\.jsonl"):
         score.run(tmp_path / "nowhere", shards, VAL, out=tmp_path / "out")
