@@ -11,6 +11,7 @@ import zlib
 from typing import TYPE_CHECKING, Any, Self
 
 from shards.errors import DataError
+from shards.file_kinds import describe_content, explain_unreadable
 from shards.index import Members, parse_record, read_index
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from shards.record import ImageRecord
 
 _MOST_OPEN = 1000
+_REMEDY = "prepare the split again"
 
 
 class ShardReader:
@@ -98,13 +100,14 @@ class ShardReader:
         with self._lock:
             data = os.pread(self._open(number), size, offset)
         if zlib.crc32(data) != members.crc32s[number]:
+            _refuse_other_files(self._locate(number))
             state = f"breaks off after {len(data)} of {size} bytes" if len(data) < size else "is damaged"
             key = self.index.keys[number]
             raise DataError(
                 f"member {key}.{extension} {state}",
                 file=self._locate(number),
                 record=f"key {key}",
-                remedy="prepare the split again",
+                remedy=_REMEDY,
             )
         return data
 
@@ -120,8 +123,7 @@ class ShardReader:
                 if error.errno == errno.EMFILE and self._descriptors:
                     self._close_first()
                     continue
-                remedy = "raise the limit with ulimit -n" if error.errno == errno.EMFILE else "prepare the split again"
-                raise DataError(f"the shard cannot be opened ({error.strerror})", file=file, remedy=remedy) from error
+                raise explain_unreadable(file, "a shard", error, _REMEDY) from error
         return self._descriptors[shard]
 
     def _close_first(self) -> None:
@@ -132,3 +134,10 @@ def _count_allowed() -> int:
     """Tars that one reader keeps open: there may be a dozen readers, and others open files too."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return _MOST_OPEN if limit == resource.RLIM_INFINITY else min(_MOST_OPEN, max(1, limit // 16))
+
+
+def _refuse_other_files(file: Path) -> None:
+    """Refuse a file that holds something else than a tar, such as the pointer that a repository keeps in its place."""
+    content = describe_content(file)
+    if content is not None and content.kind != "tar":
+        raise DataError(f"is {content.words}, not a shard", file=file, remedy=content.remedy or _REMEDY)

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from shards.errors import DataError
+from shards.file_kinds import explain_unreadable
 from shards.index import is_image_name
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def index_folders(folders: Sequence[Path]) -> Files:
             for name in _walk(folder, "", set()):
                 files[name].append(folder / name)
         except OSError as error:
-            raise DataError(f"is no folder of pictures ({error.strerror})", file=folder) from error
+            raise explain_unreadable(Path(error.filename or folder), "a folder of images", error, "") from error
     return {name: tuple(paths) for name, paths in files.items()}
 
 
@@ -156,5 +157,5 @@ def _find_difference(files: Sequence[Path]) -> Path | None:
             if not first.samefile(other) and not filecmp.cmp(first, other, shallow=False):
                 return other
         except OSError as error:
-            raise DataError(f"cannot be read ({error.strerror})", file=error.filename or other) from error
+            raise explain_unreadable(Path(error.filename or other), "an image", error, "") from error
     return None

@@ -127,7 +127,7 @@ def test_if_no_record_can_be_written_nothing_is_published(published: Published, 
 
 def test_a_missing_folder_of_pictures_is_named(published: Published, out: Path) -> None:
     shutil.rmtree(published.images)
-    with pytest.raises(DataError, match="train2014: is no folder of pictures"):
+    with pytest.raises(DataError, match="train2014: no such file or folder; check the path"):
         published.prepare(out)
 
 

@@ -116,7 +116,7 @@ def test_folders_that_contain_each_other_by_links_are_listed_once(tmp_path: Path
 
 
 def test_a_missing_folder_of_images_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"absent: is no folder of pictures \(No such file"):
+    with pytest.raises(DataError, match=r"absent: no such file or folder; check the path"):
         index_folders([tmp_path / "absent"])
 
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from foreign_contents import list_foreign_contents
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_shards import Item, make_items, write_items
@@ -147,8 +148,17 @@ def test_a_shard_that_breaks_off_names_the_member(copied: Path) -> None:
 
 def test_a_missing_shard_is_named(copied: Path) -> None:
     (copied / "val/val-000002.tar").unlink()
-    with pytest.raises(DataError, match=r"val-000002.tar: the shard cannot be opened \(No such file"):
+    with pytest.raises(DataError, match=r"val-000002.tar: no such file or folder; check the path"):
         ShardReader(copied, "val").picture(4)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in list_foreign_contents(b"") if kind != "half"])
+def test_a_shard_that_is_something_else_is_told(copied: Path, kind: str) -> None:
+    file = copied / "val/val-000000.tar"
+    content, words = list_foreign_contents(file.read_bytes())[kind]
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=rf"val-000000.tar: {words}, not a shard; "):
+        ShardReader(copied, "val").record(0)
 
 
 def test_reading_needs_an_index(tmp_path: Path) -> None:
