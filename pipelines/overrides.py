@@ -61,7 +61,10 @@ def read_toml(file: Path) -> dict[str, Any]:
         SettingsError: it cannot be read or is not TOML.
     """
     try:
-        return tomllib.loads(decode_text(file.read_bytes()))
+        text = decode_text(file.read_bytes())
+        if not text.strip():
+            raise ValueError("it says nothing")
+        return tomllib.loads(text)
     except (OSError, ValueError, RecursionError) as error:
         content = describe_content(file)
         # A table's name in brackets looks like a list in JSON.

@@ -113,11 +113,17 @@ def test_a_byte_order_mark_before_settings_is_passed_over(tmp_path: Path) -> Non
 def test_settings_that_are_something_else_are_told(tmp_path: Path, kind: str) -> None:
     content, words = list_foreign_contents(b"[train]\n")[kind]
     (tmp_path / "a.toml").write_bytes(content)
-    if kind == "empty":
-        assert read_toml(tmp_path / "a.toml") == {}
-        return
     with pytest.raises(SettingsError, match=rf"a\.toml: {words}, not settings in TOML; "):
         read_toml(tmp_path / "a.toml")
+
+
+def test_blank_settings_are_told_and_comments_alone_are_settings(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text("\n \n")
+    with pytest.raises(SettingsError, match=r"a\.toml: is blank text, not settings in TOML; give a TOML file"):
+        read_toml(file)
+    file.write_text("# batch_size = 8\n")
+    assert read_toml(file) == {}
 
 
 def test_no_error_of_the_system_is_shown_by_its_number(tmp_path: Path) -> None:
