@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.overrides import describe_differences
 from shards.errors import DataError
+from shards.file_kinds import describe_content
 from shards.files import read_json, remove_stale, write_json
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ def read_artifact(folder: Path, stage: str | None = None) -> Artifact:
         file = folder / name
         found = file.stat().st_size if file.is_file() else None
         if found != size:
+            if (content := describe_content(file)) and content.kind in ("git-lfs", "git-annex"):
+                raise ArtifactError(f"{file} is {content.words}; {content.remedy}")
             state = "is missing" if found is None else f"has {found} bytes instead of {size}"
             raise ArtifactError(f"{file} {state}: the artifact is damaged; {_MAKE_AGAIN}")
     return record

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from foreign_contents import POINTER
 
 from pipelines.artifact import ArtifactError, begin_work, compute_fingerprint, find_finished, finish_work, read_artifact
 from shards.errors import DataError
@@ -155,3 +156,11 @@ def test_force_clears_interrupted_work_of_other_settings(tmp_path: Path) -> None
     (tmp_path / "out" / "log.jsonl").touch()
     assert begin_work(tmp_path / "out", "train", INPUTS, {**OPTIONS, "limit": 5}, force=True) is False
     assert not (tmp_path / "out" / "log.jsonl").exists()
+
+
+def test_a_pointer_in_place_of_a_file_is_told_as_one(tmp_path: Path) -> None:
+    (tmp_path / "weights.bin").write_bytes(bytes(500))
+    finish_work(tmp_path, "train", {}, {}, {})
+    (tmp_path / "weights.bin").write_bytes(POINTER)
+    with pytest.raises(ArtifactError, match=r"weights\.bin is a Git LFS pointer; run `git lfs pull`"):
+        read_artifact(tmp_path)
