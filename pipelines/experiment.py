@@ -114,13 +114,12 @@ def read_experiment(file: Path) -> Experiment:
     names = (*train_on, *(name for name, _ in (*predict_on, *score_on)))
     scored = _read_words(scoring.pop("predictions", []), f"{file}: score.predictions")
     checkpoint = _read_word(predicting.pop("checkpoint", ""), f"{file}: predict.checkpoint")
-    settings = overlay_settings(train_preset(training.get("preset", "base")), training, str(file), "train.")
     experiment = Experiment(
         out=home / _read_word(tables.get("out", f"runs/{file.stem}"), f"{file}: out"),
         stages=frozenset(tables) & frozenset(STAGES),
         folders={name: _find_shards(name, steps, file) for name in names if name not in steps},
         prepare=steps,
-        train=_locate_files(settings, home),
+        train=_read_training(training, file),
         train_on=train_on,
         predict=overlay_settings(PredictSettings(), predicting, str(file), "predict."),
         predict_on=predict_on,
@@ -312,13 +311,19 @@ def _read_step(name: str, table: Any, file: Path) -> PrepareStep:
     )
 
 
-def _locate_files(settings: TrainSettings, home: Path) -> TrainSettings:
-    """Settings whose files are relative to the experiment's file, as all of its paths are."""
+def _read_training(table: Mapping[str, Any], file: Path) -> TrainSettings:
+    """The settings of a training, whose files are relative to the experiment's file, as all of its paths are."""
+    preset: Any = _read_word(table.get("preset", "base"), f"{file}: train.preset")
+    try:
+        base = train_preset(preset)
+    except SettingsError as error:
+        raise SettingsError(f"{file}: {error}") from error
+    settings = overlay_settings(base, table, str(file), "train.")
     init, tokenizer = settings.init, settings.text.tokenizer
     return replace(
         settings,
-        init=str(resolve_checkpoint(init, home)) if init else "",
-        text=replace(settings.text, tokenizer=str(home / tokenizer) if tokenizer else ""),
+        init=str(resolve_checkpoint(init, file.parent)) if init else "",
+        text=replace(settings.text, tokenizer=str(file.parent / tokenizer) if tokenizer else ""),
     )
 
 

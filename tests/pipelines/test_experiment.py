@@ -108,6 +108,8 @@ def test_splits_are_pairs_of_name_and_split(tmp_path: Path) -> None:
         ('"first/val"', '"val"', "write name/split"),
         ('annotations = "a"', "", "prepare.first has no annotations"),
         ("epochs = 3", "epochs = ", "mine.toml"),
+        ('preset = "tiny"', 'preset = "tniy"', "no preset 'tniy'; there are base, large, tiny"),
+        ('preset = "tiny"', 'preset = ["tiny"]', "train.preset is ['tiny'], not a string"),
         ("epochs = 3", "shards = 3", "train.shards is 3, not a list of strings"),
         ("epochs = 3", "shards = []", "train has no shards"),
         ("epochs = 3", 'shards = ["first", "third"]', "third is not prepared; there are first, ref-zom, and no folder"),
