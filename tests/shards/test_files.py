@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -24,6 +25,9 @@ from shards.files import (
     write_bytes,
     write_json,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def dead_process() -> int:
@@ -82,25 +86,43 @@ def test_a_file_has_the_permissions_of_the_umask_even_if_a_library_writes_others
     assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in "ab"} == {0o666 & ~umask}
 
 
-def test_a_file_is_on_the_disk_before_it_takes_its_name_and_its_folder_after(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def events(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What is flushed and renamed from now on, in order."""
     events: list[tuple[str, str]] = []
-    fsync, rename = os.fsync, os.replace
+    fsync = os.fsync
 
     def note_flush(descriptor: int) -> None:
         events.append(("flush", Path(f"/proc/self/fd/{descriptor}").readlink().name))
         fsync(descriptor)
 
-    def note_rename(old: Path, new: Path) -> None:
-        events.append(("rename", new.name))
-        rename(old, new)
+    def note_renames(rename: Callable[[Path, Path], None]) -> Callable[[Path, Path], None]:
+        def note(old: Path, new: Path) -> None:
+            events.append(("rename", new.name))
+            rename(old, new)
+
+        return note
 
     monkeypatch.setattr(os, "fsync", note_flush)
-    monkeypatch.setattr(os, "replace", note_rename)
+    for name in ("rename", "replace"):
+        monkeypatch.setattr(os, name, note_renames(getattr(os, name)))
+    return events
+
+
+def test_a_file_is_on_the_disk_before_it_takes_its_name_and_its_folder_after(
+    tmp_path: Path, events: list[tuple[str, str]]
+) -> None:
     write_bytes(tmp_path / "a", b"content")
     temporary = f".a.{os.getpid()}.tmp"
     assert events == [("flush", temporary), ("rename", "a"), ("flush", tmp_path.name)]
+
+
+def test_all_of_a_folder_is_on_the_disk_before_it_takes_its_name(tmp_path: Path, events: list[tuple[str, str]]) -> None:
+    with replace_folder(tmp_path / "out", tmp_path / "working") as working:
+        (working / "val").mkdir()
+        (working / "val" / "a.tar").write_bytes(b"content")
+    assert sorted(events[:3]) == [("flush", "a.tar"), ("flush", "val"), ("flush", "working")]
+    assert events[3:] == [("rename", "out"), ("flush", tmp_path.name)]
 
 
 def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path: Path) -> None:
