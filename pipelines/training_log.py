@@ -28,7 +28,7 @@ class TrainingLog:
         """
         if not self.writes or not self.file.exists():
             return
-        lines = self.file.read_text(encoding="utf-8").splitlines()
+        lines = self.file.read_text(encoding="utf-8", errors="replace").splitlines()
         kept = [line for line in lines if _step_of(line) <= step and (scored or not _holds_scores(line, step))]
         with replace_file(self.file) as temporary:
             temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")

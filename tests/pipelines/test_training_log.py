@@ -36,6 +36,14 @@ def test_what_came_after_the_state_is_forgotten(tmp_path: Path) -> None:
     assert read_steps(tmp_path / "log.jsonl") == [10, 20]
 
 
+def test_a_line_of_bytes_that_are_no_text_is_forgotten(tmp_path: Path) -> None:
+    log = write_some(tmp_path / "log.jsonl")
+    with (tmp_path / "log.jsonl").open("ab") as stream:
+        stream.write(b"\xff\xfe\x00\n")
+    log.forget_after(30)
+    assert read_steps(tmp_path / "log.jsonl") == [10, 20, 30]
+
+
 def test_a_line_cut_short_is_forgotten(tmp_path: Path) -> None:
     log = write_some(tmp_path / "log.jsonl")
     with log.file.open("a") as stream:
