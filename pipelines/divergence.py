@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import torch
@@ -77,7 +78,7 @@ def advise(training: Training) -> str:
         folder = training.out / LAST_GOOD_FOLDER
         return (
             f"the weights of step {step} are in {folder}: train on from them with lower rates, into another folder: "
-            f"--init {folder} {' '.join(changes)} --out OTHER"
+            f"--init {shlex.quote(str(folder))} {' '.join(changes)} --out OTHER"
         )
     return f"no sound state was saved before: begin again with lower rates: --force {' '.join(changes)}"
 

@@ -40,19 +40,21 @@ def diverge(training: Training) -> str:
 @pytest.mark.parametrize("kind", REFERENCES)
 def test_the_last_good_weights_stay_and_can_be_trained_on_from(tmp_path: Path, kind: str, log_steps: int) -> None:
     shards = write_shards(tmp_path / "drawn", references=REFERENCES[kind])
-    training = open_small(shards, tmp_path / "run", log_steps=log_steps, max_steps=40, epochs=40, text=TEXT)
+    training = open_small(shards, tmp_path / "my run", log_steps=log_steps, max_steps=40, epochs=40, text=TEXT)
     training.step = 1
     save_progress(training)
     good = {name: value.clone() for name, value in training.model.state_dict().items()}
     said = diverge(training)
-    folder = tmp_path / "run" / "last-good"
+    folder = tmp_path / "my run" / "last-good"
     assert f"the weights of step 1 are in {folder}" in said
     assert "--set optimizer.encoder_lr=7e-05 --set optimizer.head_lr=7e-05" in said
+    # A name with a space is one word of the command.
+    assert shlex.split(said.partition("--init ")[2])[0] == str(folder)
     kept = load_file(folder / "model.safetensors")
     assert all(torch.equal(kept[name], good[name]) for name in kept)
-    state = torch.load(tmp_path / "run" / "state" / "state.pt", weights_only=True)
+    state = torch.load(tmp_path / "my run" / "state" / "state.pt", weights_only=True)
     assert (state["step"], all(value.isfinite().all() for value in state["model"].values())) == (1, True)
-    assert not (tmp_path / "run" / "model.safetensors").exists()
+    assert not (tmp_path / "my run" / "model.safetensors").exists()
     again = open_small(shards, tmp_path / "again", init=str(folder), text=TEXT)
     assert all(torch.equal(value, good[name]) for name, value in again.model.state_dict().items())
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from small_training import ignore_progress, open_small
 
 from pipelines import predict
 from pipelines.checkpoint import save_checkpoint
-from pipelines.precision import advise_precision, describe_arithmetic, resolve_precision
+from pipelines.precision import advise_precision, describe_arithmetic, log_arithmetic, resolve_precision
 from pipelines.settings import PredictSettings, TextSettings
 from pipelines.training import save_progress, train
 
@@ -74,6 +75,29 @@ def test_a_published_float32_is_told_what_bfloat16_would_gain() -> None:
     assert advise_precision("bf16", CPU) == advise_precision("auto", CPU) == ""
 
 
+@pytest.mark.parametrize("doing", ["training", "predicting"])
+def test_asking_for_an_emulated_bfloat16_is_told_what_it_costs(
+    doing: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    with caplog.at_level(logging.INFO, "igvg"):
+        log_arithmetic(doing, "fp32", ["fp32"], CPU)
+        assert caplog.messages == []
+        log_arithmetic(doing, "bf16", ["bf16"], CPU)
+    assert caplog.messages == [advise_precision("bf16", CPU)]
+
+
+@pytest.mark.skipif(resolve_precision("auto", CPU) == "fp32", reason="this processor has no bfloat16 products")
+def test_a_training_in_float32_is_told_what_bfloat16_would_gain_and_a_prediction_is_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.INFO, "igvg"):
+        log_arithmetic("predicting", "fp32", ["fp32"], CPU)
+        assert caplog.messages == []
+        log_arithmetic("training", "fp32", ["fp32"], CPU)
+    assert caplog.messages == [advise_precision("fp32", CPU)]
+
+
 def test_a_device_without_bfloat16_products_says_why_it_computes_in_float32() -> None:
     assert describe_arithmetic("fp32", CPU) == "float32: this cpu has no bfloat16 products (precision=auto)"
 
@@ -94,14 +118,18 @@ def test_auto_is_printed_recorded_and_found_finished_on_a_machine_that_resolves_
     assert "is up to date" in igvg(*words).stderr
 
 
-def test_a_prediction_under_auto_says_what_it_came_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prediction_under_auto_says_what_it_came_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     shards = write_shards(tmp_path / "drawn")
     training = open_small(shards, tmp_path / "run", text=TextSettings(max_tokens=8))
     save_checkpoint(tmp_path / "run", training.model, training.tokenizer, 8)
     settings = PredictSettings(split="val", precision="auto", workers=0)
     words = settings, tmp_path / "run", shards, tmp_path / "out"
-    assert predict.run(*words, progress=ignore_progress)[0].counts["precision"] == "fp32"
+    with caplog.at_level(logging.INFO, "igvg"):
+        assert predict.run(*words, progress=ignore_progress)[0].counts["precision"] == "fp32"
+    assert "predicting in float32: this cpu has no bfloat16 products (precision=auto)" in caplog.messages
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
     artifact, cached = predict.run(*words, progress=ignore_progress)
     assert (artifact.options["precision"], cached) == ("auto", True)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+import os
 
-from pipelines.processes import Launch, LaunchError, read_launch, require_one_process, speaks
+import pytest
+from small_training import small_settings
+
+from pipelines.processes import Launch, LaunchError, read_launch, require_one_process, speaks, start_accelerator
+from pipelines.settings import SettingsError
+from pipelines.training import start_processes
 
 TORCHRUN = {
     "WORLD_SIZE": "4", "RANK": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "2",
@@ -91,3 +96,14 @@ def test_commands_that_do_not_share_their_work_refuse_several_processes() -> Non
     require_one_process("score", BATCH_SCRIPT)
     with pytest.raises(LaunchError, match="igvg score works in one process, but 4 were started"):
         require_one_process("score", SRUN)
+
+
+def test_processes_on_several_machines_ask_for_the_name_of_the_first_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", SRUN | {"ACCELERATE_USE_CPU": "true"})
+    with pytest.raises(LaunchError, match="4 processes on several machines need MASTER_ADDR"):
+        start_accelerator()
+
+
+def test_a_batch_that_cannot_be_shared_evenly_is_refused() -> None:
+    with pytest.raises(SettingsError, match="batch_size 6 cannot be shared by 1 processes × 4 micro_batches"):
+        start_processes(small_settings(batch_size=6, micro_batches=4))
