@@ -109,3 +109,14 @@ def test_the_command_ends_in_one_line_whose_advice_works(tmp_path: Path) -> None
     advised = [word.replace("1e+29", "1e-4") for word in advice]
     result = igvg(*words, *advised)
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("log_steps", [1, 1000])
+def test_a_divergence_in_the_very_last_step_leaves_no_checkpoint_also_without_a_validation_split(
+    tmp_path: Path, log_steps: int
+) -> None:
+    words = {"validation_split": "none", "max_steps": 1, "log_steps": log_steps, "text": TEXT}
+    training = open_small(write_shards(tmp_path / "drawn"), tmp_path / "run", **words)
+    assert "training has diverged (after step 1)" in diverge(training)
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    assert not (tmp_path / "run" / "state").exists()
