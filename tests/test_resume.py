@@ -100,6 +100,18 @@ def test_its_record_counts_all_steps_and_knows_the_best_score(undisturbed: Path,
     one, two = (json.loads((folder / "artifact.json").read_text())["counts"] for folder in (undisturbed, stopped))
     assert one == two
     assert two["steps"] == STEPS
+    values = [line["scores"]["shards"]["gIoU"] for line in read_log(stopped) if "scores" in line]
+    assert two["best"] == max(values) > 0
+
+
+def test_a_finished_training_leaves_no_weights_of_an_earlier_divergence(shards: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(StoppedError):
+        train.run(choose(), [shards], out, progress=stop_after(LAST_SAVED))
+    (out / "last-good").mkdir()
+    (out / "last-good" / "model.safetensors").touch()
+    train.run(choose(), [shards], out, progress=ignore_progress)
+    assert not (out / "last-good").exists()
 
 
 def test_a_finished_training_leaves_no_state(undisturbed: Path) -> None:
