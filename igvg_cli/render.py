@@ -59,7 +59,7 @@ def print_scores(documents: Sequence[dict[str, Any]]) -> None:
         notes += [f"{count} {name.replace('_', ' ')}" for name, count in document.get("left_out", {}).items() if count]
         if crowds := document.get("crowd_only"):
             notes.append(
-                f"{crowds} expressions refer to crowd regions alone: they have boxes, and no mask truth (IoU 0)"
+                f"expressions about crowd regions alone, with boxes and without a mask truth (IoU 0): {crowds}"
             )
         title = f"{document['dataset']}/{document['split']}"
         print_table(title, ["metric", "score", "95 % interval", "what it measures"], rows, notes, left=(0, 3))
