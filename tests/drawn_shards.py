@@ -47,6 +47,19 @@ def write_shards(
     return folder / "shards"
 
 
+def write_noise(folder: Path, pictures: int, references: References = REFERENCES) -> Path:
+    """Likewise, with images of noise: in a plain one rounding would decide which cells become points."""
+    generator = np.random.default_rng(5)
+    folder.mkdir(parents=True)
+    items = []
+    for number in range(1, pictures + 1):
+        file = folder / f"{number}.png"
+        Image.fromarray(generator.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)).save(file)
+        items.append((make_record("grefcoco", number, file.name, references), file))
+    write_split(folder / "shards", "val", items, return_record)
+    return folder / "shards"
+
+
 def make_record(dataset: str, number: int, file_name: str, references: References) -> ImageRecord:
     instances = tuple(
         Instance(ann_id=10 * number + n, category_id=1, box=box, mask=fill(box)) for n, box in enumerate(BOXES)

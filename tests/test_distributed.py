@@ -11,15 +11,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import distributed_steps
-import numpy as np
 import pytest
 import torch
-from drawn_shards import HEIGHT, WIDTH, make_record, return_record, write_shards
-from PIL import Image
+from drawn_shards import write_noise, write_shards
 from pipeline_runs import SMALL_NETWORK, command, igvg, only_error, run_here
 from safetensors.torch import load_file
-
-from shards.writer import write_split
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,19 +24,6 @@ if TYPE_CHECKING:
 REFERENCES = ((), (0,), (0, 1))
 # 291 expressions: three chunks, the last one shorter, an odd number in all.
 PICTURES = 97
-
-
-def write_noise(folder: Path, pictures: int) -> Path:
-    """Shards whose images are noise: in a plain one rounding would decide which cells become points."""
-    generator = np.random.default_rng(5)
-    folder.mkdir()
-    items = []
-    for number in range(1, pictures + 1):
-        file = folder / f"{number}.png"
-        Image.fromarray(generator.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)).save(file)
-        items.append((make_record("grefcoco", number, file.name, REFERENCES), file))
-    write_split(folder / "shards", "val", items, return_record)
-    return folder / "shards"
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -74,7 +57,7 @@ def read_artifact(folder: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_noise(tmp_path_factory.mktemp("shards") / "noise", PICTURES)
+    return write_noise(tmp_path_factory.mktemp("shards") / "noise", PICTURES, REFERENCES)
 
 
 @pytest.fixture(scope="module")
