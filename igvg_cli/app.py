@@ -85,8 +85,8 @@ def build_app() -> typer.Typer:
 
 def main() -> None:
     """The console command `igvg`."""
-    # GNU's OpenMP reads it when torch is loaded. A thread that spins for long while it waits keeps the one that it waits
-    # for from running where other programs use the processors too; one that never spins is slow where it runs alone.
+    # GNU's OpenMP reads it when torch is loaded. A thread that spins for long while it waits keeps the one that it
+    # waits for from running, where other programs use the processors, too; one that never spins is slow when alone.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     Output.closed = sys.stdout is None
