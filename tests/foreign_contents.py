@@ -19,7 +19,7 @@ def list_foreign_contents(whole: bytes) -> dict[str, tuple[bytes, str]]:
         "page": (b"<!DOCTYPE html><html><body>Sign in</body></html>", "is an HTML page"),
         "empty": (b"", "is an empty file"),
         "half": (whole[: len(whole) // 2], "damaged or"),
-        "gzip": (gzip.compress(whole), "is compressed with gzip"),
+        "gzip": (gzip.compress(whole, mtime=0), "is compressed with gzip"),
         "zip": (packed.getvalue(), "is a zip archive"),
         "utf-16": ("version".encode("utf-16"), "is text in UTF-16"),
         "zeros": (bytes(len(whole)), "is full of zero bytes"),

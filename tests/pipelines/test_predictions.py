@@ -292,7 +292,7 @@ def test_json_that_is_not_one_object_a_line_is_named_as_what_it_is(tmp_path: Pat
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (gzip.compress(b"{}"), "is compressed with gzip, not a prediction file; unpack it with gunzip"),
+        (gzip.compress(b"{}", mtime=0), "is compressed with gzip, not a prediction file; unpack it with gunzip"),
         (
             b"version https://git-lfs.github.com/spec/v1\noid x\n",
             "is a Git LFS pointer, not a prediction file; run `git",

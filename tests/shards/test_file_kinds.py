@@ -62,7 +62,7 @@ CONTENTS = {
     "XML": b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>AccessDenied</Code></Error>',
     "UTF-16": JSON.encode("utf-16"),
     "UTF-32": JSON.encode("utf-32"),
-    "gzip": gzip.compress(JSON.encode()),
+    "gzip": gzip.compress(JSON.encode(), mtime=0),
     "bzip2": bz2.compress(JSON.encode()),
     "xz": lzma.compress(JSON.encode()),
     "zstd": b"\x28\xb5\x2f\xfd\x04\x00",
