@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from pipelines.settings import TextSettings
 from pipelines.text import clean_expression
 from shards.audit import Audit
 from shards.errors import DataError
@@ -37,6 +38,7 @@ UNUSABLE_IMAGE = "unusable picture"
 CROWD_ONLY = "expression about crowd regions alone"
 TURNED = "image with an EXIF orientation mark"
 WORDLESS = "expression without a word"
+LONG = "expression longer than the token limit"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +128,15 @@ def _note_expressions(draft: ImageDraft, notes: Audit) -> None:
     for expression in find_crowd_only(draft):
         what = f"{expression.text!r} refers to crowd regions alone: it has a box truth, and an empty mask truth"
         notes.add(DataError(what, record=expression.id), CROWD_ONLY)
+    limit = TextSettings().max_tokens
     for expression in draft.expressions:
-        if not clean_expression(expression.text):
+        words = len(clean_expression(expression.text).split())
+        # A word is one token at least, in any vocabulary; both ends are tokens, too. `igvg train` counts exactly.
+        if words + 2 > limit:
+            what = (
+                f"{expression.text[:80]!r}… has {words} words: more than fit into {limit} tokens; the rest is cut off"
+            )
+            notes.add(DataError(what, record=expression.id), LONG)
+        if not words:
             what = f"{expression.text!r} has no word left after cleaning"
             notes.add(DataError(what, record=expression.id), WORDLESS)

@@ -128,6 +128,20 @@ def test_a_phrase_without_a_word_and_a_crowd_alone_are_counted_and_listed(publis
     assert artifact.counts["skipped"] == {}
 
 
+@pytest.mark.parametrize(("words", "notes"), [(48, {}), (49, {"expression longer than the token limit": 1})])
+def test_a_phrase_of_more_words_than_tokens_is_counted_and_listed(
+    published: Published, out: Path, words: int, notes: dict[str, int]
+) -> None:
+    published.refs[0]["sentences"][0]["raw"] = " ".join(["red"] * words)
+    published.save()
+    artifact, _ = published.prepare(out)
+    assert artifact.counts.get("notes", {}) == notes
+    if notes:
+        (record,) = json.loads((out / "notes.json").read_text())["records"]
+        assert record["record"] == "grefcoco/1/10"
+        assert "has 49 words: more than fit into 50 tokens" in json.dumps(record)
+
+
 def mark_image(published: Published, number: int, orientation: int, size: tuple[int, int] = (40, 30)) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
