@@ -33,9 +33,9 @@ def ablate(
 
     Every variant keeps its artifacts; the same command continues after an interruption.
     """
-    from pipelines import ablation
-    from pipelines.overrides import read_settings
-    from pipelines.settings import train_preset
+    from pipelines.config.overrides import read_settings
+    from pipelines.config.presets import train_preset
+    from pipelines.experiments import ablation
 
     settings = read_settings(train_preset(preset.value), config, set_ or [])
     with render.show_progress("ablation") as progress:

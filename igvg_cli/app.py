@@ -15,9 +15,9 @@ import typer
 
 from igvg_cli import render, streams
 from igvg_cli.progress import Display
-from pipelines import processes
-from pipelines.interrupts import Interruption, LastWord, Stopped, handle_signals
-from shards.errors import describe_system_error
+from pipelines.runtime.distributed import require_one_process, speaks
+from pipelines.runtime.signals import Interruption, LastWord, Stopped, handle_signals
+from shards.errors import IGVGError, describe_system_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,14 +41,6 @@ COMMANDS = {
 DISTRIBUTED = frozenset({"train", "predict"})
 # Where all processes meet an error, the first one prints it and the launcher ends the others within this time.
 PRECEDENCE_SECONDS = 5
-OUR_ERRORS = (
-    ("pipelines.processes", "LaunchError"),
-    ("shards.errors", "DataError"),
-    ("shards.errors", "WorkerError"),
-    ("pipelines.settings", "SettingsError"),
-    ("pipelines.artifact", "ArtifactError"),
-    ("pipelines.model", "CheckpointError"),
-)
 ANYWHERE = "Anywhere on the command line: --quiet shows no progress, --debug the traceback of an error."
 SWITCHES = ("--debug", "--quiet")
 EPILOG = "Every command says more with --help. igvg --install-completion sets up completion for your shell."
@@ -93,7 +85,7 @@ def main() -> None:
     streams.open_streams()
     arguments, switches = split_switches(sys.argv[1:])
     Debug.shown, Display.quiet = "--debug" in switches, "--quiet" in switches
-    if not processes.speaks(os.environ):
+    if not speaks(os.environ):
         sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115, for good
     render.print_log()
     LastWord.say = staticmethod(_report_stop)
@@ -134,7 +126,7 @@ def _report_errors(name: str, command: Callable[..., None]) -> Callable[..., Non
         try:
             with interruption:
                 if name not in DISTRIBUTED:
-                    processes.require_one_process(name, os.environ)
+                    require_one_process(name, os.environ)
                 streams.check_output(name, closed=Output.closed)
                 command(*args, **kwargs)
         except Stopped as stopped:
@@ -147,7 +139,7 @@ def _report_errors(name: str, command: Callable[..., None]) -> Callable[..., Non
                 # What it broke off, e.g. the talk of several processes, may fail in its own way.
                 raise typer.Exit(_report_stop(Stopped(interruption.received))) from None
             _leave_to_the_first(error)
-            if Debug.shown or not _is_ours(error):
+            if Debug.shown or not isinstance(error, (IGVGError, OSError, FloatingPointError)):
                 raise
             render.note(f"Error: {_say_in_one_line(error)}")
             raise typer.Exit(1) from None
@@ -170,17 +162,11 @@ def _leave(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
 
 def _leave_to_the_first(error: Exception) -> None:
     """The first process prints what all met; what only this one met is printed all the same."""
-    if not processes.speaks(os.environ) and sys.__stderr__ is not None:
+    if not speaks(os.environ) and sys.__stderr__ is not None:
         if getattr(error, "met_by_all", False):
             raise typer.Exit(1) from None
         time.sleep(PRECEDENCE_SECONDS)
         sys.stderr = sys.__stderr__
-
-
-def _is_ours(error: Exception) -> bool:
-    """Only modules that are loaded can have raised, so none is loaded here."""
-    kinds = tuple(getattr(sys.modules[module], name) for module, name in OUR_ERRORS if module in sys.modules)
-    return isinstance(error, (*kinds, OSError, FloatingPointError))
 
 
 def _say_in_one_line(error: Exception) -> str:

@@ -26,8 +26,8 @@ def compare(
 
     An interval that does not hold 0 is a difference that other pictures of the same kind would show, too.
     """
-    from pipelines import compare as stage
-    from pipelines.settings import ScoreSettings
+    from pipelines.config.settings import ScoreSettings
+    from pipelines.stages import compare as stage
 
     settings = ScoreSettings(split=split, resolution=resolution, bootstrap=bootstrap)
     with render.show_progress("comparing") as progress:

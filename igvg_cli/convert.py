@@ -52,9 +52,9 @@ def convert(
     if not math.isfinite(score_threshold):
         raise typer.BadParameter("--score-threshold must be a finite number")
 
-    from pipelines import convert as stage
-    from pipelines.coco_export import ANNOTATIONS
-    from pipelines.coco_results import Results
+    from pipelines.prediction.coco_export import ANNOTATIONS
+    from pipelines.prediction.coco_import import Results
+    from pipelines.stages import convert as stage
 
     if to_coco:
         with render.show_progress("converting") as progress:

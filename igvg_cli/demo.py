@@ -33,7 +33,7 @@ def demo(
     """
     from dataclasses import replace
 
-    from pipelines import demo as stage
+    from pipelines.experiments import demo as stage
 
     plan = stage.FROM_SCRATCH if from_scratch else stage.SHORT
     images = plan.train_pictures if pictures is None else pictures

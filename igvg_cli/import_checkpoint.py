@@ -25,8 +25,8 @@ def import_checkpoint(
     Size, picture size and number of queries are read off the tensors. A file with tensors that are missing, unexpected
     or of the wrong shape is refused, and so is one that asks for code to be run.
     """
-    from pipelines import import_checkpoint as stage
-    from pipelines.text import SENTENCEPIECE_NAME
+    from pipelines.data.tokenizer import SENTENCEPIECE_NAME
+    from pipelines.stages import import_checkpoint as stage
 
     with render.show_progress("importing"):
         artifact, hit = stage.run(checkpoint, out, tokenizer=tokenizer, force=force)

@@ -55,10 +55,10 @@ def predict(
     if (checkpoint is None) == (raw is None):
         raise typer.BadParameter("give --checkpoint, or --from, which needs none")
 
-    from pipelines import predict as stage
-    from pipelines.overrides import read_settings
-    from pipelines.settings import PredictSettings
-    from pipelines.stored import locate_raw, read_postprocessing
+    from pipelines.config.overrides import read_settings
+    from pipelines.config.settings import PredictSettings
+    from pipelines.stages import predict as stage
+    from pipelines.stages.inputs import locate_raw, read_postprocessing
 
     base = PredictSettings()
     if raw is not None:
@@ -83,7 +83,7 @@ def predict(
 
 def _report(out: Path, counts: Mapping[str, Any], image: Path | None) -> None:
     """Say what was found, and what was not as it should be; pictures that could not be read end the command with 1."""
-    from pipelines.image_folder import describe_left_out, list_images
+    from pipelines.data.image_folder import describe_left_out, list_images
     from shards.errors import DataError
 
     for line in [*(describe_left_out(list_images(image).left_out) if image else ()), *counts.get("notes", ())]:

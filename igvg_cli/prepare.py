@@ -11,8 +11,8 @@ import typer
 from igvg_cli import options, render
 
 if TYPE_CHECKING:
-    from pipelines.prepare import Inspection
-    from pipelines.settings import PrepareSettings
+    from pipelines.config.settings import PrepareSettings
+    from pipelines.stages.prepare import Inspection
 
 
 class DatasetName(StrEnum):
@@ -57,8 +57,8 @@ def prepare(
 
     Example: igvg prepare grefcoco --annotations data/grefcoco --images data/train2014 --out shards/grefcoco
     """
-    from pipelines import prepare as stage
-    from pipelines.settings import PrepareSettings
+    from pipelines.config.settings import PrepareSettings
+    from pipelines.stages import prepare as stage
 
     settings = PrepareSettings(dataset=dataset.value, splits=tuple(split or ()), limit=limit, skip_invalid=skip_invalid)
     if dry_run:

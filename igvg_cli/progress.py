@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pipelines import processes
+from pipelines.runtime.distributed import speaks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -127,7 +127,7 @@ def show_progress(label: str, *, write: Callable[[str], None], interval: float) 
         write: takes a plain line where there is no terminal.
         interval: seconds between two plain lines.
     """
-    if Display.quiet or not processes.speaks(os.environ):
+    if Display.quiet or not speaks(os.environ):
         yield lambda done, total, remark: None  # noqa: ARG005
     elif has_terminal():
         with _show_bar(label) as advance:

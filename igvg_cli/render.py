@@ -42,7 +42,7 @@ def print_table(
 
 def print_scores(documents: Sequence[dict[str, Any]]) -> None:
     """Score documents as tables, each metric with what it measures."""
-    from pipelines.metrics import define_metric
+    from pipelines.evaluation.metrics.benchmarks import define_metric
 
     for document in documents:
         targets, resolution = document["targets"], document["resolution"]

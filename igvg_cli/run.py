@@ -21,7 +21,7 @@ def run(
     Every stage has a folder under the experiment's `out` whose name carries a key of its inputs and settings, so a
     changed setting makes a new folder and leaves the old one.
     """
-    from pipelines.experiment import read_experiment, run_stages
+    from pipelines.experiments.experiment import read_experiment, run_stages
 
     with render.show_progress("running") as progress:
         scores = run_stages(read_experiment(experiment), note=render.note, progress=progress).scores

@@ -31,8 +31,8 @@ def score(
     Each line of a prediction file is JSON: id, boxes (x0, y0, x1, y1 in pixels), scores, mask (COCO run lengths), and
     no_target, which may be left out. All lines may leave out boxes, or all the mask: that is not scored then.
     """
-    from pipelines import score as stage
-    from pipelines.settings import ScoreSettings
+    from pipelines.config.settings import ScoreSettings
+    from pipelines.stages import score as stage
 
     settings = ScoreSettings(split=split, resolution=resolution, bootstrap=bootstrap)
     with render.show_progress("scoring") as progress:

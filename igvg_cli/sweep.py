@@ -46,10 +46,10 @@ def sweep(
 
     The rest stays as it was predicted, changed by --set. igvg predict --from writes a setting's predictions.
     """
-    from pipelines import sweep as stage
-    from pipelines.grid import build_grid
-    from pipelines.overrides import read_settings
-    from pipelines.stored import locate_raw, read_postprocessing
+    from pipelines.config.overrides import read_settings
+    from pipelines.evaluation.sweep_grid import build_grid
+    from pipelines.stages import sweep as stage
+    from pipelines.stages.inputs import locate_raw, read_postprocessing
 
     folder = locate_raw(raw)
     settings = read_settings(read_postprocessing(folder), None, set_ or [])

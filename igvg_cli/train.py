@@ -31,9 +31,9 @@ def train(
 
     Several GPUs: torchrun --nproc_per_node 2 -m igvg_cli train … (the batch size is that of all processes together).
     """
-    from pipelines import train as stage
-    from pipelines.overrides import read_settings
-    from pipelines.settings import train_preset
+    from pipelines.config.overrides import read_settings
+    from pipelines.config.presets import train_preset
+    from pipelines.stages import train as stage
 
     overrides = [*(set_ or []), *([f"init={init}"] if init else [])]
     settings = read_settings(train_preset(preset.value), config, overrides)

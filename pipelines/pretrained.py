@@ -1,30 +1,100 @@
-"""The networks that the package ships, and how a name becomes a path.
+"""A model and what goes with it, in one folder: config.json, model.safetensors, tokenizer and preprocessing.
 
-`shapes` is a `tiny` network that knows the RefCOCO layout of the embedded data set, in which every expression has
-exactly one target.
-`python -m pipelines.pretraining` makes it.
+The layout is that of Hugging Face. A published file and the name of a shipped network are read likewise.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-SHIPPED = {"shapes": Path(__file__).parent / "networks" / "shapes"}
-"""Checkpoint folders inside the package, by name."""
+from pipelines.data.image_transforms import PIXEL_MEAN, PIXEL_STD
+from pipelines.data.tokenizer import SENTENCEPIECE_NAME, load_tokenizer, save_tokenizer
+from pipelines.model import IGVGConfig, IGVGModel
+from pipelines.model.convert.instancevg import load_published
+from pipelines.networks import resolve_checkpoint
+from shards.errors import CheckpointError, DataError
+from shards.files import read_json, write_json
+
+PROCESSOR_FILE = "preprocessor_config.json"
 
 
-def resolve_checkpoint(name: str | Path, home: Path = Path()) -> Path:
-    """The path of a checkpoint: of a shipped network by its name, else the path itself.
+# Of the paper (section C), both ends included.
+MAX_TOKENS = 50
 
-    A folder of that name wins if it is a checkpoint; other folders of that name, such as prepared shards, do not hide
-    the shipped network.
 
-    Args:
-        name: a path, or the name of a shipped network.
-        home: the folder to which the path is relative.
+def save_checkpoint(folder: Path, model: IGVGModel, tokenizer: Any | None, max_tokens: int) -> None:
+    """Write everything that prediction needs into a folder; a tokenizer that is not at hand may be added later."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    if tokenizer is not None:
+        save_tokenizer(tokenizer, folder)
+    side = model.config.image_size
+    write_json(
+        folder / PROCESSOR_FILE,
+        {
+            "do_resize": True,
+            "size": {"height": side, "width": side},
+            "resample": 2,
+            "do_normalize": True,
+            "image_mean": [round(value / 255, 6) for value in PIXEL_MEAN],
+            "image_std": [round(value / 255, 6) for value in PIXEL_STD],
+            "max_tokens": max_tokens,
+        },
+    )
+
+
+def open_checkpoint(path: Path) -> tuple[IGVGModel, Any, int]:
+    """Model, tokenizer and the largest number of tokens of a checkpoint folder, a published file or `shapes`.
+
+    Raises:
+        CheckpointError: it is no checkpoint, or a part of it is missing or damaged.
+        SettingsError: the file's tokenizer, beit3.spm, is not beside it.
     """
-    path = home / name
-    shipped = SHIPPED.get(str(name))
-    if shipped is None or path.is_file() or (path / "config.json").is_file():
-        return path
-    return shipped
+    path = resolve_checkpoint(path)
+    if not path.is_file():
+        return load_checkpoint(path)
+    if path.suffix == ".safetensors":
+        return load_checkpoint(path.parent)
+    model = load_published(path)
+    return model, load_tokenizer(path.parent / SENTENCEPIECE_NAME), default_max_tokens(model.config)
+
+
+def load_checkpoint(folder: Path) -> tuple[IGVGModel, Any, int]:
+    """Model, tokenizer and the largest number of tokens of a checkpoint folder.
+
+    Raises:
+        CheckpointError: the folder is no checkpoint, or a part of it is missing or damaged.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is no checkpoint folder; give one that igvg train or igvg import made")
+    model = IGVGModel.from_pretrained(folder)
+    tokenizer = load_tokenizer(folder)
+    highest = max(tokenizer.get_vocab().values(), default=0)
+    if highest >= model.config.vocab_size:
+        raise CheckpointError(
+            f"{folder}: its tokenizer has ids up to {highest} and its network room for {model.config.vocab_size}; "
+            "copy both from the same checkpoint"
+        )
+    return model, tokenizer, _read_max_tokens(folder / PROCESSOR_FILE, model.config)
+
+
+def default_max_tokens(config: IGVGConfig) -> int:
+    """The paper's limit of tokens, or what the network has positions for if that is less."""
+    return min(MAX_TOKENS, config.text_positions - 2)
+
+
+def _read_max_tokens(file: Path, config: IGVGConfig) -> int:
+    """The largest number of tokens, both ends included; the first two positions belong to none."""
+    if not file.exists():
+        return default_max_tokens(config)
+    remedy = "copy it again, or make the checkpoint again"
+    try:
+        values = read_json(file, "a processor's settings in JSON", remedy)
+    except DataError as error:
+        raise CheckpointError(str(error)) from error
+    found = values.get("max_tokens", MAX_TOKENS) if isinstance(values, dict) else None
+    if type(found) is not int or not 2 < found <= config.text_positions - 2:
+        most = config.text_positions - 2
+        raise CheckpointError(f"{file}: max_tokens is {found!r}, not a whole number from 3 to {most}; {remedy}")
+    return found

@@ -1,1 +1,1 @@
-"""Published annotation → record → shard → example, without torch."""
+"""Published annotations in, WebDataset shards of one schema out, and these read by index. Nothing imports torch."""

@@ -1,14 +1,53 @@
-"""The error that every reader of other people's files raises: what is wrong, where, and what mends it."""
+"""Every error that is the user's to mend, under one root: what is wrong, where, and what mends it."""
 
 from __future__ import annotations
 
 import errno
 import os
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from pathlib import Path
+
+class IGVGError(Exception):
+    """Something that the user can mend; its message is one line that says what, where and how."""
+
+
+class SettingsError(IGVGError):
+    """A setting that does not exist or has a value that cannot be: says which, and what would do."""
+
+
+class ArtifactError(IGVGError):
+    """An output folder that holds something else, or an artifact that is missing or damaged."""
+
+
+class CheckpointError(IGVGError):
+    """A checkpoint that cannot be used: says which file, what is wrong with it and what mends it."""
+
+
+class DataError(IGVGError):
+    """The input is wrong.
+
+    Args:
+        what: one clause without a final stop, e.g. "no annotation has id 17".
+        file: the file that holds the fault.
+        record: the record inside it, e.g. "ref 1234" or "line 5".
+        remedy: what the user can do, a clause without a final stop.
+    """
+
+    def __init__(
+        self, what: str, *, file: str | Path | None = None, record: str | None = None, remedy: str | None = None
+    ) -> None:
+        self.what, self.file, self.record, self.remedy = what, file, record, remedy
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        place = ", ".join(str(part) for part in (self.file, self.record) if part)
+        message = f"{place}: {self.what}" if place else self.what
+        return f"{message}; {self.remedy}" if self.remedy else message
+
+
+class WorkerError(IGVGError):
+    """A worker process could not do its work: what happened, and what the user can do."""
 
 
 _SYSTEM_ERRORS = {
@@ -35,32 +74,6 @@ _SYSTEM_ERRORS = {
 }
 # Libraries written in Rust say only in words what the system answered.
 _IN_WORDS = re.compile(r"\(os error (\d+)\)")
-
-
-class DataError(Exception):
-    """The input is wrong.
-
-    Args:
-        what: one clause without a final stop, e.g. "no annotation has id 17".
-        file: the file that holds the fault.
-        record: the record inside it, e.g. "ref 1234" or "line 5".
-        remedy: what the user can do, a clause without a final stop.
-    """
-
-    def __init__(
-        self, what: str, *, file: str | Path | None = None, record: str | None = None, remedy: str | None = None
-    ) -> None:
-        self.what, self.file, self.record, self.remedy = what, file, record, remedy
-        super().__init__(what)
-
-    def __str__(self) -> str:
-        place = ", ".join(str(part) for part in (self.file, self.record) if part)
-        message = f"{place}: {self.what}" if place else self.what
-        return f"{message}; {self.remedy}" if self.remedy else message
-
-
-class WorkerError(Exception):
-    """A worker process could not do its work: what happened, and what the user can do."""
 
 
 def describe_system_error(error: OSError) -> str:

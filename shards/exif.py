@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import re
 import struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from PIL import Image
+from PIL import Image
 
 UPRIGHT = 1
 _ORIENTATION = 0x0112

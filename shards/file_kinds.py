@@ -10,13 +10,11 @@ import codecs
 import os
 import stat
 import zipfile
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 from shards.errors import DataError, describe_system_error
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
 
 _HEAD = 4096
 _SHOWN = 40

@@ -15,14 +15,12 @@ import os
 import re
 import shutil
 import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from shards.errors import DataError
 from shards.file_kinds import explain_unreadable
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 TEMPORARY = ".*.tmp"
 """Pattern of the names under which files are written before they are renamed."""

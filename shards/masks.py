@@ -5,19 +5,15 @@ The only file that imports `pycocotools.mask`; everything here runs in its C cod
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from shards.errors import DataError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from shards.record import Box, Rle
+from shards.record import Box, Rle
 
 _FARTHEST = 1e6
 _LONGEST = 1e7

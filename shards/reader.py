@@ -8,17 +8,14 @@ import os
 import resource
 import threading
 import zlib
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
 
 from shards.errors import DataError
 from shards.file_kinds import describe_content, explain_unreadable
 from shards.index import Members, parse_record, read_index
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from shards.record import ImageRecord
+from shards.record import ImageRecord
 
 _MOST_OPEN = 1000
 _REMEDY = "prepare the split again"

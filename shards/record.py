@@ -15,6 +15,9 @@ from typing import Any, TypedDict
 
 from shards.errors import DataError
 
+LONGEST_SIDE = (1 << 15) - 1
+"""Pixels of an image's longer side."""
+
 Box = tuple[float, float, float, float]
 
 # The data sets whose mask truth leaves crowd regions out.

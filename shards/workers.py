@@ -15,16 +15,14 @@ import socket
 import struct
 import time
 import traceback
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing import resource_tracker, util
 from multiprocessing.connection import wait
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from multiprocessing.process import BaseProcess
+from typing import Any, TypeVar, cast
 
 from shards.errors import WorkerError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
-    from multiprocessing.process import BaseProcess
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")

@@ -12,9 +12,10 @@ import io
 import json
 import tarfile
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from PIL import Image
 
@@ -35,12 +36,8 @@ from shards.index import (
     verify_shards,
     write_index,
 )
+from shards.record import ImageRecord
 from shards.workers import check_parent, map_ordered
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from shards.record import ImageRecord
 
 RECORDS_PER_SHARD = 500
 BYTES_PER_SHARD = 256 << 20

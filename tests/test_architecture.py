@@ -5,27 +5,45 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.support.paths import ROOT
+
 PACKAGES = ("igvg_cli", "pipelines", "shards")
 FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
-MAY_IMPORT = {
-    "shards": {"shards"},
-    "pipelines": {"pipelines", "shards"},
-    "igvg_cli": {"igvg_cli", "pipelines", "shards"},
-}
-STAGES = ("prepare", "train", "predict", "score", "compare", "convert", "sweep")
+# From the command line down: each may import what stands below it, never back. The two of one row do not know each
+# other.
+LAYERS = (
+    ("igvg_cli",),
+    ("pipelines.experiments",),
+    ("pipelines.stages",),
+    ("pipelines.report",),
+    ("pipelines.training",),
+    ("pipelines.evaluation",),
+    ("pipelines.prediction",),
+    ("pipelines.pretrained",),
+    ("pipelines.data", "pipelines.model"),
+    ("pipelines.runtime",),
+    ("pipelines.networks",),
+    ("pipelines.config",),
+    ("shards",),
+)
+TORCH_FREE = ("pipelines.evaluation", "pipelines.config", "pipelines.networks", "shards")
+STAGES = ("prepare", "train", "predict", "score", "compare", "convert", "sweep", "import_checkpoint")
+HEAVY = {"torch", "transformers", "accelerate"}
 # What every process of a distributed run goes through.
 DISTRIBUTED = {
-    "pipelines/chunks.py",
-    "pipelines/divergence.py",
-    "pipelines/interrupts.py",
-    "pipelines/processes.py",
-    "pipelines/training.py",
-    "pipelines/validation.py",
+    "pipelines/prediction/chunked.py",
+    "pipelines/runtime/distributed.py",
+    "pipelines/runtime/signals.py",
+    "pipelines/training/divergence.py",
+    "pipelines/training/setup.py",
+    "pipelines/training/trainer.py",
+    "pipelines/training/validation.py",
 }
 FILE_LINES, FUNCTION_LINES, PARAMETERS = 350, 50, 7
 
@@ -34,71 +52,98 @@ def name(file: Path) -> str:
     return file.relative_to(ROOT).as_posix()
 
 
-def list_imports(file: Path, *, at_import: bool = False) -> set[str]:
-    """Modules that a file names in imports; `at_import` leaves out those inside functions and for the type checker."""
+def name_module(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {name_module(file): file for file in FILES}
+
+
+def list_imports(file: Path) -> set[str]:
+    """Modules that a file imports: at its top, inside functions, and for the type checker alone."""
     found: set[str] = set()
-    waiting: list[ast.AST] = [ast.parse(file.read_text(encoding="utf-8"))]
-    while waiting:
-        node = waiting.pop()
-        if at_import and isinstance(node, ast.FunctionDef):
-            continue
-        if at_import and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            continue
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-        waiting += ast.iter_child_nodes(node)
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (inner & MODULES.keys()) or {node.module}
+            if inner - MODULES.keys():
+                found.add(node.module)
     return found
 
 
-@pytest.mark.parametrize("file", FILES, ids=name)
-def test_packages_import_only_downwards(file: Path) -> None:
-    package = file.relative_to(ROOT).parts[0]
-    ours = {module.split(".")[0] for module in list_imports(file)} & set(PACKAGES)
-    assert ours <= MAY_IMPORT[package]
+def find_layer(module: str) -> tuple[int, str]:
+    """The row of a module's package, from the top, and the package."""
+    for row, packages in enumerate(LAYERS):
+        for package in packages:
+            if f"{module}.".startswith(f"{package}."):
+                return row, package
+    raise AssertionError(f"{module} stands in no layer")
 
 
-@pytest.mark.parametrize("file", [file for file in FILES if file.is_relative_to(ROOT / "shards")], ids=name)
-def test_shards_know_nothing_of_torch(file: Path) -> None:
-    assert not {module.split(".")[0] for module in list_imports(file)} & {"torch", "transformers", "accelerate"}
+@pytest.mark.parametrize("module", [module for module in MODULES if module != "pipelines"])
+def test_packages_import_only_downwards(module: str) -> None:
+    row, package = find_layer(module)
+    for imported in list_imports(MODULES[module]):
+        if imported.split(".")[0] in PACKAGES:
+            other_row, other = find_layer(imported)
+            assert other_row > row or other == package, imported
 
 
-def test_metrics_know_nothing_of_torch() -> None:
-    for file in (ROOT / "pipelines" / "metrics").rglob("*.py"):
-        assert not any(module.split(".")[0] == "torch" for module in list_imports(file)), file
+def test_no_module_imports_itself_through_others() -> None:
+    sorter = TopologicalSorter(
+        {
+            module: [other for other in list_imports(file) if other in MODULES and other != module]
+            for module, file in MODULES.items()
+        }
+    )
+    sorter.prepare()
 
 
-@pytest.mark.parametrize("module", [*(f"pipelines.{stage}" for stage in STAGES), "pipelines.ablation"])
+@pytest.mark.parametrize("module", [module for module in MODULES if f"{module}.".startswith(TORCH_FREE)])
+def test_what_needs_no_torch_does_not_import_it(module: str) -> None:
+    assert not {imported.split(".")[0] for imported in list_imports(MODULES[module])} & HEAVY
+
+
+@pytest.mark.parametrize(
+    "module", [*(f"pipelines.stages.{stage}" for stage in STAGES), "pipelines.experiments.ablation"]
+)
 def test_a_stage_loads_no_torch_before_there_is_work_for_it(module: str) -> None:
-    assert not load(module) & {"torch", "transformers", "accelerate"}
+    assert not load(module) & HEAVY
 
 
 def test_the_command_line_loads_no_heavy_library() -> None:
-    heavy = {"torch", "transformers", "accelerate", "numpy", "scipy", "PIL", "pycocotools", "pydantic"}
+    heavy = HEAVY | {"numpy", "scipy", "PIL", "pycocotools", "pydantic"}
     assert not load("igvg_cli.app", "igvg_cli.app.build_app()") & heavy
 
 
-def load(module: str, then: str = "") -> set[str]:
+@cache
+def load(module: str, then: str = "") -> frozenset[str]:
     """Top-level modules that are loaded after an import."""
     code = f"import sys, {module}\n{then}\nprint(*{{name.split('.')[0] for name in sys.modules}})"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    return set(result.stdout.split())
+    return frozenset(result.stdout.split())
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_stages_do_not_import_each_other(stage: str) -> None:
-    others = {f"pipelines.{other}" for other in STAGES if other != stage}
-    assert not list_imports(ROOT / "pipelines" / f"{stage}.py") & others
+    others = {f"pipelines.stages.{other}" for other in STAGES if other != stage}
+    assert not list_imports(MODULES[f"pipelines.stages.{stage}"]) & others
 
 
-def test_the_network_stands_on_torch_and_itself_and_its_files_on_how_files_are_kept() -> None:
-    files = {"pipelines/model/storage.py", "pipelines/model/tensor_files.py"}
-    for file in (ROOT / "pipelines" / "model").glob("*.py"):
-        ours = {module for module in list_imports(file) if module.split(".")[0] in PACKAGES}
-        others = {module for module in ours if f"{module}.".partition("pipelines.model.")[0]}
-        allowed = ("shards.files", "shards.file_kinds", "shards.errors") if name(file) in files else ()
-        assert all(module.startswith(allowed) for module in others) if allowed else not others, file
+def test_modules_import_for_the_type_checker_alone_only_what_is_slow_to_load() -> None:
+    for file in FILES:
+        if file.parent.name == "igvg_cli":
+            continue
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+                for each in node.body:
+                    assert isinstance(each, ast.Import | ast.ImportFrom), file
+                    modules = [alias.name for alias in each.names] if isinstance(each, ast.Import) else [each.module]
+                    for module in modules:
+                        assert module is not None
+                        assert load(module) & (HEAVY | {"pydantic"}), (file, module)
 
 
 def test_only_distributed_work_imports_accelerate() -> None:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.support.paths import ROOT
 
 
 def test_the_benchmark_for_gpus_runs_dry_on_a_cpu(tmp_path: Path) -> None:

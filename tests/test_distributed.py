@@ -8,18 +8,18 @@ import signal
 import socket
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-import distributed_steps
 import pytest
 import torch
-from drawn_shards import write_noise, write_shards
-from pipeline_runs import SMALL_NETWORK, command, igvg, only_error, run_here
 from safetensors.torch import load_file
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+from tests.support import distributed_steps
+from tests.support.drawn_shards import write_noise, write_shards
+from tests.support.paths import ROOT
+from tests.support.pipeline_runs import SMALL_NETWORK, command, igvg, only_error, run_here
 
 REFERENCES = ((), (0,), (0, 1))
 # 291 expressions: three chunks, the last one shorter, an odd number in all.
@@ -27,7 +27,7 @@ PICTURES = 97
 
 
 def environment(**changes: str) -> dict[str, str]:
-    return os.environ | {"OMP_NUM_THREADS": "1"} | changes
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | changes
 
 
 def torchrun(*words: str | Path, processes: int = 2) -> subprocess.CompletedProcess[str]:
@@ -115,7 +115,7 @@ def take_steps(
 ) -> tuple[dict[str, torch.Tensor], list[list[int]]]:
     """Weights after step `last`, and the target boxes that each process saw in each step."""
     if processes > 1:
-        result = torchrun(distributed_steps.__file__, shards, out, str(last), processes=processes)
+        result = torchrun("-m", "tests.support.distributed_steps", shards, out, str(last), processes=processes)
         assert result.returncode == 0, result.stderr
     else:
         distributed_steps.take_steps(shards, out, last)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
-from pipeline_runs import draw_published, igvg, only_error, prepare, snapshot, train_arguments
 
 from shards.reader import ShardReader
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.support.pipeline_runs import draw_published, igvg, only_error, prepare, snapshot, train_arguments
 
 GREFCOCO_KEYS = ["gIoU", "cIoU", "Pr@0.7", "Pr@0.8", "Pr@0.9", "N-acc", "T-acc", "F1score", "F1score-gIoU"]
 

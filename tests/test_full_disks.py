@@ -8,23 +8,21 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from pipeline_runs import command, draw_published, only_error, prepare
-from small_network import CONFIG
 
-from pipelines import convert, predict, score
-from pipelines.checkpoint import save_checkpoint, save_state
+from pipelines.config.settings import PostprocessSettings, PredictSettings, ScoreSettings
+from pipelines.data.tokenizer import learn_tokenizer, save_tokenizer
 from pipelines.model import IGVGModel
-from pipelines.raw import RawWriter
-from pipelines.settings import PostprocessSettings, PredictSettings, ScoreSettings
-from pipelines.text import learn_tokenizer, save_tokenizer
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+from pipelines.prediction.raw_store import RawWriter
+from pipelines.pretrained import save_checkpoint
+from pipelines.stages import convert, predict, score
+from pipelines.training.state import save_state
+from tests.support.pipeline_runs import command, draw_published, only_error, prepare
+from tests.support.small_network import CONFIG
 
 
 @contextlib.contextmanager

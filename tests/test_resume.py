@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import json
 import signal
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_training import ignore_progress, small_settings, write_set
 
-from pipelines import train
-from pipelines.artifact import ArtifactError
-from pipelines.checkpoint import load_state
-from pipelines.model import CheckpointError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from pipelines.settings import TrainSettings
+from pipelines.config.settings import TrainSettings
+from pipelines.stages import train
+from pipelines.training.state import load_state
+from shards.errors import ArtifactError, CheckpointError
+from tests.support.small_training import ignore_progress, small_settings, write_set
 
 STEPS, LAST_SAVED = 7, 4
 

@@ -6,13 +6,20 @@ import os
 import signal
 import subprocess
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
-from pipeline_runs import command, draw_published, end, list_children, prepare, start, train_arguments, wait_until
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.support.pipeline_runs import (
+    command,
+    draw_published,
+    end,
+    list_children,
+    prepare,
+    start,
+    train_arguments,
+    wait_until,
+)
 
 # What follows runs with 1 MB of shared memory, as in some containers, and with 40 files that may be open.
 SCARCE = 'mount -t tmpfs -o size=1m tmpfs /dev/shm && ulimit -n 40 && exec "$@"'

@@ -10,19 +10,16 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from pipeline_runs import draw_published, end, prepare, run_here, start, train_arguments, wait_until
 from safetensors.torch import load_file
 
 from shards.masks import unite_masks
 from shards.reader import ShardReader
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tests.support.pipeline_runs import draw_published, end, prepare, run_here, start, train_arguments, wait_until
 
 STEPS = 60
 

@@ -6,14 +6,11 @@ Letters: B batch, Q queries, C channels, M memory tokens, H heads, D = C / H, K 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 def split_heads(tokens: Tensor, heads: int) -> Tensor:

@@ -5,16 +5,12 @@ Letters: B batch, N queries, C channels.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from pipelines.config.model import IGVGConfig
 from pipelines.model.attention import DeformableAttention, FeedForward, SelfAttention
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pipelines.model.config import IGVGConfig
 
 
 class DecoderLayer(nn.Module):

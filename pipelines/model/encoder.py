@@ -7,17 +7,18 @@ Letters: B batch, I picture tokens (the class token first), L text tokens, E enc
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipelines.config.model import IGVGConfig
 from pipelines.model.attention import attend, split_heads
-from pipelines.model.waves import POSITION_AMPLITUDE, build_patch_waves, build_position_map, build_position_row
-
-if TYPE_CHECKING:
-    from pipelines.model.config import IGVGConfig
+from pipelines.model.position_encoding import (
+    POSITION_AMPLITUDE,
+    build_patch_waves,
+    build_position_map,
+    build_position_row,
+)
 
 # The first two rows of the text positions belong to no token (a heritage of fairseq, kept for the published files).
 _UNUSED_POSITIONS = 2

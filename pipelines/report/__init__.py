@@ -1,1 +1,1 @@
-"""What a person looks at."""
+"""What a person looks at: predictions and images in, drawings out."""

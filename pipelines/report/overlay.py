@@ -3,17 +3,52 @@
 from __future__ import annotations
 
 import colorsys
-from typing import TYPE_CHECKING
+import hashlib
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from pipelines.config.settings import PostprocessSettings
+from pipelines.data.image_dataset import PictureData
+from pipelines.data.image_transforms import read_picture
+from pipelines.prediction.postprocess import Answer, find_instance_masks
+from pipelines.prediction.raw_output import RawOutput
 
 _OPACITY = 0.45
 _UNITED = (255, 255, 255)
 _CAPTION_FILL = (24, 24, 24)
+
+# Bytes of a file's name on most file systems, less what is added to it.
+_LONGEST_NAME = 200
+
+
+def draw_answer(
+    data: PictureData, number: int, raw: RawOutput, answer: Answer, *, settings: PostprocessSettings
+) -> tuple[str, Image.Image]:
+    """The file name and the overlay of the answer about one example of somebody's own images."""
+    place, text = divmod(number, len(data.texts))
+    overlay = draw_overlay(
+        read_picture(data.files[place]),
+        data.texts[text],
+        mask=answer.mask,
+        boxes=answer.boxes,
+        scores=answer.scores,
+        instance_masks=find_instance_masks(raw, answer, settings),
+        points=answer.points,
+    )
+    return name_overlay(data.names[place], text), overlay
+
+
+def name_overlay(image: str, text: int) -> str:
+    """The file name of the drawn answer about an image and the number of a text."""
+    # Two images may differ in their ending alone.
+    stem, dot, ending = image.rpartition(".")
+    name = f"{stem}-{ending}" if dot else image
+    if len(name.encode()) > _LONGEST_NAME:
+        digest = hashlib.sha256(image.encode()).hexdigest()[:8]
+        name = f"{name.encode()[: _LONGEST_NAME - 10].decode(errors='ignore')}-{digest}"
+    return f"{name}-{text}.png"
 
 
 def draw_overlay(

@@ -12,15 +12,12 @@ import json
 import platform
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
 from igvg_cli.render import note, print_table
 from tests.benchmarks import command_line, data, network, scoring, sweeping
-
-if TYPE_CHECKING:
-    from tests.benchmarks.figures import Figure
+from tests.benchmarks.figures import Figure
 
 GROUPS = {
     "command-line": command_line.measure,

@@ -15,24 +15,22 @@ import json
 import time
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 from igvg_cli.render import note, print_table
-from pipelines.inference import open_autocast
+from pipelines.config.presets import train_preset
+from pipelines.config.settings import TrainSettings
 from pipelines.model import IGVGModel
-from pipelines.precision import resolve_precision
-from pipelines.settings import TrainSettings, train_preset
+from pipelines.runtime.precision import open_autocast, resolve_precision
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.network import REFERENCE_FLOP, make_batch, make_step
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 TOKENS = 20
 # Operators that hand a value of the device to Python, or a shape that hangs on values.

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from shards.shapes import write_published
+from shards.synthetic.writer import write_published
 from tests.benchmarks.figures import Figure, time_best
 
 

@@ -6,11 +6,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pipelines import prepare
-from pipelines.loader import Frame, GroundingData, read_texts
-from pipelines.settings import PrepareSettings
-from pipelines.text import learn_tokenizer
-from shards.shapes import write_published
+from pipelines.config.settings import PrepareSettings
+from pipelines.data.datasets import GroundingData, read_texts
+from pipelines.data.processor import Frame
+from pipelines.data.tokenizer import learn_tokenizer
+from pipelines.stages import prepare
+from shards.synthetic.writer import write_published
 from tests.benchmarks.figures import Figure, time_best
 
 PICTURES = 600

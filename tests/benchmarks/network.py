@@ -8,25 +8,24 @@ from __future__ import annotations
 
 import math
 import resource
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipelines.batch import Targets
-from pipelines.inference import open_autocast
-from pipelines.losses import compute_losses
-from pipelines.memory import keep_freed_memory
-from pipelines.model import IGVGModel, convolution
-from pipelines.optimization import build_optimizer
-from pipelines.precision import resolve_precision
-from pipelines.settings import TrainSettings, train_preset
+from pipelines.config.presets import train_preset
+from pipelines.config.settings import TrainSettings
+from pipelines.data.batch import Targets
+from pipelines.model import IGVGModel
+from pipelines.model.cpu import minimal_filtering as convolution
+from pipelines.runtime.memory import keep_freed_memory
+from pipelines.runtime.precision import open_autocast, resolve_precision
+from pipelines.training.losses import compute_losses
+from pipelines.training.optimizer import build_optimizer
 from tests.benchmarks.figures import Figure, time_best, time_in_turns
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 REFERENCE_FLOP = 130.5e9
 SIDE = 2048

@@ -15,11 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from igvg_cli.render import print_table, show_progress
-from pipelines import predict, prepare, train
-from pipelines.judgement import judge_prediction, pair_predictions
-from pipelines.metrics.gres import divide_grefcoco
-from pipelines.metrics.overlap import Outcome, stack_outcomes, summarize
-from pipelines.settings import PredictSettings, PrepareSettings, train_preset
+from pipelines.config.presets import train_preset
+from pipelines.config.settings import PredictSettings, PrepareSettings
+from pipelines.evaluation.evaluator import judge_prediction
+from pipelines.evaluation.metrics.grefcoco import divide_grefcoco
+from pipelines.evaluation.metrics.outcomes import Outcome, stack_outcomes, summarize
+from pipelines.prediction.alignment import pair_predictions
+from pipelines.stages import predict, prepare, train
 from shards.index import list_splits
 from shards.reader import ShardReader
 

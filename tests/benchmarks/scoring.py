@@ -10,19 +10,15 @@ import tempfile
 import time
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from pipelines.predictions import Prediction, write_predictions
+from pipelines.prediction.prediction_file import Prediction, write_predictions
 from shards.masks import enclose_mask, encode_segmentation
-from shards.record import Expression, ImageRecord, Instance
+from shards.record import Expression, ImageRecord, Instance, Rle
 from shards.writer import write_split
 from tests.benchmarks.figures import Figure
-
-if TYPE_CHECKING:
-    from shards.record import Rle
 
 SPLITS = (3_000, 30_000, 300_000)
 PER_PICTURE = 20
@@ -35,7 +31,7 @@ import json, resource, sys, time
 started = time.perf_counter()
 from pathlib import Path
 from pipelines import score
-from pipelines.settings import ScoreSettings
+from pipelines.config.settings import ScoreSettings
 score.run(Path(sys.argv[1]), Path(sys.argv[2]), ScoreSettings(split="val"))
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(json.dumps([time.perf_counter() - started, peak / 1024]))

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from pipeline_runs import SMALL_NETWORK, draw_published, igvg, only_error, prepare, snapshot
 
-from pipelines.artifact import read_artifact
+from pipelines.stages.artifact import read_artifact
 from shards.index import INDEX
+from tests.support.pipeline_runs import SMALL_NETWORK, draw_published, igvg, only_error, prepare, snapshot
 
 
 @pytest.fixture(scope="module")

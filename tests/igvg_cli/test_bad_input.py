@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from pipeline_runs import draw_published, igvg, only_error, prepare, snapshot, train_arguments
 
-from pipelines.pretrained import SHIPPED
+from pipelines.networks import SHIPPED
+from tests.support.pipeline_runs import draw_published, igvg, only_error, prepare, snapshot, train_arguments
 
 
 @pytest.fixture(scope="module")

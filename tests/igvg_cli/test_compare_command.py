@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from drawn_shards import fill, predict_truth, write_lines, write_shards
-from pipeline_runs import igvg, only_error
-
-from pipelines import score
-from pipelines.settings import ScoreSettings
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pipelines.config.settings import ScoreSettings
+from pipelines.stages import score
+from tests.support.drawn_shards import fill, predict_truth, write_lines, write_shards
+from tests.support.pipeline_runs import igvg, only_error
 
 
 def test_the_table_shows_both_scores_the_difference_and_its_interval(tmp_path: Path) -> None:

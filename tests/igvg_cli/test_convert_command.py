@@ -7,17 +7,16 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pytest
-from drawn_shards import predict_truth, write_lines, write_shards
-from pipeline_runs import igvg, only_error, snapshot
 from pycocotools.coco import COCO
 
-if TYPE_CHECKING:
-    from typing import Any
+from tests.support.drawn_shards import predict_truth, write_lines, write_shards
+from tests.support.paths import ROOT
+from tests.support.pipeline_runs import igvg, only_error, snapshot
 
-README = Path(__file__).parents[2] / "README.md"
+README = ROOT / "README.md"
 STAND_IN = '''
 import numpy as np
 

@@ -8,9 +8,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from pipeline_runs import igvg, only_error, snapshot
 
-from pipelines.sources import digest_checkpoint
+from pipelines.stages.inputs import digest_checkpoint
+from tests.support.pipeline_runs import igvg, only_error, snapshot
 
 SIZE = ("--pictures", "8", "--held-out", "1", "--max-steps", "1", "--format", "json")
 

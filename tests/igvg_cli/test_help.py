@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import typer
-from pipeline_runs import igvg
 
 from igvg_cli.app import build_app
+from tests.support.pipeline_runs import igvg
 
 COMMANDS = ["prepare", "train", "predict", "score", "compare", "convert", "sweep", "ablate", "run", "demo", "import"]
 

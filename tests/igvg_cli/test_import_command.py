@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import pytest
 import sentencepiece
 import torch
 from PIL import Image
-from pipeline_runs import igvg, only_error, snapshot
-from published_network import CONFIG, make_published
 
-from pipelines.model import IGVGModel, load_published
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pipelines.model import IGVGModel
+from pipelines.model.convert.instancevg import load_published
+from tests.support.pipeline_runs import igvg, only_error, snapshot
+from tests.support.published_network import CONFIG, make_published
 
 TEXTS = ["the red car on the left", "two people", "every blue star", "a green circle near the square"] * 5
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from igvg_cli.prepare import DatasetName
-from shards.published import DATASETS
-from shards.shapes import write_published
+from shards.annotations.dataset import DATASETS
+from shards.synthetic.writer import write_published
 
 # The root command with this one command, so that a fault in another does not show here.
 PROGRAM = """

@@ -8,17 +8,14 @@ import re
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
-from pipeline_runs import draw_published, igvg, prepare, train_arguments
 
 from igvg_cli.app import split_switches
 from igvg_cli.progress import INTERVAL, Display, State, advance_state, describe_state, has_terminal, show_progress
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
+from tests.support.pipeline_runs import draw_published, igvg, prepare, train_arguments
 
 # A real command, whose lines come every twentieth of a second.
 HASTY = "import igvg_cli.progress as p; p.INTERVAL = 0.005; from igvg_cli.app import main; main()"

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
-from drawn_shards import fill, predict_truth, write_lines, write_shards
-from pipeline_runs import command, igvg, only_error, snapshot
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.support.drawn_shards import fill, predict_truth, write_lines, write_shards
+from tests.support.pipeline_runs import command, igvg, only_error, snapshot
 
 KEYS = ["gIoU", "cIoU", "Pr@0.7", "Pr@0.8", "Pr@0.9", "N-acc", "T-acc", "F1score", "F1score-gIoU"]
 

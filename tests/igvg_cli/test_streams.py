@@ -6,16 +6,13 @@ import json
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
-from pipeline_runs import command, draw_published, only_error, prepare
 
 from shards.masks import unite_masks
 from shards.reader import ShardReader
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.support.pipeline_runs import command, draw_published, only_error, prepare
 
 ASCII = {"PYTHONIOENCODING": "ascii"}
 # A locale of ASCII alone, which Python is not to mend.

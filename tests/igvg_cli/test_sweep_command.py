@@ -5,19 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
-from drawn_outputs import draw_outputs, write_outputs
-from drawn_shards import write_shards
-from pipeline_runs import igvg, only_error, snapshot
 
-from pipelines.artifact import finish_work, read_artifact
-from pipelines.stored import locate_raw
+from pipelines.stages.artifact import finish_work, read_artifact
+from pipelines.stages.inputs import locate_raw
 from shards.reader import ShardReader
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.support.drawn_outputs import draw_outputs, write_outputs
+from tests.support.drawn_shards import write_shards
+from tests.support.pipeline_runs import igvg, only_error, snapshot
 
 
 @pytest.fixture

@@ -1,14 +1,11 @@
-"""A slice of the spoilt inputs of `tests/fuzz_inputs.py`: valid readings or one line, never anything else."""
+"""A slice of the spoilt inputs of `tests/support/fuzz_inputs.py`: valid readings or one line, never anything else."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from fuzz_inputs import try_exif, try_predictions
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.support.fuzz_inputs import try_exif, try_predictions
 
 
 def test_images_with_spoilt_exif_blocks_keep_their_pixels(tmp_path: Path) -> None:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pipeline_runs import igvg, prepare
+import pytest
 from safetensors import safe_open
 
-from pipelines.pretrained import SHIPPED, resolve_checkpoint
-from pipelines.settings import train_preset
-from pipelines.sources import digest_checkpoint
-from shards.shapes import write_published, write_refcoco
-
-if TYPE_CHECKING:
-    import pytest
+from pipelines.config.presets import train_preset
+from pipelines.networks import SHIPPED, resolve_checkpoint
+from pipelines.stages.inputs import digest_checkpoint
+from shards.synthetic.writer import write_published, write_refcoco
+from tests.support.paths import ROOT
+from tests.support.pipeline_runs import igvg, prepare
 
 
 def test_the_name_is_the_folder_inside_the_package() -> None:
@@ -51,7 +49,7 @@ def test_it_is_a_tiny_network_in_float16_of_at_most_five_megabytes() -> None:
 
 def test_every_file_of_it_is_part_of_the_package() -> None:
     package = SHIPPED["shapes"].parents[1]
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     patterns = project["tool"]["setuptools"]["package-data"][package.name]
     packaged = {file for pattern in patterns for file in package.glob(pattern)}
     assert set(SHIPPED["shapes"].iterdir()) <= packaged
@@ -59,7 +57,7 @@ def test_every_file_of_it_is_part_of_the_package() -> None:
 
 def test_it_says_what_made_it() -> None:
     origin = json.loads((SHIPPED["shapes"] / "origin.json").read_text())
-    assert origin["command"].startswith("python -m pipelines.pretraining")
+    assert origin["command"].startswith("python -m pipelines.experiments.pretraining")
 
 
 def test_it_finds_single_targets_and_knows_nothing_of_empty_ones(tmp_path: Path) -> None:

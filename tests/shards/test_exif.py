@@ -6,10 +6,10 @@ import io
 import struct
 
 import pytest
-from exif_blocks import ASCII, LONG, ORIENTATION, RATIONAL, SHORT, SLONG, make_block, make_entry
 from PIL import Image
 
 from shards.exif import Orientation, parse_block, read_orientation
+from tests.support.exif_blocks import ASCII, LONG, ORIENTATION, RATIONAL, SHORT, SLONG, make_block, make_entry
 
 TURNED = make_entry(ORIENTATION, SHORT, 1, struct.pack("<HH", 6, 0))
 

@@ -11,16 +11,13 @@ import os
 import pickle
 import tarfile
 import zipfile
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from shards.file_kinds import describe_content, explain_unreadable
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"ab" * 32 + b"\nsize 71234\n"
 JSON = json.dumps({"images": list(range(100))})

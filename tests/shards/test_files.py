@@ -7,8 +7,8 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -25,9 +25,6 @@ from shards.files import (
     write_bytes,
     write_json,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 def dead_process() -> int:

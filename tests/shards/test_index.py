@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_shards import make_items, make_record, write_items
 
 from shards.errors import DataError
 from shards.index import index_shard, index_split, list_splits, read_index, verify_shards, write_index
 from shards.reader import ShardReader
+from tests.support.tiny_shards import make_items, make_record, write_items
 
 Members = list[tuple[str, bytes]]
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from numpy.typing import NDArray
 from pycocotools import mask as coco
 
 from shards import masks
 from shards.errors import DataError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 
 pixels = array_shapes(min_dims=2, max_dims=2, max_side=12).flatmap(lambda shape: arrays(np.bool_, shape))
 pairs = array_shapes(min_dims=2, max_dims=2, max_side=12).flatmap(

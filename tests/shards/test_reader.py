@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from foreign_contents import list_foreign_contents
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_shards import Item, make_items, write_items
 
 from shards.errors import DataError
 from shards.reader import ShardReader
+from tests.support.foreign_contents import list_foreign_contents
+from tests.support.tiny_shards import Item, make_items, write_items
 
 Prepared = tuple[Path, list[Item]]
 

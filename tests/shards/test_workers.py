@@ -11,19 +11,17 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from shards.errors import DataError, WorkerError
 from shards.workers import map_ordered
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from tests.support.paths import ROOT
 
 start = partial(map_ordered, method="fork", remedy="use fewer")
 
@@ -186,7 +184,7 @@ def test_signals_to_all_processes_reach_the_parent_alone_and_its_death_ends_the_
     program.write_text(textwrap.dedent(PROGRAM))
     process = subprocess.Popen(
         [sys.executable, str(program), method], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True, env=os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        start_new_session=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert process.stdout is not None
     workers = {int(process.stdout.readline()) for _ in range(30)}

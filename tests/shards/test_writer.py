@@ -13,15 +13,15 @@ import textwrap
 from pathlib import Path
 
 import pytest
-import tiny_shards
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tiny_shards import Item, make_items, make_record, write_items
 
 from shards.errors import DataError
 from shards.reader import ShardReader
 from shards.writer import slice_items, write_slices, write_split
+from tests.support import tiny_shards
+from tests.support.tiny_shards import Item, make_items, make_record, write_items
 
 STREAM = """
     import hashlib, json, sys

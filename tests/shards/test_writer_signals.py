@@ -10,14 +10,14 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from pipeline_runs import list_children
+
+from tests.support.paths import ROOT
+from tests.support.pipeline_runs import list_children
 
 PROGRAM = """
-    import sys
-    sys.path.insert(0, sys.argv[1])
     from pathlib import Path
-    from pipelines.interrupts import Interruption
-    from tiny_shards import dawdle, make_items
+    from pipelines.runtime.signals import Interruption
+    from tests.support.tiny_shards import dawdle, make_items
     from shards.writer import slice_items, write_slices
 
     if __name__ == "__main__":
@@ -32,11 +32,10 @@ def start_program(folder: Path) -> subprocess.Popen[str]:
     """Start a run of a minute with two workers, as a process group; returns after its first shard."""
     program = folder / "program.py"
     program.write_text(textwrap.dedent(PROGRAM))
-    root = Path(__file__).resolve().parents[2]
     process = subprocess.Popen(
-        [sys.executable, str(program), str(Path(__file__).parent)],
+        [sys.executable, str(program)],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(root)},
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -65,7 +64,7 @@ def test_a_signal_to_all_processes_stops_them_at_once_and_keeps_finished_shards(
     process = start_program(tmp_path)
     os.killpg(process.pid, number)
     messages = wait_for_all(process)
-    assert messages.splitlines()[-1].startswith("pipelines.interrupts.Stopped")
+    assert messages.splitlines()[-1].startswith("pipelines.runtime.signals.Stopped")
     assert "SpawnProcess" not in messages
     left = sorted(file.name for file in (tmp_path / "val").iterdir())
     tars = [name for name in left if name.endswith(".tar")]

@@ -1,0 +1,193 @@
+"""Examples become batches: padded, stacked, with the targets of each picture beside them.
+
+Letters: B batch, S picture side in pixels, L text tokens, T targets of one expression, H = W side of target masks.
+An expression without a target is the normal case: its boxes are (0, 4) and its masks (0, H, W).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One expression with its picture, as the loader makes it."""
+
+    id: str
+    """DATASET/REF_ID/SENT_ID."""
+    position: int
+    """Number of the expression in the data."""
+    picture: NDArray[np.uint8]
+    """(S, S, 3) RGB, resized."""
+    input_ids: list[int]
+    """Token ids, not padded."""
+    original_size: tuple[int, int]
+    """Height and width of the original picture in pixels."""
+    boxes: NDArray[np.float32]
+    """(T, 4) cx, cy, w, h in [0, 1]."""
+    masks: NDArray[np.bool_]
+    """(T, H, W); H = W = 0 where nobody asked for target masks."""
+    crowds: int = 0
+    """Crowd regions that the expression refers to beside its T targets: no boxes and no masks to learn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """What the network should have said about a batch."""
+
+    boxes: list[Tensor]
+    """For each picture (T, 4) cx, cy, w, h in [0, 1]."""
+    instance_masks: list[Tensor]
+    """For each picture (T, H, W) bool."""
+    global_masks: Tensor
+    """(B, H, W) bool: the union of a picture's instance masks."""
+    exists: Tensor
+    """(B,) bool: whether the expression has a target."""
+
+    def transform(self, change: Callable[[Tensor], Tensor]) -> Targets:
+        """The same targets with every tensor changed."""
+        boxes, masks = [change(boxes) for boxes in self.boxes], [change(masks) for masks in self.instance_masks]
+        return Targets(boxes, masks, change(self.global_masks), change(self.exists))
+
+    def __reduce__(self) -> tuple[Callable[..., Targets], tuple[Any, ...]]:
+        """Between processes the pictures' tensors travel as one array each, which costs no shared memory."""
+        counts = [len(boxes) for boxes in self.boxes]
+        tensors = torch.cat(self.boxes), torch.cat(self.instance_masks), self.global_masks, self.exists
+        return _split_targets, (counts, *(tensor.numpy() for tensor in tensors))
+
+    def select(self, part: slice) -> Targets:
+        """The targets of some of the pictures."""
+        return Targets(self.boxes[part], self.instance_masks[part], self.global_masks[part], self.exists[part])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Expressions that go through the network together."""
+
+    pixel_values: Tensor
+    """(B, S, S, 3) uint8; `pipelines.data.image_transforms.normalize_pictures` makes floats of it on the device."""
+    input_ids: Tensor
+    """(B, L) int64, padded to the longest expression."""
+    attention_mask: Tensor
+    """(B, L) int64, 1 = token, 0 = padding."""
+    targets: Targets | None
+    """None where the examples carry no target masks."""
+    ids: list[str]
+    """The expressions' ids."""
+    positions: Tensor
+    """(B,) int64 numbers of the expressions in the data; stays on the CPU."""
+    original_sizes: Tensor
+    """(B, 2) int64 height, width of the original pictures in pixels; stays on the CPU."""
+
+    def __len__(self) -> int:
+        """Number of expressions."""
+        return len(self.ids)
+
+    def __reduce__(self) -> tuple[Callable[..., Batch], tuple[Any, ...]]:
+        """Between processes tensors travel as arrays, which costs no shared memory."""
+        tensors = self.pixel_values, self.input_ids, self.attention_mask, self.positions, self.original_sizes
+        return _rebuild_batch, (self.targets, self.ids, *(tensor.numpy() for tensor in tensors))
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The batch on a device; from pinned memory the copy overlaps with computing."""
+        return self._transform(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """The batch in page-locked memory."""
+        return self._transform(lambda tensor: tensor.pin_memory())
+
+    def split(self, parts: int) -> list[Batch]:
+        """Parts of equal size, in order, padded as the whole is.
+
+        Raises:
+            ValueError: the batch cannot be cut into so many equal parts.
+        """
+        if parts < 1 or len(self) % parts:
+            raise ValueError(f"a batch of {len(self)} expressions cannot be split into {parts} equal parts")
+        size = len(self) // parts
+        return [self._select(slice(start, start + size)) for start in range(0, len(self), size)]
+
+    def _transform(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        return Batch(
+            pixel_values=change(self.pixel_values),
+            input_ids=change(self.input_ids),
+            attention_mask=change(self.attention_mask),
+            targets=self.targets and self.targets.transform(change),
+            ids=self.ids,
+            positions=self.positions,
+            original_sizes=self.original_sizes,
+        )
+
+    def _select(self, part: slice) -> Batch:
+        return Batch(
+            pixel_values=self.pixel_values[part],
+            input_ids=self.input_ids[part],
+            attention_mask=self.attention_mask[part],
+            targets=self.targets and self.targets.select(part),
+            ids=self.ids[part],
+            positions=self.positions[part],
+            original_sizes=self.original_sizes[part],
+        )
+
+
+def collate(examples: Sequence[Example], pad_id: int) -> Batch:
+    """Stack examples.
+
+    Args:
+        examples: at least one; pictures of one size, masks of one size.
+        pad_id: the token id that fills short expressions up.
+
+    Raises:
+        ValueError: there is no example.
+    """
+    if not examples:
+        raise ValueError("a batch of no examples")
+    longest = max(len(example.input_ids) for example in examples)
+    input_ids = np.full((len(examples), longest), pad_id, dtype=np.int64)
+    attention_mask = np.zeros_like(input_ids)
+    for row, example in enumerate(examples):
+        input_ids[row, : len(example.input_ids)] = example.input_ids
+        attention_mask[row, : len(example.input_ids)] = 1
+    return Batch(
+        pixel_values=torch.from_numpy(np.stack([example.picture for example in examples])),
+        input_ids=torch.from_numpy(input_ids),
+        attention_mask=torch.from_numpy(attention_mask),
+        targets=_collate_targets(examples) if examples[0].masks.shape[-1] else None,
+        ids=[example.id for example in examples],
+        positions=torch.tensor([example.position for example in examples], dtype=torch.int64),
+        original_sizes=torch.tensor([example.original_size for example in examples], dtype=torch.int64),
+    )
+
+
+def _split_targets(counts: list[int], *arrays: NDArray[Any]) -> Targets:
+    boxes, instance_masks, global_masks, exists = map(torch.from_numpy, arrays)
+    return Targets(list(torch.split(boxes, counts)), list(torch.split(instance_masks, counts)), global_masks, exists)
+
+
+def _rebuild_batch(targets: Targets | None, ids: list[str], *arrays: NDArray[Any]) -> Batch:
+    pixel_values, input_ids, attention_mask, positions, original_sizes = map(torch.from_numpy, arrays)
+    return Batch(
+        pixel_values=pixel_values,
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        targets=targets,
+        ids=ids,
+        positions=positions,
+        original_sizes=original_sizes,
+    )
+
+
+def _collate_targets(examples: Sequence[Example]) -> Targets:
+    return Targets(
+        boxes=[torch.from_numpy(np.ascontiguousarray(example.boxes, dtype=np.float32)) for example in examples],
+        instance_masks=[torch.from_numpy(np.ascontiguousarray(example.masks)) for example in examples],
+        global_masks=torch.from_numpy(np.stack([example.masks.any(axis=0) for example in examples])),
+        exists=torch.tensor([len(example.boxes) + example.crowds > 0 for example in examples]),
+    )

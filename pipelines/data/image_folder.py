@@ -1,0 +1,156 @@
+"""Somebody's own images: which files of a folder are taken, which are left out and why, and which cannot be read."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from shards.errors import DataError
+from shards.file_kinds import describe_content, explain_unreadable
+from shards.files import digest_file
+from shards.index import PICTURE_EXTENSIONS, is_image_name
+
+Progress = Callable[[int, int, str], None]
+
+_SHOWN = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFiles:
+    """What a path given to `--image` holds, by name."""
+
+    files: tuple[Path, ...]
+    left_out: tuple[tuple[Path, str], ...] = ()
+    """Files that are not taken, each with the reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedImages:
+    """Image files, all of which were decoded once."""
+
+    files: list[Path] = field(default_factory=list)
+    """Those that can be read."""
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """The others by name, each with the error."""
+    remarks: list[str] = field(default_factory=list)
+    """What is wrong with files that can be read."""
+
+
+def list_images(path: Path) -> ImageFiles:
+    """The image itself, or the images of a folder: the files that `igvg prepare` takes.
+
+    Hidden files, folders and links to nothing are passed over.
+
+    Raises:
+        DataError: there is nothing, or no image; names what was left out.
+    """
+    if path.is_file():
+        return ImageFiles(files=(path,))
+    try:
+        names = sorted(entry.name for entry in os.scandir(path))
+    except OSError as error:
+        raise explain_unreadable(path, "a folder of images", error, "give an image, or a folder of them") from error
+    files, left_out = [], []
+    for file in (path / name for name in names if not name.startswith(".")):
+        if file.is_dir() or not file.exists():
+            continue
+        if not file.is_file():
+            left_out.append((file, "is a device or a pipe"))
+        elif not is_image_name(file.name):
+            left_out.append((file, _explain_name(file)))
+        else:
+            files.append(file)
+    if not files:
+        endings = ", ".join(f".{extension}" for extension in sorted(PICTURE_EXTENSIONS))
+        others = f" ({describe_left_out(left_out)[0]})" if left_out else ""
+        raise DataError(f"holds no image{others}", file=path, remedy=f"give an image, or a folder with {endings} files")
+    return ImageFiles(files=tuple(files), left_out=tuple(left_out))
+
+
+def describe_left_out(left_out: Sequence[tuple[Path, str]]) -> list[str]:
+    """A line for each file that was left out, with the reason; of many the first, and how many more."""
+    lines = [f"{show_name(file)} is left out: it {reason}" for file, reason in left_out[:_SHOWN]]
+    more = len(left_out) - _SHOWN
+    return [*lines, f"{more} more files are left out: they have no ending of an image"] if more > 0 else lines
+
+
+def show_name(file: Path) -> str:
+    r"""A file's name as text of one line in UTF-8; what is none is written as \xNN."""
+    return _clean(file.name)
+
+
+def name_images(files: Sequence[Path]) -> list[str]:
+    """A name for each file, different from all others whatever a file system makes of case and accents."""
+    names: list[str] = []
+    taken: set[str] = set()
+    for file in files:
+        name = show_name(file)
+        number = 1
+        while _fold(name) in taken:
+            number += 1
+            name = f"{show_name(file)}~{number}"
+        taken.add(_fold(name))
+        names.append(name)
+    return names
+
+
+def digest_images(files: Sequence[Path]) -> dict[str, str]:
+    """The content of each image file by its name; of one that cannot be opened, that it cannot."""
+    digests = {}
+    for name, file in zip(name_images(files), files, strict=True):
+        try:
+            digests[name] = digest_file(file)
+        except OSError:
+            digests[name] = "unreadable"
+    return digests
+
+
+def check_images(files: Sequence[Path], progress: Progress) -> CheckedImages:
+    """Decode every image once, so that one that cannot be read does not cost the others their work.
+
+    Args:
+        files: the images.
+        progress: called with (images done, images, remark).
+
+    Raises:
+        DataError: none can be read.
+    """
+    from pipelines.data.image_transforms import examine_picture
+
+    checked = CheckedImages()
+    first: DataError | None = None
+    progress(0, 0, "reading images")
+    for number, (name, file) in enumerate(zip(name_images(files), files, strict=True), start=1):
+        try:
+            _, remark = examine_picture(file)
+        except DataError as error:
+            first = first or error
+            checked.unreadable[name] = _clean(str(error))
+            continue
+        checked.files.append(file)
+        checked.remarks.extend([_clean(remark)] if remark else [])
+        progress(number, len(files), "")
+    if first is not None and not checked.files:
+        if len(files) == 1:
+            raise first
+        what = f"none of {len(files)} images can be read; the first, {first.file}, {first.what}"
+        raise DataError(what, remedy=first.remedy) from first
+    return checked
+
+
+def _clean(text: str) -> str:
+    text = os.fsencode(text).decode(errors="backslashreplace")
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+def _explain_name(file: Path) -> str:
+    content = describe_content(file)
+    found = f" (it holds {content.words})" if content is not None and content.words.endswith(" image") else ""
+    return f"has no ending of an image{found}"
+
+
+def _fold(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()

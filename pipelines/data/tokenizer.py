@@ -1,0 +1,265 @@
+"""Expressions on their way into the network: cleaned as the published pipeline does, then token ids.
+
+Tokenizers are Hugging Face folders, so a checkpoint's is read by any tool: XLM-R on a SentencePiece file such as
+beit3.spm, or a byte-pair vocabulary learnt from the training expressions. In both, <s> is 0, <pad> 1, </s> 2, <unk> 3.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from shards.errors import DataError, SettingsError, find_system_error
+from shards.file_kinds import explain_unreadable
+from shards.files import name_file, read_json, write_bytes
+
+PAD_ID = 1
+SENTENCEPIECE_NAME = "beit3.spm"
+"""What the published tokenizer is called."""
+TOKENIZER_CONFIG, TOKENIZER_FILE = "tokenizer_config.json", "tokenizer.json"
+_TOKENIZER_JSON = (TOKENIZER_CONFIG, TOKENIZER_FILE, "special_tokens_map.json", "added_tokens.json", "vocab.json")
+# A word, and one that no vocabulary has.
+_TRIAL = "a ☃"
+# What classes read that do without tokenizer.json.
+_VOCABULARIES = ("sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "vocab.txt", "vocab.json", "spm.model")
+_REMEDY = "copy the tokenizer's files again from where igvg wrote them, or make the checkpoint again"
+_SHOWN = 160
+_SPECIAL = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+# Halves of a pair of UTF-16, which JSON can spell and no tokenizer takes.
+_SURROGATES = dict.fromkeys(range(0xD800, 0xE000), "")
+_CLEANING = _SURROGATES | str.maketrans({**dict.fromkeys(".,'!?\"()*#:;", ""), "-": " ", "/": " "})
+
+
+def clean_expression(text: str) -> str:
+    """Lower case, without the published list of punctuation; hyphens and slashes become spaces.
+
+    Halves of characters are left out.
+    """
+    return " ".join(text.lower().translate(_CLEANING).split())
+
+
+def tokenize_expressions(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
+    """Token ids of each expression with both ends, at most `max_tokens` of them, not padded."""
+    cleaned = [clean_expression(text) for text in texts]
+    ids: list[list[int]] = tokenizer(cleaned, truncation=True, max_length=max_tokens)["input_ids"]
+    return ids
+
+
+def learn_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
+    """A byte-pair vocabulary of at most `vocab_size` ids, learnt from expressions; the same texts give the same ids."""
+    import tokenizers
+    from tokenizers import models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = tokenizers.Tokenizer(models.BPE(unk_token=_SPECIAL["unk_token"]))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=list(_SPECIAL.values()), show_progress=False, min_frequency=2
+    )
+    tokenizer.train_from_iterator((clean_expression(text) for text in texts), trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **_SPECIAL)
+
+
+def load_tokenizer(path: Path) -> Any:
+    """The tokenizer of a checkpoint folder, or XLM-R's on a SentencePiece file; no code of the folder's is run.
+
+    Raises:
+        SettingsError: neither is there, a file is damaged or of another kind, or its library or class is not at hand.
+    """
+    if path.is_file():
+        return _load_sentencepiece(path)
+    config = path / TOKENIZER_CONFIG
+    if not config.is_file():
+        if (path / SENTENCEPIECE_NAME).is_file():
+            return _load_sentencepiece(path / SENTENCEPIECE_NAME)
+        if (path / TOKENIZER_FILE).is_file():
+            raise SettingsError(f"{path} holds {TOKENIZER_FILE}, but no {TOKENIZER_CONFIG}; copy both")
+        raise SettingsError(f"{path} holds no tokenizer; put {SENTENCEPIECE_NAME} there, or {TOKENIZER_CONFIG}")
+    if not any((path / name).is_file() for name in (TOKENIZER_FILE, *_VOCABULARIES)):
+        raise SettingsError(f"{path} holds {TOKENIZER_CONFIG}, but no {TOKENIZER_FILE}; copy both")
+    kind = _choose_class(config)
+    from transformers.utils import logging
+
+    # It reads config.json too, and warns that it does not know the network there.
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        with _without_marks(path) as folder, _hide_panics():
+            tokenizer = kind.from_pretrained(str(folder), local_files_only=True)
+            # Files that are read may still be no use.
+            if not tokenizer(_TRIAL, truncation=True, max_length=8)["input_ids"]:
+                raise ValueError("it makes no tokens of words")
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # whatever foreign files make of its class; a panic of the parser is no Exception
+        _blame_file(path)
+        raise SettingsError(
+            f"{path}: its tokenizer cannot be used ({_shorten(error)}); {_describe_versions()}, so {_REMEDY}"
+        ) from error
+    finally:
+        logging.set_verbosity(verbosity)
+    return tokenizer
+
+
+@contextlib.contextmanager
+def _without_marks(folder: Path) -> Iterator[Path]:
+    """The folder, or a copy of its tokenizer where a file begins with a byte-order mark, which its libraries refuse."""
+    files = [file for name in (*_TOKENIZER_JSON, *_VOCABULARIES) if (file := folder / name).is_file()]
+    if not any(_begins_with_mark(file) for file in files):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as copy:
+        for file in files:
+            (Path(copy) / file.name).write_bytes(file.read_bytes().removeprefix(codecs.BOM_UTF8))
+        yield Path(copy)
+
+
+@contextlib.contextmanager
+def _hide_panics() -> Iterator[None]:
+    """A parser that panics prints a traceback of its own beside the exception, past Python's standard error."""
+    try:
+        kept = os.dup(2)
+    except OSError:
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _begins_with_mark(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return stream.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
+
+
+def _choose_class(file: Path) -> Any:
+    """The class of transformers that a tokenizer_config.json names.
+
+    Raises:
+        SettingsError: the file cannot be read, or names a class that transformers does not have, or code of its own.
+    """
+    import transformers
+
+    config = _read_json(file)
+    name = config.get("tokenizer_class") or "PreTrainedTokenizerFast"
+    # The name that transformers 5 writes.
+    name = "PreTrainedTokenizerFast" if name == "TokenizersBackend" else name
+    if config.get("auto_map"):
+        raise SettingsError(
+            f"{file} names program code of its own (auto_map), and igvg runs no code from checkpoints; {_REMEDY}"
+        )
+    kind = getattr(transformers, name, None) if isinstance(name, str) and name.isidentifier() else None
+    if not isinstance(kind, type) or not issubclass(kind, transformers.PreTrainedTokenizerBase):
+        raise SettingsError(
+            f"{file} names the tokenizer class {str(name)[:60]!r}, which transformers {transformers.__version__} does "
+            f"not have; {_REMEDY}"
+        )
+    return kind
+
+
+def _blame_file(folder: Path) -> None:
+    """Find the file of a tokenizer that could not be loaded, if one alone cannot be read.
+
+    Raises:
+        SettingsError: there is one; says what it is.
+    """
+    import tokenizers
+
+    for name in _TOKENIZER_JSON:
+        if (folder / name).is_file():
+            _read_json(folder / name)
+    file = folder / TOKENIZER_FILE
+    try:
+        if file.is_file():
+            with _hide_panics():
+                tokenizers.Tokenizer.from_file(str(file))
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise SettingsError(
+            f"{file} was written by another version of tokenizers, or is damaged ({_shorten(error)}); "
+            f"{_describe_versions()}, so {_REMEDY}"
+        ) from error
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        document = read_json(file, "a tokenizer's file in JSON", _REMEDY)
+    except DataError as error:
+        raise SettingsError(str(error)) from error
+    if not isinstance(document, dict):
+        raise SettingsError(f"{file} holds no JSON object, as tokenizers are kept in; {_REMEDY}")
+    return document
+
+
+def _describe_versions() -> str:
+    from importlib import metadata
+
+    return f"here is tokenizers {metadata.version('tokenizers')} with transformers {metadata.version('transformers')}"
+
+
+def _shorten(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if 0 < len(text) <= _SHOWN else f"{text[:_SHOWN]}…" if text else type(error).__name__
+
+
+def _load_sentencepiece(file: Path) -> Any:
+    """XLM-R's ids: piece + 1, with <s>, <pad>, </s>, <unk> in front.
+
+    NOTE: transformers 5 ignores a .spm file given to the class by path and maps every word to <unk>; under the name
+    `sentencepiece.bpe.model` in a folder it is read.
+    """
+    from transformers import XLMRobertaTokenizer
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with name_file(file):
+                shutil.copyfile(file, Path(folder) / "sentencepiece.bpe.model")
+            return XLMRobertaTokenizer.from_pretrained(folder, local_files_only=True)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # whatever the parser of a foreign binary raises, a panic too
+            reason = error if isinstance(error, OSError) else type(error).__name__
+            remedy = f"give the published {SENTENCEPIECE_NAME}, or copy it again"
+            fault = explain_unreadable(file, "a SentencePiece model", reason, remedy, sound=("SentencePiece",))
+            raise SettingsError(str(fault)) from error
+
+
+def save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Write the tokenizer's files into a checkpoint folder; each replaces an older one only when all are whole.
+
+    Raises:
+        OSError: a file cannot be written; names it.
+    """
+    draft = folder / f".tokenizer.{os.getpid()}.tmp"
+    try:
+        _write_files(tokenizer, draft, folder)
+        for file in sorted(draft.iterdir()):
+            write_bytes(folder / file.name, file.read_bytes())
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _write_files(tokenizer: Any, draft: Path, folder: Path) -> None:
+    """Write all files into `draft`; errors of the system name them as files of `folder`."""
+    try:
+        draft.mkdir(parents=True)
+        tokenizer.save_pretrained(str(draft))
+    except Exception as error:  # whatever class the library gives to what the system answered
+        written = [name for name in (TOKENIZER_CONFIG, TOKENIZER_FILE) if (draft / name).exists()]
+        place = folder / written[-1] if written else folder
+        raise find_system_error(error, place) or error from error

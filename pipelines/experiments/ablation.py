@@ -1,0 +1,108 @@
+"""`igvg ablate`: a setting of the training varied as in a table of the paper, every variant trained and scored.
+
+Every variant has its own training and prediction, in folders whose names carry the key of what they are made from: an
+interrupted ablation continues, and a variant that two tables share is trained once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.config.overrides import overlay_settings
+from pipelines.config.settings import PredictSettings, ScoreSettings, TrainSettings
+from pipelines.experiments.experiment import Note, Progress, predict_split, train_network
+from pipelines.stages import score
+from shards.errors import SettingsError
+from shards.index import INDEX
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table of the paper: what it varies, and what it shows."""
+
+    title: str
+    group: str
+    """The group of `TrainSettings` that the varied setting belongs to."""
+    key: str
+    symbol: str
+    """The paper's name for it."""
+    values: tuple[float, ...]
+    metrics: tuple[str, ...]
+    """The metrics that the paper's table shows, in its order."""
+
+    @property
+    def setting(self) -> str:
+        """The varied setting as `--set` takes it."""
+        return f"{self.group}.{self.key}"
+
+
+TABLES = {
+    "table-9": Table(
+        title="weight of the point cost in the matching",
+        group="matching",
+        key="point_cost",
+        symbol="λ_point",
+        values=(1.0, 2.0, 5.0, 10.0),
+        metrics=("F1score", "gIoU", "cIoU"),
+    ),
+    "table-10": Table(
+        title="number of queries",
+        group="model",
+        key="num_queries",
+        symbol="N_q",
+        values=(3, 5, 10, 20, 30),
+        metrics=("F1score", "N-acc", "gIoU", "cIoU"),
+    ),
+}
+
+
+def run(
+    table: Table,
+    settings: TrainSettings,
+    shards: Sequence[Path],
+    split: str,
+    out: Path,
+    *,
+    note: Note,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Train and score every variant that is not finished yet.
+
+    Args:
+        table: one of `TABLES`.
+        settings: of the training; the varied one is replaced.
+        shards: folders to train on together; those that hold `split` are scored.
+        split: the split that is predicted and scored.
+        out: folder for every variant's artifacts.
+        note: called with one line per stage.
+        progress: called with (done, total, remark) inside a stage.
+
+    Returns:
+        What `igvg ablate --format json` prints.
+
+    Raises:
+        ArtifactError, CheckpointError, DataError: whatever a stage raises.
+        SettingsError: no folder holds the split, or a variant cannot be.
+    """
+    scored = [folder for folder in shards if (folder / split / INDEX).is_file()]
+    if not scored:
+        raise SettingsError(f"none of the --shards holds split '{split}'; give --split, or prepare it")
+    # All variants are resolved before the first hour is spent.
+    variants = [overlay_settings(settings, {table.group: {table.key: value}}, table.setting) for value in table.values]
+    predicting = PredictSettings(split=split, precision=settings.precision, postprocess=settings.postprocess)
+    rows = []
+    for value, variant in zip(table.values, variants, strict=True):
+        note(f"{table.setting} = {value:g}")
+        checkpoint = train_network(out, variant, shards, variant.preset, note=note, progress=progress)
+        for folder in scored:
+            predictions = predict_split(out, predicting, checkpoint, folder, folder.name, note=note, progress=progress)
+            scoring = ScoreSettings(split=split)
+            result = score.run(predictions, folder, scoring, out=predictions / "score", progress=progress)
+            rows.append({
+                "value": value, "checkpoint": str(checkpoint), "predictions": str(predictions), "score": result.document
+            })  # fmt: skip
+    named = {"setting": table.setting, "symbol": table.symbol, "title": table.title, "metrics": list(table.metrics)}
+    return {**named, "variants": rows}

@@ -1,0 +1,338 @@
+"""`igvg run`: the stages that one TOML file names, each in a folder whose name carries the key of what it is made from.
+
+A stage runs if the file has its table, and only then.
+
+```toml
+out = "runs/first"                      # paths are relative to this file
+
+[prepare.grefcoco]                      # a name of your choice; several are fine
+dataset = "grefcoco"                    # if other than the name
+annotations = "data/grefcoco"
+images = ["data/train2014"]
+
+[train]
+shards = ["grefcoco"]                   # names from above, or prepared folders; all names if left out
+preset = "tiny"
+init = "beit3.zip"                      # what igvg train --init takes
+epochs = 3                              # any setting of igvg train
+
+[predict]
+splits = ["grefcoco/val"]               # name/split or folder/split; any setting of igvg predict may follow
+checkpoint = "runs/other"               # without [train]: a network, as igvg predict takes it
+
+[score]                                 # of what is predicted above
+resolution = 0                          # any setting of igvg score
+predictions = ["found.jsonl"]           # without [predict]: what to score, one for each of `splits`
+splits = ["shards/grefcoco/val"]
+```
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pipelines.config.overrides import from_mapping, overlay_settings, read_toml
+from pipelines.config.presets import train_preset
+from pipelines.config.settings import PredictSettings, PrepareSettings, ScoreSettings, TrainSettings
+from pipelines.networks import resolve_checkpoint
+from pipelines.stages import predict, prepare, score, train
+from pipelines.stages.artifact import Artifact, compute_fingerprint
+from shards.errors import SettingsError
+from shards.index import read_index
+
+Progress = Callable[[int, int, str], None]
+Note = Callable[[str], None]
+
+_KEY_LENGTH = 8
+STAGES = ("prepare", "train", "predict", "score")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareStep:
+    """One data set of an experiment."""
+
+    settings: PrepareSettings
+    annotations: Path
+    images: tuple[Path, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """The stages of an experiment, resolved; settings of a stage that is not named are the defaults."""
+
+    out: Path
+    stages: frozenset[str]
+    """Those of `STAGES` that the file names."""
+    folders: dict[str, Path]
+    """Prepared folders that the file names by their paths."""
+    prepare: dict[str, PrepareStep]
+    train: TrainSettings
+    train_on: tuple[str, ...]
+    predict: PredictSettings
+    predict_on: tuple[tuple[str, str], ...] = ()
+    """(name, split) pairs."""
+    checkpoint: Path | None = None
+    """The network to predict with where none is trained."""
+    scored: tuple[Path, ...] = ()
+    """Predictions to score where none are made, one for each of `score_on`."""
+    score_on: tuple[tuple[str, str], ...] = ()
+    """(name, split) pairs."""
+    score: ScoreSettings = field(default_factory=lambda: ScoreSettings(split=""))
+
+
+def read_experiment(file: Path) -> Experiment:
+    """Read an experiment file.
+
+    Raises:
+        SettingsError: it is not TOML, names no stage, a key is unknown, a stage lacks what it works on, or a name is
+            used that is neither that of a `prepare` table nor a folder.
+    """
+    tables = read_toml(file)
+    _check_tables(tables, file)
+    home = file.parent
+    steps = {name: _read_step(name, table, file) for name, table in tables.get("prepare", {}).items()}
+    training, predicting, scoring = (dict(tables.get(stage, {})) for stage in STAGES[1:])
+    train_on = _read_words(training.pop("shards", list(steps)), f"{file}: train.shards")
+    predict_on, score_on = (
+        tuple(_split_pair(pair, place) for pair in _read_words(table.pop("splits", []), place))
+        for table, place in ((predicting, f"{file}: predict.splits"), (scoring, f"{file}: score.splits"))
+    )
+    names = (*train_on, *(name for name, _ in (*predict_on, *score_on)))
+    scored = _read_words(scoring.pop("predictions", []), f"{file}: score.predictions")
+    checkpoint = _read_word(predicting.pop("checkpoint", ""), f"{file}: predict.checkpoint")
+    experiment = Experiment(
+        out=home / _read_word(tables.get("out", f"runs/{file.stem}"), f"{file}: out"),
+        stages=frozenset(tables) & frozenset(STAGES),
+        folders={name: _find_shards(name, steps, file) for name in names if name not in steps},
+        prepare=steps,
+        train=_read_training(training, file),
+        train_on=train_on,
+        predict=overlay_settings(PredictSettings(), predicting, str(file), "predict."),
+        predict_on=predict_on,
+        checkpoint=resolve_checkpoint(checkpoint, home) if checkpoint else None,
+        scored=tuple(home / path for path in scored),
+        score_on=score_on,
+        score=overlay_settings(ScoreSettings(split=""), scoring, str(file), "score."),
+    )
+    _check_stages(experiment, file)
+    return experiment
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stages:
+    """What the stages of an experiment left."""
+
+    shards: dict[str, Path]
+    """Prepared folders by the experiment's names."""
+    network: Path | None
+    """The checkpoint that was trained or named; None where there is neither."""
+    scores: list[dict[str, Any]]
+    """The score documents, in the order of `predict_on`, or of `score_on` where nothing is predicted."""
+
+    @property
+    def checkpoint(self) -> Path:
+        """The network of an experiment that has one."""
+        assert self.network is not None
+        return self.network
+
+
+def run_stages(experiment: Experiment, *, note: Note, progress: Progress) -> Stages:
+    """Run every stage that is not finished yet, in order.
+
+    Args:
+        experiment: the stages.
+        note: called with one line per stage: what was done, or why it was skipped.
+        progress: called with (done, total, remark) inside a stage, with (0, 0, its name) where one begins.
+
+    Raises:
+        ArtifactError, CheckpointError, DataError, SettingsError: whatever a stage raises.
+    """
+    shards = {name: _prepare(experiment, name, note, progress) for name in experiment.prepare} | experiment.folders
+    for name, split in (*experiment.predict_on, *experiment.score_on):
+        # A split that is not there is told before a training, not after it.
+        read_index(shards[name], split)
+    network = experiment.checkpoint
+    if "train" in experiment.stages:
+        train_on, preset = [shards[name] for name in experiment.train_on], experiment.train.preset
+        network = train_network(experiment.out, experiment.train, train_on, preset, note=note, progress=progress)
+    scores = []
+    for name, split in experiment.predict_on:
+        assert network is not None, "read_experiment has checked it"
+        settings = replace(experiment.predict, split=split)
+        folder = predict_split(experiment.out, settings, network, shards[name], name, note=note, progress=progress)
+        if "score" in experiment.stages:
+            scores.append(_score(experiment, folder, shards[name], split, folder / "score", note, progress))
+    for predictions, (name, split) in zip(experiment.scored, experiment.score_on, strict=True):
+        scores.append(_score(experiment, predictions, shards[name], split, None, note, progress))
+    return Stages(shards=shards, network=network, scores=scores)
+
+
+def train_network(
+    out: Path, settings: TrainSettings, shards: Sequence[Path], name: str, *, note: Note, progress: Progress
+) -> Path:
+    """Train into a folder of `out` that carries `name` and the key of settings and shards; returns that folder.
+
+    Raises:
+        ArtifactError, CheckpointError, DataError, SettingsError: as `igvg train`.
+    """
+    inputs, options = train.describe(settings, shards)
+    folder = name_folder(out, "train", inputs, options, name)
+    _tell(note, folder, train.run(settings, shards, folder, progress=progress))
+    return folder
+
+
+def predict_split(
+    out: Path, settings: PredictSettings, checkpoint: Path, shards: Path, name: str, *, note: Note, progress: Progress
+) -> Path:
+    """Predict `settings.split` of one prepared folder into a folder of `out` named likewise; returns that folder.
+
+    Raises:
+        ArtifactError, CheckpointError, DataError: as `igvg predict`.
+    """
+    inputs, options = predict.describe(settings, checkpoint, shards)
+    folder = name_folder(out, "predict", inputs, options, f"{name}-{settings.split}")
+    _tell(note, folder, predict.run(settings, checkpoint, shards, folder, progress=progress))
+    return folder
+
+
+def name_folder(out: Path, stage: str, inputs: Mapping[str, Any], options: Mapping[str, Any], name: str) -> Path:
+    """Another key is another folder: a changed setting never meets what an older one made."""
+    return out / f"{stage}-{name.replace('/', '-')}-{compute_fingerprint(stage, inputs, options)[:_KEY_LENGTH]}"
+
+
+def _prepare(experiment: Experiment, name: str, note: Note, progress: Progress) -> Path:
+    step = experiment.prepare[name]
+    inputs, options = prepare.describe(step.settings, step.annotations, step.images)
+    folder = name_folder(experiment.out, "prepare", inputs, options, name)
+    outcome = prepare.run(step.settings, step.annotations, step.images, folder, progress=progress)
+    _tell(note, folder, outcome)
+    return folder
+
+
+def _score(
+    experiment: Experiment,
+    predictions: Path,
+    shards: Path,
+    split: str,
+    out: Path | None,
+    note: Note,
+    progress: Progress,
+) -> dict[str, Any]:
+    settings = replace(experiment.score, split=split)
+    if out is None:
+        inputs, options = score.describe(settings, predictions, shards)
+        out = name_folder(experiment.out, "score", inputs, options, f"{shards.name}-{split}")
+    result = score.run(predictions, shards, settings, out=out, progress=progress)
+    for warning in result.warnings:
+        note(warning)
+    if result.artifact is not None:
+        _tell(note, out, (result.artifact, result.hit))
+    return result.document
+
+
+def _check_tables(tables: Mapping[str, Any], file: Path) -> None:
+    known = ("out", *STAGES)
+    for key, value in tables.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            raise SettingsError(f"{file}: no table {key}; {hint}")
+        if key in STAGES and not isinstance(value, dict):
+            raise SettingsError(f"{file}: {key} is {value!r}, not a table; write [{key}]")
+    if not set(tables) & set(STAGES):
+        raise SettingsError(f"{file}: names no stage; write a table [{'], ['.join(STAGES)}] for each that shall run")
+
+
+def _check_stages(experiment: Experiment, file: Path) -> None:
+    """Refuse a stage that has nothing to work on, and what belongs to a stage that is not named."""
+    named = experiment.stages
+    faults = {
+        "train has no shards; name prepared folders in shards, or write a [prepare.NAME]": "train" in named
+        and not experiment.train_on,
+        "predict has no splits; name them as name/split, e.g. grefcoco/val": "predict" in named
+        and not experiment.predict_on,
+        "predict has no network; write [train], or name a checkpoint": "predict" in named
+        and "train" not in named
+        and experiment.checkpoint is None,
+        "predict has a checkpoint, and train makes one; leave out either": "train" in named
+        and experiment.checkpoint is not None,
+        "score has predictions or splits of its own beside [predict]; leave them out": "predict" in named
+        and bool(experiment.scored or experiment.score_on),
+        "score has nothing to score; write [predict], or name predictions and splits": "score" in named
+        and "predict" not in named
+        and not experiment.scored,
+        "score needs as many splits as predictions": len(experiment.scored) != len(experiment.score_on),
+    }
+    for what, wrong in faults.items():
+        if wrong:
+            raise SettingsError(f"{file}: {what}")
+
+
+def _find_shards(name: str, steps: Mapping[str, PrepareStep], file: Path) -> Path:
+    folder = file.parent / name
+    if not folder.is_dir():
+        there = ", ".join(steps) or "no prepare tables"
+        raise SettingsError(f"{file}: {name} is not prepared; there are {there}, and no folder {folder}")
+    return folder
+
+
+def _tell(note: Note, folder: Path, outcome: tuple[Artifact, bool]) -> None:
+    artifact, hit = outcome
+    note(f"{artifact.stage}: {folder} " + ("is up to date: same inputs, same settings" if hit else "is finished"))
+
+
+def _read_step(name: str, table: Any, file: Path) -> PrepareStep:
+    if not isinstance(table, dict):
+        raise SettingsError(f"{file}: prepare.{name} is {table!r}, not a table; write [prepare.NAME]")
+    values = {"dataset": name, **table}
+    missing = [key for key in ("annotations", "images") if key not in values]
+    if missing:
+        raise SettingsError(f"{file}: prepare.{name} has no {missing[0]}; say where the published files are")
+    annotations = _read_word(values.pop("annotations"), f"{file}: prepare.{name}.annotations")
+    images = _read_words(values.pop("images"), f"{file}: prepare.{name}.images")
+    return PrepareStep(
+        annotations=file.parent / annotations,
+        images=tuple(file.parent / folder for folder in images),
+        settings=from_mapping(PrepareSettings, values, f"{file}: prepare.{name}"),
+    )
+
+
+def _read_training(table: Mapping[str, Any], file: Path) -> TrainSettings:
+    """The settings of a training, whose files are relative to the experiment's file, as all of its paths are."""
+    preset: Any = _read_word(table.get("preset", "base"), f"{file}: train.preset")
+    try:
+        base = train_preset(preset)
+    except SettingsError as error:
+        raise SettingsError(f"{file}: {error}") from error
+    settings = overlay_settings(base, table, str(file), "train.")
+    init, tokenizer = settings.init, settings.text.tokenizer
+    return replace(
+        settings,
+        init=str(resolve_checkpoint(init, file.parent)) if init else "",
+        text=replace(settings.text, tokenizer=str(file.parent / tokenizer) if tokenizer else ""),
+    )
+
+
+def _read_word(value: Any, place: str) -> str:
+    if not isinstance(value, str):
+        raise SettingsError(f"{place} is {value!r}, not a string")
+    return value
+
+
+def _read_words(value: Any, place: str) -> tuple[str, ...]:
+    """A list of strings, or a single one."""
+    words = [value] if isinstance(value, str) else value
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise SettingsError(f"{place} is {value!r}, not a list of strings")
+    return tuple(words)
+
+
+def _split_pair(pair: str, place: str) -> tuple[str, str]:
+    name, slash, split = pair.rpartition("/")
+    if not slash:
+        raise SettingsError(f"{place} has {pair!r}; write name/split, e.g. grefcoco/val")
+    return name, split

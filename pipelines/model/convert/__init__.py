@@ -1,0 +1,1 @@
+"""Published checkpoints in, the configuration and the tensors of this network out."""

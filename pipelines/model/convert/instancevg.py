@@ -1,0 +1,199 @@
+"""Published checkpoints: InstanceVG's 697 tensors to ours, and BEiT-3's 491 into our encoder.
+
+Files of others are read without running code from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isqrt
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipelines.config.model import IGVGConfig
+from pipelines.config.presets import base_config, large_config
+from pipelines.model.convert.key_mapping import BEIT3, DECODER, IGNORED, LEVELS, SHARED, T2I, Source, list_sources
+from pipelines.model.convert.torch_file import check_tensor, load_values
+from pipelines.model.igvg import IGVGModel
+from pipelines.model.serialization import report_mismatch
+from shards.errors import CheckpointError
+
+_HEAD_CHANNELS = 64
+"""Channels of an attention head, the same in BEiT-3 base and large."""
+_DECODER_HEADS = 8
+# A dictionary may hold itself.
+_MOST_WRAPPERS = 8
+
+
+def load_published(file: Path) -> IGVGModel:
+    """The model of a published InstanceVG checkpoint, in evaluation mode, with the published behaviour.
+
+    Raises:
+        CheckpointError: the file cannot be read safely or is no such checkpoint; says what is missing or too much.
+    """
+    config, state = convert_state(read_tensors(file), str(file))
+    return IGVGModel.from_state(config, state, str(file))
+
+
+def load_encoder(model: IGVGModel, file: Path) -> list[str]:
+    """Load the encoder of a published BEiT-3 checkpoint; its picture positions are resized to the model's grid.
+
+    Returns:
+        Keys of the file that the encoder has no use for.
+
+    Raises:
+        CheckpointError: the file cannot be read safely, lacks tensors, or is of another size than the model's encoder.
+    """
+    found = {f"vis_enc.{key}": tensor for key, tensor in read_tensors(file).items()}
+    table = BEIT3 + "encoder.embed_positions.A.weight"
+    if table in found:
+        found[table] = resize_positions(found[table], model.config.grid_size)
+    sources = {name: source for name, source in list_sources(model.config).items() if name.startswith("encoder.")}
+    state = _combine_sources(found, sources, model.state_dict(), str(file))
+    model.load_state_dict(state, strict=False)
+    used = {key for source in sources.values() for key in source.keys}
+    return sorted(key.removeprefix("vis_enc.") for key in found.keys() - used if not IGNORED.fullmatch(key))
+
+
+def convert_state(published: Mapping[str, Tensor], what: str = "checkpoint") -> tuple[IGVGConfig, dict[str, Tensor]]:
+    """A published InstanceVG state as a configuration and tensors of ours, which may share memory with it.
+
+    Raises:
+        CheckpointError: tensors are missing, unexpected or of the wrong shape; `what` names the file.
+    """
+    config = infer_config(published, what)
+    with torch.device("meta"):
+        expected = IGVGModel(config).state_dict()
+    sources = list_sources(config)
+    state = _combine_sources(published, sources, expected, what)
+    used = {key for source in sources.values() for key in source.keys}
+    rest = [key for key in published.keys() - used if not IGNORED.fullmatch(key)]
+    unexpected = [key for key in rest if not _repeats(published, key)]
+    report_mismatch(what, (), unexpected, ())
+    return config, state
+
+
+def infer_config(published: Mapping[str, Tensor], what: str = "checkpoint") -> IGVGConfig:
+    """The configuration that fits a published state: its sizes, and the published behaviour.
+
+    Raises:
+        CheckpointError: a tensor that tells a size is missing, or the sizes do not fit together.
+    """
+
+    def measure(key: str, dim: int = 0) -> int:
+        if key not in published or published[key].dim() <= dim:
+            raise CheckpointError(f"{what} is no InstanceVG checkpoint: it has no {key}")
+        return published[key].shape[dim]
+
+    layer = DECODER + "layers.0."
+    dim, patch = measure(BEIT3 + "text_embed.weight", 1), measure(BEIT3 + "vision_embed.proj.weight", 2)
+    encoder_layers = _count_layers(published, BEIT3 + "encoder.layers.")
+    grid = isqrt(max(0, measure(BEIT3 + "encoder.embed_positions.A.weight") - 3))
+    try:
+        return IGVGConfig(
+            image_size=grid * patch,
+            patch_size=patch,
+            encoder_dim=dim,
+            encoder_layers=encoder_layers,
+            encoder_heads=max(1, dim // _HEAD_CHANNELS),
+            encoder_ffn=measure(BEIT3 + "encoder.layers.0.ffn.A.fc1.weight"),
+            # NOTE: the published large configuration misspells the option, so that nothing is dropped.
+            drop_path=(large_config() if encoder_layers > base_config().encoder_layers else base_config()).drop_path,
+            vocab_size=measure(BEIT3 + "text_embed.weight"),
+            text_positions=measure(BEIT3 + "encoder.embed_positions.B.weight"),
+            hidden_dim=measure("head.lan_embedding.weight"),
+            num_queries=measure("head.query_generation.query_embed.weight"),
+            decoder_layers=_count_layers(published, DECODER + "layers."),
+            decoder_heads=_DECODER_HEADS,
+            decoder_ffn=measure(layer + "ffns.0.layers.0.0.weight"),
+            generation_ffn=measure(T2I + "layers.0.ffns.0.layers.0.0.weight"),
+            sampling_points=measure(layer + "attentions.1.attention_weights.weight") // (_DECODER_HEADS * LEVELS),
+            text_score="mean",
+            reference="shifted",
+            auxiliary_boxes="published",
+        )
+    except ValueError as error:
+        raise CheckpointError(f"{what} is no InstanceVG checkpoint: {error}") from error
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """The tensors of a file that torch.save wrote; wrappers and the prefix of parallel training are taken off.
+
+    Raises:
+        CheckpointError: there is no such file, it is something else, holds more than tensors and plain values, or no
+            tensors at all.
+    """
+    content = load_values(file, "download it again")
+    for _ in range(_MOST_WRAPPERS):
+        if not isinstance(content, Mapping) or (inner := _find_wrapped(content)) is None:
+            break
+        content = inner
+    tensors = content.items() if isinstance(content, Mapping) else ()
+    state = {
+        key.removeprefix("module."): check_tensor(key, value, file).float()
+        for key, value in tensors
+        if isinstance(key, str) and isinstance(value, Tensor)
+    }
+    if not state:
+        raise CheckpointError(f"{file} holds no tensors; give a published checkpoint")
+    return state
+
+
+def resize_positions(table: Tensor, side: int) -> Tensor:
+    """Picture positions (3 + n², E) to (3 + side², E), bicubically; the rows of no cell are kept."""
+    special, cells = table[:3], table[3:]
+    old = isqrt(len(cells))
+    if old == side or old * old != len(cells):
+        return table
+    grid = cells.T.reshape(1, -1, old, old)
+    resized = F.interpolate(grid, size=(side, side), mode="bicubic", align_corners=False)
+    return torch.cat((special, resized.flatten(2)[0].T))
+
+
+def _find_wrapped(content: Mapping[str, object]) -> Mapping[str, object] | None:
+    for key in ("state_dict", "model", "module"):
+        if isinstance(inner := content.get(key), Mapping):
+            return inner
+    return None
+
+
+def _combine_sources(
+    found: Mapping[str, Tensor], sources: Mapping[str, Source], expected: Mapping[str, Tensor], what: str
+) -> dict[str, Tensor]:
+    """Our tensors from published ones.
+
+    Raises:
+        CheckpointError: a published tensor is missing or of the wrong shape.
+    """
+    state: dict[str, Tensor] = {}
+    missing: set[str] = set()
+    misshapen: list[str] = []
+    for name, source in sources.items():
+        lacking = [key for key in source.keys if key not in found]
+        if lacking and name.endswith("num_batches_tracked"):
+            state[name] = torch.zeros((), dtype=torch.long)
+        elif lacking:
+            missing.update(lacking)
+        else:
+            made = source.make([found[key] for key in source.keys], expected[name].shape)
+            if made is None:
+                shapes = ", ".join(f"{key} {list(found[key].shape)}" for key in source.keys)
+                misshapen.append(f"{shapes} for {name} {list(expected[name].shape)}")
+            else:
+                state[name] = made.to(expected[name].dtype)
+    report_mismatch(what, missing, (), misshapen)
+    return state
+
+
+def _repeats(published: Mapping[str, Tensor], key: str) -> bool:
+    """Whether a tensor of a later decoder layer is the first layer's, which all share."""
+    match = SHARED.fullmatch(key)
+    first = published.get(f"head.{match[1]}.0.{match[2]}") if match else None
+    return first is not None and torch.equal(first, published[key])
+
+
+def _count_layers(published: Mapping[str, Tensor], prefix: str) -> int:
+    return len({key[len(prefix) :].split(".")[0] for key in published if key.startswith(prefix)})

@@ -1,0 +1,95 @@
+"""Files that torch.save wrote, from anybody: read as tensors and plain values, never as code.
+
+torch's own words about a file that it refuses advise to read it without protection. They are never passed on.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from shards.errors import CheckpointError
+from shards.file_kinds import explain_unreadable
+
+WANTED = "a checkpoint of torch.save"
+_FOREIGN_NAME = re.compile(r"(?:GLOBAL|Unsupported class|find class) ([\w.]+)")
+_REASON = re.compile(r"WeightsUnpickler error:\s*([^\n]*)")
+_ADVICE = re.compile(r"weights_only|safe_globals|torch\.load|torch\.serialization|pickle_module", re.IGNORECASE)
+_NO_CODE = "igvg runs no code from checkpoints: ask its authors for a state dict (torch.save(model.state_dict(), …))"
+
+
+def load_values(file: Path, remedy: str) -> Any:
+    """What a file of torch.save holds, on the CPU.
+
+    Args:
+        file: the file.
+        remedy: what the user can do about a damaged one.
+
+    Raises:
+        CheckpointError: it cannot be read, is something else, or holds more than tensors and plain values.
+    """
+    try:
+        _refuse_bomb(file)
+        # torch warns of pickle protocols it may not read; whether it can shows at once.
+        allowed = torch.serialization.safe_globals([(_NumpyValue, name) for name in _NUMPY_NAMES])
+        with allowed, warnings.catch_warnings(action="ignore"):
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # bytes that are no checkpoint make the reader fail in dozens of ways
+        if name := _FOREIGN_NAME.search(str(error)):
+            raise CheckpointError(
+                f"{file}: a whole model or other objects were saved in it, not tensors alone (it asks for {name[1]}); "
+                + _NO_CODE
+            ) from error
+        reason = error if isinstance(error, OSError) else _shorten(error)
+        sound = ("torch", "old torch", "cut zip")
+        raise CheckpointError(str(explain_unreadable(file, WANTED, reason, remedy, sound=sound))) from error
+
+
+def check_tensor(name: str, tensor: Tensor, file: Path) -> Tensor:
+    """The tensor, if it is dense, real and as large as the file's bytes for it.
+
+    Raises:
+        CheckpointError: it is not: copying it could need any amount of memory.
+    """
+    dense = tensor.layout is torch.strided and not tensor.is_quantized and tensor.device.type == "cpu"
+    if not dense or tensor.is_complex():
+        raise CheckpointError(f"{file}: {name} is no plain tensor of numbers; ask its authors for a plain state dict")
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise CheckpointError(f"{file}: {name} {list(tensor.shape)} is larger than what is stored of it; "
+                              "ask its authors for a plain state dict")  # fmt: skip
+    return tensor
+
+
+def _refuse_bomb(file: Path) -> None:
+    """torch.save does not compress: what unpacks to much more than the file was not written by it."""
+    if not zipfile.is_zipfile(file):
+        return
+    with zipfile.ZipFile(file) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > 2 * file.stat().st_size:
+        raise ValueError(f"it unpacks to {unpacked} bytes")
+
+
+def _shorten(error: Exception) -> str:
+    found = _REASON.search(str(error))
+    reason = found[1] if found else (str(error).splitlines() or [""])[0]
+    return type(error).__name__ if _ADVICE.search(reason) or not reason.strip() else reason[:160]
+
+
+class _NumpyValue:
+    """Stands for a number of NumPy in a training record, so that reading one builds nothing of NumPy's."""
+
+    def __init__(self, *parts: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+_NUMPY_NAMES = ("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")

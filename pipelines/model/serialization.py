@@ -1,0 +1,175 @@
+"""Checkpoint folders in the Hugging Face layout: config.json and model.safetensors."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pipelines.config.model import IGVGConfig
+from shards.errors import CheckpointError, DataError, find_system_error
+from shards.file_kinds import explain_unreadable
+from shards.files import read_json, replace_file, write_bytes
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+_LABELS = {"architectures": ["IGVGModel"], "model_type": "igvg"}
+# What transformers adds to every configuration that it writes.
+_OF_OTHERS = frozenset({
+    *_LABELS, "_attn_implementation", "_attn_implementation_autoset", "_name_or_path", "attn_implementation",
+    "auto_map", "chunk_size_feed_forward", "dtype", "id2label", "is_encoder_decoder", "label2id", "output_attentions",
+    "output_hidden_states", "problem_type", "return_dict", "torch_dtype", "torchscript", "transformers_version",
+    "use_bfloat16", "use_cache",
+})  # fmt: skip
+# Sizes of the network by the tensors that have them.
+_SIZES = {
+    "encoder_dim": ("encoder.words.weight", 1),
+    "vocab_size": ("encoder.words.weight", 0),
+    "text_positions": ("encoder.text_positions", 0),
+    "patch_size": ("encoder.patches.weight", 2),
+    "encoder_ffn": ("encoder.layers.0.image.expand.weight", 0),
+    "hidden_dim": ("image_projection.weight", 0),
+    "decoder_ffn": ("decoder.layers.0.ffn.expand.weight", 0),
+    "generation_ffn": ("generation.ffn.expand.weight", 0),
+}
+_REMEDY = "copy it again, or make the checkpoint again with igvg train or igvg import"
+
+
+def write_checkpoint(folder: Path, config: IGVGConfig, state: Mapping[str, Tensor]) -> None:
+    """Write both files; each replaces an older one only when it is whole.
+
+    Raises:
+        OSError: a file cannot be written; names it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with replace_file(folder / WEIGHTS_FILE) as temporary:
+        _save_tensors({name: tensor.contiguous() for name, tensor in state.items()}, temporary)
+    described = json.dumps(_LABELS | dataclasses.asdict(config), indent=2) + "\n"
+    write_bytes(folder / CONFIG_FILE, described.encode())
+
+
+def _save_tensors(state: dict[str, Tensor], file: Path) -> None:
+    """As safetensors does, with the error of the system where that is the cause.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    try:
+        save_file(state, file, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise find_system_error(error, file) or error from error
+
+
+def read_checkpoint(folder: Path) -> tuple[IGVGConfig, dict[str, Tensor]]:
+    """Configuration and tensors of a checkpoint folder.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, the configuration has an unknown key or an impossible value, or
+            the tensors are of other sizes than it says.
+    """
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{folder} is no checkpoint folder: it has no {name}; "
+                                  "give one that igvg train or igvg import made")  # fmt: skip
+    config = _read_config(folder / CONFIG_FILE)
+    file = folder / WEIGHTS_FILE
+    try:
+        state = load_file(file)
+    except Exception as error:  # whatever the parser of a foreign binary raises
+        raise CheckpointError(
+            str(explain_unreadable(file, "weights in safetensors", error, _REMEDY, sound=("safetensors",)))
+        ) from error
+    _refuse_other_sizes(config, state, folder)
+    return config, state
+
+
+def parse_config(values: Mapping[str, Any]) -> IGVGConfig:
+    """A configuration from plain values; keys left out keep their defaults.
+
+    Raises:
+        ValueError: a key is unknown (names the nearest), or a value cannot be.
+    """
+    known = {field.name: field.default for field in dataclasses.fields(IGVGConfig)}
+    for name, value in values.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            raise ValueError(f"no setting {name}; {hint}")
+        kind = type(known[name])
+        if type(value) is not kind and not (kind is float and type(value) is int):
+            raise ValueError(f"{name} is {value!r}; it must be of type {kind.__name__}")
+    return IGVGConfig(**values)
+
+
+def compare_states(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], what: str) -> None:
+    """Make sure that tensors have the names and shapes that a network expects.
+
+    Raises:
+        CheckpointError: lists the first of those missing, unexpected or of the wrong shape.
+    """
+    misshapen = [
+        f"{name} is {list(found[name].shape)}, not {list(expected[name].shape)}"
+        for name in expected
+        if name in found and found[name].shape != expected[name].shape
+    ]
+    misshapen += [
+        f"{name} holds {found[name].dtype}, not {expected[name].dtype}"
+        for name in expected
+        if name in found and found[name].is_floating_point() != expected[name].is_floating_point()
+    ]
+    report_mismatch(what, expected.keys() - found.keys(), found.keys() - expected.keys(), misshapen)
+
+
+def report_mismatch(what: str, missing: Any, unexpected: Any, misshapen: Any) -> None:
+    """Raise a CheckpointError that lists the first of each kind, if there are any."""
+    kinds = (("missing", missing), ("unexpected", unexpected), ("of the wrong shape", misshapen))
+    faults = [f"{len(names)} {kind}: {_list_first(sorted(names))}" for kind, names in kinds if names]
+    if faults:
+        raise CheckpointError(f"{what}: the tensors do not fit the network; {'; '.join(faults)}")
+
+
+def _list_first(names: list[str], count: int = 5) -> str:
+    return ", ".join(names[:count]) + (", …" if len(names) > count else "")
+
+
+def _read_config(file: Path) -> IGVGConfig:
+    try:
+        values = read_json(file, "a model's configuration in JSON", _REMEDY)
+    except DataError as error:
+        raise CheckpointError(str(error)) from error
+    if not isinstance(values, dict) or values.get("model_type") != _LABELS["model_type"]:
+        raise CheckpointError(
+            f"{file} does not describe an igvg model; give a folder that igvg train or igvg import made"
+        )
+    try:
+        return parse_config({name: value for name, value in values.items() if name not in _OF_OTHERS})
+    except (ValueError, OverflowError) as error:
+        raise CheckpointError(f"{file}: {error}") from error
+
+
+def _refuse_other_sizes(config: IGVGConfig, state: Mapping[str, Tensor], folder: Path) -> None:
+    """Before a network is laid out: a damaged configuration may ask for more memory than there is."""
+    sizes = {"grid of cells": (config.grid_size**2 + 1, "encoder.image_positions", 0)}
+    sizes |= {setting: (getattr(config, setting), name, dim) for setting, (name, dim) in _SIZES.items()}
+    for setting, (size, name, dim) in sizes.items():
+        found = state[name].shape[dim] if name in state and state[name].dim() > dim else 0
+        if found != size:
+            _report_sizes(folder, f"{setting} {size}", f"{name} of size {found}" if found else f"no {name}")
+    for setting, prefix in (("encoder_layers", "encoder.layers."), ("decoder_layers", "decoder.layers.")):
+        layers = {name[len(prefix) :].partition(".")[0] for name in state if name.startswith(prefix)}
+        if len(layers) != getattr(config, setting):
+            _report_sizes(folder, f"{setting} {getattr(config, setting)}", f"{len(layers)} layers {prefix}*")
+
+
+def _report_sizes(folder: Path, said: str, held: str) -> NoReturn:
+    raise CheckpointError(
+        f"{folder / WEIGHTS_FILE} holds {held}, but {CONFIG_FILE} beside it says {said}: "
+        "copy both from the same checkpoint"
+    )

@@ -1,0 +1,30 @@
+"""The networks that the package ships, and how a name becomes a path.
+
+`shapes` is a `tiny` network that knows the RefCOCO layout of the embedded data set, in which every expression has
+exactly one target.
+`python -m pipelines.experiments.pretraining` makes it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+SHIPPED = {"shapes": Path(__file__).parent / "shapes"}
+"""Checkpoint folders inside the package, by name."""
+
+
+def resolve_checkpoint(name: str | Path, home: Path = Path()) -> Path:
+    """The path of a checkpoint: of a shipped network by its name, else the path itself.
+
+    A folder of that name wins if it is a checkpoint; other folders of that name, such as prepared shards, do not hide
+    the shipped network.
+
+    Args:
+        name: a path, or the name of a shipped network.
+        home: the folder to which the path is relative.
+    """
+    path = home / name
+    shipped = SHIPPED.get(str(name))
+    if shipped is None or path.is_file() or (path / "config.json").is_file():
+        return path
+    return shipped

@@ -1,0 +1,179 @@
+"""Predictions as COCO's files, for pycocotools and viewers: every expression of a split becomes an "image" of its own.
+
+Expressions are numbered from 1 in the order of the shards. COCO's categories say nothing about what a phrase refers
+to, so all predictions carry one and the same: evaluate with `useCats = 0`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from pipelines.prediction.alignment import Progress, check_size, pair_predictions
+from pipelines.prediction.prediction_file import BoxExtent, Prediction
+from shards.errors import DataError
+from shards.files import replace_file
+from shards.masks import measure_area
+from shards.reader import ShardReader
+from shards.record import Expression, ImageRecord
+
+ANNOTATIONS, BOXES, SEGMENTATIONS = "annotations.json", "boxes.json", "segmentations.json"
+CATEGORY = 1
+"""The category of everything that is predicted."""
+SCORE = 1.0
+"""The score of what comes without one."""
+_PROGRESS_STEP = 200
+
+
+def write_annotations(file: Path, reader: ShardReader) -> int:
+    """Write the truth of a split as a COCO data set, one entry at a time; returns the number of target instances.
+
+    Images carry the phrase as `caption`, `expression_id`, and the picture's number as `original_id`. Annotations are
+    the expressions' targets: `bbox` x, y, width, height and `area` in pixels, `segmentation` compressed run lengths,
+    `iscrowd` 1 for crowd regions that are no part of the mask truth (pycocotools neither demands nor punishes them).
+    """
+    count, categories = 0, {CATEGORY}
+    with replace_file(file) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        info = {"description": f"split '{reader.split}': every expression is an image; evaluate with useCats = 0"}
+        stream.write(f'{{"info": {json.dumps(info)},\n"images": ')
+        with _write_list(stream) as append:
+            for image_id, record, expression in _number_expressions(reader):
+                append(_describe_expression(image_id, record, expression))
+        stream.write(',\n"annotations": ')
+        with _write_list(stream) as append:
+            for image_id, record, expression in _number_expressions(reader):
+                masked = record.mask_targets(expression)
+                for instance in record.targets(expression):
+                    count += 1
+                    categories.add(instance.category_id)
+                    append({
+                        "id": count,
+                        "image_id": image_id,
+                        "category_id": instance.category_id,
+                        "bbox": to_xywh(instance.box),
+                        "area": measure_area(instance.mask),
+                        "iscrowd": int(instance not in masked),
+                        "segmentation": instance.mask,
+                    })  # fmt: skip
+        named = [{"id": number, "name": f"category {number}"} for number in sorted(categories)]
+        stream.write(f',\n"categories": {json.dumps(named)}}}\n')
+    return count
+
+
+def write_results(
+    boxes: Path, segmentations: Path, predictions: Path, reader: ShardReader, progress: Progress
+) -> tuple[dict[str, int], list[str]]:
+    """Write predictions as COCO results, one entry at a time: one for each box, one for each mask that has pixels.
+
+    Where `no_target` is not what boxes and mask say, the expression's segmentation carries it, even without pixels;
+    where no masks are predicted, its first box. Then a flag that there is a target is lost where there is no box, with
+    a warning. Of what is not predicted no file is left.
+
+    Returns:
+        How many boxes and segmentations there are, of what is predicted; and warnings.
+
+    Raises:
+        DataError: a prediction is damaged, unknown, missing, given twice, or has a mask of the wrong size.
+    """
+    counts, extent = {"boxes": 0, "segmentations": 0}, BoxExtent()
+    given, lost = {"boxes": True, "segmentations": True}, 0
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(replace_file(file)) for file in (boxes, segmentations)]
+        streams = [stack.enter_context(file.open("w", encoding="utf-8")) for file in files]
+        append_box, append_segmentation = (stack.enter_context(_write_list(stream)) for stream in streams)
+        for image_id, (record, _, prediction) in enumerate(pair_predictions(predictions, reader), start=1):
+            try:
+                check_size(record, prediction)
+            except DataError as fault:
+                raise DataError(fault.what, file=predictions, remedy=fault.remedy) from fault
+            extent.add(prediction)
+            given = {"boxes": prediction.boxes is not None, "segmentations": prediction.mask is not None}
+            lost += not (given["segmentations"] or prediction.boxes or prediction.no_target)
+            for entry in _describe_boxes(image_id, prediction):
+                append_box(entry)
+                counts["boxes"] += 1
+            if segmentation := _describe_segmentation(image_id, prediction):
+                append_segmentation(segmentation)
+                counts["segmentations"] += 1
+            if image_id % _PROGRESS_STEP == 0:
+                progress(image_id, reader.index.num_expressions, "")
+    for name, file in (("boxes", boxes), ("segmentations", segmentations)):
+        if not given[name]:
+            file.unlink()
+    warnings = extent.warn(predictions)
+    if lost:
+        what = f"{lost} predictions without a box say that there is a target (no_target false)"
+        warnings.append(
+            f"Warning: {predictions}: {what}; COCO results cannot say so, and read back they say there is none"
+        )
+    return {name: count for name, count in counts.items() if given[name]}, warnings
+
+
+def to_xywh(box: Sequence[float]) -> list[float]:
+    """A box x0, y0, x1, y1 as COCO's x, y, width, height, all in pixels."""
+    x0, y0, x1, y1 = (float(value) for value in box)
+    return [x0, y0, x1 - x0, y1 - y0]
+
+
+def _number_expressions(reader: ShardReader) -> Iterator[tuple[int, ImageRecord, Expression]]:
+    count = 0
+    for record in reader.records():
+        for expression in record.expressions:
+            count += 1
+            yield count, record, expression
+
+
+def _describe_expression(image_id: int, record: ImageRecord, expression: Expression) -> dict[str, Any]:
+    return {
+        "id": image_id,
+        "file_name": record.file_name,
+        "width": record.width,
+        "height": record.height,
+        "caption": expression.text,
+        "expression_id": expression.id,
+        "original_id": record.image_id,
+    }
+
+
+def _describe_boxes(image_id: int, prediction: Prediction) -> list[dict[str, Any]]:
+    boxes = prediction.boxes or []
+    entries: list[dict[str, Any]] = [
+        {"image_id": image_id, "category_id": CATEGORY, "bbox": to_xywh(box), "score": score}
+        for box, score in zip(boxes, prediction.scores or [SCORE] * len(boxes), strict=True)
+    ]
+    if prediction.mask is None and entries and prediction.no_target:
+        entries[0] |= {"no_target": True}
+    return entries
+
+
+def _describe_segmentation(image_id: int, prediction: Prediction) -> dict[str, Any] | None:
+    if prediction.mask is None:
+        return None
+    pixels = measure_area(prediction.mask)
+    entry = {
+        "image_id": image_id,
+        "category_id": CATEGORY,
+        "segmentation": prediction.mask,
+        "score": max(prediction.scores or [SCORE]),
+    }
+    if prediction.no_target != (not prediction.boxes and not pixels):
+        return entry | {"no_target": prediction.no_target}
+    return entry if pixels else None
+
+
+@contextlib.contextmanager
+def _write_list(stream: TextIO) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A JSON list, an entry a line, that grows by calls: a split's masks need not be in memory together."""
+    separator = "\n"
+
+    def append(entry: dict[str, Any]) -> None:
+        nonlocal separator
+        stream.write(separator + json.dumps(entry, separators=(",", ":"), allow_nan=False))
+        separator = ",\n"
+
+    stream.write("[")
+    yield append
+    stream.write("]")

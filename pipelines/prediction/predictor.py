@@ -1,0 +1,39 @@
+"""The network at work: batches in, one raw output for each expression out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+
+from pipelines.data.batch import Batch
+from pipelines.data.image_transforms import normalize_pictures
+from pipelines.model import IGVGModel
+from pipelines.prediction.raw_output import RawOutput, lower_floor, unpack_output
+from pipelines.runtime.precision import Arithmetic, open_autocast
+
+
+def predict_batches(
+    model: IGVGModel, batches: Iterable[Batch], precision: Arithmetic, score_threshold: float
+) -> Iterator[list[RawOutput]]:
+    """The raw outputs of each batch, in its order; the model is put into evaluation mode.
+
+    Args:
+        model: on the device where it shall run.
+        batches: with or without targets.
+        precision: arithmetic of the network.
+        score_threshold: that of the answers; masks of queries that it may choose are kept.
+    """
+    device = next(model.parameters()).device
+    model.eval()
+    for batch in batches:
+        moved = batch.to(device)
+        with torch.inference_mode(), open_autocast(device, precision):
+            output = model(normalize_pictures(moved.pixel_values), moved.input_ids, moved.attention_mask)
+        yield unpack_output(
+            output,
+            batch.ids,
+            batch.original_sizes,
+            picture_size=model.config.image_size,
+            mask_floor=lower_floor(score_threshold),
+        )

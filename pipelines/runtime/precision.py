@@ -1,0 +1,132 @@
+"""The arithmetic that a device has: where bfloat16 is multiplied by instructions of its own, and where it is emulated.
+
+A CPU without such instructions computes bfloat16 products many times slower than float32 ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from pipelines.config.settings import Precision
+
+
+def open_autocast(device: torch.device, precision: Arithmetic) -> contextlib.AbstractContextManager[None]:
+    """A context in which the network computes in bfloat16 where that is safe, or as it is."""
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+Arithmetic = Literal["fp32", "bf16"]
+_LOG = logging.getLogger("igvg")
+
+# Values of ONEDNN_MAX_CPU_ISA, and of its older name, that leave oneDNN without bfloat16 products.
+_PLAIN_ISA = frozenset({
+    "SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_MIC", "AVX512_MIC_4OPS", "AVX512_CORE",
+    "AVX512_CORE_VNNI",
+})  # fmt: skip
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> Arithmetic:
+    """What a device computes in: as asked; with `auto` bfloat16 where the device multiplies it, else float32."""
+    if precision == "auto":
+        return "bf16" if multiplies_bfloat16(device) else "fp32"
+    return precision
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions for bfloat16 products.
+
+    A CPU has with AMX, AVX-512 BF16 or Arm's BF16, unless ATEN_CPU_CAPABILITY or ONEDNN_MAX_CPU_ISA forbids them.
+    """
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "xpu":
+        return True
+    return device.type == "cpu" and _cpu_multiplies_bfloat16()
+
+
+def describe_arithmetic(arithmetic: Arithmetic, device: torch.device) -> str:
+    """What `auto` came to on a device, and why."""
+    if arithmetic == "bf16":
+        return f"bfloat16, which this {device.type} multiplies natively (precision=auto)"
+    return f"float32: this {device.type} has no bfloat16 products (precision=auto)"
+
+
+def advise_precision(precision: Precision, device: torch.device) -> str:
+    """One line about an arithmetic that suits the device badly or could suit it better; empty if there is none."""
+    native = multiplies_bfloat16(device)
+    if precision == "bf16" and not native:
+        return (
+            f"this {device.type} has no bfloat16 products and emulates them, many times slower than float32: "
+            "precision=auto (or fp32) computes in float32 here"
+        )
+    if precision == "fp32" and native:
+        return (
+            f"this {device.type} multiplies bfloat16 natively: --set precision=bf16 trains faster and in less memory, "
+            "rounding products to 8 bits; fp32 is the published arithmetic"
+        )
+    return ""
+
+
+def log_arithmetic(
+    doing: Literal["training", "predicting"], precision: Precision, history: Sequence[Arithmetic], device: torch.device
+) -> None:
+    """Say what the network computes in where that was left to the device, and what would suit the device better.
+
+    Args:
+        doing: what is begun or continued.
+        precision: what was asked for.
+        history: what was computed in so far, each change an entry; the last is what the device computes in now.
+        device: where the network is.
+    """
+    if len(history) > 1:
+        before = " then ".join(history[:-1])
+        _LOG.info("%s began in %s and goes on in %s, which this device has", doing, before, history[-1])
+    elif precision == "auto":
+        _LOG.info("%s in %s", doing, describe_arithmetic(history[-1], device))
+    # Predictions of a published network are published in float32.
+    if (precision == "bf16" or doing == "training") and (advice := advise_precision(precision, device)):
+        _LOG.info(advice)
+
+
+def _cpu_multiplies_bfloat16() -> bool:
+    if not torch.backends.mkldnn.is_available() or _read_limit() in _PLAIN_ISA:  # type: ignore[no-untyped-call]
+        return False
+    capability = torch.backends.cpu.get_cpu_capability()
+    if capability in ("DEFAULT", "AVX2"):
+        # On Arm, DEFAULT is NEON.
+        return _is_arm() and _has_flags("bf16")
+    return _has_flags("avx512_bf16", "amx_bf16", "bf16")
+
+
+def _read_limit() -> str:
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or ""
+    return limit.upper()
+
+
+def _is_arm() -> bool:
+    import platform
+
+    return platform.machine().lower() in ("aarch64", "arm64")
+
+
+def _has_flags(*names: str) -> bool:
+    """Whether the processor has one of these features, by torch's own list or by the kernel's."""
+    capabilities = getattr(torch.cpu, "get_capabilities", None)
+    if capabilities is not None:
+        found = capabilities()
+        return any(found.get(name) for name in names)
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    listed = next((line.split() for line in text.splitlines() if line.lower().startswith(("flags", "features"))), [])
+    return any(name in listed for name in names)

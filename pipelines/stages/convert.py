@@ -1,0 +1,175 @@
+"""`igvg convert`: predictions become COCO's files, or COCO results become predictions."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipelines.evaluation.evaluator import Progress, ignore_warning
+from pipelines.prediction.alignment import ignore_progress, locate_predictions
+from pipelines.prediction.coco_export import ANNOTATIONS, BOXES, SEGMENTATIONS, write_annotations, write_results
+from pipelines.prediction.coco_import import Results, read_results
+from pipelines.prediction.prediction_file import PREDICTIONS, read_predictions, write_predictions
+from pipelines.stages.artifact import RECORD, Artifact, find_finished, finish_work
+from pipelines.stages.inputs import digest_shards
+from shards.errors import ArtifactError, DataError
+from shards.files import digest_file, name_file, remove_drafts, replace_folder
+from shards.reader import ShardReader
+
+STAGE = "convert"
+
+
+def export_predictions(
+    predictions: Path | None,
+    shards: Path,
+    split: str,
+    out: Path,
+    *,
+    force: bool = False,
+    progress: Progress = ignore_progress,
+    warn: Callable[[str], None] = ignore_warning,
+) -> tuple[Artifact, bool]:
+    """Write predictions as COCO's files: annotations.json, boxes.json and segmentations.json.
+
+    Args:
+        predictions: a prediction file, or the folder of `igvg predict`; None writes annotations.json alone.
+        shards: folder that `igvg prepare` made.
+        split: of the shards.
+        out: the folder to make.
+        force: replace `out` if it holds what this function made, and nothing else.
+        progress: called with (expressions done, expressions, remark).
+        warn: called with a line on predictions that look wrong.
+
+    Returns:
+        The artifact, whose counts are `expressions`, `targets` and, of predictions, `boxes` and `segmentations`, and
+        whether it was already there.
+
+    Raises:
+        DataError: a prediction is damaged, unknown, missing, given twice, or has a mask of the wrong size.
+        ArtifactError: `out` holds something else, or the shards are damaged.
+    """
+    inputs, options = {"shards": digest_shards(shards)}, {"split": split}
+    file = None if predictions is None else locate_predictions(predictions)
+    if file is not None:
+        if not file.is_file():
+            remedy = f"give a {PREDICTIONS}, or the folder that igvg predict made"
+            raise DataError("no such file", file=file, remedy=remedy)
+        inputs = {"predictions": digest_file(file), **inputs}
+    if finished := find_finished(out, STAGE, inputs, options, force=force):
+        return finished, True
+    if force:
+        _refuse_other_content(out)
+    # "." and links have no name beside which to work.
+    out = out.resolve()
+    remove_drafts(out)
+    working = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        with ShardReader(shards, split) as reader, replace_folder(out, working):
+            counts = {
+                "expressions": reader.index.num_expressions,
+                "targets": write_annotations(working / ANNOTATIONS, reader),
+            }
+            if file is not None:
+                results = working / BOXES, working / SEGMENTATIONS
+                written, warnings = write_results(*results, file, reader, progress)
+                counts |= written
+                for warning in warnings:
+                    warn(warning)
+            artifact = finish_work(working, STAGE, inputs, options, counts)
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
+    return artifact, False
+
+
+def import_results(
+    results: Results,
+    shards: Path,
+    split: str,
+    out: Path,
+    *,
+    force: bool = False,
+    progress: Progress = ignore_progress,
+) -> tuple[dict[str, int], bool]:
+    """Write COCO results as a prediction file.
+
+    Args:
+        results: COCO results with boxes, segmentations or both.
+        shards: folder that `igvg prepare` made.
+        split: of the shards.
+        out: the prediction file.
+        force: replace `out` if it is a prediction file that no other command made.
+        progress: called with (characters read, characters, a file's name).
+
+    Returns:
+        Counts `expressions` and `no_target`, and whether the same file was already there.
+
+    Raises:
+        DataError: a file or an entry of it cannot be used.
+        ArtifactError: `out` holds something else.
+    """
+    if len({file.resolve() for file in results.files}) < len(results.files):
+        raise DataError(f"{', '.join(map(str, results.files))}: a file is given twice", remedy="give every file once")
+    _refuse_other_file(out, force=force)
+    with ShardReader(shards, split) as reader:
+        predictions = read_results(results, reader, progress)
+    counts = {"expressions": len(predictions), "no_target": sum(one.no_target for one in predictions)}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    remove_drafts(out)
+    draft = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        with name_file(out, draft):
+            write_predictions(draft, predictions)
+        if out.exists():
+            if digest_file(draft) == digest_file(out):
+                return counts, True
+            if not force:
+                raise ArtifactError(f"{out} holds something else; choose another --out, or replace it with --force")
+        draft.replace(out)
+    finally:
+        # A read-only disk refuses even to look.
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+    return counts, False
+
+
+def _refuse_other_content(out: Path) -> None:
+    """Only a folder that holds what this stage left there, and nothing beside it, is replaced."""
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    record = _read_record(out)
+    if record.get("stage") != STAGE:
+        raise ArtifactError(f"{out} was not made by igvg {STAGE}; choose another --out")
+    found = {str(path.relative_to(out)) for path in out.rglob("*")}
+    if others := sorted(found - {RECORD, ANNOTATIONS, BOXES, SEGMENTATIONS}):
+        raise ArtifactError(f"{out} holds {others[0]}, which igvg {STAGE} did not make; choose another --out")
+
+
+def _refuse_other_file(out: Path, *, force: bool) -> None:
+    """Only a prediction file that belongs to no artifact is replaced."""
+    if out.is_dir():
+        raise ArtifactError(f"{out} is a folder; --out must be a file, such as {PREDICTIONS}")
+    if out.exists() and not out.is_file():
+        raise ArtifactError(f"{out} is a device or a pipe; --out must be a file, such as {PREDICTIONS}")
+    if not force or not out.exists():
+        return
+    record = _read_record(out.parent)
+    if out.name == RECORD or out.name in list(record.get("files") or ()):
+        raise ArtifactError(f"{out} was made by igvg {record.get('stage')}; choose another --out")
+    try:
+        next(read_predictions(out), None)
+    except DataError as fault:
+        raise ArtifactError(f"{out} holds no predictions ({fault.what}); choose another --out") from fault
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    """What artifact.json says; nothing, if there is none or it is damaged."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}

@@ -1,0 +1,122 @@
+"""What a stage reads, by content: the digests that go into its fingerprint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.config.overrides import overlay_settings
+from pipelines.config.settings import PostprocessSettings
+from pipelines.data.tokenizer import SENTENCEPIECE_NAME
+from pipelines.networks import SHIPPED, resolve_checkpoint
+from pipelines.prediction.raw_store import INDEX, RAW_FOLDER
+from pipelines.stages.artifact import RECORD, UNFINISHED, read_artifact
+from shards.errors import ArtifactError, DataError
+from shards.files import digest_file
+
+
+def locate_raw(path: Path) -> Path:
+    """The folder of raw outputs: the path itself, or `raw` in a folder that `igvg predict` made.
+
+    Raises:
+        ArtifactError: a file of the prediction is missing or has another size than it was finished with.
+        DataError: there are no raw outputs, or the prediction is unfinished.
+    """
+    for folder in (path, path / RAW_FOLDER):
+        if not (folder / INDEX).is_file():
+            continue
+        finished = (folder.parent / RECORD).is_file()
+        if (folder.parent / UNFINISHED).exists() and not finished:
+            remedy = "finish it: run its igvg predict again"
+            raise DataError("the prediction is unfinished", file=folder.parent, remedy=remedy)
+        if finished:
+            read_artifact(folder.parent, "predict")
+        return folder
+    remedy = "give a folder that igvg predict made, or its raw/; an unfinished one is finished by its command"
+    raise DataError(f"holds no finished raw outputs (no {INDEX})", file=path, remedy=remedy)
+
+
+def read_postprocessing(raw: Path) -> PostprocessSettings:
+    """The settings that the prediction was made with, or the defaults where nothing beside the outputs says so.
+
+    Raises:
+        ArtifactError: the record beside them is damaged.
+        SettingsError: it holds settings that this igvg does not know.
+    """
+    file = raw.parent / RECORD
+    if not file.is_file():
+        return PostprocessSettings()
+    changes = read_artifact(raw.parent, "predict").options.get("postprocess", {})
+    if not isinstance(changes, dict):
+        raise ArtifactError(f"{file} is damaged (postprocess is no group); make it again with --force")
+    return overlay_settings(PostprocessSettings(), changes, str(file))
+
+
+def digest_raw(raw: Path) -> str:
+    """The content of a folder of raw outputs: its index, which names the chunks, and every chunk."""
+    return "+".join(digest_file(file) for file in [raw / INDEX, *sorted(raw.glob("chunk-*.npz"))])
+
+
+# The tokenizer's files and those of preprocessing, which decide what the network gets to see.
+_READ_WITH_WEIGHTS = ("preprocessor_config.json", "special_tokens_map.json", "tokenizer*", "*.model", "*.spm")
+
+
+def digest_shards(folder: Path) -> str:
+    """The content of a prepared folder: its artifact's fingerprint, or its indexes where somebody else made it.
+
+    Raises:
+        ArtifactError: it is not a prepared folder, or it is damaged.
+    """
+    if (folder / RECORD).is_file():
+        return read_artifact(folder, "prepare").fingerprint
+    indexes = sorted(folder.glob("*/index.json"))
+    if not indexes:
+        raise ArtifactError(f"{folder} holds no shards; give a folder that igvg prepare made")
+    return "+".join(digest_file(file) for file in indexes)
+
+
+def digest_checkpoint(path: Path) -> str:
+    """The content of a checkpoint: all that prediction reads, its weights, configuration, tokenizer and preprocessing.
+
+    Raises:
+        ArtifactError: there is no such file or folder.
+    """
+    path = resolve_checkpoint(path)
+    if path.is_file() and path.suffix != ".safetensors":
+        beside = path.with_name(SENTENCEPIECE_NAME)
+        return "+".join(digest_file(file) for file in (path, beside) if file.is_file())
+    folder = path.parent if path.is_file() else path
+    parts = [file for name in ("config.json", "model.safetensors") if (file := folder / name).is_file()]
+    if not parts:
+        known = f"a file, or the name {' or '.join(SHIPPED)}"
+        raise ArtifactError(f"{path} is no checkpoint; give a folder with config.json and model.safetensors, {known}")
+    parts += [file for name in _READ_WITH_WEIGHTS for file in sorted(folder.glob(name))]
+    return "+".join(digest_file(file) for file in parts)
+
+
+def describe_sources(shards: Sequence[Path], init: str, tokenizer: str) -> dict[str, Any]:
+    """The digests of everything that a training starts from.
+
+    Raises:
+        ArtifactError: something is missing or damaged.
+    """
+    inputs: dict[str, Any] = {f"shards {number}": digest_shards(folder) for number, folder in enumerate(shards, 1)}
+    if init:
+        alone = tokenizer and Path(init).is_file()
+        inputs["init"] = digest_file(Path(init)) if alone else digest_checkpoint(Path(init))
+    if tokenizer:
+        inputs["tokenizer"] = digest_tokenizer(Path(tokenizer))
+    return inputs
+
+
+def digest_tokenizer(path: Path) -> str:
+    """The content of a SentencePiece file or of a folder's tokenizer files.
+
+    Raises:
+        ArtifactError: there is no such file or folder.
+    """
+    files = [path] if path.is_file() else sorted([*path.glob("tokenizer*"), *path.glob("*.model")])
+    if not files:
+        raise ArtifactError(f"{path} holds no tokenizer; give beit3.spm or a folder with tokenizer_config.json")
+    return "+".join(digest_file(file) for file in files)

@@ -1,0 +1,225 @@
+"""`igvg prepare`: a published data set in, shards out, all at once or not at all.
+
+The folder is made beside its place under a hidden name and moved there when it is whole; interrupted work is taken up
+there by the same command.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.config.overrides import select_material
+from pipelines.config.settings import PrepareSettings
+from pipelines.stages.artifact import Artifact, begin_work, find_finished, finish_work
+from pipelines.stages.selection import MISSING, TURNED, UNUSABLE_IMAGE, Item, Selection, select_items
+from shards.annotations.dataset import DATASETS, ImageDraft, build_record, expect_files, list_files
+from shards.annotations.error_collector import Audit
+from shards.annotations.image_files import candidate_names, index_folders
+from shards.errors import DataError, SettingsError
+from shards.files import digest_file, replace_folder
+from shards.writer import write_split
+
+Progress = Callable[[int, int, str], None]
+
+SKIPPED = "skipped.json"
+"""What was left out, and why."""
+NOTES = "notes.json"
+"""What was kept and is worth a look."""
+RECORDS = 2
+"""Version of what records say, a part of the fingerprint; 2 marks crowd regions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Missing:
+    """A file that is not there: the names it may have, and the folders in which it may be."""
+
+    names: tuple[str, ...]
+    folders: tuple[Path, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """What `run` would find."""
+
+    missing: tuple[Missing, ...]
+    """Annotation files; where they are all there, image files."""
+    audit: Audit
+    """Records that cannot be used, but for those without an image file."""
+    pictures: int
+    """Images that would be prepared."""
+    expressions: int
+    """Expressions that would be prepared."""
+    unread: bool = False
+    """Whether annotation files are missing, so that nothing could be looked at."""
+
+
+def run(
+    settings: PrepareSettings,
+    annotations: Path,
+    images: Sequence[Path],
+    out: Path,
+    *,
+    progress: Progress,
+    force: bool = False,
+    workers: int | None = None,
+) -> tuple[Artifact, bool]:
+    """Make shards of a published data set.
+
+    Args:
+        settings: which data set and which part of it.
+        annotations: folder of the published annotation files.
+        images: folders of image files; a name that several hold must be the same image in all of them.
+        out: the prepared folder.
+        progress: called with (pictures done, pictures, split).
+        force: replace what igvg left in `out`.
+        workers: processes; None takes one for each processor. The shards do not depend on it.
+
+    Returns:
+        The artifact, whose counts are `splits`, `skipped` and, if there are any, `notes`; and whether it was already
+        there.
+
+    Raises:
+        ArtifactError: `out` holds something else.
+        DataError: a file is missing or unreadable, or records cannot be used and `settings.skip_invalid` is off.
+        SettingsError: there is no such data set.
+    """
+    progress(0, 0, f"preparing {settings.dataset}")
+    inputs, options = describe(settings, annotations, images)
+    if finished := find_finished(out, "prepare", inputs, options, force=force):
+        return finished, True
+    selection = select_items(settings, annotations, images)
+    audit = selection.audit
+    _judge(audit, settings, annotations, left=len(selection.items))
+    # "." and links have no name beside which to work.
+    out = out.resolve()
+    working = out.with_name(f".{out.name}.working")
+    # Work of other inputs lies there only if nobody will come back for it.
+    begin_work(working, "prepare", inputs, options, force=True)
+    try:
+        with replace_folder(out, working):
+            splits = _write_splits(working, selection, workers, progress)
+            _judge(audit, settings, annotations, left=sum(counts["pictures"] for counts in splits.values()))
+            for name, listed in ((SKIPPED, audit), (NOTES, selection.notes)):
+                (working / name).unlink(missing_ok=True)
+                if len(listed):
+                    listed.save(working / name)
+            counts = {"splits": splits, "skipped": audit.count_kinds()}
+            if len(selection.notes):
+                counts["notes"] = selection.notes.count_kinds()
+            artifact = finish_work(working, "prepare", inputs, options, counts)
+    except DataError:
+        shutil.rmtree(working)
+        raise
+    return artifact, False
+
+
+def describe(
+    settings: PrepareSettings, annotations: Path, images: Sequence[Path]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Inputs and options that make up the fingerprint of prepared shards.
+
+    Annotation files count by their content, image files by their names and sizes: reading 80,000 pictures to find that
+    nothing is to be done would take minutes.
+
+    Raises:
+        DataError: an annotation file or a folder of pictures is missing.
+        SettingsError: there is no such data set.
+    """
+    _refuse_unknown(settings.dataset)
+    inputs: dict[str, Any] = {file.name: digest_file(file) for file in list_files(settings.dataset, annotations)}
+    digest = hashlib.sha256()
+    for name, files in sorted(index_folders(images).items()):
+        for file in files:
+            digest.update(f"{name}\0{file.stat().st_size}\0".encode(errors="surrogateescape"))
+    inputs["pictures"] = digest.hexdigest()
+    return inputs, {"records": RECORDS, **select_material(settings)}
+
+
+def inspect(settings: PrepareSettings, annotations: Path, images: Sequence[Path]) -> Inspection:
+    """Look for every file that `run` would read, and write nothing.
+
+    Raises:
+        DataError: an annotation file cannot be read, or has no such split.
+        SettingsError: there is no such data set.
+    """
+    _refuse_unknown(settings.dataset)
+    expected = expect_files(settings.dataset, annotations)
+    absent = [names for names in expected if not any((annotations / name).is_file() for name in names)]
+    missing = [Missing(names=names, folders=(annotations,)) for names in absent]
+    if missing:
+        return Inspection(missing=tuple(missing), audit=Audit(), pictures=0, expressions=0, unread=True)
+    selection = select_items(settings, annotations, [folder for folder in images if folder.is_dir()])
+    audit = Audit()
+    for kind, fault in selection.audit:
+        if kind != MISSING:
+            audit.add(fault, kind)
+    return Inspection(
+        missing=tuple(
+            Missing(names=tuple(candidate_names(picture)), folders=tuple(images)) for picture in selection.missing
+        ),
+        audit=audit,
+        pictures=len({draft.picture.image_id for draft, _ in selection.items}),
+        expressions=sum(len(draft.expressions) for draft, _ in selection.items),
+    )
+
+
+def _refuse_unknown(dataset: str) -> None:
+    if dataset not in DATASETS:
+        raise SettingsError(f"no data set {dataset!r}; there are {', '.join(DATASETS)}")
+
+
+def _judge(audit: Audit, settings: PrepareSettings, annotations: Path, *, left: int) -> None:
+    if not settings.skip_invalid:
+        audit.raise_if_any()
+    if not left:
+        kinds = ", ".join(f"{count} × {kind}" for kind, count in audit.count_kinds().items())
+        raise DataError(f"no picture is left to prepare ({kinds or 'nothing was skipped'})", file=annotations)
+
+
+def _write_splits(
+    working: Path, selection: Selection, workers: int | None, progress: Progress
+) -> dict[str, dict[str, int]]:
+    """Write all splits; returns their counts."""
+    items = selection.items
+    splits: dict[str, list[Item]] = {}
+    for draft, file in items:
+        splits.setdefault(draft.split, []).append((draft, file))
+    processes = os.cpu_count() or 1 if workers is None else workers
+    counts, before = {}, 0
+    for split, chosen in splits.items():
+
+        def advance(done: int, before: int = before, split: str = split) -> None:
+            progress(before + done, len(items), split)
+
+        advance(0)
+        result = write_split(working, split, chosen, build_record, workers=processes, on_progress=advance)
+        for fault in result.faults:
+            selection.audit.add(fault, UNUSABLE_IMAGE)
+        written = set(result.index.image_ids.tolist())
+        image_ids = {file: draft.picture.image_id for draft, file in chosen}
+        for file, orientation in result.turned:
+            if image_ids[file] in written:
+                what = f"EXIF orientation mark {orientation}: the pixels are taken as they are stored, not turned"
+                selection.notes.add(DataError(what, file=file, record=f"image {image_ids[file]}"), TURNED)
+        counts[split] = _count([draft for draft, _ in chosen if draft.picture.image_id in written])
+        before += len(chosen)
+    return counts
+
+
+def _count(drafts: Sequence[ImageDraft]) -> dict[str, int]:
+    sizes = Counter(min(len(expression.instances), 2) for draft in drafts for expression in draft.expressions)
+    return {
+        "pictures": len(drafts),
+        "instances": sum(len(draft.annotations) for draft in drafts),
+        "expressions": sizes.total(),
+        "single": sizes[1],
+        "multiple": sizes[2],
+        "empty": sizes[0],
+    }

@@ -1,0 +1,136 @@
+"""What of a published data set is prepared: its drafts with their image files, and what is left out or worth a note."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby, islice
+from pathlib import Path
+
+from PIL import Image
+
+from pipelines.config.settings import PrepareSettings, TextSettings
+from pipelines.data.tokenizer import clean_expression
+from shards.annotations.coco import Picture
+from shards.annotations.dataset import ImageDraft, drop_unusable, find_crowd_only, locate_instances, read_dataset
+from shards.annotations.error_collector import Audit
+from shards.annotations.image_files import (
+    AMBIGUOUS,
+    Files,
+    candidate_names,
+    find_shared_files,
+    index_folders,
+    locate_picture,
+)
+from shards.errors import DataError
+
+Item = tuple[ImageDraft, Path]
+
+MISSING = "missing picture"
+UNUSABLE_IMAGE = "unusable picture"
+CROWD_ONLY = "expression about crowd regions alone"
+TURNED = "image with an EXIF orientation mark"
+WORDLESS = "expression without a word"
+LONG = "expression longer than the token limit"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The part of a data set that can be prepared, as far as annotations and the images' names and sizes tell."""
+
+    items: list[Item]
+    """Drafts whose annotations all have masks, with their image files."""
+    missing: list[Picture]
+    """Images without a file; they are in `audit`, too."""
+    audit: Audit
+    """What cannot be used."""
+    notes: Audit
+    """What is used and worth a look."""
+
+
+def select_items(settings: PrepareSettings, annotations: Path, images: Sequence[Path]) -> Selection:
+    """Read a data set, find its image files and leave out what cannot be used.
+
+    Args:
+        settings: which data set and which part of it.
+        annotations: folder of the published annotation files.
+        images: folders of image files.
+
+    Raises:
+        DataError: an annotation file or folder cannot be read, or there is no such split.
+    """
+    audit, notes = Audit(), Audit()
+    drafts = read_dataset(settings.dataset, annotations, audit, settings.splits)
+    if settings.limit:
+        by_split = groupby(drafts, key=lambda draft: draft.split)
+        drafts = [draft for _, same in by_split for draft in islice(same, settings.limit)]
+    located, missing = _locate_pictures(drafts, index_folders(images), images, audit)
+    drafts = _measure_pictures(drafts, located, audit)
+    sound = drop_unusable(drafts, locate_instances(settings.dataset, annotations), audit)
+    items = [(draft, located[draft.picture.image_id]) for draft in sound if draft.picture.image_id in located]
+    for draft, _ in items:
+        _note_expressions(draft, notes)
+    return Selection(items=items, missing=missing, audit=audit, notes=notes)
+
+
+def _locate_pictures(
+    drafts: Sequence[ImageDraft], files: Files, folders: Sequence[Path], audit: Audit
+) -> tuple[dict[int, Path], list[Picture]]:
+    """Image files by the images' ids, and the images without one; both kinds of trouble are reported."""
+    places = " or ".join(str(folder) for folder in folders)
+    pictures = {draft.picture.image_id: draft.picture for draft in drafts}
+    located: dict[int, Path] = {}
+    missing = []
+    for image_id, picture in pictures.items():
+        try:
+            file = locate_picture(picture, files)
+        except DataError as fault:
+            audit.add(fault, AMBIGUOUS)
+            continue
+        if file:
+            located[image_id] = file
+        else:
+            missing.append(picture)
+            what = f"no picture {', '.join(candidate_names(picture))} in {places}"
+            audit.add(DataError(what, record=f"image {image_id}"), MISSING)
+    for image_id, shared in find_shared_files(located).items():
+        del located[image_id]
+        audit.add(shared, AMBIGUOUS)
+    return located, missing
+
+
+def _measure_pictures(drafts: Sequence[ImageDraft], located: dict[int, Path], audit: Audit) -> list[ImageDraft]:
+    """Drafts of known size: where the annotations do not say it, it is the image file's."""
+    measured = []
+    for draft in drafts:
+        if draft.picture.width:
+            measured.append(draft)
+        elif file := located.get(draft.picture.image_id):
+            try:
+                with warnings.catch_warnings(action="ignore"), Image.open(file) as picture:
+                    width, height = picture.size
+            except Exception as error:  # whatever a parser raises on a stranger's file
+                record = f"image {draft.picture.image_id}"
+                audit.add(DataError(f"is no picture ({error})", file=file, record=record), UNUSABLE_IMAGE)
+            else:
+                measured.append(replace(draft, picture=replace(draft.picture, width=width, height=height)))
+    return measured
+
+
+def _note_expressions(draft: ImageDraft, notes: Audit) -> None:
+    for expression in find_crowd_only(draft):
+        what = f"{expression.text!r} refers to crowd regions alone: it has a box truth, and an empty mask truth"
+        notes.add(DataError(what, record=expression.id), CROWD_ONLY)
+    limit = TextSettings().max_tokens
+    for expression in draft.expressions:
+        words = len(clean_expression(expression.text).split())
+        # A word is one token at least, in any vocabulary; both ends are tokens, too. `igvg train` counts exactly.
+        if words + 2 > limit:
+            what = (
+                f"{expression.text[:80]!r}… has {words} words: more than fit into {limit} tokens; the rest is cut off"
+            )
+            notes.add(DataError(what, record=expression.id), LONG)
+        if not words:
+            what = f"{expression.text!r} has no word left after cleaning"
+            notes.add(DataError(what, record=expression.id), WORDLESS)

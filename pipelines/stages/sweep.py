@@ -1,0 +1,186 @@
+"""`igvg sweep`: post-processing again under many settings, without the network.
+
+What settings have in common is worked out once for each expression: the chosen queries for each way to choose, their
+boxes' matches for each choice, and counts of pixels for each set of masks (`pipelines.evaluation.mask_counts`).
+
+Letters: N expressions, G settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.config.overrides import to_mapping
+from pipelines.config.settings import PostprocessSettings
+from pipelines.evaluation.evaluator import BoxMatches, judge_boxes, name_dataset
+from pipelines.evaluation.mask_counts import Square
+from pipelines.evaluation.metrics.benchmarks import TERMS
+from pipelines.evaluation.metrics.outcomes import Outcome, Outcomes, summarize
+from pipelines.evaluation.sweep_grid import Grid
+from pipelines.prediction.postprocess import choose_queries, scale_boxes, score_queries
+from pipelines.prediction.raw_output import RawOutput
+from pipelines.prediction.raw_store import RawReader, check_floor
+from shards.errors import DataError
+from shards.reader import ShardReader
+from shards.record import Expression, ImageRecord
+
+Progress = Callable[[int, int, str], None]
+
+TOLERANCE = 1e-9
+_PROGRESS_STEP = 50
+_VARYING: dict[str, type[np.generic]] = {
+    "flagged": np.bool_, "predicted_px": np.int64, "shared_px": np.int64, "boxes_match": np.bool_,
+    "boxes_match_giou": np.bool_, "best_box_hits": np.bool_,
+}  # fmt: skip
+
+
+def run(raw: Path, shards: Path, split: str, grid: Grid, *, resolution: int = 0, progress: Progress) -> dict[str, Any]:
+    """Score a split under every setting of a grid.
+
+    Args:
+        raw: folder of raw outputs.
+        shards: folder that `igvg prepare` made.
+        split: the split that was predicted.
+        grid: the settings.
+        resolution: as of `igvg score`.
+        progress: called with (expressions done, expressions, remark).
+
+    Returns:
+        What `igvg sweep --format json` prints.
+
+    Raises:
+        DataError: the raw outputs are damaged, or not of just the split's expressions.
+        SettingsError: a score threshold below what the raw outputs hold masks for.
+    """
+    reader = RawReader(raw)
+    check_floor(grid.settings, reader.mask_floor)
+    common: dict[str, NDArray[Any]] = {
+        name: np.zeros(len(reader), dtype=np.int64) for name in Outcome._fields if name not in _VARYING
+    }
+    varying: dict[str, NDArray[Any]] = {
+        name: np.zeros((len(grid.settings), len(reader)), dtype=kind) for name, kind in _VARYING.items()
+    }
+    ids: list[str] = []
+    with ShardReader(shards, split) as truth:
+        for row, (record, expression, output) in enumerate(pair_outputs(reader, truth)):
+            ids.append(expression.id)
+            outcomes = judge_settings(record, expression, output, grid.settings, resolution)
+            for name, counts in common.items():
+                counts[row] = getattr(outcomes[0], name)
+            for name, columns in varying.items():
+                columns[:, row] = [getattr(outcome, name) for outcome in outcomes]
+            if (row + 1) % _PROGRESS_STEP == 0:
+                progress(row + 1, len(reader), "")
+    dataset = name_dataset(ids, shards, split)
+    scores = _score_settings(dataset, common, varying)
+    document = {"dataset": dataset, "split": split, "expressions": len(ids), "resolution": resolution}
+    return document | describe_grid(grid, scores)
+
+
+def describe_grid(grid: Grid, scores: Sequence[dict[str, float | None]]) -> dict[str, Any]:
+    """What a sweep found: the settings in the keys in which they differ, their metrics, and the best of each metric.
+
+    Args:
+        grid: G settings.
+        scores: (G,) metrics in percent.
+    """
+    plain = [to_mapping(settings) for settings in grid.settings]
+    names = list(scores[0])
+    return {
+        "varied": list(grid.varied),
+        "fixed": {key: value for key, value in plain[0].items() if key not in grid.varied},
+        "shown": [name for name in grid.metrics if name in names] or names,
+        "settings": [
+            {"settings": {key: values[key] for key in grid.varied}, "metrics": metrics}
+            for values, metrics in zip(plain, scores, strict=True)
+        ],
+        "best": {name: find_best([metrics[name] for metrics in scores]) for name in names},
+    }
+
+
+def find_best(values: Sequence[float | None]) -> list[int]:
+    """The places of the highest value, several if they tie; none where there is nothing to measure."""
+    highest = max((value for value in values if value is not None), default=None)
+    return [
+        place
+        for place, value in enumerate(values)
+        if value is not None and highest is not None and value >= highest - TOLERANCE
+    ]
+
+
+def pair_outputs(reader: RawReader, truth: ShardReader) -> Iterator[tuple[ImageRecord, Expression, RawOutput]]:
+    """Every expression of a split with its raw output; both lie in the order of the shards.
+
+    Raises:
+        DataError: they are not of the same expressions, or of pictures of another size; names the first that differs.
+    """
+    outputs = iter(reader)
+    remedy = "give the shards and the split that were predicted"
+    for record in truth.records():
+        for expression in record.expressions:
+            output = next(outputs, None)
+            if output is None or output.id != expression.id:
+                found = f"{output.id} in its place" if output else "no more"
+                what = f"no output for {expression.id} of split '{truth.split}', but {found}"
+                raise DataError(what, file=reader.folder, remedy=remedy)
+            if output.original_size != (record.height, record.width):
+                sizes = f"{list(output.original_size)} instead of [{record.height}, {record.width}]"
+                raise DataError(f"{output.id} has a picture of {sizes}", file=reader.folder, remedy=remedy)
+            yield record, expression, output
+    if (output := next(outputs, None)) is not None:
+        raise DataError(f"{output.id} is not in split '{truth.split}'", file=reader.folder, remedy=remedy)
+
+
+def judge_settings(
+    record: ImageRecord,
+    expression: Expression,
+    raw: RawOutput,
+    settings: Sequence[PostprocessSettings],
+    resolution: int = 0,
+) -> list[Outcome]:
+    """The outcome (G,) under each setting: that of the answer which `postprocess` gives.
+
+    Raises:
+        SettingsError: the raw outputs do not hold a chosen query's mask.
+    """
+    square = Square(record, expression, raw, resolution)
+    targets = [instance.box for instance in record.targets(expression)]
+    crowds = len(targets) - len(record.mask_targets(expression))
+    boxes = scale_boxes(raw.boxes, *raw.original_size)
+    scores = {weighted: score_queries(raw, existence_weighting=weighted) for weighted in (False, True)}
+    chosen: dict[tuple[float, bool, bool, float], list[int]] = {}
+    matches: dict[tuple[bool, tuple[int, ...]], BoxMatches] = {}
+    outcomes = []
+    for setting in settings:
+        weighted = setting.existence_weighting
+        choice = (setting.score_threshold, weighted, setting.nms, setting.nms_iou)
+        if choice not in chosen:
+            chosen[choice] = choose_queries(boxes, scores[weighted], setting).tolist()
+        queries = chosen[choice]
+        answered = (weighted, tuple(queries))
+        if answered not in matches:
+            matches[answered] = judge_boxes(boxes[queries], scores[weighted][queries].tolist(), targets)
+        predicted_px, shared_px = square.count(queries, setting)
+        outcomes.append(
+            Outcome(
+                ref_id=expression.ref_id, targets=len(targets), flagged=not queries, predicted_px=predicted_px,
+                target_px=square.target_px, shared_px=shared_px, boxes_match=matches[answered].iou,
+                boxes_match_giou=matches[answered].giou, best_box_hits=matches[answered].best,
+                image_id=record.image_id, picture_px=square.picture_px, crowds=crowds,
+            )
+        )  # fmt: skip
+    return outcomes
+
+
+def _score_settings(
+    dataset: str, common: dict[str, NDArray[Any]], varying: dict[str, NDArray[Any]]
+) -> list[dict[str, float | None]]:
+    divide = TERMS[dataset]
+    count = len(next(iter(varying.values())))
+    rows = ({name: columns[place] for name, columns in varying.items()} for place in range(count))
+    return [summarize(divide(Outcomes(**common, **row))) for row in rows]

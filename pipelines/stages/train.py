@@ -1,0 +1,105 @@
+"""`igvg train`: shards in, a checkpoint folder out, made once and continued where it was stopped."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.config.overrides import select_material
+from pipelines.config.settings import TrainSettings
+from pipelines.data.truncation import describe_findings, find_cut
+from pipelines.runtime.distributed import share_fate
+from pipelines.runtime.signals import StopRequest
+from pipelines.stages.artifact import Artifact, begin_work, find_finished, finish_work, read_artifact
+from pipelines.stages.inputs import describe_sources
+
+if TYPE_CHECKING:
+    from pipelines.training.setup import Training
+
+Progress = Callable[[int, int, str], None]
+
+_LOG = logging.getLogger("igvg")
+
+
+def run(
+    settings: TrainSettings, shards: Sequence[Path], out: Path, *, progress: Progress, force: bool = False
+) -> tuple[Artifact, bool]:
+    """Train and leave a checkpoint folder in `out`.
+
+    Args:
+        settings: resolved settings; they go into the artifact.
+        shards: folders that `igvg prepare` made; their training splits are trained on together.
+        out: the checkpoint folder; holds `log.jsonl` and, until the training has finished, its state.
+        force: replace what igvg left in `out`.
+        progress: called with (steps done, steps, remark); first with (0, 0, name of the stage).
+
+    Returns:
+        The artifact, and whether it was already there.
+
+    Raises:
+        ArtifactError: `out` holds something else.
+        DataError: shards are damaged or hold no training split.
+        DivergenceError: the training diverged; says what to do.
+        LaunchError: the processes that were started cannot work together, or another one of them ended.
+        CheckpointError, SettingsError: a file to start from, or a setting, does not fit.
+        Stopped: a signal asked to; the state is saved.
+        WorkerError: a worker that reads died; the state is saved.
+    """
+    progress(0, 0, "training")
+    inputs, options = describe(settings, shards)
+    if finished := find_finished(out, "train", inputs, options, force=force):
+        return finished, True
+    # Only work that is to be done is worth the seconds that torch takes to load.
+    from pipelines.training.divergence import LAST_GOOD_FOLDER
+    from pipelines.training.setup import open_training, start_processes
+    from pipelines.training.state import STATE_FOLDER, restore_state
+    from pipelines.training.trainer import train
+
+    accelerator = start_processes(settings)
+    with share_fate(accelerator):
+        # Every process has looked before the first one writes.
+        accelerator.wait_for_everyone()
+        training = open_training(settings, shards, out, accelerator)
+        if accelerator.is_main_process:
+            begin_work(out, "train", inputs, options, force=force)
+            cut = count_cut_expressions(training)
+        accelerator.wait_for_everyone()
+        # What another training left was refused, or is gone by now.
+        restore_state(training)
+        train(training, progress)
+        if accelerator.is_main_process:
+            counts: dict[str, Any] = {"steps": training.step, "expressions": len(training.data), "best": training.best}
+            counts |= {
+                "processes": accelerator.num_processes,
+                "precision": " then ".join(training.arithmetics),
+                "cut": cut,
+            }
+            # Nothing is left to save.
+            with StopRequest():
+                finish_work(out, "train", inputs, options, counts, scratch=(STATE_FOLDER, LAST_GOOD_FOLDER))
+        accelerator.wait_for_everyone()
+    return read_artifact(out, "train"), False
+
+
+def count_cut_expressions(training: Training) -> int:
+    """How many training expressions are cut at the token limit; says so before the training begins."""
+    frame = training.data.frame
+    phrases = (
+        (expression.id, expression.text)
+        for reader in training.data.readers
+        for record in reader.records()
+        for expression in record.expressions
+    )
+    findings = list(find_cut(frame.tokenizer, phrases, frame.max_tokens))
+    for line in describe_findings(findings, frame.max_tokens, each=False):
+        _LOG.info(line)
+    return len(findings)
+
+
+def describe(settings: TrainSettings, shards: Sequence[Path]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Inputs and options that make up the fingerprint of a training; files count by their content, not their path."""
+    unnamed = replace(settings, init="", text=replace(settings.text, tokenizer=""))
+    return describe_sources(shards, settings.init, settings.text.tokenizer), select_material(unnamed)

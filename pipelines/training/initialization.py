@@ -1,0 +1,66 @@
+"""The network a training starts from: fresh, with a published encoder, or a whole checkpoint; and its tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pipelines.config.overrides import describe_differences
+from pipelines.config.presets import find_preset
+from pipelines.config.settings import TrainSettings
+from pipelines.data.datasets import Part, read_texts
+from pipelines.data.tokenizer import SENTENCEPIECE_NAME, learn_tokenizer, load_tokenizer
+from pipelines.model import IGVGConfig, IGVGModel
+from pipelines.model.convert.instancevg import load_encoder
+from pipelines.networks import resolve_checkpoint
+from pipelines.pretrained import load_checkpoint
+from shards.errors import SettingsError
+
+
+def build_model(settings: TrainSettings, parts: Sequence[Part]) -> tuple[IGVGModel, Any]:
+    """The network to start from and its tokenizer, which is learnt from the (folder, split) parts if none is given.
+
+    Raises:
+        CheckpointError: `init` is no checkpoint, or does not fit the network.
+        SettingsError: the tokenizer is missing or has more ids than the network.
+    """
+    init = resolve_checkpoint(settings.init) if settings.init else None
+    if init and init.is_dir():
+        model, tokenizer, _ = load_checkpoint(init)
+        if model.config != settings.model:
+            raise SettingsError(_explain_mismatch(settings, model.config))
+        return model, tokenizer
+    tokenizer = choose_tokenizer(settings, init, parts)
+    if len(tokenizer) > settings.model.vocab_size:
+        raise SettingsError(f"the tokenizer has {len(tokenizer)} ids; set model.vocab_size to at least that")
+    model = IGVGModel(settings.model)
+    if init:
+        load_encoder(model, init)
+    return model, tokenizer
+
+
+def choose_tokenizer(settings: TrainSettings, init: Path | None, parts: Sequence[Part]) -> Any:
+    """The tokenizer that is set, the one beside a published encoder, or one learnt from the training expressions.
+
+    Raises:
+        SettingsError: a published encoder comes without the tokenizer that its embedding belongs to.
+    """
+    if settings.text.tokenizer:
+        return load_tokenizer(Path(settings.text.tokenizer))
+    if init:
+        beside = init.parent / SENTENCEPIECE_NAME
+        if not beside.is_file():
+            raise SettingsError(f"{init} needs its tokenizer; put {SENTENCEPIECE_NAME} beside it or set text.tokenizer")
+        return load_tokenizer(beside)
+    return learn_tokenizer(read_texts(parts), settings.model.vocab_size)
+
+
+def _explain_mismatch(settings: TrainSettings, found: IGVGConfig) -> str:
+    """How the network of `init` differs from the one that the settings describe, and what makes them equal."""
+    preset = find_preset(found)
+    if preset not in (None, settings.preset):
+        return f"{settings.init} is a network of the preset {preset}; add --preset {preset}"
+    changes = describe_differences(asdict(settings.model), asdict(found), "model.")
+    return f"{settings.init} is another network than the settings ask for: {', '.join(changes)}"

@@ -1,0 +1,66 @@
+"""The log of a training, one JSON object a line: losses every few steps, scores at every validation."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from shards.files import name_file, replace_file
+
+
+class TrainingLog:
+    """Appends to a file; `writes` is false on processes that are not the first, and then nothing happens."""
+
+    def __init__(self, file: Path, *, writes: bool = True) -> None:
+        self.file, self.writes = file, writes
+
+    def forget_after(self, step: int, *, scored: bool = True) -> None:
+        """Drop what a stopped training logged after the state it continues from.
+
+        Without `scored` the scores of this very step are dropped, too: it will be scored again.
+        """
+        if not self.writes or not self.file.exists():
+            return
+        lines = self.file.read_text(encoding="utf-8", errors="replace").splitlines()
+        kept = [line for line in lines if _step_of(line) <= step and (scored or not _holds_scores(line, step))]
+        with replace_file(self.file) as temporary:
+            temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+    def write_start(self, step: int, epoch: float, **facts: Any) -> None:
+        """One line where a training begins or goes on: what works on it."""
+        self._append({"step": step, "epoch": round(epoch, 4), "start": facts})
+
+    def write_losses(self, step: int, epoch: float, losses: Mapping[str, Tensor], rate: float) -> None:
+        """One line of loss terms, null where one is not finite; only here the training waits for their values."""
+        values = {name: _round(value.item()) for name, value in losses.items()}
+        place = {"step": step, "epoch": round(epoch, 4), "expressions_per_second": round(rate, 2)}
+        self._append({**place, "losses": values})
+
+    def write_scores(self, step: int, epoch: float, scores: Mapping[str, Any]) -> None:
+        """One line of held-out metrics, by data set."""
+        self._append({"step": step, "epoch": round(epoch, 4), "scores": dict(scores)})
+
+    def _append(self, line: dict[str, Any]) -> None:
+        if self.writes:
+            with name_file(self.file), self.file.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(line, allow_nan=False) + "\n")
+
+
+def _round(value: float) -> float | None:
+    return round(value, 6) if math.isfinite(value) else None
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")  # a line cut short when the training was killed
+
+
+def _holds_scores(line: str, step: int) -> bool:
+    return _step_of(line) == step and "scores" in json.loads(line)

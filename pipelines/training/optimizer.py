@@ -1,0 +1,51 @@
+"""Adam with one learning rate for the encoder and one for the rest, and its schedule (paper, section C)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from pipelines.config.settings import OptimizerSettings
+
+
+def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Adam:
+    """Adam over the parameters that train; group 0 is the encoder's, group 1 all others'.
+
+    Each group keeps its full rate under `base_lr`, which `set_rates` scales.
+    """
+    encoder: list[nn.Parameter] = []
+    head: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            (encoder if name.startswith("encoder.") else head).append(parameter)
+    groups = [
+        {"params": encoder, "lr": settings.encoder_lr, "base_lr": settings.encoder_lr},
+        {"params": head, "lr": settings.head_lr, "base_lr": settings.head_lr},
+    ]
+    return torch.optim.Adam(groups, betas=settings.betas, eps=settings.eps, amsgrad=settings.amsgrad, fused=True)
+
+
+def compute_rate_factor(settings: OptimizerSettings, step: int, steps_per_epoch: float, total_steps: int) -> float:
+    """The factor on both learning rates at a step.
+
+    `step`: the published schedule, constant inside an epoch: `warmup_factor` while epoch ≤ `warmup_epochs`, then 1,
+    times `decay_factor` for every epoch of `decay_epochs` reached (epochs counted from 1).
+    `cosine`: rises linearly over the warm-up, then falls along half a cosine to 0 at `total_steps`.
+    """
+    progress = step / steps_per_epoch
+    if settings.schedule == "step":
+        epoch = math.floor(progress) + 1
+        factor = settings.warmup_factor if epoch <= settings.warmup_epochs else 1.0
+        return factor * settings.decay_factor ** sum(epoch >= decay for decay in settings.decay_epochs)
+    warmup = min(settings.warmup_epochs * steps_per_epoch, total_steps / 2)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1.0, total_steps - warmup)))
+
+
+def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Scale every group's full learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor

@@ -1,0 +1,171 @@
+"""COCO's side of every published data set: the images and annotations of `instances.json`."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from shards.annotations.duplicates import UniqueEntries
+from shards.annotations.error_collector import Audit
+from shards.annotations.fields import read_flag, read_integer, read_text
+from shards.annotations.file_names import base_name, full_name
+from shards.errors import DataError
+from shards.files import read_json
+
+INSTANCES_FILE = "instances.json"
+_SHOWN = 3
+
+Entry = TypeVar("Entry")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """One entry of `images`; sizes in pixels.
+
+    `same_name` and `same_base_name` are ids of other images with the same `file_name`, as it is and without folders.
+    """
+
+    image_id: int
+    file_name: str
+    width: int
+    height: int
+    same_name: tuple[int, ...] = ()
+    same_base_name: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Annotation:
+    """One entry of `annotations`: `bbox` is x, y, width, height in pixels as published, None where it is no box."""
+
+    ann_id: int
+    image_id: int
+    category_id: int
+    bbox: tuple[float, float, float, float] | None
+    segmentation: Any
+    iscrowd: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CocoInstances:
+    """Images and annotations by their ids, and the ids of entries that were refused."""
+
+    pictures: dict[int, Picture]
+    annotations: dict[int, Annotation]
+    refused_pictures: frozenset[int] = frozenset()
+    refused_annotations: frozenset[int] = frozenset()
+
+
+def read_instances(file: Path, audit: Audit) -> CocoInstances:
+    """Read an `instances.json`.
+
+    Args:
+        file: the file.
+        audit: collects entries that lack a key, hold a wrong value or repeat the id of another; they are left out.
+
+    Raises:
+        DataError: the file cannot be read, is no JSON, or lacks `images` or `annotations`.
+    """
+    document = load_json(file)
+    if not isinstance(document, dict):
+        raise DataError(f"holds a {type(document).__name__}, not a dictionary with images and annotations", file=file)
+    for key in ("images", "annotations"):
+        if not isinstance(document.get(key), list):
+            raise DataError(f"has no list {key!r}", file=file, remedy="use the file that came with the data set")
+    pictures = UniqueEntries[Picture]()
+    bad_pictures = _read_entries(document["images"], "image", _read_picture, pictures, file, audit)
+    annotations = UniqueEntries[Annotation]()
+    bad_annotations = _read_entries(document["annotations"], "annotation", _read_annotation, annotations, file, audit)
+    mark_namesakes(pictures.entries)
+    return CocoInstances(pictures.entries, annotations.entries, bad_pictures, bad_annotations)
+
+
+def _read_entries(
+    entries: list[Any],
+    kind: str,
+    read: Callable[[Any], tuple[int, Entry]],
+    found: UniqueEntries[Entry],
+    file: Path,
+    audit: Audit,
+) -> frozenset[int]:
+    """Read one of the two lists into `found`; returns the ids of entries that were refused."""
+    malformed = set()
+    for number, entry in enumerate(entries, 1):
+        try:
+            found.add(*read(entry), f"entry {number} of {kind}s")
+        except DataError as fault:
+            known = isinstance(entry, dict) and isinstance(entry.get("id"), int)
+            malformed |= {entry["id"]} if known else set()
+            record = f"{kind} {entry['id']}" if known else f"{kind} number {number}"
+            audit.add(DataError(fault.what, file=file, record=record))
+    return found.drop_differing(audit, file, kind) | malformed.difference(found.entries)
+
+
+def load_json(file: Path) -> Any:
+    """The value that a published JSON file holds.
+
+    Raises:
+        DataError: the file cannot be read, or is cut short, damaged or no JSON; says what it is.
+    """
+    return read_json(file, "JSON", "download it again")
+
+
+def _read_picture(entry: Any) -> tuple[int, Picture]:
+    width, height = read_integer(entry, "width"), read_integer(entry, "height")
+    if width <= 0 or height <= 0:
+        raise DataError(f"a picture of {width} × {height} pixels")
+    image_id = read_integer(entry, "id")
+    if image_id < 0:
+        raise DataError(f"a picture with the number {image_id}")
+    name = read_text(entry, "file_name")
+    return image_id, Picture(image_id=image_id, file_name=name, width=width, height=height)
+
+
+def _read_annotation(entry: Any) -> tuple[int, Annotation]:
+    ann_id = read_integer(entry, "id")
+    if "segmentation" not in entry:
+        raise DataError("has no segmentation")
+    return ann_id, Annotation(
+        ann_id=ann_id,
+        image_id=read_integer(entry, "image_id"),
+        category_id=read_integer(entry, "category_id"),
+        bbox=read_bbox(entry.get("bbox")),
+        segmentation=entry["segmentation"],
+        iscrowd=read_flag(entry, "iscrowd", default=False),
+    )
+
+
+def read_bbox(values: Any) -> tuple[float, float, float, float] | None:
+    """A published box as x, y, width, height in pixels; None where it is missing, malformed or without area."""
+    if not isinstance(values, list) or len(values) != 4:
+        return None
+    try:
+        x, y, width, height = (float(value) for value in values)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    if not all(math.isfinite(value) for value in (x, y, width, height)):
+        return None
+    return (x, y, width, height) if width > 0 and height > 0 else None
+
+
+def mark_namesakes(pictures: dict[int, Picture]) -> None:
+    """Tell each image which others have its name, with folders or without: it does not say whose a file is."""
+    for image_id, others in _find_namesakes(pictures, full_name).items():
+        pictures[image_id] = replace(pictures[image_id], same_name=others)
+    for image_id, others in _find_namesakes(pictures, base_name).items():
+        pictures[image_id] = replace(pictures[image_id], same_base_name=others)
+
+
+def _find_namesakes(pictures: Mapping[int, Picture], shorten: Callable[[str], str]) -> dict[int, tuple[int, ...]]:
+    owners: dict[str, list[int]] = defaultdict(list)
+    for picture in pictures.values():
+        owners[shorten(picture.file_name)].append(picture.image_id)
+    shared = [ids for ids in owners.values() if len(ids) > 1]
+    return {
+        image_id: tuple([other for other in ids[: _SHOWN + 1] if other != image_id][:_SHOWN])
+        for ids in shared
+        for image_id in ids
+    }

@@ -1,0 +1,236 @@
+"""Published data sets, read as they are: eight names, one kind of draft, one record a picture and split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from shards.annotations import grefcoco, refcoco, refzom
+from shards.annotations import instancevg as merged
+from shards.annotations.coco import INSTANCES_FILE, Annotation, CocoInstances, Picture, read_instances
+from shards.annotations.error_collector import Audit
+from shards.annotations.polygons import build_instance
+from shards.annotations.refer import Layout, Reference, read_references
+from shards.errors import DataError
+from shards.record import Expression, ImageRecord, Instance, leaves_crowds_out
+
+DATASETS: dict[str, Layout] = {
+    "grefcoco": grefcoco.LAYOUT,
+    "ref-zom": refzom.LAYOUT,
+    "rrefcoco": refcoco.SPLIT_BY_UNC,
+    "rrefcoco+": refcoco.SPLIT_BY_UNC,
+    "rrefcocog": refcoco.ANY_SPLIT_BY,
+    "refcoco": refcoco.ANY_SPLIT_BY,
+    "refcoco+": refcoco.ANY_SPLIT_BY,
+    "refcocog": refcoco.ANY_SPLIT_BY,
+}
+
+
+UNUSABLE = "unusable annotation"
+"""The kind under which annotations without a usable mask are counted."""
+REFUSED = "refers to a refused entry"
+"""The kind under which refs are counted whose image or annotation was refused before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageDraft:
+    """What a split says about one picture, before masks are made: all that its record depends on.
+
+    `annotations` are those that some expression refers to, in the order of first use; the expressions' `instances` are
+    positions in them.
+    """
+
+    split: str
+    picture: Picture
+    annotations: tuple[Annotation, ...]
+    expressions: tuple[Expression, ...]
+    instances: tuple[Instance, ...] = ()
+    """What the annotations are, once `drop_unusable` has made it of their segmentations."""
+
+
+def expect_files(dataset: str, folder: Path) -> list[tuple[str, ...]]:
+    """Names of the files that `read_dataset` wants in a folder: for each file those it may have, the preferred first.
+
+    InstanceVG's merged layout is expected where a file of it, and no file of references, is there.
+    """
+    if merged_files := _find_merged(dataset, folder):
+        return [(file.name,) for file in merged_files]
+    return [DATASETS[dataset].files, (INSTANCES_FILE,)]
+
+
+def list_files(dataset: str, folder: Path) -> list[Path]:
+    """The published files that `read_dataset` reads.
+
+    Raises:
+        DataError: one is missing; names those expected.
+    """
+    expected = expect_files(dataset, folder)
+    found = [next((folder / name for name in names if (folder / name).is_file()), None) for names in expected]
+    for file, names in zip(found, expected, strict=True):
+        if file is None:
+            wanted = " and ".join(" or ".join(names) for names in expected)
+            other = "" if _find_merged(dataset, folder) else f", or with the {merged.FILES[0]} of InstanceVG"
+            remedy = f"give the folder with {wanted}{other}"
+            raise DataError(f"holds no {' or '.join(names)}", file=folder, remedy=remedy)
+    return [file for file in found if file]
+
+
+def locate_instances(dataset: str, folder: Path) -> Path:
+    """The file of `list_files` that holds the annotations."""
+    files = list_files(dataset, folder)
+    return files[0] if _find_merged(dataset, folder) else files[1]
+
+
+def read_dataset(dataset: str, folder: Path, audit: Audit, splits: Sequence[str] = ()) -> list[ImageDraft]:
+    """Read the published files of a data set.
+
+    Args:
+        dataset: a name in `DATASETS`.
+        folder: holds the files under their published names.
+        audit: collects records that cannot be used or contradict others; they are left out.
+        splits: names of the splits; none means all.
+
+    Returns:
+        One draft a picture and split, sorted by the split's name and the picture's number. A picture whose size the
+        files do not say is 0 × 0.
+
+    Raises:
+        DataError: a file is missing, cannot be read or is of another kind; or a split does not exist.
+    """
+    files = list_files(dataset, folder)
+    if _find_merged(dataset, folder):
+        references, instances = merged.read_merged(dataset, files, audit, splits)
+    else:
+        references = read_references(DATASETS[dataset], files[0], audit, splits)
+        instances = read_instances(files[1], audit)
+    grouped: dict[tuple[str, int], list[Reference]] = {}
+    for reference in references:
+        if fault := _find_fault(reference, instances):
+            kind, what = fault
+            audit.add(DataError(what, file=files[0], record=f"ref {reference.ref_id}"), kind)
+        else:
+            grouped.setdefault((reference.split, reference.image_id), []).append(reference)
+    return [
+        _draft_picture(dataset, split, instances.pictures[image_id], grouped[split, image_id], instances)
+        for split, image_id in sorted(grouped)
+    ]
+
+
+def drop_unusable(drafts: Sequence[ImageDraft], file: Path, audit: Audit) -> list[ImageDraft]:
+    """Drafts whose annotations all have masks; an expression that needs another annotation is left out.
+
+    The drafts hold instances, which their segmentations are no longer needed for.
+
+    Args:
+        drafts: of images of known size.
+        file: where the annotations stand.
+        audit: collects the annotations without a usable mask, each once.
+    """
+    sound: list[ImageDraft] = []
+    faults: dict[int, DataError] = {}
+    lost: dict[int, list[str]] = {}
+    for draft in drafts:
+        kept: dict[int, Instance] = {}
+        for index, annotation in enumerate(draft.annotations):
+            try:
+                kept[index] = build_instance(annotation, draft.picture)
+            except DataError as fault:
+                faults.setdefault(annotation.ann_id, fault)
+                needing = [expression.id for expression in draft.expressions if index in expression.instances]
+                lost.setdefault(annotation.ann_id, []).extend(needing)
+        expressions = [each for each in draft.expressions if kept.keys() >= set(each.instances)]
+        if expressions:
+            sound.append(_select_expressions(draft, kept, expressions))
+    for ann_id, found in faults.items():
+        what = f"{found.what}; expressions that need it: {len(lost[ann_id])}, the first {lost[ann_id][0]}"
+        audit.add(DataError(what, file=file, record=found.record), UNUSABLE)
+    return sound
+
+
+def _select_expressions(draft: ImageDraft, kept: dict[int, Instance], expressions: Sequence[Expression]) -> ImageDraft:
+    """The draft with some of its expressions, and the annotations that they refer to, in their order."""
+    used = sorted({index for expression in expressions for index in expression.instances})
+    places = {index: place for place, index in enumerate(used)}
+    return replace(
+        draft,
+        annotations=tuple(replace(draft.annotations[index], segmentation=None) for index in used),
+        instances=tuple(kept[index] for index in used),
+        expressions=tuple(
+            replace(expression, instances=tuple(places[index] for index in expression.instances))
+            for expression in expressions
+        ),
+    )
+
+
+def find_crowd_only(draft: ImageDraft) -> list[Expression]:
+    """The expressions that refer to crowd regions alone, where these are no part of the mask truth."""
+    return [
+        expression
+        for expression in draft.expressions
+        if expression.instances
+        and leaves_crowds_out(expression.id)
+        and all(draft.annotations[index].iscrowd for index in expression.instances)
+    ]
+
+
+def build_record(draft: ImageDraft) -> ImageRecord:
+    """Make a draft's masks and boxes.
+
+    Raises:
+        DataError: a segmentation is malformed or covers no pixel.
+    """
+    return ImageRecord(
+        image_id=draft.picture.image_id,
+        file_name=draft.picture.file_name,
+        width=draft.picture.width,
+        height=draft.picture.height,
+        instances=draft.instances or tuple(build_instance(each, draft.picture) for each in draft.annotations),
+        expressions=draft.expressions,
+    )
+
+
+def _find_merged(dataset: str, folder: Path) -> tuple[Path, ...]:
+    referenced = any((folder / name).is_file() for name in DATASETS[dataset].files)
+    return () if referenced else merged.find_merged(dataset, folder)
+
+
+def _find_fault(reference: Reference, instances: CocoInstances) -> tuple[str, str] | None:
+    """The kind of contradiction with `instances.json`, and what it is."""
+    if reference.image_id in instances.refused_pictures:
+        return REFUSED, f"image {reference.image_id} cannot be used: its entry was refused"
+    if reference.image_id not in instances.pictures:
+        return "unknown picture", f"{INSTANCES_FILE} has no picture {reference.image_id}"
+    for ann_id in dict.fromkeys(ann_id for phrase in reference.phrases for ann_id in phrase.ann_ids):
+        annotation = instances.annotations.get(ann_id)
+        if ann_id in instances.refused_annotations:
+            return REFUSED, f"annotation {ann_id} cannot be used: its entry was refused"
+        if annotation is None:
+            return "unknown annotation", f"{INSTANCES_FILE} has no annotation {ann_id}"
+        if annotation.image_id != reference.image_id:
+            what = f"annotation {ann_id} belongs to picture {annotation.image_id}, the ref to {reference.image_id}"
+            return "annotation of another picture", what
+    return None
+
+
+def _draft_picture(
+    dataset: str, split: str, picture: Picture, references: Sequence[Reference], instances: CocoInstances
+) -> ImageDraft:
+    positions: dict[int, int] = {}
+    expressions = [
+        Expression(
+            id=f"{dataset}/{reference.ref_id}/{phrase.sent_id}",
+            text=phrase.text,
+            # A duplicate stays one: the published evaluations count it twice.
+            instances=tuple(positions.setdefault(ann_id, len(positions)) for ann_id in phrase.ann_ids),
+            ref_id=reference.ref_id,
+        )
+        for reference in references
+        for phrase in reference.phrases
+    ]
+    return ImageDraft(
+        split=split,
+        picture=picture,
+        annotations=tuple(instances.annotations[ann_id] for ann_id in positions),
+        expressions=tuple(expressions),
+    )

@@ -1,0 +1,20 @@
+"""Names of images as published annotations spell them."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+
+def full_name(file_name: str) -> str:
+    """A published name with its folders, as a path that stays inside a folder; else the name alone."""
+    if "/" not in file_name and "\\" not in file_name:
+        return file_name
+    path = PurePosixPath(file_name.replace("\\", "/"))
+    return base_name(file_name) if path.is_absolute() or ".." in path.parts else str(path)
+
+
+def base_name(file_name: str) -> str:
+    """A published name without folders."""
+    if "/" not in file_name and "\\" not in file_name:
+        return file_name
+    return PurePosixPath(file_name.replace("\\", "/")).name

@@ -1,0 +1,255 @@
+"""The merged layout of InstanceVG's data release: one JSON file with every split, the geometry inside its records.
+
+Its top level maps a set's name to samples. A sample holds one picture, its expressions and the annotations that all of
+them refer to. R-RefCOCO's samples stand in groups: those of the training set are the sentences of one reference, and
+`instance_index.json` says which groups of the other sets are. The files number no references; samples are numbered in
+the order of the file, whichever splits are asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from itertools import pairwise, takewhile
+from operator import sub
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from shards.annotations.coco import (
+    INSTANCES_FILE,
+    Annotation,
+    CocoInstances,
+    Picture,
+    load_json,
+    mark_namesakes,
+    read_bbox,
+)
+from shards.annotations.duplicates import UniqueEntries
+from shards.annotations.error_collector import Audit
+from shards.annotations.fields import read_integer, read_text, read_value
+from shards.annotations.refer import Phrase, Reference
+from shards.errors import DataError
+
+# The release, its description and its configurations disagree about the name; the last is also that of COCO's file.
+FILES = ("instance.json", "instances_withid.json", "instances_nogoogle_withid.json", INSTANCES_FILE)
+INDEX_FILE = "instance_index.json"
+GROUPED = frozenset({"rrefcoco", "rrefcoco+", "rrefcocog"})
+# Each data set's splits and the sets that they may be in; related data sets share their training set.
+SETS: dict[str, dict[str, tuple[str, ...]]] = {
+    "grefcoco": {split: (split,) for split in ("train", "val", "testA", "testB")},
+    "ref-zom": {split: (split,) for split in ("train", "val", "test")},
+    **{name: {"train": ("train",), "val": (f"val_{name}",)} for name in sorted(GROUPED)},
+    **{
+        name: {"train": ("train",), **{split: (f"{split}_{published}",) for split in ("val", "testA", "testB")}}
+        for name, published in (("refcoco", "refcoco_unc"), ("refcoco+", "refcocoplus_unc"))
+    },
+    "refcocog": {
+        "train": ("train",),
+        "val": ("val_refcocog_umd", "val_refcocog_google"),
+        "test": ("test_refcocog_umd",),
+    },
+}
+
+
+class _Sample(NamedTuple):
+    """The image of a sample or group as each entry tells it, its annotations, and its phrases."""
+
+    pictures: list[Picture]
+    annotations: list[Annotation]
+    phrases: list[Phrase]
+
+    @property
+    def picture(self) -> Picture:
+        return self.pictures[0]
+
+
+_FIRST_KEY = re.compile(rb'\s*\{\s*"(train|val|test)')
+
+
+def find_merged(dataset: str, folder: Path) -> tuple[Path, ...]:
+    """The files of a data set in the merged layout, `instance_index.json` last and whether it is there or not.
+
+    Nothing if the folder holds no file of that layout.
+    """
+    for file in (folder / name for name in FILES):
+        if file.is_file() and (file.name != INSTANCES_FILE or _begins_with_set(file)):
+            return (file, folder / INDEX_FILE) if dataset in GROUPED else (file,)
+    return ()
+
+
+def read_merged(
+    dataset: str, files: Sequence[Path], audit: Audit, splits: Sequence[str] = ()
+) -> tuple[list[Reference], CocoInstances]:
+    """Read a data set in the merged layout.
+
+    Args:
+        dataset: a name in `SETS`.
+        files: what `find_merged` found.
+        audit: collects samples that cannot be used; they are left out.
+        splits: names of the splits; none means all.
+
+    Returns:
+        The references in the order of the file, and the pictures and annotations in them. A picture whose size is not
+        published is 0 × 0; an annotation without a number has a digest of its geometry for one.
+
+    Raises:
+        DataError: a file cannot be read or is of another kind, or a split does not exist.
+    """
+    document = load_json(files[0])
+    if not isinstance(document, dict):
+        raise DataError(f"holds a {type(document).__name__}, not a dictionary of sets", file=files[0])
+    present = {
+        split: name
+        for split, names in SETS[dataset].items()
+        if (name := next((name for name in names if name in document), None))
+    }
+    for split in splits or ([] if present else SETS[dataset]):
+        if split not in present:
+            what = f"has no split {split!r} of {dataset}; there are {', '.join(present) or 'none'}"
+            raise DataError(what, file=files[0])
+    references: list[Reference] = []
+    pictures, annotations = UniqueEntries[Picture](), UniqueEntries[Annotation]()
+    first = 1
+    for split, name in present.items():
+        samples = document[name]
+        if not isinstance(samples, list):
+            raise DataError(f"{name} is no list of samples", file=files[0])
+        indexed = len(files) > 1 and split != "train"
+        ends = _read_ends(files[1], name, len(samples)) if indexed else range(1, len(samples) + 1)
+        if not splits or split in splits:
+            for start, end in pairwise([0, *ends]):
+                image_id: int | None = None
+                phrases: list[Phrase] = []
+                for position in range(start, end):
+                    try:
+                        sample = _read_sample(samples[position], image_id, len(phrases))
+                    except DataError as fault:
+                        audit.add(DataError(fault.what, file=files[0], record=f"{name}[{position}]"))
+                        continue
+                    image_id = sample.picture.image_id
+                    phrases += sample.phrases
+                    _add_sample(sample, f"{name}[{position}]", pictures, annotations)
+                if image_id is not None:
+                    references.append(Reference(first + start, image_id, split, tuple(phrases)))
+        first += len(samples)
+    refused = (
+        pictures.drop_differing(audit, files[0], "image"),
+        annotations.drop_differing(audit, files[0], "annotation"),
+    )
+    mark_namesakes(pictures.entries)
+    return references, CocoInstances(pictures.entries, annotations.entries, *refused)
+
+
+def _begins_with_set(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return bool(_FIRST_KEY.match(stream.read(1024)))
+
+
+def _read_ends(file: Path, name: str, samples: int) -> list[int]:
+    """Where each reference's samples end: the index lists them as ranges [start, end) without a gap."""
+    index, remedy = load_json(file), "use the file that came with the annotations"
+    try:
+        ranges = [(int(start), int(end)) for start, end in read_value(index, name)]
+    except (DataError, TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"has no list {name} of [start, end)", file=file, remedy=remedy) from error
+    ends = [end for _, end in ranges]
+    starts = [0, *ends[:-1]]
+    if ends[-1:] != [samples] or ranges != list(zip(starts, ends, strict=True)) or min(map(sub, ends, starts)) < 1:
+        raise DataError(f"the ranges of {name} do not divide its {samples} samples", file=file, remedy=remedy)
+    return ends
+
+
+def _read_sample(sample: Any, image_id: int | None, sent_id: int) -> _Sample:
+    """What a sample, or all samples of a group, say about one image.
+
+    Args:
+        sample: an entry of a set.
+        image_id: the image of the reference's earlier samples, if there are any.
+        sent_id: number of the first phrase.
+    """
+    group = sample if isinstance(sample, list) else [sample]
+    if not group:
+        raise DataError("is an empty group")
+    pictures = [_read_picture(entry) for entry in group]
+    image_id = pictures[0].image_id if image_id is None else image_id
+    if any(picture.image_id != image_id for picture in pictures):
+        raise DataError("belongs to a reference about several pictures")
+    phrases: list[Phrase] = []
+    annotations: list[Annotation] = []
+    for entry in group:
+        for text, targets in _read_sentences(entry):
+            found = [_read_annotation(target, image_id) for target in targets]
+            annotations += found
+            phrases.append(Phrase(sent_id + len(phrases), text, tuple(annotation.ann_id for annotation in found)))
+    return _Sample(pictures, annotations, phrases)
+
+
+def _add_sample(
+    sample: _Sample, place: str, pictures: UniqueEntries[Picture], annotations: UniqueEntries[Annotation]
+) -> None:
+    for picture in sample.pictures:
+        known = pictures.entries.get(picture.image_id)
+        # Some samples do not say the image's size: they do not differ from those that do.
+        if known and known.file_name == picture.file_name and not (known.width and picture.width):
+            pictures.entries[picture.image_id] = known if known.width else picture
+        else:
+            pictures.add(picture.image_id, picture, place)
+    for annotation in sample.annotations:
+        annotations.add(annotation.ann_id, annotation, place)
+
+
+def _read_picture(entry: Any) -> Picture:
+    image_id = read_integer(entry, "image_id")
+    if image_id < 0:
+        raise DataError(f"is about a picture with the number {image_id}")
+    name = read_text(entry, "file_name") if "file_name" in entry else f"COCO_train2014_{image_id:012d}.jpg"
+    sized = entry.get("width") is not None and entry.get("height") is not None
+    width, height = (read_integer(entry, "width"), read_integer(entry, "height")) if sized else (0, 0)
+    if width < 0 or height < 0:
+        raise DataError(f"has a picture of {width} × {height} pixels")
+    return Picture(image_id=image_id, file_name=name, width=width, height=height)
+
+
+def _read_annotation(entry: Mapping[str, Any], image_id: int) -> Annotation:
+    category = 0 if entry.get("category_id") is None else read_integer(entry, "category_id")
+    crowd = entry.get("iscrowd") in (1, True)
+    geometry = [image_id, entry.get("bbox"), entry["segmentation"], *((category, crowd) if category or crowd else ())]
+    digest = int.from_bytes(hashlib.blake2b(json.dumps(geometry).encode(), digest_size=6).digest())
+    return Annotation(
+        ann_id=digest if entry.get("id") is None else read_integer(entry, "id"),
+        image_id=image_id,
+        category_id=category,
+        bbox=read_bbox(entry.get("bbox")),
+        segmentation=entry["segmentation"],
+        iscrowd=crowd,
+    )
+
+
+def _read_sentences(entry: Mapping[str, Any]) -> list[tuple[str, list[Mapping[str, Any]]]]:
+    """Every sentence of a sample, with the annotations that it refers to, none for an empty target."""
+    texts = read_value(entry, "expressions")
+    texts = read_value(texts, "raw") if isinstance(texts, Mapping) else texts
+    texts = texts if isinstance(texts, list) else [texts]
+    if not texts or not all(read_text({"expression": text}, "expression").strip() for text in texts):
+        raise DataError("has no expression, or a blank one")
+    if "annotations" in entry:
+        targets = entry["annotations"]
+    else:
+        # The classic sets have one object, in the sample itself.
+        targets = [{"bbox": read_value(entry, "bbox"), "segmentation": read_value(entry, "mask")}]
+    if not isinstance(targets, list):
+        raise DataError("annotations are no list")
+    # Files made for boxes alone list them for each expression.
+    nested = bool(targets) and all(isinstance(some, list) for some in targets)
+    if nested and len(targets) != len(texts):
+        raise DataError(f"has {len(texts)} expressions and {len(targets)} lists of annotations")
+    each = targets if nested else [targets] * len(texts)
+    if not all(isinstance(target, Mapping) for some in each for target in some):
+        raise DataError("has an annotation that is no record")
+    # The published reader stops at the first annotation without a mask, and so marks empty targets.
+    return [
+        (text, list(takewhile(lambda target: bool(target.get("segmentation")), some)))
+        for text, some in zip(texts, each, strict=True)
+    ]

@@ -1,0 +1,90 @@
+"""Annotations as instances: masks and boxes, and what an outline lacks that gives no mask.
+
+NOTE: an outline that covers no pixel is unusable, with a good box or without. COCO's consumers drop it, too:
+pycocotools cannot draw fewer than three points, ReLA's loader skips polygons of odd length or under six numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shards import masks
+from shards.annotations.coco import Annotation, Picture
+from shards.errors import DataError
+from shards.record import Box, Instance, Rle
+
+_FEWEST = 6
+"""Numbers of the smallest polygon."""
+
+
+def build_instance(annotation: Annotation, picture: Picture) -> Instance:
+    """The instance that an annotation is.
+
+    Raises:
+        DataError: its segmentation is malformed or covers no pixel of the image.
+    """
+    try:
+        mask = encode_outline(annotation.segmentation, picture.height, picture.width)
+    except (DataError, TypeError, ValueError, OverflowError) as fault:
+        what = f"annotation {annotation.ann_id}: {fault}"
+        raise DataError(what, record=f"image {picture.image_id}") from fault
+    box = _clip_box(annotation, picture) or masks.enclose_mask(mask)
+    return Instance(
+        ann_id=annotation.ann_id, category_id=annotation.category_id, box=box, mask=mask, crowd=annotation.iscrowd
+    )
+
+
+def encode_outline(segmentation: Any, height: int, width: int) -> Rle:
+    """The mask of a published segmentation, which has at least one pixel.
+
+    Raises:
+        DataError: it is malformed or covers no pixel.
+    """
+    if segmentation is None:
+        raise DataError("segmentation is null: the object has no outline")
+    if (
+        isinstance(segmentation, list)
+        and segmentation
+        and all(isinstance(value, (int, float)) for value in segmentation)
+    ):
+        raise DataError("segmentation is one flat list of numbers; expected a list of polygons, each such a list")
+    mask = masks.encode_segmentation(segmentation, height, width)
+    if not masks.measure_area(mask):
+        raise DataError(_explain_emptiness(segmentation, height, width))
+    return mask
+
+
+def _explain_emptiness(segmentation: Any, height: int, width: int) -> str:
+    """Why a well-formed segmentation covers no pixel."""
+    if isinstance(segmentation, dict):
+        return "its run lengths hold no pixel"
+    polygons = [polygon for polygon in segmentation if len(polygon)]
+    if not polygons:
+        return "its list of polygons is empty" if not len(segmentation) else "its polygons are empty lists"
+    drawn = [polygon for polygon in polygons if len(polygon) >= _FEWEST and len(polygon) % 2 == 0]
+    if not drawn:
+        if any(len(polygon) % 2 for polygon in polygons):
+            return "its outline has an odd number of coordinates"
+        return f"its outline has fewer than three points ({max(map(len, polygons)) // 2})"
+    xs, ys = [x for polygon in drawn for x in polygon[0::2]], [y for polygon in drawn for y in polygon[1::2]]
+    if max(xs) <= 0 or max(ys) <= 0 or min(xs) >= width or min(ys) >= height:
+        return f"its outline lies outside the image of {width} × {height} pixels"
+    if not any(_measure_shoelace(polygon) for polygon in drawn):
+        return "its outline has no area: all points lie on one line"
+    return "its outline is too small to cover a pixel"
+
+
+def _measure_shoelace(polygon: list[float]) -> float:
+    xs, ys = polygon[0::2], polygon[1::2]
+    pairs = zip(xs, ys, [*xs[1:], xs[0]], [*ys[1:], ys[0]], strict=True)
+    return abs(sum(x * next_y - next_x * y for x, y, next_x, next_y in pairs)) / 2
+
+
+def _clip_box(annotation: Annotation, picture: Picture) -> Box | None:
+    """The published box as x0, y0, x1, y1 inside the picture; None if nothing of it is there."""
+    if annotation.bbox is None:
+        return None
+    x, y, width, height = annotation.bbox
+    x0, y0 = max(x, 0.0), max(y, 0.0)
+    x1, y1 = min(x + width, float(picture.width)), min(y + height, float(picture.height))
+    return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None

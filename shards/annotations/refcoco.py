@@ -1,0 +1,25 @@
+"""RefCOCO, RefCOCO+, RefCOCOg and their robust versions R-RefCOCO, R-RefCOCO+, R-RefCOCOg.
+
+A record belongs to one object. The robust versions mix sentences about nothing in the picture among the others; these
+have `exist` false or 0. Where `exist` is missing the sentence fits.
+"""
+
+from __future__ import annotations
+
+from shards.annotations.fields import read_flag
+from shards.annotations.refer import Layout, Record, read_ann_ids
+
+_UNC, _UMD, _GOOGLE = "refs(unc).p", "refs(umd).p", "refs(google).p"
+
+
+def read_target(record: Record, sentence: Record) -> tuple[int, ...]:
+    """The record's annotation, or none if the sentence says that it is not about it.
+
+    Raises:
+        DataError: the annotation or the flag is malformed.
+    """
+    return read_ann_ids(record) if read_flag(sentence, "exist", default=True) else ()
+
+
+ANY_SPLIT_BY = Layout((_UNC, _UMD, _GOOGLE), read_target)
+SPLIT_BY_UNC = Layout((_UNC,), read_target)

@@ -1,0 +1,173 @@
+"""References as all of `refer`'s descendants publish them: a list of records, each an object set with its sentences.
+
+The data sets differ in their file names and in how they say what a sentence means; both make up a `Layout`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shards.annotations.coco import load_json
+from shards.annotations.duplicates import UniqueEntries
+from shards.annotations.error_collector import Audit
+from shards.annotations.fields import decode_bytes, read_integer, read_text, read_value, to_integer
+from shards.annotations.safe_pickle import load_pickle
+from shards.errors import DataError
+
+Record = dict[str, Any]
+
+_SHOWN = 3
+# Splits name folders.
+_SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """One sentence; `ann_ids` is empty for an empty target."""
+
+    sent_id: int
+    text: str
+    ann_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """One published record: sentences about the same objects of one picture."""
+
+    ref_id: int
+    image_id: int
+    split: str
+    phrases: tuple[Phrase, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A data set's published form.
+
+    Attributes:
+        files: names of the file of references, the preferred one first.
+        read_target: the annotations that a sentence of a record refers to, none for an empty target; it raises
+            DataError where the record contradicts itself.
+    """
+
+    files: tuple[str, ...]
+    read_target: Callable[[Record, Record], tuple[int, ...]]
+
+
+def read_references(layout: Layout, file: Path, audit: Audit, splits: Sequence[str] = ()) -> list[Reference]:
+    """Read the references of some splits, or of all, in the order of the file.
+
+    Args:
+        layout: the data set's published form.
+        file: a list of records as JSON or as a pickle, told apart by its suffix.
+        audit: collects records and sentences that cannot be used or repeat the id of another; they are left out.
+        splits: names of the splits; none means all.
+
+    Raises:
+        DataError: the file cannot be read, is no list of records, or has no such split (names those it has).
+    """
+    records = load_json(file) if file.suffix == ".json" else load_pickle(file)
+    if not isinstance(records, list) or not records:
+        what = f"holds {_describe_value(records)}, not a list of references"
+        raise DataError(what, file=file, remedy="use the file as it was published")
+    known = dict.fromkeys(split for record in records if isinstance(split := _peek(record, "split"), str))
+    for split in splits:
+        if split not in known:
+            raise DataError(f"has no split {split!r}; there are {', '.join(known) or 'none'}", file=file)
+    references = UniqueEntries[Reference]()
+    for number, record in enumerate(records, 1):
+        split = _peek(record, "split")
+        if splits and isinstance(split, str) and split not in splits:
+            continue
+        try:
+            reference, faults = _read_reference(layout, record)
+        except DataError as fault:
+            audit.add(DataError(fault.what, file=file, record=_name(record, number)))
+            continue
+        for kind, unusable in faults:
+            name = f"{_name(record, number)}, {unusable.record}"
+            audit.add(DataError(unusable.what, file=file, record=name), kind)
+        if reference.phrases:
+            references.add(reference.ref_id, reference, f"entry {number}")
+    references.drop_differing(audit, file, "ref")
+    return list(references.entries.values())
+
+
+def _describe_value(value: Any) -> str:
+    """What a file holds in place of a list, in a few words."""
+    if isinstance(value, dict):
+        keys = ", ".join(f"{key!r:.20}" for key in itertools.islice(value, _SHOWN))
+        return f"a dictionary of {len(value)} keys ({keys}{', …' if len(value) > _SHOWN else ''})"
+    if isinstance(value, (list, tuple)):
+        return f"a {type(value).__name__} of {len(value)} entries" if value else f"an empty {type(value).__name__}"
+    return f"a value of type {type(value).__name__}"
+
+
+def read_ann_ids(record: Record) -> tuple[int, ...]:
+    """The annotations of a record, published as a list or as a bare number.
+
+    Raises:
+        DataError: something else, or none at all.
+    """
+    value = read_value(record, "ann_id")
+    numbers = value if isinstance(value, (list, tuple)) else [value]
+    if not numbers:
+        raise DataError("ann_id is an empty list")
+    return tuple(to_integer(number, "ann_id") for number in numbers)
+
+
+def _read_reference(layout: Layout, record: Any) -> tuple[Reference, Audit]:
+    """The reference with its sound sentences, and the faults of the others."""
+    ref_id, image_id = read_integer(record, "ref_id"), read_integer(record, "image_id")
+    split, sentences = read_text(record, "split"), read_value(record, "sentences")
+    if not _SPLIT_NAME.fullmatch(split):
+        raise DataError(f"split is {split[:40]!r}, which names no folder")
+    if not isinstance(sentences, (list, tuple)) or not sentences:
+        raise DataError("has no list of sentences")
+    phrases, faults = UniqueEntries[Phrase](), Audit()
+    for position, sentence in enumerate(sentences):
+        try:
+            sent_id = _read_sent_id(record, sentence, position)
+            text = _read_phrase(sentence)
+        except DataError as fault:
+            faults.add(DataError(fault.what, record=f"sentence number {position + 1}"))
+            continue
+        phrase = Phrase(sent_id, text, layout.read_target(record, sentence))
+        phrases.add(sent_id, phrase, f"entry {position + 1} of sentences")
+    phrases.drop_differing(faults, None, "sentence")
+    return Reference(ref_id, image_id, split, tuple(phrases.entries.values())), faults
+
+
+def _read_sent_id(record: Record, sentence: Any, position: int) -> int:
+    """The sentence's own number, else that of the record's list, else its place."""
+    if not isinstance(sentence, dict):
+        raise DataError(f"a {type(sentence).__name__} where a sentence should be")
+    if sentence.get("sent_id") is not None:
+        return read_integer(sentence, "sent_id")
+    numbers = record.get("sent_ids")
+    if isinstance(numbers, (list, tuple)) and len(numbers) == len(record["sentences"]):
+        return to_integer(numbers[position], "sent_ids")
+    return position
+
+
+def _read_phrase(sentence: Mapping[str, Any]) -> str:
+    """The sentence as it was typed; the cleaned one where that is missing or blank."""
+    for key in ("raw", "sent"):
+        if sentence.get(key) is not None and (text := read_text(sentence, key)).strip():
+            return text
+    raise DataError("has no text, neither raw nor sent")
+
+
+def _peek(record: Any, key: str) -> Any:
+    value = record.get(key) if isinstance(record, dict) else None
+    return decode_bytes(value) if isinstance(value, bytes) else value
+
+
+def _name(record: Any, number: int) -> str:
+    ref_id = _peek(record, "ref_id")
+    return f"ref {ref_id}" if isinstance(ref_id, int) else f"reference number {number}"

@@ -1,0 +1,63 @@
+"""Prediction in chunks: what is finished is kept, and progress is that of the whole prediction."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from accelerate import Accelerator
+
+from pipelines.config.settings import PredictSettings, TextSettings
+from pipelines.data.datasets import GroundingData
+from pipelines.prediction import chunked as chunks
+from pipelines.pretrained import save_checkpoint
+from tests.support.small_training import open_small, write_set
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> chunks.PredictionWork:
+    """Twelve expressions in three chunks."""
+    monkeypatch.setattr(chunks, "CHUNK", 4)
+    shards = write_set(tmp_path)
+    training = open_small(shards, tmp_path / "run", text=TextSettings(max_tokens=8))
+    save_checkpoint(tmp_path / "run", training.model, training.tokenizer, 8)
+    (tmp_path / "out").mkdir()
+    return chunks.open_prediction(
+        PredictSettings(split="val", workers=0, batch_size=3),
+        tmp_path / "run",
+        lambda frame: GroundingData([(shards, "val")], frame, mask_size=0),
+        tmp_path / "out",
+        Accelerator(cpu=True),
+    )
+
+
+def test_an_interrupted_prediction_goes_on_after_the_chunks_that_are_finished(work: chunks.PredictionWork) -> None:
+    def interrupt(done: int, total: int, remark: str) -> None:
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        chunks.predict_chunks(work, interrupt)
+    first = work.out / "raw" / "chunk-000000.npz"
+    made = first.stat().st_mtime_ns
+    reports: list[tuple[int, int]] = []
+    chunks.predict_chunks(work, lambda done, total, remark: reports.append((done, total)))
+    assert reports == [(4, 12), (8, 12), (12, 12)]
+    assert first.stat().st_mtime_ns == made
+    assert chunks.merge_chunks(work)["expressions"] == 12
+
+
+def test_progress_counts_what_the_other_processes_have_finished(work: chunks.PredictionWork) -> None:
+    reports: list[tuple[int, int]] = []
+
+    def report(done: int, total: int, remark: str) -> None:
+        reports.append((done, total))
+        # The second process's turn is the second chunk.
+        (work.out / "raw" / "chunk-000001.npz").touch()
+
+    first: Any = SimpleNamespace(process_index=0, num_processes=2)
+    chunks.predict_chunks(replace(work, accelerator=first), report)
+    assert reports == [(0, 12), (8, 12), (12, 12)]

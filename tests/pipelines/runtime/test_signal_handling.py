@@ -1,0 +1,110 @@
+"""Signals as requests: noted where work would be lost, raised where it would not, and never heeded where ignored."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from pipelines.runtime.signals import SIGNALS, Interruption, Stopped, StopRequest, handle_signals
+
+
+@pytest.fixture(autouse=True)
+def usual_signals() -> Iterator[None]:
+    """SIGINT as in a terminal, even where these tests run in the background of a script."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_raises_and_knows_its_exit_status(number: signal.Signals, status: int) -> None:
+    with pytest.raises(Stopped) as caught, Interruption() as interruption:
+        signal.raise_signal(number)
+    assert caught.value.status == status
+    assert interruption.received == number
+
+
+def lose_a_signal(number: signal.Signals, *, seconds: float) -> None:
+    """As libraries do that try something while they are imported; then work."""
+    with contextlib.suppress(BaseException):
+        signal.raise_signal(number)
+    time.sleep(seconds)
+
+
+def test_a_signal_that_a_library_swallows_is_raised_again() -> None:
+    with pytest.raises(Stopped) as caught, Interruption():
+        lose_a_signal(signal.SIGTERM, seconds=5)
+    assert caught.value.number == signal.SIGTERM
+
+
+def test_a_signal_is_not_raised_again_while_work_is_cleared_up() -> None:
+    cleared: list[bool] = []
+    clearing = contextlib.ExitStack()
+    clearing.callback(cleared.append, True)
+    clearing.callback(time.sleep, 0.5)
+    with pytest.raises(Stopped), Interruption(), clearing:
+        signal.raise_signal(signal.SIGTERM)
+    assert cleared
+
+
+def test_a_signal_is_not_raised_again_when_the_work_has_ended() -> None:
+    again: list[int] = []
+    with handle_signals(lambda number, frame: again.append(number)), contextlib.ExitStack() as afterwards:
+        afterwards.callback(time.sleep, 0.5)
+        with Interruption():
+            lose_a_signal(signal.SIGTERM, seconds=0)
+    assert again == []
+
+
+def test_a_request_is_noted_and_its_repetition_within_a_second_is_the_same_one() -> None:
+    with StopRequest() as stop:
+        assert stop.number is None
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.number == signal.SIGTERM
+
+
+def test_another_signal_a_second_later_does_not_wait() -> None:
+    with StopRequest():
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(1.05)
+        with pytest.raises(Stopped):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_where_work_may_be_lost_a_signal_raises_with_what_was_saved() -> None:
+    with StopRequest() as stop, pytest.raises(Stopped) as caught, stop.at_once("step 3 is saved"):
+        signal.raise_signal(signal.SIGTERM)
+    assert (caught.value.number, caught.value.what) == (signal.SIGTERM, "step 3 is saved")
+
+
+def test_a_request_from_before_is_answered_where_work_may_be_lost() -> None:
+    begun = []
+    with StopRequest() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Stopped, match="15"), stop.at_once("step 3 is saved"):
+            begun.append(1)
+    assert not begun
+
+
+@pytest.mark.parametrize("catcher", [StopRequest, Interruption])
+def test_a_signal_that_is_ignored_stays_so(catcher: type[StopRequest | Interruption]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with catcher():
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+
+
+@pytest.mark.parametrize("catcher", [StopRequest, Interruption])
+def test_afterwards_signals_are_as_they_were(catcher: type[StopRequest | Interruption]) -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with catcher():
+        assert [signal.getsignal(number) for number in SIGNALS] != before
+    assert [signal.getsignal(number) for number in SIGNALS] == before

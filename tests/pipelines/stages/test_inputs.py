@@ -1,0 +1,52 @@
+"""What a stage reads is known by its content."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.stages.inputs import describe_sources, digest_checkpoint, digest_shards, digest_tokenizer
+from shards.errors import ArtifactError
+from tests.support.drawn_shards import write_shards
+
+
+def test_shards_that_somebody_else_made_are_known_by_their_indexes(tmp_path: Path) -> None:
+    few, many = write_shards(tmp_path / "few"), write_shards(tmp_path / "many", pictures=4)
+    assert digest_shards(few) != digest_shards(many)
+    assert digest_shards(few) == digest_shards(write_shards(tmp_path / "again"))
+
+
+def test_a_checkpoint_is_known_by_its_weights_and_its_configuration(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    digest = digest_checkpoint(tmp_path)
+    (tmp_path / "log.jsonl").write_text("{}")
+    assert digest_checkpoint(tmp_path) == digest
+    (tmp_path / "model.safetensors").write_bytes(b"others")
+    assert digest_checkpoint(tmp_path) != digest
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    assert digest_checkpoint(tmp_path) == digest
+    (tmp_path / "config.json").write_text("{} ")
+    assert digest_checkpoint(tmp_path) != digest
+
+
+def test_the_same_file_elsewhere_is_the_same_checkpoint(tmp_path: Path) -> None:
+    for name in ("a.pth", "b.pth"):
+        (tmp_path / name).write_bytes(b"weights")
+    assert digest_checkpoint(tmp_path / "a.pth") == digest_checkpoint(tmp_path / "b.pth")
+
+
+@pytest.mark.parametrize("digest", [digest_shards, digest_checkpoint, digest_tokenizer])
+def test_a_folder_that_holds_nothing_of_the_kind_is_an_error_with_a_remedy(tmp_path: Path, digest) -> None:
+    with pytest.raises(ArtifactError, match="give"):
+        digest(tmp_path)
+
+
+def test_a_training_starts_from_its_shards_its_init_and_its_tokenizer(tmp_path: Path) -> None:
+    shards = write_shards(tmp_path / "set")
+    (tmp_path / "beit3.zip").write_bytes(b"weights")
+    (tmp_path / "beit3.spm").write_bytes(b"pieces")
+    inputs = describe_sources([shards, shards], str(tmp_path / "beit3.zip"), str(tmp_path / "beit3.spm"))
+    assert list(inputs) == ["shards 1", "shards 2", "init", "tokenizer"]
+    assert list(describe_sources([shards], "", "")) == ["shards 1"]

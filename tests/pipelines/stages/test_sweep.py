@@ -1,0 +1,155 @@
+"""A sweep finds what predicting and scoring find, for every setting, and says what goes wrong."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.config.settings import PostprocessSettings, ScoreSettings
+from pipelines.evaluation.evaluator import judge_prediction
+from pipelines.evaluation.sweep_grid import AXES, Grid, span_grid
+from pipelines.prediction.alignment import ignore_progress
+from pipelines.prediction.postprocess import postprocess
+from pipelines.prediction.prediction_file import encode_answer, write_predictions
+from pipelines.prediction.raw_output import MASK_FLOOR
+from pipelines.prediction.raw_store import RawReader, check_floor
+from pipelines.stages import score, sweep
+from shards.errors import DataError, SettingsError
+from shards.masks import encode_mask
+from shards.reader import ShardReader
+from shards.record import Expression, ImageRecord, Instance
+from tests.support.drawn_outputs import draw_output, draw_outputs, write_outputs
+from tests.support.drawn_shards import HEIGHT, WIDTH, write_shards
+
+EVERYTHING = {
+    "score_threshold": [MASK_FLOOR, 0.3, 0.7],
+    "mask_threshold": [0.0, 0.3, 0.5, 1.0],
+    "mask_source": ["merge", "instance", "global"],
+    "existence_weighting": [True, False],
+    "nms": [False, True],
+    "nms_iou": [0.2, 0.7],
+}
+
+
+def make_input(folder: Path, dataset: str) -> tuple[Path, Path]:
+    shards = write_shards(folder, dataset)
+    with ShardReader(shards, "val") as reader:
+        outputs = draw_outputs(list(reader.records()))
+    return write_outputs(folder / "raw", outputs), shards
+
+
+@pytest.mark.parametrize("dataset", ["grefcoco", "ref-zom", "rrefcoco", "refcoco"])
+@pytest.mark.parametrize("resolution", [0, 5])
+def test_every_setting_scores_what_predicting_and_scoring_with_it_gives(tmp_path, dataset, resolution):
+    raw, shards = make_input(tmp_path, dataset)
+    grid = span_grid(PostprocessSettings(), EVERYTHING | {"mask_threshold": [0.3, 0.5]})
+    found = sweep.run(raw, shards, "val", grid, resolution=resolution, progress=ignore_progress)
+    for settings, row in zip(grid.settings, found["settings"], strict=True):
+        answers = (encode_answer(postprocess(output, settings)) for output in RawReader(raw))
+        write_predictions(tmp_path / "predictions.jsonl", answers)
+        wanted = score.run(
+            tmp_path / "predictions.jsonl", shards, ScoreSettings(split="val", resolution=resolution, bootstrap=0)
+        )
+        assert row["metrics"] == wanted.document["metrics"], settings
+
+
+@given(
+    height=st.integers(1, 90), width=st.integers(1, 90), resolution=st.sampled_from([0, 1, 7, 64]),
+    seed=st.integers(0, 10_000), targets=st.integers(0, 2),
+)  # fmt: skip
+def test_counts_of_pixels_are_those_of_the_stretched_mask(height, width, resolution, seed, targets):
+    random = np.random.default_rng(seed)
+    masks = [encode_mask(random.random((height, width)) < 0.4) for _ in range(targets)]
+    instances = tuple(
+        Instance(ann_id=n, category_id=1, box=(0, 0, 1, 1), mask=mask, crowd=bool(seed >> n & 1))
+        for n, mask in enumerate(masks)
+    )
+    expression = Expression(id="grefcoco/1/1", text="x", instances=tuple(range(targets)), ref_id=1)
+    record = ImageRecord(
+        image_id=1, file_name="x.jpg", width=width, height=height, instances=instances, expressions=(expression,)
+    )
+    raw = draw_output(expression.id, (height, width), seed)
+    settings = span_grid(PostprocessSettings(), EVERYTHING).settings
+    for setting, found in zip(
+        settings, sweep.judge_settings(record, expression, raw, settings, resolution), strict=True
+    ):
+        prediction = encode_answer(postprocess(raw, setting))
+        assert found == judge_prediction(record, expression, prediction, resolution)
+
+
+def test_only_what_varies_is_listed_and_the_rest_is_told_once(tmp_path):
+    raw, shards = make_input(tmp_path, "grefcoco")
+    base = PostprocessSettings(mask_threshold=0.4)
+    found = sweep.run(
+        raw, shards, "val", span_grid(base, {"nms": [True, False], "score_threshold": [0.5]}), progress=ignore_progress
+    )
+    assert [row["settings"] for row in found["settings"]] == [
+        {"nms": True, "score_threshold": 0.5}, {"nms": False, "score_threshold": 0.5},
+    ]  # fmt: skip
+    assert found["fixed"] == {
+        "mask_threshold": 0.4,
+        "mask_source": "merge",
+        "existence_weighting": True,
+        "nms_iou": 0.7,
+    }
+    assert (found["dataset"], found["split"], found["expressions"], found["resolution"]) == ("grefcoco", "val", 12, 0)
+
+
+@pytest.mark.parametrize(
+    ("values", "best"),
+    [([1.0, 3.0, 2.0], [1]), ([3.0, 1.0, 3.0], [0, 2]), ([None, 1.0], [1]), ([None, None], []), ([0.0, 0.0], [0, 1])],
+)
+def test_the_best_is_the_highest_and_ties_share_it(values: list[float | None], best: list[int]):
+    assert sweep.find_best(values) == best
+
+
+def change(outputs: list[Any], how: str) -> list[Any]:
+    match how:
+        case "one is missing":
+            return outputs[:-1]
+        case "two are exchanged":
+            return [outputs[1], outputs[0], *outputs[2:]]
+        case "one too many":
+            return [*outputs, replace(outputs[0], id="grefcoco/9/9")]
+        case _:
+            return [replace(outputs[0], original_size=(HEIGHT + 1, WIDTH)), *outputs[1:]]
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("one is missing", "no output for grefcoco/3/3 of split 'val', but no more"),
+        ("two are exchanged", "no output for grefcoco/1/0 of split 'val', but grefcoco/1/1 in its place"),
+        ("one too many", "grefcoco/9/9 is not in split 'val'"),
+        ("another size", r"grefcoco/1/0 has a picture of \[9, 12\] instead of \[8, 12\]"),
+    ],
+)
+def test_outputs_of_other_expressions_are_named(tmp_path, how, words):
+    shards = write_shards(tmp_path)
+    with ShardReader(shards, "val") as reader:
+        outputs = draw_outputs(list(reader.records()))
+    raw = write_outputs(tmp_path / "raw", change(outputs, how))
+    grid = span_grid(PostprocessSettings(), {"nms": [True]})
+    with pytest.raises(DataError, match=words):
+        sweep.run(raw, shards, "val", grid, progress=ignore_progress)
+
+
+def test_thresholds_below_which_no_masks_are_kept_are_refused_unless_no_masks_of_queries_are_asked_for():
+    with pytest.raises(SettingsError, match=r"score_threshold 0\.01: the raw outputs keep .* above 0\.05"):
+        check_floor([PostprocessSettings(score_threshold=0.01), PostprocessSettings()], 0.05)
+    check_floor([PostprocessSettings(score_threshold=0.01, mask_source="global")], 0.05)
+    check_floor([PostprocessSettings(score_threshold=0.01)], 0.0)
+
+
+def test_every_setting_of_post_processing_can_be_varied():
+    assert set(EVERYTHING) == set(AXES)
+    grid = span_grid(PostprocessSettings(), EVERYTHING)
+    assert isinstance(grid, Grid)
+    assert len(grid.settings) == len(list(itertools.product(*EVERYTHING.values())))

@@ -1,0 +1,99 @@
+"""Answers to expressions, as small pictures that metrics can be worked out from by hand or by brute force."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+
+from pipelines.evaluation.evaluator import judge_prediction
+from pipelines.evaluation.metrics.outcomes import Outcome, Outcomes, stack_outcomes
+from pipelines.prediction.prediction_file import Prediction
+from shards.masks import enclose_mask, encode_mask
+from shards.record import Expression, ImageRecord, Instance
+
+SIDE = 4
+
+
+def make_outcome(
+    *, targets: int = 1, flagged: bool = False, predicted: int = 0, target: int = 0, shared: int = 0, ref: int = 1,
+    match: bool = False, match_giou: bool = False, hit: bool = False,
+) -> Outcome:  # fmt: skip
+    """An outcome given by its counts of pixels."""
+    return Outcome(
+        ref_id=ref, targets=targets, flagged=flagged, predicted_px=predicted, target_px=target, shared_px=shared,
+        boxes_match=match, boxes_match_giou=match_giou, best_box_hits=hit,
+    )  # fmt: skip
+
+
+def collect(*outcomes: Outcome) -> Outcomes:
+    """Outcomes as the metrics take them."""
+    return stack_outcomes(outcomes)
+
+
+@dataclass
+class Answer:
+    """A predicted mask, the masks of the targets and the flag; pixels, not run lengths."""
+
+    mask: NDArray[np.bool_]
+    targets: list[NDArray[np.bool_]]
+    flagged: bool
+    ref: int = 1
+    boxes: list[list[float]] = field(default_factory=list)
+
+    @property
+    def target(self) -> NDArray[np.bool_]:
+        """Pixels of any target."""
+        return np.any(self.targets, axis=0) if self.targets else np.zeros_like(self.mask)
+
+    @property
+    def shared(self) -> int:
+        return int((self.mask & self.target).sum())
+
+    @property
+    def union(self) -> int:
+        return int((self.mask | self.target).sum())
+
+    @property
+    def iou(self) -> float:
+        """0 where both are empty."""
+        return self.shared / self.union if self.union else 0.0
+
+    def judge(self) -> Outcome:
+        """The outcome, by way of run lengths."""
+        height, width = self.mask.shape
+        instances = tuple(
+            Instance(ann_id=n, category_id=1, box=enclose_mask(encode_mask(mask)), mask=encode_mask(mask))
+            for n, mask in enumerate(self.targets)
+        )
+        expression = Expression(id="x/1/1", text="x", instances=tuple(range(len(instances))), ref_id=self.ref)
+        record = ImageRecord(
+            image_id=1, file_name="x.jpg", width=width, height=height, instances=instances, expressions=(expression,)
+        )
+        prediction = Prediction(
+            id="x/1/1", boxes=self.boxes, scores=None, mask=encode_mask(self.mask), no_target=self.flagged
+        )
+        return judge_prediction(record, expression, prediction)
+
+
+def judge_all(answers: list[Answer]) -> Outcomes:
+    """Outcomes of all answers."""
+    return stack_outcomes([answer.judge() for answer in answers])
+
+
+_pixels = arrays(np.bool_, (SIDE, SIDE))
+drawn = st.lists(
+    st.builds(
+        Answer, mask=_pixels, targets=st.lists(_pixels, max_size=2), flagged=st.booleans(), ref=st.integers(1, 3)
+    ),
+    min_size=1,
+    max_size=8,
+)
+"""Some answers with all kinds of edge cases: empty masks on either side, flags that contradict masks."""
+
+
+def percent(part: float, whole: float) -> float | None:
+    return 100 * part / whole if whole else None
