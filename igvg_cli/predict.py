@@ -73,9 +73,7 @@ def predict(
             artifact, hit = stage.run(settings, checkpoint, shards, out, force=force, progress=progress)
         elif image is not None and checkpoint is not None:
             texts = [streams.decode_argument("--text", word) for word in text or []]
-            artifact, hit = stage.run_on_pictures(
-                settings, checkpoint, image, texts, out, force=force, progress=progress
-            )
+            artifact, hit = stage.run_on_images(settings, checkpoint, image, texts, out, force=force, progress=progress)
     if hit:
         render.note(f"{out} is up to date: same input, same settings; nothing to do.")
     _report(out, artifact.counts, image)

@@ -95,8 +95,8 @@ def _report_inspection(settings: PrepareSettings, found: Inspection) -> None:
         count = len(found.missing)
         raise DataError(f"{count} file{'s are' if count > 1 else ' is'} missing", remedy="put them in place")
     if not settings.skip_invalid:
-        found.audit.raise_if_any()
-    kinds = {**({"missing picture": len(found.missing)} if found.missing else {}), **found.audit.count_kinds()}
+        found.collector.raise_if_any()
+    kinds = {**({"missing picture": len(found.missing)} if found.missing else {}), **found.collector.count_kinds()}
     if not found.pictures:
         skipped = ", ".join(f"{count} × {kind}" for kind, count in kinds.items())
         raise DataError(f"no picture is left to prepare ({skipped or 'nothing was skipped'})")

@@ -42,7 +42,7 @@ def print_table(
 
 def print_scores(documents: Sequence[dict[str, Any]]) -> None:
     """Score documents as tables, each metric with what it measures."""
-    from pipelines.evaluation.metrics.benchmarks import define_metric
+    from pipelines.evaluation.metrics.benchmarks import describe_metric
 
     for document in documents:
         targets, resolution = document["targets"], document["resolution"]
@@ -50,7 +50,7 @@ def print_scores(documents: Sequence[dict[str, Any]]) -> None:
         kinds = ", ".join(f"{count} {kind}" for kind, count in targets.items())
         intervals = document.get("intervals", {})
         rows = [
-            [name, format_score(value), format_interval(intervals.get(name)), define_metric(name)]
+            [name, format_score(value), format_interval(intervals.get(name)), describe_metric(name)]
             for name, value in document["metrics"].items()
         ]
         notes = [f"{document['expressions']} expressions ({kinds}), {place}; percent; – means nothing to measure"]

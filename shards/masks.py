@@ -64,12 +64,12 @@ def _encode_rle(segmentation: dict[str, Any], height: int, width: int) -> Rle:
     if size != [height, width]:
         raise DataError(f"run lengths of size {size} in a picture of [{height}, {width}]")
     try:
-        return check_runs(counts, height, width)
+        return validate_rle(counts, height, width)
     except ValueError as error:
         raise DataError(str(error)) from error
 
 
-def check_runs(counts: Any, height: int, width: int) -> Rle:
+def validate_rle(counts: Any, height: int, width: int) -> Rle:
     """Run lengths of others, compressed or as a list, as a mask that COCO's C code can read and unite safely.
 
     At a run of no pixels after the first, which encoding pixels never makes, its code stops uniting and intersecting
@@ -87,14 +87,14 @@ def check_runs(counts: Any, height: int, width: int) -> Rle:
     text = counts.encode("ascii", errors="replace") if isinstance(counts, str) else counts
     if not isinstance(text, bytes):
         raise ValueError("run lengths that are neither a string nor a list of whole numbers")
-    runs = expand_counts(text)
+    runs = decode_rle_counts(text)
     if runs.min(initial=0) < 0 or int(runs.sum()) != pixels:
         raise ValueError(f"run lengths that do not add up to the {pixels} pixels of the picture")
     rle = {"size": [height, width], "counts": text.decode("ascii")}
     return rle if runs[1:].all() else encode_mask(decode_mask(rle))
 
 
-def expand_counts(text: bytes) -> NDArray[np.int64]:
+def decode_rle_counts(text: bytes) -> NDArray[np.int64]:
     """The run lengths of a compressed string, as its writer meant them: nothing here keeps them from being nonsense.
 
     Each number is cut into groups of five bits, the lowest first, one character each from "0" on; bit 5 says that
@@ -142,24 +142,24 @@ def decode_mask(rle: Rle) -> NDArray[np.bool_]:
     return decoded
 
 
-def unite_masks(rles: Sequence[Rle], height: int, width: int) -> Rle:
+def merge_rles(rles: Sequence[Rle], height: int, width: int) -> Rle:
     """The union of any number of masks of one picture; of none, the empty mask."""
     if not rles:
         return encode_mask(np.zeros((height, width), dtype=bool))
     return rles[0] if len(rles) == 1 else _to_text(coco_mask.merge(list(rles)))
 
 
-def intersect_masks(rles: Sequence[Rle]) -> Rle:
+def intersect_rles(rles: Sequence[Rle]) -> Rle:
     """The intersection of at least one mask."""
     return _to_text(coco_mask.merge(list(rles), intersect=True))
 
 
-def measure_area(rle: Rle) -> int:
+def rle_area(rle: Rle) -> int:
     """Pixels inside the mask."""
     return int(coco_mask.area(rle))
 
 
-def enclose_mask(rle: Rle) -> Box:
+def rle_to_box(rle: Rle) -> Box:
     """The box around a mask, x0, y0, x1, y1 in pixels; all zeros for an empty mask."""
     x, y, width, height = (float(value) for value in coco_mask.toBbox(rle))
     return x, y, x + width, y + height

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from shards.errors import DataError
 
 
-class ExampleNumbers:
+class ExampleIndex:
     """Numbers the expressions of several data sets, one after the other, and finds them again.
 
     Args:
@@ -57,7 +57,7 @@ class ExampleNumbers:
 
 
 @lru_cache(maxsize=2)
-def plan_epoch(total: int, seed: int, epoch: int) -> NDArray[np.int64]:
+def epoch_permutation(total: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """(total,) all expression numbers in the order of one epoch; read-only.
 
     The bit generator's raw stream is sorted rather than `Generator.permutation` called: NumPy keeps only the former
@@ -74,18 +74,18 @@ def plan_epoch(total: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return order
 
 
-def take_examples(total: int, *, seed: int, start: int, count: int) -> NDArray[np.int64]:
+def sample_indices(total: int, *, seed: int, start: int, count: int) -> NDArray[np.int64]:
     """(count,) expression numbers of examples start … start + count - 1 of the endless row of epochs."""
     parts = [np.zeros(0, dtype=np.int64)]
     while count > 0:
         epoch, offset = divmod(start, max(total, 1))
-        part = plan_epoch(total, seed, epoch)[offset : offset + count]
+        part = epoch_permutation(total, seed, epoch)[offset : offset + count]
         parts.append(part)
         start, count = start + len(part), count - len(part)
     return np.concatenate(parts)
 
 
-def share_batch(numbers: NDArray[np.int64], process: int, processes: int) -> NDArray[np.int64]:
+def split_by_rank(numbers: NDArray[np.int64], process: int, processes: int) -> NDArray[np.int64]:
     """This process's part of a step: shares are disjoint, make up the whole, and differ by one at most.
 
     Raises:
@@ -96,7 +96,7 @@ def share_batch(numbers: NDArray[np.int64], process: int, processes: int) -> NDA
     return numbers[process::processes]
 
 
-def plan_share(
+def sample_batch(
     total: int, *, seed: int, start: int, batch_size: int, process: int = 0, processes: int = 1
 ) -> NDArray[np.int64]:
     """This process's expression numbers of the step that begins after `start` examples.
@@ -113,10 +113,10 @@ def plan_share(
         DataError: there are no expressions.
         ValueError: the batch is smaller than the number of processes.
     """
-    return share_batch(take_examples(total, seed=seed, start=start, count=batch_size), process, processes)
+    return split_by_rank(sample_indices(total, seed=seed, start=start, count=batch_size), process, processes)
 
 
-def share_in_order(total: int, process: int, processes: int) -> NDArray[np.int64]:
+def split_in_order(total: int, process: int, processes: int) -> NDArray[np.int64]:
     """This process's run of 0 … total - 1: every number goes to one process, and none to several.
 
     Runs follow each other and differ by one in length at most; with fewer numbers than processes some are empty.
@@ -125,8 +125,10 @@ def share_in_order(total: int, process: int, processes: int) -> NDArray[np.int64
     return np.arange(total * process // processes, total * (process + 1) // processes, dtype=np.int64)
 
 
-def plan_in_order(total: int, *, batch_size: int, process: int = 0, processes: int = 1) -> Iterator[NDArray[np.int64]]:
+def batches_in_order(
+    total: int, *, batch_size: int, process: int = 0, processes: int = 1
+) -> Iterator[NDArray[np.int64]]:
     """This process's share of all expressions in shard order, in batches; the last one may be smaller."""
-    share = share_in_order(total, process, processes)
+    share = split_in_order(total, process, processes)
     for first in range(0, len(share), batch_size):
         yield share[first : first + batch_size]

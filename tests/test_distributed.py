@@ -110,7 +110,7 @@ def test_only_one_process_prints(trained: tuple[Path, subprocess.CompletedProces
     assert not [line for line in result.stderr.splitlines() if "Error" in line or "Warning" in line]
 
 
-def take_steps(
+def train_steps(
     shards: Path, out: Path, last: int, *, processes: int
 ) -> tuple[dict[str, torch.Tensor], list[list[int]]]:
     """Weights after step `last`, and the target boxes that each process saw in each step."""
@@ -118,7 +118,7 @@ def take_steps(
         result = torchrun("-m", "tests.support.distributed_steps", shards, out, str(last), processes=processes)
         assert result.returncode == 0, result.stderr
     else:
-        distributed_steps.take_steps(shards, out, last)
+        distributed_steps.train_steps(shards, out, last)
     return load_file(out / f"weights-{last}.safetensors"), json.loads((out / f"boxes-{last}.json").read_text())
 
 
@@ -131,9 +131,9 @@ def assert_same_weights(one: dict[str, torch.Tensor], two: dict[str, torch.Tenso
 def test_a_step_of_two_processes_is_one_of_one_and_either_continues_what_the_other_began(
     shards: Path, tmp_path: Path
 ) -> None:
-    second, boxes = take_steps(shards, tmp_path / "one", 2, processes=1)
+    second, boxes = train_steps(shards, tmp_path / "one", 2, processes=1)
     assert [len(step) for step in boxes] == [1, 1]
-    begun, boxes = take_steps(shards, tmp_path / "two", 1, processes=2)
+    begun, boxes = train_steps(shards, tmp_path / "two", 1, processes=2)
     # Two shares of the data, and not equal ones: else a mean over each would do.
     assert len(boxes[0]) == 2
     assert boxes[0][0] != boxes[0][1]
@@ -145,7 +145,7 @@ def test_a_step_of_two_processes_is_one_of_one_and_either_continues_what_the_oth
     assert_same_weights(first, begun)
     moved = max((second[name] - first[name]).abs().max().item() for name in first if "num_batches" not in name)
     assert moved > 1e-3
-    continued, _ = take_steps(shards, tmp_path / "two", 2, processes=1)
+    continued, _ = train_steps(shards, tmp_path / "two", 2, processes=1)
     assert_same_weights(second, continued)
 
 

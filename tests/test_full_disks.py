@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from pipelines.config.settings import PostprocessSettings, PredictSettings, ScoreSettings
-from pipelines.data.tokenizer import learn_tokenizer, save_tokenizer
+from pipelines.data.tokenizer import save_tokenizer, train_tokenizer
 from pipelines.model import IGVGModel
 from pipelines.prediction.raw_store import RawWriter
 from pipelines.pretrained import save_checkpoint
@@ -45,7 +45,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Published files, shards, a checkpoint and predictions with raw outputs."""
     home = tmp_path_factory.mktemp("home")
     prepare(draw_published(home / "published", train_pictures=8), home / "shards")
-    words = learn_tokenizer(["red star", "blue star"] * 3, 40)
+    words = train_tokenizer(["red star", "blue star"] * 3, 40)
     save_checkpoint(home / "checkpoint", IGVGModel(CONFIG), words, 9)
     settings = PredictSettings(split="val", workers=0)
     predict.run(settings, home / "checkpoint", home / "shards", home / "found", progress=quiet)
@@ -100,10 +100,10 @@ def test_weights_and_states_that_may_not_be_written_keep_the_older_ones(tmp_path
 
 @pytest.mark.parametrize(("size", "name"), [(100, "tokenizer_config.json"), (500, "tokenizer.json")])
 def test_a_tokenizer_that_may_not_be_written_keeps_the_older_one(tmp_path: Path, size: int, name: str) -> None:
-    save_tokenizer(learn_tokenizer(["red star"] * 3, 40), tmp_path)
+    save_tokenizer(train_tokenizer(["red star"] * 3, 40), tmp_path)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     with pytest.raises(OSError, match=name) as caught, limit_files(size):
-        save_tokenizer(learn_tokenizer(["blue moon"] * 3, 400), tmp_path)
+        save_tokenizer(train_tokenizer(["blue moon"] * 3, 400), tmp_path)
     assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(tmp_path / name))
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
@@ -114,7 +114,7 @@ def test_everything_that_is_written_has_the_permissions_of_the_umask(home: Path,
         for number, run in enumerate(list_stages(home, tmp_path / "out").values()):
             run()
             (tmp_path / "out").rename(tmp_path / str(number))
-        save_checkpoint(tmp_path / "run", IGVGModel(CONFIG), learn_tokenizer(["red star"] * 3, 40), 9)
+        save_checkpoint(tmp_path / "run", IGVGModel(CONFIG), train_tokenizer(["red star"] * 3, 40), 9)
         save_state(tmp_path / "run", {"step": 1})
         RawWriter(tmp_path / "raw").finish()
         draw_published(tmp_path / "published", train_pictures=4, held_out_pictures=1)

@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from shards.masks import unite_masks
+from shards.masks import merge_rles
 from shards.reader import ShardReader
 from tests.support.pipeline_runs import draw_published, end, prepare, run_here, start, train_arguments, wait_until
 
@@ -142,7 +142,7 @@ def test_a_command_without_anything_to_save_ends_in_one_line(shards: Path, tmp_p
     empty = tmp_path / "predictions.jsonl"
     with ShardReader(shards, "val") as reader:
         answers = [
-            {"id": expression.id, "boxes": [], "scores": [], "mask": unite_masks([], record.height, record.width)}
+            {"id": expression.id, "boxes": [], "scores": [], "mask": merge_rles([], record.height, record.width)}
             for record in reader.records()
             for expression in record.expressions
         ]

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from pipelines.config.settings import IMMATERIAL
+from pipelines.config.settings import NOT_FINGERPRINTED
 from shards.errors import SettingsError
 from shards.file_kinds import describe_content, explain_unreadable
 from shards.files import decode_text
@@ -98,9 +98,9 @@ def to_mapping(settings: Any) -> dict[str, Any]:
     return plain
 
 
-def select_material(settings: Any) -> dict[str, Any]:
+def fingerprinted_settings(settings: Any) -> dict[str, Any]:
     """The settings that decide what a stage makes, as plain values."""
-    return {key: value for key, value in to_mapping(settings).items() if key not in IMMATERIAL}
+    return {key: value for key, value in to_mapping(settings).items() if key not in NOT_FINGERPRINTED}
 
 
 def describe_differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -215,4 +215,4 @@ class ScoreSettings:
 
 
 # Settings that change how fast or how safely a stage runs, and no byte of what it makes.
-IMMATERIAL = frozenset({"workers", "checkpoint_minutes", "log_steps"})
+NOT_FINGERPRINTED = frozenset({"workers", "checkpoint_minutes", "log_steps"})

@@ -72,7 +72,7 @@ class Batch:
     """Expressions that go through the network together."""
 
     pixel_values: Tensor
-    """(B, S, S, 3) uint8; `pipelines.data.image_transforms.normalize_pictures` makes floats of it on the device."""
+    """(B, S, S, 3) uint8; `pipelines.data.image_transforms.normalize_images` makes floats of it on the device."""
     input_ids: Tensor
     """(B, L) int64, padded to the longest expression."""
     attention_mask: Tensor

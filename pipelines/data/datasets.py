@@ -10,18 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.data.batch import Example
-from pipelines.data.image_transforms import decode_picture, resize_picture, sample_rows
-from pipelines.data.processor import Frame
+from pipelines.data.image_transforms import decode_image, resize_image, sample_rows
+from pipelines.data.processor import Processor
 from pipelines.data.tokenizer import tokenize_expressions
 from shards import masks
 from shards.reader import ShardReader
 from shards.record import Expression, ImageRecord, Instance
-from shards.sampling import ExampleNumbers
+from shards.sampling import ExampleIndex
 
 Part = tuple["Path", str]
 
 
-class ExampleData(Protocol):
+class ExampleDataset(Protocol):
     """Examples reached by their number."""
 
     def __len__(self) -> int: ...
@@ -29,19 +29,19 @@ class ExampleData(Protocol):
     def __getitem__(self, number: int) -> Example: ...
 
 
-class GroundingData:
+class GroundingDataset:
     """The examples of one or several splits, numbered in shard order.
 
     Args:
         parts: (folder, split) pairs, in order.
-        frame: how the network sees them.
+        processor: how the network sees them.
         mask_size: side of target masks; 0 leaves targets out.
     """
 
-    def __init__(self, parts: Sequence[Part], frame: Frame, *, mask_size: int) -> None:
-        self.frame, self.mask_size = frame, mask_size
+    def __init__(self, parts: Sequence[Part], processor: Processor, *, mask_size: int) -> None:
+        self.processor, self.mask_size = processor, mask_size
         self.readers = [ShardReader(folder, split) for folder, split in parts]
-        self._numbers = ExampleNumbers([reader.index.expressions for reader in self.readers])
+        self._numbers = ExampleIndex([reader.index.expressions for reader in self.readers])
         self._last: tuple[tuple[int, int], ImageRecord, NDArray[np.uint8]] | None = None
 
     def __len__(self) -> int:
@@ -55,7 +55,7 @@ class GroundingData:
             DataError: its picture or record is damaged.
         """
         record, picture, expression = self._find(number)
-        ids = tokenize_expressions(self.frame.tokenizer, [expression.text], self.frame.max_tokens)[0]
+        ids = tokenize_expressions(self.processor.tokenizer, [expression.text], self.processor.max_tokens)[0]
         # NOTE: as in DETR's loader (datasets/coco.py) and ReLA's, crowd regions are no targets to match; what refers to
         # them alone still exists.
         instances = record.mask_targets(expression)
@@ -88,8 +88,8 @@ class GroundingData:
         if self._last is None or self._last[0] != (part, position):
             reader = self.readers[part]
             record = reader.record(position)
-            picture = decode_picture(reader.picture(position), record.file_name)
-            self._last = (part, position), record, resize_picture(picture, self.frame.image_size)
+            picture = decode_image(reader.picture(position), record.file_name)
+            self._last = (part, position), record, resize_image(picture, self.processor.image_size)
         _, record, resized = self._last
         return record, resized, record.expressions[expression]
 
@@ -97,8 +97,8 @@ class GroundingData:
         size = self.mask_size
         sampled = np.zeros((len(instances) if size else 0, size, size), dtype=bool)
         if size:
-            rows = sample_rows(record.height, self.frame.image_size, size)
-            columns = sample_rows(record.width, self.frame.image_size, size)
+            rows = sample_rows(record.height, self.processor.image_size, size)
+            columns = sample_rows(record.width, self.processor.image_size, size)
             for target, instance in enumerate(instances):
                 sampled[target] = masks.decode_mask(instance.mask)[rows[:, None], columns]
         return sampled

@@ -10,22 +10,22 @@ from numpy.typing import NDArray
 
 from pipelines.data.batch import Example
 from pipelines.data.image_folder import CheckedImages, name_images
-from pipelines.data.image_transforms import read_picture, resize_picture
-from pipelines.data.processor import Frame
+from pipelines.data.image_transforms import read_image, resize_image
+from pipelines.data.processor import Processor
 from pipelines.data.tokenizer import tokenize_expressions
-from pipelines.data.truncation import describe_findings, find_lossy
+from pipelines.data.truncation import describe_findings, find_lossy_expressions
 
 
-class PictureData:
+class ImageFolderDataset:
     """Every text asked of every picture, picture by picture.
 
     Ids are FILE_NAME/NUMBER, the number being that of the text, from 0.
     """
 
-    def __init__(self, images: CheckedImages, texts: Sequence[str], frame: Frame) -> None:
-        self.images, self.files, self.texts, self.frame = images, images.files, list(texts), frame
+    def __init__(self, images: CheckedImages, texts: Sequence[str], processor: Processor) -> None:
+        self.images, self.files, self.texts, self.processor = images, images.files, list(texts), processor
         self.names = name_images(self.files)
-        self._ids = tokenize_expressions(frame.tokenizer, self.texts, frame.max_tokens)
+        self._ids = tokenize_expressions(processor.tokenizer, self.texts, processor.max_tokens)
         self._last: tuple[int, tuple[int, int], NDArray[np.uint8]] | None = None
 
     def __len__(self) -> int:
@@ -39,9 +39,9 @@ class PictureData:
         """
         place, text = divmod(number, len(self.texts))
         if self._last is None or self._last[0] != place:
-            picture = read_picture(self.files[place])
+            picture = read_image(self.files[place])
             size = picture.shape[0], picture.shape[1]
-            self._last = place, size, resize_picture(picture, self.frame.image_size)
+            self._last = place, size, resize_image(picture, self.processor.image_size)
         _, size, resized = self._last
         return Example(
             id=f"{self.names[place]}/{text}",
@@ -56,10 +56,10 @@ class PictureData:
     def describe(self) -> dict[str, Any]:
         """What the artifact says of the pictures and texts, beside how many answers there are."""
         phrases = [(str(number), text) for number, text in enumerate(self.texts)]
-        findings = list(find_lossy(self.frame.tokenizer, phrases, self.frame.max_tokens))
+        findings = list(find_lossy_expressions(self.processor.tokenizer, phrases, self.processor.max_tokens))
         return {
             "images": len(self.files),
             "unreadable": self.images.unreadable,
             "cut": sum(found.kind == "cut" for found in findings),
-            "notes": [*self.images.remarks, *describe_findings(findings, self.frame.max_tokens, each=True)],
+            "notes": [*self.images.remarks, *describe_findings(findings, self.processor.max_tokens, each=True)],
         }

@@ -118,14 +118,14 @@ def check_images(files: Sequence[Path], progress: Progress) -> CheckedImages:
     Raises:
         DataError: none can be read.
     """
-    from pipelines.data.image_transforms import examine_picture
+    from pipelines.data.image_transforms import inspect_image
 
     checked = CheckedImages()
     first: DataError | None = None
     progress(0, 0, "reading images")
     for number, (name, file) in enumerate(zip(name_images(files), files, strict=True), start=1):
         try:
-            _, remark = examine_picture(file)
+            _, remark = inspect_image(file)
         except DataError as error:
             first = first or error
             checked.unreadable[name] = _clean(str(error))

@@ -39,7 +39,7 @@ _BITS_PER_SAMPLE = 258
 _SOUND = frozenset({"PNG", "JPEG", "GIF", "TIFF", "WebP"})
 
 
-def decode_picture(data: bytes, name: str) -> NDArray[np.uint8]:
+def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
     """(H, W, 3) RGB of an image file's bytes, as stored (a camera's rotation mark is ignored, as in annotations).
 
     Raises:
@@ -48,20 +48,20 @@ def decode_picture(data: bytes, name: str) -> NDArray[np.uint8]:
     return _decode(data, name, upright=False)[0]
 
 
-def read_picture(file: Path) -> NDArray[np.uint8]:
+def read_image(file: Path) -> NDArray[np.uint8]:
     """(H, W, 3) RGB of somebody's own picture, upright (a camera's rotation mark is obeyed).
 
     Raises:
         DataError: the file is missing, no picture, or only part of one.
     """
-    return examine_picture(file)[0]
+    return inspect_image(file)[0]
 
 
-def examine_picture(file: Path) -> tuple[NDArray[np.uint8], str]:
-    """As `read_picture`; and what is wrong with the file's EXIF block and does not matter to its pixels, or nothing.
+def inspect_image(file: Path) -> tuple[NDArray[np.uint8], str]:
+    """As `read_image`; and what is wrong with the file's EXIF block and does not matter to its pixels, or nothing.
 
     Raises:
-        DataError: as `read_picture`.
+        DataError: as `read_image`.
     """
     try:
         data = file.read_bytes()
@@ -76,13 +76,13 @@ def _decode(data: bytes, file: str | Path, *, upright: bool) -> tuple[NDArray[np
         # Pillow's warnings would be lines of their own; what they warn of is said here, or harms nothing.
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:
             if not upright:
-                return read_levels(image), ""
+                return convert_to_rgb(image), ""
             if max(image.size) > LONGEST_SIDE:
                 width, height = image.size
                 raise ValueError(f"it has {width} × {height} pixels, more than {LONGEST_SIDE} in one direction")
             value, damage = read_orientation(image)
             turned = image.transpose(_TURNS[value]) if value in _TURNS else image
-            return read_levels(turned, image), damage and f"{file}: its EXIF block is damaged ({damage})"
+            return convert_to_rgb(turned, image), damage and f"{file}: its EXIF block is damaged ({damage})"
     except Exception as error:  # whatever a parser raises on a stranger's file
         raise _explain(data, file, error) from error
 
@@ -99,7 +99,7 @@ def _explain(data: bytes, file: str | Path, error: Exception) -> DataError:
     return DataError(f"is not a readable image ({reason})", file=file, remedy=REMEDY)
 
 
-def read_levels(image: Image.Image, source: Image.Image | None = None) -> NDArray[np.uint8]:
+def convert_to_rgb(image: Image.Image, source: Image.Image | None = None) -> NDArray[np.uint8]:
     """(H, W, 3) RGB levels of an image of any mode.
 
     8 bits stay as they are. 16 bits are divided by 257. Integers and floats of 32 bits do not say what is white: it is
@@ -139,14 +139,14 @@ def _find_white(mode: str, source: Image.Image) -> float | None:
     return float(2**bits - 1) if isinstance(bits, int) and 8 < bits <= 16 else 65535.0
 
 
-def resize_picture(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+def resize_image(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """(H, W, 3) → (size, size, 3), bilinear between pixel centres, rounded to whole levels."""
     pixels = torch.tensor(picture).permute(2, 0, 1)[None].float()
     resized = F.interpolate(pixels, size=(size, size), mode="bilinear", align_corners=False)
     return resized[0].permute(1, 2, 0).round_().to(torch.uint8).contiguous().numpy()
 
 
-def normalize_pictures(pictures: Tensor) -> Tensor:
+def normalize_images(pictures: Tensor) -> Tensor:
     """(B, S, S, 3) uint8 levels → (B, 3, S, S) float32, zero mean and unit deviation per channel of ImageNet."""
     mean = torch.tensor(PIXEL_MEAN, device=pictures.device)[:, None, None]
     std = torch.tensor(PIXEL_STD, device=pictures.device)[:, None, None]

@@ -16,13 +16,13 @@ import torch
 from numpy.typing import NDArray
 
 from pipelines.data.batch import Batch, collate
-from pipelines.data.datasets import ExampleData
+from pipelines.data.datasets import ExampleDataset
 from pipelines.data.tokenizer import PAD_ID
 from shards.workers import map_ordered
 
 
 def load_batches(
-    data: ExampleData, shares: Iterable[Sequence[int] | NDArray[np.int64]], *, workers: int
+    data: ExampleDataset, shares: Iterable[Sequence[int] | NDArray[np.int64]], *, workers: int
 ) -> Generator[Batch, None, None]:
     """Batches of the given example numbers, in their order whatever the number of workers; close it to end these.
 
@@ -39,7 +39,7 @@ def load_batches(
         partial(_read_batch, data),
         (list(map(int, share)) for share in shares),
         # More than there are processors read no faster.
-        workers=min(workers, count_processors()),
+        workers=min(workers, count_cpus()),
         remedy="run the same command again, it goes on; --set workers=0 reads without other processes",
         initialize=_limit_threads,
     )
@@ -49,12 +49,12 @@ def load_batches(
             yield batch.pin_memory() if pins else batch
 
 
-def count_processors() -> int:
+def count_cpus() -> int:
     """The processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _read_batch(data: ExampleData, numbers: list[int]) -> Batch:
+def _read_batch(data: ExampleDataset, numbers: list[int]) -> Batch:
     return collate([data[number] for number in numbers], pad_id=PAD_ID)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
-class Frame:
+class Processor:
     """How the network sees an example."""
 
     tokenizer: Any

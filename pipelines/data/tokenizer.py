@@ -51,7 +51,7 @@ def tokenize_expressions(tokenizer: Any, texts: Sequence[str], max_tokens: int) 
     return ids
 
 
-def learn_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
     """A byte-pair vocabulary of at most `vocab_size` ids, learnt from expressions; the same texts give the same ids."""
     import tokenizers
     from tokenizers import models, pre_tokenizers, processors, trainers

@@ -25,7 +25,7 @@ class Finding:
     """Tokens of the whole phrase, both ends included."""
 
 
-def find_lossy(tokenizer: Any, phrases: Iterable[tuple[str, str]], max_tokens: int) -> Iterator[Finding]:
+def find_lossy_expressions(tokenizer: Any, phrases: Iterable[tuple[str, str]], max_tokens: int) -> Iterator[Finding]:
     """The phrases that the network does not get whole.
 
     Args:
@@ -46,8 +46,10 @@ def find_lossy(tokenizer: Any, phrases: Iterable[tuple[str, str]], max_tokens: i
                 yield Finding(id=name, text=text, kind=kind, tokens=length)
 
 
-def find_cut(tokenizer: Any, phrases: Iterable[tuple[str, str]], max_tokens: int) -> Iterator[Finding]:
-    """Those of `find_lossy` that are cut, without a look at the others' words.
+def find_truncated_expressions(
+    tokenizer: Any, phrases: Iterable[tuple[str, str]], max_tokens: int
+) -> Iterator[Finding]:
+    """Those of `find_lossy_expressions` that are cut, without a look at the others' words.
 
     A token stands for one byte at least, beside both ends and the mark with which SentencePiece begins: of the
     shorter phrases, nearly all of a data set, no token is made.

@@ -13,13 +13,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pipelines.evaluation.metrics.benchmarks import TERMS, divide_given
-from pipelines.evaluation.metrics.box_matching import OVERLAP, match_boxes, measure_boxes
-from pipelines.evaluation.metrics.outcomes import Outcome, Outcomes, Term, count_overlap, stack_outcomes
-from pipelines.prediction.alignment import check_size, ignore_progress, locate_predictions, pair_predictions
+from pipelines.evaluation.metrics.benchmarks import METRICS, given_ratios
+from pipelines.evaluation.metrics.box_matching import OVERLAP, match_boxes, pairwise_box_overlap
+from pipelines.evaluation.metrics.outcomes import Outcome, Outcomes, Ratio, count_mask_pixels, stack_outcomes
+from pipelines.prediction.alignment import align_predictions, check_size, ignore_progress, locate_predictions
 from pipelines.prediction.prediction_file import BoxExtent, Prediction
 from shards.errors import DataError
-from shards.masks import unite_masks
+from shards.masks import merge_rles
 from shards.reader import ShardReader
 from shards.record import Expression, ImageRecord
 
@@ -30,7 +30,7 @@ _PROGRESS_STEP = 200
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Judged:
+class SplitOutcomes:
     """A prediction file, compared with the truth; columns in the order of the shards."""
 
     dataset: str
@@ -45,9 +45,9 @@ class Judged:
     warnings: tuple[str, ...] = ()
     """What looks wrong in the file and is scored nevertheless."""
 
-    def divide(self, outcomes: Outcomes) -> dict[str, Term]:
+    def divide(self, outcomes: Outcomes) -> dict[str, Ratio]:
         """The metrics of some of the outcomes as ratios of sums; of what is not predicted, 0 ÷ 0."""
-        return divide_given(self.dataset, outcomes, boxes=self.has_boxes, masks=self.has_masks)
+        return given_ratios(self.dataset, outcomes, boxes=self.has_boxes, masks=self.has_masks)
 
 
 class BoxMatches(NamedTuple):
@@ -62,9 +62,9 @@ def ignore_warning(line: str) -> None:
     """Do nothing with a warning."""
 
 
-def judge_file(
+def evaluate_split(
     predictions: Path, shards: Path, split: str, resolution: int = 0, *, progress: Progress = ignore_progress
-) -> Judged:
+) -> SplitOutcomes:
     """Compare every prediction for a split with the truth.
 
     Args:
@@ -85,7 +85,7 @@ def judge_file(
     faults: list[DataError] = []
     extent, given = BoxExtent(), (True, True)
     with ShardReader(shards, split) as reader:
-        for record, expression, prediction in pair_predictions(file, reader):
+        for record, expression, prediction in align_predictions(file, reader):
             ids.append(expression.id)
             texts.append(expression.text)
             extent.add(prediction)
@@ -93,14 +93,14 @@ def judge_file(
             if len(ids) % _PROGRESS_STEP == 0:
                 progress(len(ids), reader.index.num_expressions, "")
             try:
-                rows.append(judge_prediction(record, expression, prediction, resolution))
+                rows.append(evaluate_prediction(record, expression, prediction, resolution))
             except DataError as error:
                 faults.append(error)
     if faults:
         shown = "; ".join(fault.what for fault in faults[:_SHOWN])
         more = f" and {len(faults) - _SHOWN} more like this" if len(faults) > _SHOWN else ""
         raise DataError(shown + more, file=file, remedy=faults[0].remedy)
-    return Judged(
+    return SplitOutcomes(
         dataset=name_dataset(ids, shards, split),
         ids=ids,
         texts=texts,
@@ -111,7 +111,7 @@ def judge_file(
     )
 
 
-def judge_prediction(
+def evaluate_prediction(
     record: ImageRecord, expression: Expression, prediction: Prediction, resolution: int = 0
 ) -> Outcome:
     """Compare one prediction with the truth: its boxes with all targets, its mask with those that have a mask truth.
@@ -124,34 +124,34 @@ def judge_prediction(
     check_size(record, prediction)
     instances, masked = record.targets(expression), record.mask_targets(expression)
     # Drawing a blank mask for each empty target would take a quarter of the time of scoring.
-    target = unite_masks([instance.mask for instance in masked], record.height, record.width) if masked else None
-    predicted_px, target_px, shared_px = count_overlap(prediction.mask, target, resolution)
+    target = merge_rles([instance.mask for instance in masked], record.height, record.width) if masked else None
+    predicted_px, target_px, intersection_px = count_mask_pixels(prediction.mask, target, resolution)
     matches = BoxMatches(iou=False, giou=False, best=False)
     if prediction.boxes is not None:
-        matches = judge_boxes(prediction.boxes, prediction.scores, [instance.box for instance in instances])
+        matches = evaluate_boxes(prediction.boxes, prediction.scores, [instance.box for instance in instances])
     return Outcome(
         ref_id=expression.ref_id,
         targets=len(instances),
-        flagged=prediction.no_target,
+        predicted_empty=prediction.no_target,
         predicted_px=predicted_px,
         target_px=target_px,
-        shared_px=shared_px,
+        intersection_px=intersection_px,
         boxes_match=matches.iou,
         boxes_match_giou=matches.giou,
         best_box_hits=matches.best,
         image_id=record.image_id,
-        picture_px=resolution**2 or record.height * record.width,
+        image_px=resolution**2 or record.height * record.width,
         crowds=len(instances) - len(masked),
     )
 
 
-def judge_boxes(boxes: ArrayLike, scores: Sequence[float] | None, targets: ArrayLike) -> BoxMatches:
+def evaluate_boxes(boxes: ArrayLike, scores: Sequence[float] | None, targets: ArrayLike) -> BoxMatches:
     """Compare predicted boxes (P, 4) and their scores (P,) with the targets' boxes (T, 4), all xyxy in pixels."""
     found, wanted = (np.asarray(some, dtype=np.float64).reshape(-1, 4) for some in (boxes, targets))
     hits = False
     if len(found) and len(wanted):
         best = int(np.argmax(scores)) if scores else 0
-        hits = bool(measure_boxes(found[best : best + 1], wanted[:1], "iou")[0, 0] >= OVERLAP)
+        hits = bool(pairwise_box_overlap(found[best : best + 1], wanted[:1], "iou")[0, 0] >= OVERLAP)
     return BoxMatches(match_boxes(found, wanted, "iou"), match_boxes(found, wanted, "giou"), hits)
 
 
@@ -162,8 +162,8 @@ def name_dataset(ids: list[str], shards: Path, split: str) -> str:
         DataError: they name several, or one that has no metrics; or there are no ids.
     """
     names = sorted({expression_id.split("/")[0] for expression_id in ids})
-    if len(names) != 1 or names[0] not in TERMS:
+    if len(names) != 1 or names[0] not in METRICS:
         found = ", ".join(names) or "no expressions"
-        what = f"split '{split}' holds {found}; scores are defined for one of {', '.join(TERMS)}"
+        what = f"split '{split}' holds {found}; scores are defined for one of {', '.join(METRICS)}"
         raise DataError(what, file=shards)
     return names[0]

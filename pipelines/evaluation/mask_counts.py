@@ -16,16 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.config.settings import PostprocessSettings
-from pipelines.prediction.postprocess import cut_off, enlarge_map, find_masks
+from pipelines.prediction.postprocess import binarize, find_masks, resize_bilinear
 from pipelines.prediction.raw_output import RawOutput
-from shards.masks import decode_mask, unite_masks
+from shards.masks import decode_mask, merge_rles
 from shards.record import Expression, ImageRecord
 
 # The global mask among the numbers of the queries.
 _GLOBAL = -1
 
 
-class Square:
+class MaskCounter:
     """One expression's masks in the network's square, and what each pixel there is worth in the scored picture."""
 
     def __init__(self, record: ImageRecord, expression: Expression, raw: RawOutput, resolution: int = 0) -> None:
@@ -37,7 +37,7 @@ class Square:
             rows, columns = rows[kept[0]], columns[kept[1]]
             target = None if target is None else target[kept[0]][:, kept[1]]
         self._rows, self._columns, self._target = rows, columns, target
-        self.picture_px = len(rows) * len(columns)
+        self.image_px = len(rows) * len(columns)
         """Pixels of the scored picture."""
         self.target_px = 0 if target is None else int(target.sum())
         """Pixels of the target in the scored picture."""
@@ -74,8 +74,8 @@ class Square:
         if (source, threshold) not in self._cut:
             if source not in self._enlarged:
                 logits = self.raw.global_mask_logits if source == _GLOBAL else find_masks(self.raw, [source])[0]
-                self._enlarged[source] = enlarge_map(logits.astype(np.float32), self.side)
-            self._cut[source, threshold] = cut_off(self._enlarged[source], threshold)
+                self._enlarged[source] = resize_bilinear(logits.astype(np.float32), self.side)
+            self._cut[source, threshold] = binarize(self._enlarged[source], threshold)
         return self._cut[source, threshold]
 
     @cached_property
@@ -99,4 +99,4 @@ class Square:
 def _draw_target(record: ImageRecord, expression: Expression) -> NDArray[np.bool_] | None:
     """The target's mask in the picture's own size; None for one without a mask truth."""
     masks = [instance.mask for instance in record.mask_targets(expression)]
-    return decode_mask(unite_masks(masks, record.height, record.width)) if masks else None
+    return decode_mask(merge_rles(masks, record.height, record.width)) if masks else None

@@ -220,7 +220,7 @@ def save_untrained(home: Path, experiment: Experiment, shards: list[Path]) -> Pa
 
 def answer_nothing(record: ImageRecord) -> Prediction:
     """There never is a target."""
-    mask = masks.unite_masks([], record.height, record.width)
+    mask = masks.merge_rles([], record.height, record.width)
     return Prediction(id="", boxes=[], scores=[], mask=mask, no_target=True)
 
 
@@ -228,7 +228,7 @@ def answer_everything(record: ImageRecord) -> Prediction:
     """Every annotated object of the picture is a target; crowd regions give a mask only where they are mask truth."""
     without_crowds = any(leaves_crowds_out(expression.id) for expression in record.expressions)
     drawn = [instance.mask for instance in record.instances if not (instance.crowd and without_crowds)]
-    mask = masks.unite_masks(drawn, record.height, record.width)
+    mask = masks.merge_rles(drawn, record.height, record.width)
     boxes = [list(instance.box) for instance in record.instances]
     return Prediction(id="", boxes=boxes, scores=[1.0] * len(boxes), mask=mask, no_target=not boxes)
 
@@ -271,7 +271,7 @@ def draw_examples(folder: Path, settings: PredictSettings, checkpoint: Path, sha
         write_bytes(file, image)
     inputs, options = predict.describe_images(settings, checkpoint, [file], EXAMPLES)
     found = name_folder(folder, "found", inputs, options, file.stem)
-    predict.run_on_pictures(settings, checkpoint, file, EXAMPLES, found, progress=progress)
+    predict.run_on_images(settings, checkpoint, file, EXAMPLES, found, progress=progress)
     return found / "overlays"
 
 

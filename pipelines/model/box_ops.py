@@ -10,13 +10,13 @@ _MARGIN = 1e-3
 _AREA_MARGIN = 1e-6
 
 
-def to_xyxy(boxes_cxcywh: Tensor) -> Tensor:
+def box_cxcywh_to_xyxy(boxes_cxcywh: Tensor) -> Tensor:
     """Boxes (…, 4) from centre and size to corners."""
     centre, size = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:]
     return torch.cat((centre - size / 2, centre + size / 2), dim=-1)
 
 
-def to_cxcywh(boxes_xyxy: Tensor) -> Tensor:
+def box_xyxy_to_cxcywh(boxes_xyxy: Tensor) -> Tensor:
     """Boxes (…, 4) from corners to centre and size."""
     low, high = boxes_xyxy[..., :2], boxes_xyxy[..., 2:]
     return torch.cat(((low + high) / 2, high - low), dim=-1)
@@ -37,7 +37,7 @@ def decode_boxes(deltas: Tensor, references: Tensor) -> Tensor:
     return torch.cat((deltas[..., :2] + logits, deltas[..., 2:]), dim=-1).sigmoid()
 
 
-def compute_giou(first_xyxy: Tensor, second_xyxy: Tensor) -> Tensor:
+def generalized_box_iou(first_xyxy: Tensor, second_xyxy: Tensor) -> Tensor:
     """Generalized IoU in [-1, 1] of boxes (…, 4) with boxes (…, 4), broadcast: (N, 1, 4) with (M, 4) gives (N, M).
 
     Denominators are enlarged by 1e-6 as published, so boxes without area give finite values and gradients.

@@ -22,7 +22,7 @@ from pipelines.model.decoder import PointDecoder
 from pipelines.model.encoder import MultiwayEncoder
 from pipelines.model.pixel_decoder import FeaturePyramid, PixelDecoder
 from pipelines.model.query_generation import QueryGeneration
-from pipelines.model.serialization import compare_states, read_checkpoint, write_checkpoint
+from pipelines.model.serialization import check_state_dict, read_checkpoint, write_checkpoint
 
 # A fresh network expects objects of about an eighth of the picture: sigmoid(-2) = 0.12.
 _SIZE_LOGIT = -2.0
@@ -149,7 +149,7 @@ class IGVGModel(nn.Module):
         """
         with torch.device("meta"):
             model = cls(config)
-        compare_states(state, model.state_dict(), what)
+        check_state_dict(state, model.state_dict(), what)
         model.load_state_dict({name: _widen(tensor) for name, tensor in state.items()}, assign=True)
         return model.eval()
 

@@ -108,28 +108,28 @@ def parse_config(values: Mapping[str, Any]) -> IGVGConfig:
     return IGVGConfig(**values)
 
 
-def compare_states(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], what: str) -> None:
+def check_state_dict(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], what: str) -> None:
     """Make sure that tensors have the names and shapes that a network expects.
 
     Raises:
         CheckpointError: lists the first of those missing, unexpected or of the wrong shape.
     """
-    misshapen = [
+    mismatched = [
         f"{name} is {list(found[name].shape)}, not {list(expected[name].shape)}"
         for name in expected
         if name in found and found[name].shape != expected[name].shape
     ]
-    misshapen += [
+    mismatched += [
         f"{name} holds {found[name].dtype}, not {expected[name].dtype}"
         for name in expected
         if name in found and found[name].is_floating_point() != expected[name].is_floating_point()
     ]
-    report_mismatch(what, expected.keys() - found.keys(), found.keys() - expected.keys(), misshapen)
+    report_mismatch(what, expected.keys() - found.keys(), found.keys() - expected.keys(), mismatched)
 
 
-def report_mismatch(what: str, missing: Any, unexpected: Any, misshapen: Any) -> None:
+def report_mismatch(what: str, missing: Any, unexpected: Any, mismatched: Any) -> None:
     """Raise a CheckpointError that lists the first of each kind, if there are any."""
-    kinds = (("missing", missing), ("unexpected", unexpected), ("of the wrong shape", misshapen))
+    kinds = (("missing", missing), ("unexpected", unexpected), ("of the wrong shape", mismatched))
     faults = [f"{len(names)} {kind}: {_list_first(sorted(names))}" for kind, names in kinds if names]
     if faults:
         raise CheckpointError(f"{what}: the tensors do not fit the network; {'; '.join(faults)}")

@@ -41,7 +41,7 @@ def locate_predictions(path: Path) -> Path:
     return path / PREDICTIONS if path.is_dir() else path
 
 
-def pair_predictions(file: Path, reader: ShardReader) -> Iterator[tuple[ImageRecord, Expression, Prediction]]:
+def align_predictions(file: Path, reader: ShardReader) -> Iterator[tuple[ImageRecord, Expression, Prediction]]:
     """Every expression of a split with its prediction, in the order of the shards.
 
     Raises:

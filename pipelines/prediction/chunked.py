@@ -16,25 +16,25 @@ from accelerate import Accelerator
 from PIL import Image
 
 from pipelines.config.settings import PredictSettings
-from pipelines.data.datasets import ExampleData, GroundingData
-from pipelines.data.image_dataset import PictureData
+from pipelines.data.datasets import ExampleDataset, GroundingDataset
+from pipelines.data.image_dataset import ImageFolderDataset
 from pipelines.data.loader import load_batches
-from pipelines.data.processor import Frame
-from pipelines.data.truncation import describe_findings, find_lossy
+from pipelines.data.processor import Processor
+from pipelines.data.truncation import describe_findings, find_lossy_expressions
 from pipelines.model import IGVGModel
-from pipelines.prediction.postprocess import Answer, postprocess
-from pipelines.prediction.prediction_file import PREDICTIONS, encode_answer, merge_parts, write_predictions
+from pipelines.prediction.postprocess import GroundingResult, postprocess
+from pipelines.prediction.prediction_file import PREDICTIONS, encode_result, merge_parts, write_predictions
 from pipelines.prediction.predictor import predict_batches
-from pipelines.prediction.raw_output import RawOutput, lower_floor
+from pipelines.prediction.raw_output import RawOutput, effective_mask_floor
 from pipelines.prediction.raw_store import RAW_FOLDER, RawWriter
 from pipelines.pretrained import open_checkpoint
-from pipelines.runtime.distributed import agree, resolve_together
-from pipelines.runtime.precision import Arithmetic, log_arithmetic
+from pipelines.runtime.distributed import agree, resolve_precision_together
+from pipelines.runtime.precision import ComputeDtype, log_compute_dtype
 from shards.files import replace_file
 
 Progress = Callable[[int, int, str], None]
 
-Draw = Callable[[PictureData, int, RawOutput, Answer], tuple[str, Image.Image]]
+Draw = Callable[[ImageFolderDataset, int, RawOutput, GroundingResult], tuple[str, Image.Image]]
 
 PARTS_FOLDER = "parts"
 OVERLAYS_FOLDER = "overlays"
@@ -48,9 +48,9 @@ class PredictionWork:
     settings: PredictSettings
     accelerator: Accelerator
     model: IGVGModel
-    arithmetic: Arithmetic
+    compute_dtype: ComputeDtype
     """What the network computes in."""
-    data: ExampleData
+    data: ExampleDataset
     out: Path
     draw: Draw | None = None
     """Makes the name and the overlay of an answer about an example of the user's own images; None draws nothing."""
@@ -64,7 +64,7 @@ class PredictionWork:
 def open_prediction(
     settings: PredictSettings,
     checkpoint: Path,
-    open_data: Callable[[Frame], ExampleData],
+    open_data: Callable[[Processor], ExampleDataset],
     out: Path,
     accelerator: Accelerator,
     draw: Draw | None = None,
@@ -75,16 +75,16 @@ def open_prediction(
         CheckpointError, DataError, SettingsError: either cannot be used.
     """
     model, tokenizer, max_tokens = open_checkpoint(checkpoint)
-    frame = Frame(tokenizer=tokenizer, max_tokens=max_tokens, image_size=model.config.image_size)
+    processor = Processor(tokenizer=tokenizer, max_tokens=max_tokens, image_size=model.config.image_size)
     model = model.to(accelerator.device)
-    arithmetic = resolve_together(settings.precision, accelerator)
-    log_arithmetic("predicting", settings.precision, [arithmetic], accelerator.device)
+    compute_dtype = resolve_precision_together(settings.precision, accelerator)
+    log_compute_dtype("predicting", settings.precision, [compute_dtype], accelerator.device)
     return PredictionWork(
         settings=settings,
         accelerator=accelerator,
         model=model,
-        arithmetic=arithmetic,
-        data=open_data(frame),
+        compute_dtype=compute_dtype,
+        data=open_data(processor),
         out=out,
         draw=draw,
     )
@@ -92,7 +92,7 @@ def open_prediction(
 
 def open_writer(work: PredictionWork) -> RawWriter:
     """The writer of the prediction's raw outputs."""
-    return RawWriter(work.out / RAW_FOLDER, lower_floor(work.settings.postprocess.score_threshold))
+    return RawWriter(work.out / RAW_FOLDER, effective_mask_floor(work.settings.postprocess.score_threshold))
 
 
 def predict_chunks(work: PredictionWork, progress: Progress) -> None:
@@ -110,7 +110,7 @@ def predict_chunks(work: PredictionWork, progress: Progress) -> None:
         for number in turns:
             raw = [next(outputs) for _ in work.chunks[number]]
             answers = [postprocess(output, work.settings.postprocess) for output in raw]
-            write_predictions(_locate_part(work.out, number), map(encode_answer, answers))
+            write_predictions(_locate_part(work.out, number), map(encode_result, answers))
             if work.draw:
                 _draw_chunk(work, work.chunks[number], raw, answers)
             writer.write_chunk(number, raw)
@@ -133,21 +133,21 @@ def merge_chunks(work: PredictionWork) -> dict[str, Any]:
     open_writer(work).finish()
     no_target = merge_parts(parts, work.out / PREDICTIONS)
     counts = {"expressions": len(work.data), "no_target": no_target}
-    return counts | (work.data.describe() if isinstance(work.data, PictureData) else describe_phrases(work.data))
+    return counts | (work.data.describe() if isinstance(work.data, ImageFolderDataset) else describe_phrases(work.data))
 
 
-def describe_phrases(data: ExampleData) -> dict[str, Any]:
+def describe_phrases(data: ExampleDataset) -> dict[str, Any]:
     """What the artifact says of expressions that the network did not get whole: how many were cut, and notes."""
-    if not isinstance(data, GroundingData):
+    if not isinstance(data, GroundingDataset):
         return {}
-    max_tokens = data.frame.max_tokens
+    max_tokens = data.processor.max_tokens
     phrases = (
         (expression.id, expression.text)
         for reader in data.readers
         for record in reader.records()
         for expression in record.expressions
     )
-    findings = list(find_lossy(data.frame.tokenizer, phrases, max_tokens))
+    findings = list(find_lossy_expressions(data.processor.tokenizer, phrases, max_tokens))
     cut = sum(found.kind == "cut" for found in findings)
     return {"cut": cut, "notes": describe_findings(findings, max_tokens, each=False)}
 
@@ -161,13 +161,13 @@ def _predict_in_order(work: PredictionWork, turns: list[int]) -> Generator[RawOu
     )
     threshold = settings.postprocess.score_threshold
     with contextlib.closing(load_batches(work.data, shares, workers=settings.workers)) as batches:
-        for outputs in predict_batches(work.model, batches, work.arithmetic, threshold):
+        for outputs in predict_batches(work.model, batches, work.compute_dtype, threshold):
             yield from outputs
 
 
-def _draw_chunk(work: PredictionWork, numbers: range, raw: list[RawOutput], answers: list[Answer]) -> None:
+def _draw_chunk(work: PredictionWork, numbers: range, raw: list[RawOutput], answers: list[GroundingResult]) -> None:
     assert work.draw
-    assert isinstance(work.data, PictureData)
+    assert isinstance(work.data, ImageFolderDataset)
     folder = work.out / OVERLAYS_FOLDER
     folder.mkdir(exist_ok=True)
     for number, output, answer in zip(numbers, raw, answers, strict=True):

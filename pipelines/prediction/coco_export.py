@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from pipelines.prediction.alignment import Progress, check_size, pair_predictions
+from pipelines.prediction.alignment import Progress, align_predictions, check_size
 from pipelines.prediction.prediction_file import BoxExtent, Prediction
 from shards.errors import DataError
 from shards.files import replace_file
-from shards.masks import measure_area
+from shards.masks import rle_area
 from shards.reader import ShardReader
 from shards.record import Expression, ImageRecord
 
@@ -54,7 +54,7 @@ def write_annotations(file: Path, reader: ShardReader) -> int:
                         "image_id": image_id,
                         "category_id": instance.category_id,
                         "bbox": to_xywh(instance.box),
-                        "area": measure_area(instance.mask),
+                        "area": rle_area(instance.mask),
                         "iscrowd": int(instance not in masked),
                         "segmentation": instance.mask,
                     })  # fmt: skip
@@ -84,7 +84,7 @@ def write_results(
         files = [stack.enter_context(replace_file(file)) for file in (boxes, segmentations)]
         streams = [stack.enter_context(file.open("w", encoding="utf-8")) for file in files]
         append_box, append_segmentation = (stack.enter_context(_write_list(stream)) for stream in streams)
-        for image_id, (record, _, prediction) in enumerate(pair_predictions(predictions, reader), start=1):
+        for image_id, (record, _, prediction) in enumerate(align_predictions(predictions, reader), start=1):
             try:
                 check_size(record, prediction)
             except DataError as fault:
@@ -152,7 +152,7 @@ def _describe_boxes(image_id: int, prediction: Prediction) -> list[dict[str, Any
 def _describe_segmentation(image_id: int, prediction: Prediction) -> dict[str, Any] | None:
     if prediction.mask is None:
         return None
-    pixels = measure_area(prediction.mask)
+    pixels = rle_area(prediction.mask)
     entry = {
         "image_id": image_id,
         "category_id": CATEGORY,

@@ -20,7 +20,7 @@ from pipelines.prediction.prediction_file import FARTHEST, Prediction
 from shards.errors import DataError
 from shards.file_kinds import describe_content, explain_unreadable
 from shards.files import read_text
-from shards.masks import encode_segmentation, measure_area, unite_masks
+from shards.masks import encode_segmentation, merge_rles, rle_area
 from shards.reader import ShardReader
 from shards.record import Rle
 
@@ -44,7 +44,7 @@ class Results:
 
 
 @dataclass(slots=True, kw_only=True)
-class Answer:
+class ImportedResult:
     """What the entries read so far say about one expression, in pixels of its picture."""
 
     height: int
@@ -76,7 +76,7 @@ def read_results(results: Results, reader: ShardReader, progress: Progress = ign
     """
     expression_ids = read_expression_ids(results.annotations)
     answers = {
-        expression.id: Answer(height=record.height, width=record.width)
+        expression.id: ImportedResult(height=record.height, width=record.width)
         for record in reader.records()
         for expression in record.expressions
     }
@@ -91,7 +91,7 @@ def read_results(results: Results, reader: ShardReader, progress: Progress = ign
         number = 0
         for number, entry in read_entries(file, progress):
             try:
-                answer = find_answer(entry, expression_ids, answers)
+                answer = find_result(entry, expression_ids, answers)
                 add_entry(entry, answer, file, results.threshold)
             except (DataError, ValueError, OverflowError) as error:
                 raise DataError(say_fault(error), file=file, record=f"entry {number}") from error
@@ -161,7 +161,7 @@ def read_entries(file: Path, progress: Progress = ignore_progress) -> Iterator[t
         raise DataError("goes on after the end of its list", file=file, record=f"entry {number}")
 
 
-def find_answer(entry: Any, expression_ids: Mapping[int, str], answers: Mapping[str, Answer]) -> Answer:
+def find_result(entry: Any, expression_ids: Mapping[int, str], answers: Mapping[str, ImportedResult]) -> ImportedResult:
     """The answer that an entry adds to.
 
     Raises:
@@ -176,7 +176,7 @@ def find_answer(entry: Any, expression_ids: Mapping[int, str], answers: Mapping[
     return answers[expression_id]
 
 
-def add_entry(entry: dict[str, Any], answer: Answer, file: Path, threshold: float) -> None:
+def add_entry(entry: dict[str, Any], answer: ImportedResult, file: Path, threshold: float) -> None:
     """Add an entry's box, segmentation and `no_target` to what is known, unless it scores below the threshold.
 
     Raises:
@@ -202,7 +202,7 @@ def add_entry(entry: dict[str, Any], answer: Answer, file: Path, threshold: floa
     if segmentation is not None:
         mask = encode_segmentation(segmentation, answer.height, answer.width)
         masks = [mask] if answer.mask is None else [answer.mask, mask]
-        answer.mask = unite_masks(masks, answer.height, answer.width)
+        answer.mask = merge_rles(masks, answer.height, answer.width)
     if "no_target" in entry:
         no_target = expect(entry["no_target"], bool, "no_target", "true or false")
         if answer.no_target not in (None, no_target):
@@ -228,12 +228,12 @@ def read_box(bbox: Any) -> list[float]:
     return box
 
 
-def conclude(expression_id: str, answer: Answer, kinds: Set[str] = KINDS) -> Prediction:
+def conclude(expression_id: str, answer: ImportedResult, kinds: Set[str] = KINDS) -> Prediction:
     """The prediction of an expression with boxes, a mask or both; without any entry it says that there is no target."""
-    mask = answer.mask or unite_masks([], answer.height, answer.width)
+    mask = answer.mask or merge_rles([], answer.height, answer.width)
     no_target = answer.no_target
     if no_target is None:
-        no_target = not answer.boxes and measure_area(mask) == 0
+        no_target = not answer.boxes and rle_area(mask) == 0
     return Prediction(
         id=expression_id,
         boxes=answer.boxes if "bbox" in kinds else None,

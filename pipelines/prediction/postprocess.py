@@ -26,7 +26,7 @@ from shards.errors import SettingsError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class GroundingResult:
     """What an expression refers to, in pixels of the original picture."""
 
     id: str
@@ -47,7 +47,7 @@ class Answer:
         return len(self.queries) == 0
 
 
-def postprocess(raw: RawOutput, settings: PostprocessSettings) -> Answer:
+def postprocess(raw: RawOutput, settings: PostprocessSettings) -> GroundingResult:
     """Decide what the expression refers to.
 
     Args:
@@ -60,24 +60,24 @@ def postprocess(raw: RawOutput, settings: PostprocessSettings) -> Answer:
     height, width = raw.original_size
     boxes = scale_boxes(raw.boxes, height, width)
     scores = score_queries(raw, existence_weighting=settings.existence_weighting)
-    queries = choose_queries(boxes, scores, settings)
+    queries = select_queries(boxes, scores, settings)
     sources = [] if settings.mask_source == "instance" else [raw.global_mask_logits]
     if settings.mask_source != "global":
         sources += find_masks(raw, queries)
     mask = np.zeros((raw.picture_size, raw.picture_size), dtype=bool)
     for logits in sources:
         mask |= threshold_mask(logits, raw.picture_size, settings.mask_threshold)
-    return Answer(
+    return GroundingResult(
         id=raw.id,
         queries=queries,
         boxes=boxes[queries],
         scores=scores[queries],
         points=raw.points[queries].astype(np.float64) * (width, height),
-        mask=stretch_mask(mask, height, width),
+        mask=resize_nearest(mask, height, width),
     )
 
 
-def find_instance_masks(raw: RawOutput, answer: Answer, settings: PostprocessSettings) -> NDArray[np.bool_]:
+def find_instance_masks(raw: RawOutput, answer: GroundingResult, settings: PostprocessSettings) -> NDArray[np.bool_]:
     """Masks (N, H, W) of the chosen queries one by one, for drawing.
 
     Raises:
@@ -85,7 +85,9 @@ def find_instance_masks(raw: RawOutput, answer: Answer, settings: PostprocessSet
     """
     masks = np.zeros((len(answer.queries), *raw.original_size), dtype=bool)
     for row, logits in enumerate(find_masks(raw, answer.queries)):
-        masks[row] = stretch_mask(threshold_mask(logits, raw.picture_size, settings.mask_threshold), *raw.original_size)
+        masks[row] = resize_nearest(
+            threshold_mask(logits, raw.picture_size, settings.mask_threshold), *raw.original_size
+        )
     return masks
 
 
@@ -106,7 +108,7 @@ def scale_boxes(boxes_cxcywh: NDArray[np.float32], height: int, width: int) -> N
     return scaled
 
 
-def choose_queries(
+def select_queries(
     boxes_xyxy: NDArray[np.float64], scores: NDArray[np.float64], settings: PostprocessSettings
 ) -> NDArray[np.int64]:
     """The queries (N,) that score above the threshold, have a box with an area, and survive NMS if that is on.
@@ -116,11 +118,11 @@ def choose_queries(
     has_area = (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(axis=1)
     queries = np.flatnonzero((scores > settings.score_threshold) & has_area)
     if settings.nms:
-        queries = queries[suppress_boxes(boxes_xyxy[queries], scores[queries], settings.nms_iou)]
+        queries = queries[non_max_suppression(boxes_xyxy[queries], scores[queries], settings.nms_iou)]
     return queries
 
 
-def suppress_boxes(boxes_xyxy: NDArray[np.float64], scores: NDArray[np.float64], iou: float) -> NDArray[np.int64]:
+def non_max_suppression(boxes_xyxy: NDArray[np.float64], scores: NDArray[np.float64], iou: float) -> NDArray[np.int64]:
     """Greedy non-maximum suppression: the survivors' positions, from the best score down.
 
     A box falls if its IoU with a better survivor is above `iou`; of equal scores the first is better.
@@ -139,10 +141,10 @@ def suppress_boxes(boxes_xyxy: NDArray[np.float64], scores: NDArray[np.float64],
 
 def threshold_mask(logits: NDArray[np.float16], size: int, threshold: float) -> NDArray[np.bool_]:
     """Pixels (size, size) where the upsampled logits (h, w) give a probability of at least `threshold`."""
-    return cut_off(enlarge_map(logits.astype(np.float32), size), threshold)
+    return binarize(resize_bilinear(logits.astype(np.float32), size), threshold)
 
 
-def cut_off(logits: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
+def binarize(logits: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
     """Where logits (h, w) give a probability of at least `threshold`."""
     if threshold in (0.0, 1.0):
         return np.full(logits.shape, threshold == 0.0)
@@ -150,7 +152,7 @@ def cut_off(logits: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
     return inside
 
 
-def enlarge_map(values: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+def resize_bilinear(values: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     """Bilinear interpolation of (h, w) to (size, size) between aligned corners."""
     low, high, share = _place_pixels(values.shape[0], size)
     rows = values[low] + (values[high] - values[low]) * share[:, None]
@@ -161,7 +163,7 @@ def enlarge_map(values: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     return np.ascontiguousarray(enlarged.T)
 
 
-def stretch_mask(mask: NDArray[np.bool_], height: int, width: int) -> NDArray[np.bool_]:
+def resize_nearest(mask: NDArray[np.bool_], height: int, width: int) -> NDArray[np.bool_]:
     """Nearest-neighbour resize to (height, width): source index = floor(target index × old ÷ new), as published."""
     rows, columns = np.arange(height) * mask.shape[0] // height, np.arange(width) * mask.shape[1] // width
     stretched: NDArray[np.bool_] = mask[:, columns][rows]

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.prediction.json_values import expect, is_number, refuse_constant, refuse_repetition, say_fault, shorten
-from pipelines.prediction.postprocess import Answer
+from pipelines.prediction.postprocess import GroundingResult
 from shards.errors import DataError
 from shards.file_kinds import describe_bytes, describe_content, explain_unreadable
 from shards.files import decode_text, replace_file
-from shards.masks import check_runs, encode_mask, measure_area
+from shards.masks import encode_mask, rle_area, validate_rle
 from shards.record import LONGEST_SIDE, Rle
 
 PREDICTIONS = "predictions.jsonl"
@@ -72,7 +72,7 @@ class BoxExtent:
         return [f"Warning: {file}: {what}; {wanted}: multiply them by its width and height"]
 
 
-def encode_answer(answer: Answer) -> Prediction:
+def encode_result(answer: GroundingResult) -> Prediction:
     """An answer as a line of the prediction file."""
     return Prediction(
         id=answer.id,
@@ -169,7 +169,7 @@ def parse_prediction(line: bytes, file: Path, number: int) -> Prediction:
             raise ValueError("has neither 'boxes' nor 'mask'")
         no_target = document.get("no_target")
         if no_target is None:
-            no_target = not boxes and (mask is None or measure_area(mask) == 0)
+            no_target = not boxes and (mask is None or rle_area(mask) == 0)
         return Prediction(
             id=expect(document["id"], str, "id", "a string"),
             boxes=boxes,
@@ -252,7 +252,7 @@ def _read_mask(mask: Any) -> Rle | None:
     ):
         raise ValueError(f"mask size {shorten(size)} is not [height, width] in pixels")
     _refuse_other_counts(mask["counts"])
-    return check_runs(mask["counts"], *size)
+    return validate_rle(mask["counts"], *size)
 
 
 def _refuse_other_counts(counts: Any) -> None:

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator
 import torch
 
 from pipelines.data.batch import Batch
-from pipelines.data.image_transforms import normalize_pictures
+from pipelines.data.image_transforms import normalize_images
 from pipelines.model import IGVGModel
-from pipelines.prediction.raw_output import RawOutput, lower_floor, unpack_output
-from pipelines.runtime.precision import Arithmetic, open_autocast
+from pipelines.prediction.raw_output import RawOutput, effective_mask_floor, unpack_output
+from pipelines.runtime.precision import ComputeDtype, autocast_context
 
 
 def predict_batches(
-    model: IGVGModel, batches: Iterable[Batch], precision: Arithmetic, score_threshold: float
+    model: IGVGModel, batches: Iterable[Batch], precision: ComputeDtype, score_threshold: float
 ) -> Iterator[list[RawOutput]]:
     """The raw outputs of each batch, in its order; the model is put into evaluation mode.
 
@@ -28,12 +28,12 @@ def predict_batches(
     model.eval()
     for batch in batches:
         moved = batch.to(device)
-        with torch.inference_mode(), open_autocast(device, precision):
-            output = model(normalize_pictures(moved.pixel_values), moved.input_ids, moved.attention_mask)
+        with torch.inference_mode(), autocast_context(device, precision):
+            output = model(normalize_images(moved.pixel_values), moved.input_ids, moved.attention_mask)
         yield unpack_output(
             output,
             batch.ids,
             batch.original_sizes,
             picture_size=model.config.image_size,
-            mask_floor=lower_floor(score_threshold),
+            mask_floor=effective_mask_floor(score_threshold),
         )

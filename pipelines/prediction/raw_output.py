@@ -93,7 +93,7 @@ def unpack_output(
     return outputs
 
 
-def lower_floor(score_threshold: float) -> float:
+def effective_mask_floor(score_threshold: float) -> float:
     """The object probability up to which masks are dropped, so that a score threshold never misses one."""
     return min(MASK_FLOOR, score_threshold)
 

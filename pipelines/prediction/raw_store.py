@@ -30,7 +30,7 @@ INDEX = "index.json"
 _COMPRESSION = 1
 
 
-def check_floor(settings: Sequence[PostprocessSettings], mask_floor: float) -> None:
+def check_mask_floor(settings: Sequence[PostprocessSettings], mask_floor: float) -> None:
     """Refuse score thresholds below the object probability up to which raw outputs keep no masks.
 
     Raises:

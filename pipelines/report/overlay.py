@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from pipelines.config.settings import PostprocessSettings
-from pipelines.data.image_dataset import PictureData
-from pipelines.data.image_transforms import read_picture
-from pipelines.prediction.postprocess import Answer, find_instance_masks
+from pipelines.data.image_dataset import ImageFolderDataset
+from pipelines.data.image_transforms import read_image
+from pipelines.prediction.postprocess import GroundingResult, find_instance_masks
 from pipelines.prediction.raw_output import RawOutput
 
 _OPACITY = 0.45
@@ -24,12 +24,12 @@ _LONGEST_NAME = 200
 
 
 def draw_answer(
-    data: PictureData, number: int, raw: RawOutput, answer: Answer, *, settings: PostprocessSettings
+    data: ImageFolderDataset, number: int, raw: RawOutput, answer: GroundingResult, *, settings: PostprocessSettings
 ) -> tuple[str, Image.Image]:
     """The file name and the overlay of the answer about one example of somebody's own images."""
     place, text = divmod(number, len(data.texts))
     overlay = draw_overlay(
-        read_picture(data.files[place]),
+        read_image(data.files[place]),
         data.texts[text],
         mask=answer.mask,
         boxes=answer.boxes,

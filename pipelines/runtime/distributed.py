@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from pipelines.config.settings import Precision
-    from pipelines.runtime.precision import Arithmetic
+    from pipelines.runtime.precision import ComputeDtype
 
 _HOW = "torchrun --nproc_per_node N -m igvg_cli … starts N processes on one machine"
 
@@ -198,13 +198,13 @@ def share_fate(accelerator: Accelerator) -> Iterator[None]:
         ) from error
 
 
-def resolve_together(precision: Precision, accelerator: Accelerator) -> Arithmetic:
+def resolve_precision_together(precision: Precision, accelerator: Accelerator) -> ComputeDtype:
     """What all processes compute in; with `auto` bfloat16 only if each of their devices multiplies it."""
     from accelerate.utils import gather_object
 
     from pipelines.runtime.precision import resolve_precision
 
-    found: list[Arithmetic] = gather_object([resolve_precision(precision, accelerator.device)])
+    found: list[ComputeDtype] = gather_object([resolve_precision(precision, accelerator.device)])
     return "fp32" if "fp32" in found else "bf16"
 
 

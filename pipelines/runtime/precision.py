@@ -17,14 +17,14 @@ import torch
 from pipelines.config.settings import Precision
 
 
-def open_autocast(device: torch.device, precision: Arithmetic) -> contextlib.AbstractContextManager[None]:
+def autocast_context(device: torch.device, precision: ComputeDtype) -> contextlib.AbstractContextManager[None]:
     """A context in which the network computes in bfloat16 where that is safe, or as it is."""
     if precision == "fp32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
-Arithmetic = Literal["fp32", "bf16"]
+ComputeDtype = Literal["fp32", "bf16"]
 _LOG = logging.getLogger("igvg")
 
 # Values of ONEDNN_MAX_CPU_ISA, and of its older name, that leave oneDNN without bfloat16 products.
@@ -34,14 +34,14 @@ _PLAIN_ISA = frozenset({
 })  # fmt: skip
 
 
-def resolve_precision(precision: Precision, device: torch.device) -> Arithmetic:
+def resolve_precision(precision: Precision, device: torch.device) -> ComputeDtype:
     """What a device computes in: as asked; with `auto` bfloat16 where the device multiplies it, else float32."""
     if precision == "auto":
-        return "bf16" if multiplies_bfloat16(device) else "fp32"
+        return "bf16" if supports_bfloat16(device) else "fp32"
     return precision
 
 
-def multiplies_bfloat16(device: torch.device) -> bool:
+def supports_bfloat16(device: torch.device) -> bool:
     """Whether a device has instructions for bfloat16 products.
 
     A CPU has with AMX, AVX-512 BF16 or Arm's BF16, unless ATEN_CPU_CAPABILITY or ONEDNN_MAX_CPU_ISA forbids them.
@@ -50,19 +50,19 @@ def multiplies_bfloat16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "xpu":
         return True
-    return device.type == "cpu" and _cpu_multiplies_bfloat16()
+    return device.type == "cpu" and _cpu_supports_bfloat16()
 
 
-def describe_arithmetic(arithmetic: Arithmetic, device: torch.device) -> str:
+def describe_compute_dtype(compute_dtype: ComputeDtype, device: torch.device) -> str:
     """What `auto` came to on a device, and why."""
-    if arithmetic == "bf16":
+    if compute_dtype == "bf16":
         return f"bfloat16, which this {device.type} multiplies natively (precision=auto)"
     return f"float32: this {device.type} has no bfloat16 products (precision=auto)"
 
 
 def advise_precision(precision: Precision, device: torch.device) -> str:
     """One line about an arithmetic that suits the device badly or could suit it better; empty if there is none."""
-    native = multiplies_bfloat16(device)
+    native = supports_bfloat16(device)
     if precision == "bf16" and not native:
         return (
             f"this {device.type} has no bfloat16 products and emulates them, many times slower than float32: "
@@ -76,8 +76,11 @@ def advise_precision(precision: Precision, device: torch.device) -> str:
     return ""
 
 
-def log_arithmetic(
-    doing: Literal["training", "predicting"], precision: Precision, history: Sequence[Arithmetic], device: torch.device
+def log_compute_dtype(
+    doing: Literal["training", "predicting"],
+    precision: Precision,
+    history: Sequence[ComputeDtype],
+    device: torch.device,
 ) -> None:
     """Say what the network computes in where that was left to the device, and what would suit the device better.
 
@@ -91,13 +94,13 @@ def log_arithmetic(
         before = " then ".join(history[:-1])
         _LOG.info("%s began in %s and goes on in %s, which this device has", doing, before, history[-1])
     elif precision == "auto":
-        _LOG.info("%s in %s", doing, describe_arithmetic(history[-1], device))
+        _LOG.info("%s in %s", doing, describe_compute_dtype(history[-1], device))
     # Predictions of a published network are published in float32.
     if (precision == "bf16" or doing == "training") and (advice := advise_precision(precision, device)):
         _LOG.info(advice)
 
 
-def _cpu_multiplies_bfloat16() -> bool:
+def _cpu_supports_bfloat16() -> bool:
     if not torch.backends.mkldnn.is_available() or _read_limit() in _PLAIN_ISA:  # type: ignore[no-untyped-call]
         return False
     capability = torch.backends.cpu.get_cpu_capability()

@@ -146,7 +146,7 @@ def _leave_on_signal(reading: int) -> None:
             os._exit(LastWord.say(Stopped(number[0])))
 
 
-class StopRequest:
+class GracefulStop:
     """While open, the first signal is only noted in `number`; another one, later than a second, raises `Stopped`."""
 
     def __init__(self) -> None:

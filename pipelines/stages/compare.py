@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.config.settings import ScoreSettings
-from pipelines.evaluation.evaluator import Progress, ignore_warning, judge_file
+from pipelines.evaluation.evaluator import Progress, evaluate_split, ignore_warning
 from pipelines.evaluation.metrics.bootstrap import estimate_differences
-from pipelines.evaluation.metrics.grefcoco import divide_grefcoco
+from pipelines.evaluation.metrics.grefcoco import grefcoco_ratios
 from pipelines.evaluation.metrics.outcomes import Outcomes, divide, summarize
 from pipelines.prediction.alignment import ignore_progress
 
@@ -47,7 +47,7 @@ def run(
         DataError: either is damaged, or does not hold just the split's expressions.
     """
     sides = [
-        judge_file(path, shards, settings.split, settings.resolution, progress=progress) for path in (before, after)
+        evaluate_split(path, shards, settings.split, settings.resolution, progress=progress) for path in (before, after)
     ]
     for warning in dict.fromkeys(warning for side in sides for warning in side.warnings):
         warn(warning)
@@ -91,10 +91,12 @@ def score_expressions(
     """
     if not masks:
         right = outcomes.best_box_hits if dataset.startswith("refcoco") else outcomes.boxes_match
-        return np.where(outcomes.empty, outcomes.flagged, right if boxes else ~outcomes.flagged).astype(np.float64)
+        return np.where(outcomes.empty, outcomes.predicted_empty, right if boxes else ~outcomes.predicted_empty).astype(
+            np.float64
+        )
     if dataset == "grefcoco":
-        return divide_grefcoco(outcomes)["gIoU"].part.astype(np.float64)
-    return np.where(outcomes.empty, outcomes.flagged, divide(outcomes.shared_px, outcomes.union_px))
+        return grefcoco_ratios(outcomes)["gIoU"].part.astype(np.float64)
+    return np.where(outcomes.empty, outcomes.predicted_empty, divide(outcomes.intersection_px, outcomes.union_px))
 
 
 def _subtract(value: float | None, other: float | None) -> float | None:

@@ -43,11 +43,11 @@ def run(file: Path, out: Path, *, tokenizer: Path | None = None, force: bool = F
 
 def _convert(file: Path, tokenizer: Path | None, out: Path, inputs: dict[str, str], *, force: bool) -> Artifact:
     # Only work that is to be done is worth the seconds that torch takes to load.
-    from pipelines.model.convert.instancevg import load_published
+    from pipelines.model.convert.instancevg import load_instancevg_checkpoint
     from pipelines.pretrained import default_max_tokens, save_checkpoint
 
     # Everything is read before the first file is written.
-    model = load_published(file)
+    model = load_instancevg_checkpoint(file)
     words = load_tokenizer(tokenizer) if tokenizer else None
     config = model.config
     if words is not None and len(words) > config.vocab_size:

@@ -95,7 +95,7 @@ def digest_checkpoint(path: Path) -> str:
     return "+".join(digest_file(file) for file in parts)
 
 
-def describe_sources(shards: Sequence[Path], init: str, tokenizer: str) -> dict[str, Any]:
+def digest_training_inputs(shards: Sequence[Path], init: str, tokenizer: str) -> dict[str, Any]:
     """The digests of everything that a training starts from.
 
     Raises:

@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from pipelines.config.overrides import select_material, to_mapping
+from pipelines.config.overrides import fingerprinted_settings, to_mapping
 from pipelines.config.settings import PostprocessSettings, PredictSettings
 from pipelines.data.image_folder import check_images, digest_images, list_images
-from pipelines.data.processor import Frame
-from pipelines.prediction.postprocess import Answer
+from pipelines.data.processor import Processor
+from pipelines.prediction.postprocess import GroundingResult
 from pipelines.prediction.prediction_file import Prediction
 from pipelines.prediction.raw_output import RawOutput
 from pipelines.runtime.distributed import require_one_process, share_fate, start_accelerator
-from pipelines.runtime.signals import StopRequest
+from pipelines.runtime.signals import GracefulStop
 from pipelines.stages.artifact import Artifact, begin_work, find_finished, finish_work, read_artifact
 from pipelines.stages.inputs import digest_checkpoint, digest_shards
 from shards.errors import SettingsError
 from shards.files import name_file, remove_drafts
 
 if TYPE_CHECKING:
-    from pipelines.data.datasets import ExampleData
-    from pipelines.data.image_dataset import PictureData
+    from pipelines.data.datasets import ExampleDataset
+    from pipelines.data.image_dataset import ImageFolderDataset
     from pipelines.prediction.chunked import Draw
 
 Progress = Callable[[int, int, str], None]
@@ -45,16 +45,16 @@ def run(
         CheckpointError, DataError: the checkpoint or the shards cannot be used.
     """
 
-    def open_data(frame: Frame) -> ExampleData:
-        from pipelines.data.datasets import GroundingData
+    def open_data(processor: Processor) -> ExampleDataset:
+        from pipelines.data.datasets import GroundingDataset
 
-        return GroundingData([(shards, settings.split)], frame, mask_size=0)
+        return GroundingDataset([(shards, settings.split)], processor, mask_size=0)
 
     inputs, options = describe(settings, checkpoint, shards)
     return _predict(settings, checkpoint, open_data, out, (inputs, options), progress, force=force)
 
 
-def run_on_pictures(
+def run_on_images(
     settings: PredictSettings,
     checkpoint: Path,
     pictures: Path,
@@ -84,12 +84,12 @@ def run_on_pictures(
         found = f'"{blank[0]}" has no word: punctuation is left out' if blank[0].strip() else "is empty"
         raise SettingsError(f"--text {found}; say what to look for")
 
-    def open_data(frame: Frame) -> ExampleData:
-        from pipelines.data.image_dataset import PictureData
+    def open_data(processor: Processor) -> ExampleDataset:
+        from pipelines.data.image_dataset import ImageFolderDataset
 
-        return PictureData(check_images(files, progress), texts, frame)
+        return ImageFolderDataset(check_images(files, progress), texts, processor)
 
-    def draw(data: PictureData, number: int, raw: RawOutput, answer: Answer) -> tuple[str, Image.Image]:
+    def draw(data: ImageFolderDataset, number: int, raw: RawOutput, answer: GroundingResult) -> tuple[str, Image.Image]:
         from pipelines.report.overlay import draw_answer
 
         return draw_answer(data, number, raw, answer, settings=settings.postprocess)
@@ -120,8 +120,8 @@ def run_on_raw(
         SettingsError: the score threshold may choose queries whose masks were not kept, or `out` holds `raw`.
     """
     from pipelines.prediction.postprocess import postprocess
-    from pipelines.prediction.prediction_file import PREDICTIONS, encode_answer, write_predictions
-    from pipelines.prediction.raw_store import RawReader, check_floor
+    from pipelines.prediction.prediction_file import PREDICTIONS, encode_result, write_predictions
+    from pipelines.prediction.raw_store import RawReader, check_mask_floor
     from pipelines.stages.inputs import digest_raw
 
     require_one_process("predict --from", os.environ)
@@ -130,7 +130,7 @@ def run_on_raw(
     if finished := find_finished(out, "predict", inputs, options, force=force):
         return finished, True
     reader = RawReader(raw)
-    check_floor([settings], reader.mask_floor)
+    check_mask_floor([settings], reader.mask_floor)
     empty = 0
 
     def answer_all() -> Iterator[Prediction]:
@@ -139,7 +139,7 @@ def run_on_raw(
             answer = postprocess(output, settings)
             empty += answer.no_target
             progress(number, len(reader), "")
-            yield encode_answer(answer)
+            yield encode_result(answer)
 
     # Beside `out`, so that what it holds stays until all answers are there.
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -171,7 +171,7 @@ def refuse_nesting(out: Path, raw: Path) -> None:
 def describe(settings: PredictSettings, checkpoint: Path, shards: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Inputs and options that make up the fingerprint of predicted shards."""
     inputs = {"checkpoint": digest_checkpoint(checkpoint), "shards": digest_shards(shards)}
-    return inputs, select_material(settings)
+    return inputs, fingerprinted_settings(settings)
 
 
 def describe_images(
@@ -179,13 +179,13 @@ def describe_images(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Inputs and options that make up the fingerprint of predicted images."""
     inputs = {"checkpoint": digest_checkpoint(checkpoint), "images": digest_images(files)}
-    return inputs, {**select_material(settings), "texts": list(texts)}
+    return inputs, {**fingerprinted_settings(settings), "texts": list(texts)}
 
 
 def _predict(
     settings: PredictSettings,
     checkpoint: Path,
-    open_data: Callable[[Frame], ExampleData],
+    open_data: Callable[[Processor], ExampleDataset],
     out: Path,
     description: tuple[dict[str, Any], dict[str, Any]],
     progress: Progress,
@@ -212,9 +212,9 @@ def _predict(
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             counts: dict[str, Any] = dict(merge_chunks(prediction))
-            counts |= {"processes": accelerator.num_processes, "precision": prediction.arithmetic}
+            counts |= {"processes": accelerator.num_processes, "precision": prediction.compute_dtype}
             # Nothing is left to save.
-            with StopRequest():
+            with GracefulStop():
                 finish_work(out, "predict", inputs, options, counts, scratch=(PARTS_FOLDER,))
         accelerator.wait_for_everyone()
     return read_artifact(out, "predict"), False

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.config.overrides import select_material
+from pipelines.config.overrides import fingerprinted_settings
 from pipelines.config.settings import PrepareSettings
 from pipelines.stages.artifact import Artifact, begin_work, find_finished, finish_work
 from pipelines.stages.selection import MISSING, TURNED, UNUSABLE_IMAGE, Item, Selection, select_items
 from shards.annotations.dataset import DATASETS, ImageDraft, build_record, expect_files, list_files
-from shards.annotations.error_collector import Audit
+from shards.annotations.error_collector import ErrorCollector
 from shards.annotations.image_files import candidate_names, index_folders
 from shards.errors import DataError, SettingsError
 from shards.files import digest_file, replace_folder
@@ -50,7 +50,7 @@ class Inspection:
 
     missing: tuple[Missing, ...]
     """Annotation files; where they are all there, image files."""
-    audit: Audit
+    collector: ErrorCollector
     """Records that cannot be used, but for those without an image file."""
     pictures: int
     """Images that would be prepared."""
@@ -95,8 +95,8 @@ def run(
     if finished := find_finished(out, "prepare", inputs, options, force=force):
         return finished, True
     selection = select_items(settings, annotations, images)
-    audit = selection.audit
-    _judge(audit, settings, annotations, left=len(selection.items))
+    collector = selection.collector
+    _judge(collector, settings, annotations, left=len(selection.items))
     # "." and links have no name beside which to work.
     out = out.resolve()
     working = out.with_name(f".{out.name}.working")
@@ -105,12 +105,12 @@ def run(
     try:
         with replace_folder(out, working):
             splits = _write_splits(working, selection, workers, progress)
-            _judge(audit, settings, annotations, left=sum(counts["pictures"] for counts in splits.values()))
-            for name, listed in ((SKIPPED, audit), (NOTES, selection.notes)):
+            _judge(collector, settings, annotations, left=sum(counts["pictures"] for counts in splits.values()))
+            for name, listed in ((SKIPPED, collector), (NOTES, selection.notes)):
                 (working / name).unlink(missing_ok=True)
                 if len(listed):
                     listed.save(working / name)
-            counts = {"splits": splits, "skipped": audit.count_kinds()}
+            counts = {"splits": splits, "skipped": collector.count_kinds()}
             if len(selection.notes):
                 counts["notes"] = selection.notes.count_kinds()
             artifact = finish_work(working, "prepare", inputs, options, counts)
@@ -139,7 +139,7 @@ def describe(
         for file in files:
             digest.update(f"{name}\0{file.stat().st_size}\0".encode(errors="surrogateescape"))
     inputs["pictures"] = digest.hexdigest()
-    return inputs, {"records": RECORDS, **select_material(settings)}
+    return inputs, {"records": RECORDS, **fingerprinted_settings(settings)}
 
 
 def inspect(settings: PrepareSettings, annotations: Path, images: Sequence[Path]) -> Inspection:
@@ -154,17 +154,17 @@ def inspect(settings: PrepareSettings, annotations: Path, images: Sequence[Path]
     absent = [names for names in expected if not any((annotations / name).is_file() for name in names)]
     missing = [Missing(names=names, folders=(annotations,)) for names in absent]
     if missing:
-        return Inspection(missing=tuple(missing), audit=Audit(), pictures=0, expressions=0, unread=True)
+        return Inspection(missing=tuple(missing), collector=ErrorCollector(), pictures=0, expressions=0, unread=True)
     selection = select_items(settings, annotations, [folder for folder in images if folder.is_dir()])
-    audit = Audit()
-    for kind, fault in selection.audit:
+    collector = ErrorCollector()
+    for kind, fault in selection.collector:
         if kind != MISSING:
-            audit.add(fault, kind)
+            collector.add(fault, kind)
     return Inspection(
         missing=tuple(
             Missing(names=tuple(candidate_names(picture)), folders=tuple(images)) for picture in selection.missing
         ),
-        audit=audit,
+        collector=collector,
         pictures=len({draft.picture.image_id for draft, _ in selection.items}),
         expressions=sum(len(draft.expressions) for draft, _ in selection.items),
     )
@@ -175,11 +175,11 @@ def _refuse_unknown(dataset: str) -> None:
         raise SettingsError(f"no data set {dataset!r}; there are {', '.join(DATASETS)}")
 
 
-def _judge(audit: Audit, settings: PrepareSettings, annotations: Path, *, left: int) -> None:
+def _judge(collector: ErrorCollector, settings: PrepareSettings, annotations: Path, *, left: int) -> None:
     if not settings.skip_invalid:
-        audit.raise_if_any()
+        collector.raise_if_any()
     if not left:
-        kinds = ", ".join(f"{count} × {kind}" for kind, count in audit.count_kinds().items())
+        kinds = ", ".join(f"{count} × {kind}" for kind, count in collector.count_kinds().items())
         raise DataError(f"no picture is left to prepare ({kinds or 'nothing was skipped'})", file=annotations)
 
 
@@ -201,7 +201,7 @@ def _write_splits(
         advance(0)
         result = write_split(working, split, chosen, build_record, workers=processes, on_progress=advance)
         for fault in result.faults:
-            selection.audit.add(fault, UNUSABLE_IMAGE)
+            selection.collector.add(fault, UNUSABLE_IMAGE)
         written = set(result.index.image_ids.tolist())
         image_ids = {file: draft.picture.image_id for draft, file in chosen}
         for file, orientation in result.turned:

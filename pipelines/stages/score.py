@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.config.overrides import select_material
+from pipelines.config.overrides import fingerprinted_settings
 from pipelines.config.settings import ScoreSettings
-from pipelines.evaluation.evaluator import Judged, Progress, judge_file
-from pipelines.evaluation.metrics.benchmarks import TERMS
+from pipelines.evaluation.evaluator import Progress, SplitOutcomes, evaluate_split
+from pipelines.evaluation.metrics.benchmarks import METRICS
 from pipelines.evaluation.metrics.bootstrap import estimate_intervals
 from pipelines.evaluation.metrics.breakdown import break_down
 from pipelines.evaluation.metrics.outcomes import Outcome, summarize
-from pipelines.evaluation.metrics.rrefcoco import count_left_out, divide_robust
+from pipelines.evaluation.metrics.rrefcoco import count_left_out, rrefcoco_ratios
 from pipelines.prediction.alignment import ignore_progress, locate_predictions
 from pipelines.prediction.prediction_file import PREDICTIONS
 from pipelines.stages.artifact import Artifact, begin_work, find_finished, finish_work
@@ -25,7 +25,9 @@ from shards.files import digest_file, read_json, replace_file, write_json
 SCORES = "scores.json"
 TABLE = "expressions.csv"
 BOX_COLUMNS = ("boxes_match", "boxes_match_giou", "best_box_hits")
-MASK_COLUMNS = ("predicted_px", "shared_px")
+MASK_COLUMNS = ("predicted_px", "intersection_px")
+# What expressions.csv calls these fields.
+COLUMN_NAMES = {"predicted_empty": "flagged", "intersection_px": "shared_px", "image_px": "picture_px"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,23 +70,23 @@ def run(
     progress(0, 0, f"scoring {settings.split}")
     file = locate_predictions(predictions)
     if out is None:
-        judged = _judge(file, shards, settings, progress)
-        return ScoreResult(document=describe_scores(judged, settings), warnings=judged.warnings)
+        split_outcomes = _judge(file, shards, settings, progress)
+        return ScoreResult(document=describe_scores(split_outcomes, settings), warnings=split_outcomes.warnings)
     inputs, options = describe(settings, file, shards)
     if finished := find_finished(out, "score", inputs, options, force=force):
         document = read_json(out / SCORES, "scores in JSON", "make it again with --force")
         warnings = tuple(finished.counts.get("warnings", ()))
         return ScoreResult(document=document, artifact=finished, hit=True, warnings=warnings)
-    judged = _judge(file, shards, settings, progress)
-    document = describe_scores(judged, settings)
+    split_outcomes = _judge(file, shards, settings, progress)
+    document = describe_scores(split_outcomes, settings)
     begin_work(out, "score", inputs, options, force=force)
     write_json(out / SCORES, document)
-    _write_table(out / TABLE, judged)
-    counts: dict[str, Any] = {"expressions": len(judged.ids)}
-    if judged.warnings:
-        counts["warnings"] = list(judged.warnings)
+    _write_table(out / TABLE, split_outcomes)
+    counts: dict[str, Any] = {"expressions": len(split_outcomes.ids)}
+    if split_outcomes.warnings:
+        counts["warnings"] = list(split_outcomes.warnings)
     artifact = finish_work(out, "score", inputs, options, counts)
-    return ScoreResult(document=document, artifact=artifact, warnings=judged.warnings)
+    return ScoreResult(document=document, artifact=artifact, warnings=split_outcomes.warnings)
 
 
 def describe(settings: ScoreSettings, predictions: Path, shards: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -98,15 +100,15 @@ def describe(settings: ScoreSettings, predictions: Path, shards: Path) -> tuple[
     if not file.is_file():
         remedy = f"give a {PREDICTIONS}, or the folder that igvg predict made"
         raise DataError("no such file", file=file, remedy=remedy)
-    return {"predictions": digest_file(file), "shards": digest_shards(shards)}, select_material(settings)
+    return {"predictions": digest_file(file), "shards": digest_shards(shards)}, fingerprinted_settings(settings)
 
 
-def describe_scores(judged: Judged, settings: ScoreSettings) -> dict[str, Any]:
+def describe_scores(split_outcomes: SplitOutcomes, settings: ScoreSettings) -> dict[str, Any]:
     """The score document: metrics, intervals and breakdowns of a whole split."""
-    outcomes = judged.outcomes
-    terms = judged.divide(outcomes)
+    outcomes = split_outcomes.outcomes
+    terms = split_outcomes.divide(outcomes)
     document: dict[str, Any] = {
-        "dataset": judged.dataset,
+        "dataset": split_outcomes.dataset,
         "split": settings.split,
         "expressions": len(outcomes),
         "metrics": summarize(terms),
@@ -116,31 +118,31 @@ def describe_scores(judged: Judged, settings: ScoreSettings) -> dict[str, Any]:
             "single": int((outcomes.targets == 1).sum()),
             "multiple": int((outcomes.targets > 1).sum()),
         },
-        "breakdown": break_down(outcomes, judged.divide),
+        "breakdown": break_down(outcomes, split_outcomes.divide),
     }
-    if not (judged.has_boxes and judged.has_masks):
-        document["not_predicted"] = "masks" if judged.has_boxes else "boxes"
+    if not (split_outcomes.has_boxes and split_outcomes.has_masks):
+        document["not_predicted"] = "masks" if split_outcomes.has_boxes else "boxes"
     if settings.bootstrap:
         samples, seed = settings.bootstrap, settings.seed
         document["intervals"] = estimate_intervals(terms, outcomes.image_id, samples=samples, seed=seed)
     if crowds := int(outcomes.crowd_only.sum()):
         document["crowd_only"] = crowds
-    if TERMS[judged.dataset] is divide_robust:
+    if METRICS[split_outcomes.dataset] is rrefcoco_ratios:
         document["left_out"] = count_left_out(outcomes)
     return document
 
 
-def _judge(file: Path, shards: Path, settings: ScoreSettings, progress: Progress) -> Judged:
-    return judge_file(file, shards, settings.split, settings.resolution, progress=progress)
+def _judge(file: Path, shards: Path, settings: ScoreSettings, progress: Progress) -> SplitOutcomes:
+    return evaluate_split(file, shards, settings.split, settings.resolution, progress=progress)
 
 
-def _write_table(file: Path, judged: Judged) -> None:
-    columns = {name: getattr(judged.outcomes, name).tolist() for name in Outcome._fields}
+def _write_table(file: Path, split_outcomes: SplitOutcomes) -> None:
+    columns = {name: getattr(split_outcomes.outcomes, name).tolist() for name in Outcome._fields}
     # What was not predicted was not measured: empty cells, not zeros.
-    for given, names in ((judged.has_boxes, BOX_COLUMNS), (judged.has_masks, MASK_COLUMNS)):
-        columns |= {} if given else {name: [""] * len(judged.ids) for name in names}
+    for given, names in ((split_outcomes.has_boxes, BOX_COLUMNS), (split_outcomes.has_masks, MASK_COLUMNS)):
+        columns |= {} if given else {name: [""] * len(split_outcomes.ids) for name in names}
     with replace_file(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
-        writer.writerow(["id", *columns])
-        for row in zip(judged.ids, *columns.values(), strict=True):
+        writer.writerow(["id", *(COLUMN_NAMES.get(name, name) for name in columns)])
+        for row in zip(split_outcomes.ids, *columns.values(), strict=True):
             writer.writerow([int(value) if isinstance(value, bool) else value for value in row])

@@ -13,8 +13,14 @@ from PIL import Image
 from pipelines.config.settings import PrepareSettings, TextSettings
 from pipelines.data.tokenizer import clean_expression
 from shards.annotations.coco import Picture
-from shards.annotations.dataset import ImageDraft, drop_unusable, find_crowd_only, locate_instances, read_dataset
-from shards.annotations.error_collector import Audit
+from shards.annotations.dataset import (
+    ImageDraft,
+    drop_unusable_annotations,
+    find_crowd_only,
+    locate_instances,
+    read_dataset,
+)
+from shards.annotations.error_collector import ErrorCollector
 from shards.annotations.image_files import (
     AMBIGUOUS,
     Files,
@@ -42,10 +48,10 @@ class Selection:
     items: list[Item]
     """Drafts whose annotations all have masks, with their image files."""
     missing: list[Picture]
-    """Images without a file; they are in `audit`, too."""
-    audit: Audit
+    """Images without a file; they are in `collector`, too."""
+    collector: ErrorCollector
     """What cannot be used."""
-    notes: Audit
+    notes: ErrorCollector
     """What is used and worth a look."""
 
 
@@ -60,22 +66,22 @@ def select_items(settings: PrepareSettings, annotations: Path, images: Sequence[
     Raises:
         DataError: an annotation file or folder cannot be read, or there is no such split.
     """
-    audit, notes = Audit(), Audit()
-    drafts = read_dataset(settings.dataset, annotations, audit, settings.splits)
+    collector, notes = ErrorCollector(), ErrorCollector()
+    drafts = read_dataset(settings.dataset, annotations, collector, settings.splits)
     if settings.limit:
         by_split = groupby(drafts, key=lambda draft: draft.split)
         drafts = [draft for _, same in by_split for draft in islice(same, settings.limit)]
-    located, missing = _locate_pictures(drafts, index_folders(images), images, audit)
-    drafts = _measure_pictures(drafts, located, audit)
-    sound = drop_unusable(drafts, locate_instances(settings.dataset, annotations), audit)
+    located, missing = _locate_pictures(drafts, index_folders(images), images, collector)
+    drafts = _measure_pictures(drafts, located, collector)
+    sound = drop_unusable_annotations(drafts, locate_instances(settings.dataset, annotations), collector)
     items = [(draft, located[draft.picture.image_id]) for draft in sound if draft.picture.image_id in located]
     for draft, _ in items:
         _note_expressions(draft, notes)
-    return Selection(items=items, missing=missing, audit=audit, notes=notes)
+    return Selection(items=items, missing=missing, collector=collector, notes=notes)
 
 
 def _locate_pictures(
-    drafts: Sequence[ImageDraft], files: Files, folders: Sequence[Path], audit: Audit
+    drafts: Sequence[ImageDraft], files: Files, folders: Sequence[Path], collector: ErrorCollector
 ) -> tuple[dict[int, Path], list[Picture]]:
     """Image files by the images' ids, and the images without one; both kinds of trouble are reported."""
     places = " or ".join(str(folder) for folder in folders)
@@ -86,21 +92,23 @@ def _locate_pictures(
         try:
             file = locate_picture(picture, files)
         except DataError as fault:
-            audit.add(fault, AMBIGUOUS)
+            collector.add(fault, AMBIGUOUS)
             continue
         if file:
             located[image_id] = file
         else:
             missing.append(picture)
             what = f"no picture {', '.join(candidate_names(picture))} in {places}"
-            audit.add(DataError(what, record=f"image {image_id}"), MISSING)
+            collector.add(DataError(what, record=f"image {image_id}"), MISSING)
     for image_id, shared in find_shared_files(located).items():
         del located[image_id]
-        audit.add(shared, AMBIGUOUS)
+        collector.add(shared, AMBIGUOUS)
     return located, missing
 
 
-def _measure_pictures(drafts: Sequence[ImageDraft], located: dict[int, Path], audit: Audit) -> list[ImageDraft]:
+def _measure_pictures(
+    drafts: Sequence[ImageDraft], located: dict[int, Path], collector: ErrorCollector
+) -> list[ImageDraft]:
     """Drafts of known size: where the annotations do not say it, it is the image file's."""
     measured = []
     for draft in drafts:
@@ -112,13 +120,13 @@ def _measure_pictures(drafts: Sequence[ImageDraft], located: dict[int, Path], au
                     width, height = picture.size
             except Exception as error:  # whatever a parser raises on a stranger's file
                 record = f"image {draft.picture.image_id}"
-                audit.add(DataError(f"is no picture ({error})", file=file, record=record), UNUSABLE_IMAGE)
+                collector.add(DataError(f"is no picture ({error})", file=file, record=record), UNUSABLE_IMAGE)
             else:
                 measured.append(replace(draft, picture=replace(draft.picture, width=width, height=height)))
     return measured
 
 
-def _note_expressions(draft: ImageDraft, notes: Audit) -> None:
+def _note_expressions(draft: ImageDraft, notes: ErrorCollector) -> None:
     for expression in find_crowd_only(draft):
         what = f"{expression.text!r} refers to crowd regions alone: it has a box truth, and an empty mask truth"
         notes.add(DataError(what, record=expression.id), CROWD_ONLY)

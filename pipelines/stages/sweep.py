@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from pipelines.config.overrides import to_mapping
 from pipelines.config.settings import PostprocessSettings
-from pipelines.evaluation.evaluator import BoxMatches, judge_boxes, name_dataset
-from pipelines.evaluation.mask_counts import Square
-from pipelines.evaluation.metrics.benchmarks import TERMS
+from pipelines.evaluation.evaluator import BoxMatches, evaluate_boxes, name_dataset
+from pipelines.evaluation.mask_counts import MaskCounter
+from pipelines.evaluation.metrics.benchmarks import METRICS
 from pipelines.evaluation.metrics.outcomes import Outcome, Outcomes, summarize
 from pipelines.evaluation.sweep_grid import Grid
-from pipelines.prediction.postprocess import choose_queries, scale_boxes, score_queries
+from pipelines.prediction.postprocess import scale_boxes, score_queries, select_queries
 from pipelines.prediction.raw_output import RawOutput
-from pipelines.prediction.raw_store import RawReader, check_floor
+from pipelines.prediction.raw_store import RawReader, check_mask_floor
 from shards.errors import DataError
 from shards.reader import ShardReader
 from shards.record import Expression, ImageRecord
@@ -34,7 +34,7 @@ Progress = Callable[[int, int, str], None]
 TOLERANCE = 1e-9
 _PROGRESS_STEP = 50
 _VARYING: dict[str, type[np.generic]] = {
-    "flagged": np.bool_, "predicted_px": np.int64, "shared_px": np.int64, "boxes_match": np.bool_,
+    "predicted_empty": np.bool_, "predicted_px": np.int64, "intersection_px": np.int64, "boxes_match": np.bool_,
     "boxes_match_giou": np.bool_, "best_box_hits": np.bool_,
 }  # fmt: skip
 
@@ -58,7 +58,7 @@ def run(raw: Path, shards: Path, split: str, grid: Grid, *, resolution: int = 0,
         SettingsError: a score threshold below what the raw outputs hold masks for.
     """
     reader = RawReader(raw)
-    check_floor(grid.settings, reader.mask_floor)
+    check_mask_floor(grid.settings, reader.mask_floor)
     common: dict[str, NDArray[Any]] = {
         name: np.zeros(len(reader), dtype=np.int64) for name in Outcome._fields if name not in _VARYING
     }
@@ -67,9 +67,9 @@ def run(raw: Path, shards: Path, split: str, grid: Grid, *, resolution: int = 0,
     }
     ids: list[str] = []
     with ShardReader(shards, split) as truth:
-        for row, (record, expression, output) in enumerate(pair_outputs(reader, truth)):
+        for row, (record, expression, output) in enumerate(align_outputs(reader, truth)):
             ids.append(expression.id)
-            outcomes = judge_settings(record, expression, output, grid.settings, resolution)
+            outcomes = evaluate_settings(record, expression, output, grid.settings, resolution)
             for name, counts in common.items():
                 counts[row] = getattr(outcomes[0], name)
             for name, columns in varying.items():
@@ -113,7 +113,7 @@ def find_best(values: Sequence[float | None]) -> list[int]:
     ]
 
 
-def pair_outputs(reader: RawReader, truth: ShardReader) -> Iterator[tuple[ImageRecord, Expression, RawOutput]]:
+def align_outputs(reader: RawReader, truth: ShardReader) -> Iterator[tuple[ImageRecord, Expression, RawOutput]]:
     """Every expression of a split with its raw output; both lie in the order of the shards.
 
     Raises:
@@ -136,7 +136,7 @@ def pair_outputs(reader: RawReader, truth: ShardReader) -> Iterator[tuple[ImageR
         raise DataError(f"{output.id} is not in split '{truth.split}'", file=reader.folder, remedy=remedy)
 
 
-def judge_settings(
+def evaluate_settings(
     record: ImageRecord,
     expression: Expression,
     raw: RawOutput,
@@ -148,7 +148,7 @@ def judge_settings(
     Raises:
         SettingsError: the raw outputs do not hold a chosen query's mask.
     """
-    square = Square(record, expression, raw, resolution)
+    square = MaskCounter(record, expression, raw, resolution)
     targets = [instance.box for instance in record.targets(expression)]
     crowds = len(targets) - len(record.mask_targets(expression))
     boxes = scale_boxes(raw.boxes, *raw.original_size)
@@ -160,18 +160,18 @@ def judge_settings(
         weighted = setting.existence_weighting
         choice = (setting.score_threshold, weighted, setting.nms, setting.nms_iou)
         if choice not in chosen:
-            chosen[choice] = choose_queries(boxes, scores[weighted], setting).tolist()
+            chosen[choice] = select_queries(boxes, scores[weighted], setting).tolist()
         queries = chosen[choice]
         answered = (weighted, tuple(queries))
         if answered not in matches:
-            matches[answered] = judge_boxes(boxes[queries], scores[weighted][queries].tolist(), targets)
-        predicted_px, shared_px = square.count(queries, setting)
+            matches[answered] = evaluate_boxes(boxes[queries], scores[weighted][queries].tolist(), targets)
+        predicted_px, intersection_px = square.count(queries, setting)
         outcomes.append(
             Outcome(
-                ref_id=expression.ref_id, targets=len(targets), flagged=not queries, predicted_px=predicted_px,
-                target_px=square.target_px, shared_px=shared_px, boxes_match=matches[answered].iou,
+                ref_id=expression.ref_id, targets=len(targets), predicted_empty=not queries, predicted_px=predicted_px,
+                target_px=square.target_px, intersection_px=intersection_px, boxes_match=matches[answered].iou,
                 boxes_match_giou=matches[answered].giou, best_box_hits=matches[answered].best,
-                image_id=record.image_id, picture_px=square.picture_px, crowds=crowds,
+                image_id=record.image_id, image_px=square.image_px, crowds=crowds,
             )
         )  # fmt: skip
     return outcomes
@@ -180,7 +180,7 @@ def judge_settings(
 def _score_settings(
     dataset: str, common: dict[str, NDArray[Any]], varying: dict[str, NDArray[Any]]
 ) -> list[dict[str, float | None]]:
-    divide = TERMS[dataset]
+    divide = METRICS[dataset]
     count = len(next(iter(varying.values())))
     rows = ({name: columns[place] for name, columns in varying.items()} for place in range(count))
     return [summarize(divide(Outcomes(**common, **row))) for row in rows]

@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.config.overrides import select_material
+from pipelines.config.overrides import fingerprinted_settings
 from pipelines.config.settings import TrainSettings
-from pipelines.data.truncation import describe_findings, find_cut
+from pipelines.data.truncation import describe_findings, find_truncated_expressions
 from pipelines.runtime.distributed import share_fate
-from pipelines.runtime.signals import StopRequest
+from pipelines.runtime.signals import GracefulStop
 from pipelines.stages.artifact import Artifact, begin_work, find_finished, finish_work, read_artifact
-from pipelines.stages.inputs import describe_sources
+from pipelines.stages.inputs import digest_training_inputs
 
 if TYPE_CHECKING:
     from pipelines.training.setup import Training
@@ -54,7 +54,7 @@ def run(
         return finished, True
     # Only work that is to be done is worth the seconds that torch takes to load.
     from pipelines.training.divergence import LAST_GOOD_FOLDER
-    from pipelines.training.setup import open_training, start_processes
+    from pipelines.training.setup import setup_training, start_processes
     from pipelines.training.state import STATE_FOLDER, restore_state
     from pipelines.training.trainer import train
 
@@ -62,7 +62,7 @@ def run(
     with share_fate(accelerator):
         # Every process has looked before the first one writes.
         accelerator.wait_for_everyone()
-        training = open_training(settings, shards, out, accelerator)
+        training = setup_training(settings, shards, out, accelerator)
         if accelerator.is_main_process:
             begin_work(out, "train", inputs, options, force=force)
             cut = count_cut_expressions(training)
@@ -74,11 +74,11 @@ def run(
             counts: dict[str, Any] = {"steps": training.step, "expressions": len(training.data), "best": training.best}
             counts |= {
                 "processes": accelerator.num_processes,
-                "precision": " then ".join(training.arithmetics),
+                "precision": " then ".join(training.compute_dtypes),
                 "cut": cut,
             }
             # Nothing is left to save.
-            with StopRequest():
+            with GracefulStop():
                 finish_work(out, "train", inputs, options, counts, scratch=(STATE_FOLDER, LAST_GOOD_FOLDER))
         accelerator.wait_for_everyone()
     return read_artifact(out, "train"), False
@@ -86,15 +86,15 @@ def run(
 
 def count_cut_expressions(training: Training) -> int:
     """How many training expressions are cut at the token limit; says so before the training begins."""
-    frame = training.data.frame
+    processor = training.data.processor
     phrases = (
         (expression.id, expression.text)
         for reader in training.data.readers
         for record in reader.records()
         for expression in record.expressions
     )
-    findings = list(find_cut(frame.tokenizer, phrases, frame.max_tokens))
-    for line in describe_findings(findings, frame.max_tokens, each=False):
+    findings = list(find_truncated_expressions(processor.tokenizer, phrases, processor.max_tokens))
+    for line in describe_findings(findings, processor.max_tokens, each=False):
         _LOG.info(line)
     return len(findings)
 
@@ -102,4 +102,4 @@ def count_cut_expressions(training: Training) -> int:
 def describe(settings: TrainSettings, shards: Sequence[Path]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Inputs and options that make up the fingerprint of a training; files count by their content, not their path."""
     unnamed = replace(settings, init="", text=replace(settings.text, tokenizer=""))
-    return describe_sources(shards, settings.init, settings.text.tokenizer), select_material(unnamed)
+    return digest_training_inputs(shards, settings.init, settings.text.tokenizer), fingerprinted_settings(unnamed)

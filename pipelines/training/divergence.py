@@ -56,7 +56,7 @@ def is_sound(training: Training) -> bool:
         return False
     batches = [] if training.last_part is None else [training.last_part]
     try:
-        for _ in predict_batches(training.model, batches, training.arithmetic, 1.0):
+        for _ in predict_batches(training.model, batches, training.compute_dtype, 1.0):
             pass
     except FloatingPointError:
         return False
@@ -68,7 +68,7 @@ def advise(training: Training) -> str:
     optimizer = training.settings.optimizer
     rates = (("encoder_lr", optimizer.encoder_lr), ("head_lr", optimizer.head_lr))
     changes = [f"--set optimizer.{name}={rate / _REDUCTION:.2g}" for name, rate in rates]
-    if training.arithmetic == "bf16":
+    if training.compute_dtype == "bf16":
         changes.append("--set precision=fp32")
     if (step := save_last_good(training)) is not None:
         folder = training.out / LAST_GOOD_FOLDER

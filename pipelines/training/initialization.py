@@ -11,9 +11,9 @@ from pipelines.config.overrides import describe_differences
 from pipelines.config.presets import find_preset
 from pipelines.config.settings import TrainSettings
 from pipelines.data.datasets import Part, read_texts
-from pipelines.data.tokenizer import SENTENCEPIECE_NAME, learn_tokenizer, load_tokenizer
+from pipelines.data.tokenizer import SENTENCEPIECE_NAME, load_tokenizer, train_tokenizer
 from pipelines.model import IGVGConfig, IGVGModel
-from pipelines.model.convert.instancevg import load_encoder
+from pipelines.model.convert.instancevg import load_beit3_encoder
 from pipelines.networks import resolve_checkpoint
 from pipelines.pretrained import load_checkpoint
 from shards.errors import SettingsError
@@ -37,7 +37,7 @@ def build_model(settings: TrainSettings, parts: Sequence[Part]) -> tuple[IGVGMod
         raise SettingsError(f"the tokenizer has {len(tokenizer)} ids; set model.vocab_size to at least that")
     model = IGVGModel(settings.model)
     if init:
-        load_encoder(model, init)
+        load_beit3_encoder(model, init)
     return model, tokenizer
 
 
@@ -54,7 +54,7 @@ def choose_tokenizer(settings: TrainSettings, init: Path | None, parts: Sequence
         if not beside.is_file():
             raise SettingsError(f"{init} needs its tokenizer; put {SENTENCEPIECE_NAME} beside it or set text.tokenizer")
         return load_tokenizer(beside)
-    return learn_tokenizer(read_texts(parts), settings.model.vocab_size)
+    return train_tokenizer(read_texts(parts), settings.model.vocab_size)
 
 
 def _explain_mismatch(settings: TrainSettings, found: IGVGConfig) -> str:

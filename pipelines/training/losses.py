@@ -22,9 +22,9 @@ from torch import Tensor
 
 from pipelines.config.settings import LossSettings, MatchingSettings
 from pipelines.data.batch import Targets
-from pipelines.model.box_ops import compute_giou, to_xyxy
+from pipelines.model.box_ops import box_cxcywh_to_xyxy, generalized_box_iou
 from pipelines.model.igvg import IGVGOutput
-from pipelines.training.matcher import Matches, match_queries
+from pipelines.training.matcher import Matches, hungarian_match
 
 _TINY = 1e-12
 
@@ -113,30 +113,30 @@ def compute_losses(
     boxes = torch.stack((*output.aux_boxes, output.boxes)).float()
     num_queries = boxes.shape[2]
     counts = counts or count_step(targets, num_queries)
-    matches = match_queries(class_logits, boxes, output.points, targets.boxes, matching)
+    matches = hungarian_match(class_logits, boxes, output.points, targets.boxes, matching)
     unmatched = counts.pictures * num_queries - counts.matched
     detection = {
-        "classes": measure_classes(
+        "classes": loss_labels(
             class_logits, matches, settings.no_object, (counts.matched + settings.no_object * unmatched) / counts.parts
         ),
-        **measure_boxes(boxes, torch.cat(targets.boxes), matches, counts.boxes.clamp(min=1) / counts.parts),
+        **loss_boxes(boxes, torch.cat(targets.boxes), matches, counts.boxes.clamp(min=1) / counts.parts),
     }
     terms = {name: layers[-1] for name, layers in detection.items()}
     for name, layers in detection.items():
         terms |= {f"{name}_layer{number}": value for number, value in enumerate(layers[:-1].unbind(), start=1)}
     masks_of_part = (counts.matched.clamp(min=1) / counts.parts, unmatched.clamp(min=1) / counts.parts)
-    terms |= measure_instance_masks(output.instance_mask_logits, targets, matches, masks_of_part)
-    terms |= measure_global_masks(output, targets)
+    terms |= loss_instance_masks(output.instance_mask_logits, targets, matches, masks_of_part)
+    terms |= loss_global_masks(output, targets)
     for_target, for_none = settings.existence_balance
     weights = for_target * counts.existing + for_none * (counts.pictures - counts.existing)
-    terms["existence"] = measure_existence(
+    terms["existence"] = loss_existence(
         output.existence_logits, targets.exists, settings.existence_balance, weights / counts.parts
     )
-    terms["total"] = weigh_terms(terms, settings, auxiliary_boxes)
+    terms["total"] = weighted_sum(terms, settings, auxiliary_boxes)
     return terms
 
 
-def weigh_terms(
+def weighted_sum(
     terms: dict[str, Tensor], settings: LossSettings, auxiliary_boxes: Literal["paper", "published"]
 ) -> Tensor:
     """The weighted sum of the terms of `compute_losses` (paper, equation 6).
@@ -162,7 +162,7 @@ def weigh_terms(
     return total
 
 
-def measure_classes(class_logits: Tensor, matches: Matches, no_object: float, total: Tensor | None = None) -> Tensor:
+def loss_labels(class_logits: Tensor, matches: Matches, no_object: float, total: Tensor | None = None) -> Tensor:
     """Weighted mean cross-entropy (N,) of logits (N, B, Q, 2): class 0 where a target is matched, else class 1.
 
     Args:
@@ -179,9 +179,7 @@ def measure_classes(class_logits: Tensor, matches: Matches, no_object: float, to
     return (weights * entropy).sum(dim=1) / total.clamp(min=_TINY)
 
 
-def measure_boxes(
-    boxes: Tensor, target_boxes: Tensor, matches: Matches, num_boxes: Tensor | float
-) -> dict[str, Tensor]:
+def loss_boxes(boxes: Tensor, target_boxes: Tensor, matches: Matches, num_boxes: Tensor | float) -> dict[str, Tensor]:
     """L1 distance and 1 - generalized IoU of matched boxes, summed over pairs, ÷ `num_boxes`; each (N,).
 
     Args:
@@ -193,11 +191,11 @@ def measure_boxes(
     picked = boxes.flatten(1, 2).gather(1, matches.queries[..., None].expand(-1, -1, 4))
     wanted = target_boxes.float()[matches.targets]
     distance = (picked - wanted).abs().sum(dim=(1, 2))
-    giou = compute_giou(to_xyxy(picked), to_xyxy(wanted))
+    giou = generalized_box_iou(box_cxcywh_to_xyxy(picked), box_cxcywh_to_xyxy(wanted))
     return {"boxes": distance / num_boxes, "giou": (1 - giou).sum(dim=1) / num_boxes}
 
 
-def measure_instance_masks(
+def loss_instance_masks(
     logits: Tensor, targets: Targets, matches: Matches, counts: tuple[Tensor | None, Tensor | None] = (None, None)
 ) -> dict[str, Tensor]:
     """Mask terms of the last layer's matched queries, and of its unmatched ones, whose masks should be empty.
@@ -216,12 +214,12 @@ def measure_instance_masks(
     unmatched = upsample_logits(per_query[matches.unmatched[-1]], size)
     wanted = torch.cat(targets.instance_masks)[matches.targets[-1]]
     return {
-        **_name_terms("instance", *measure_masks(matched, wanted.to(matched.dtype), counts[0])),
-        **_name_terms("negative", *measure_masks(unmatched, unmatched.new_zeros(()).expand_as(unmatched), counts[1])),
+        **_name_terms("instance", *loss_masks(matched, wanted.to(matched.dtype), counts[0])),
+        **_name_terms("negative", *loss_masks(unmatched, unmatched.new_zeros(()).expand_as(unmatched), counts[1])),
     }
 
 
-def measure_global_masks(output: IGVGOutput, targets: Targets) -> dict[str, Tensor]:
+def loss_global_masks(output: IGVGOutput, targets: Targets) -> dict[str, Tensor]:
     """Mask terms of the global mask, and of the attention map against the same mask at the encoder's cells.
 
     NOTE: the attention map holds probabilities; as published they are taken for logits and squashed again, so its
@@ -232,14 +230,12 @@ def measure_global_masks(output: IGVGOutput, targets: Targets) -> dict[str, Tens
     attention = output.attention_map.float()
     cells = F.interpolate(wanted[:, None], size=attention.shape[-2:], mode="nearest")[:, 0]
     return {
-        **_name_terms("global", *measure_masks(logits, wanted)),
-        **_name_terms("attention", *measure_masks(attention, cells)),
+        **_name_terms("global", *loss_masks(logits, wanted)),
+        **_name_terms("attention", *loss_masks(attention, cells)),
     }
 
 
-def measure_existence(
-    logits: Tensor, exists: Tensor, balance: tuple[float, float], total: Tensor | None = None
-) -> Tensor:
+def loss_existence(logits: Tensor, exists: Tensor, balance: tuple[float, float], total: Tensor | None = None) -> Tensor:
     """Weighted mean cross-entropy of logits (B, 2): class 0 where a target exists, else class 1.
 
     Args:
@@ -254,7 +250,7 @@ def measure_existence(
     return (weights * entropy).sum() / total.clamp(min=_TINY)
 
 
-def measure_masks(logits: Tensor, wanted: Tensor, count: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def loss_masks(logits: Tensor, wanted: Tensor, count: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Dice loss and binary cross-entropy, means over masks: zero over none, never NaN.
 
     Args:

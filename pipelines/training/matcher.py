@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from pipelines.config.settings import MatchingSettings
-from pipelines.model.box_ops import compute_giou, to_xyxy
+from pipelines.model.box_ops import box_cxcywh_to_xyxy, generalized_box_iou
 from pipelines.training.divergence import DivergenceError
 
 
@@ -36,7 +36,7 @@ class Matches:
 
 
 @torch.no_grad()
-def match_queries(
+def hungarian_match(
     class_logits: Tensor, boxes: Tensor, points: Tensor, target_boxes: Sequence[Tensor], settings: MatchingSettings
 ) -> Matches:
     """Match queries to targets at the least total cost, for each layer and picture on its own.
@@ -82,7 +82,7 @@ def compute_costs(
     objectness = class_logits.float().softmax(dim=-1)[..., :1]
     boxes, target_boxes = boxes.float()[..., :, None, :], target_boxes.float()[..., None, :, :]
     distance = (boxes - target_boxes).abs().sum(dim=-1)
-    giou = compute_giou(to_xyxy(boxes), to_xyxy(target_boxes))
+    giou = generalized_box_iou(box_cxcywh_to_xyxy(boxes), box_cxcywh_to_xyxy(target_boxes))
     point_distance = (points.float()[..., :, None, :] - target_boxes[..., :2]).abs().sum(dim=-1)
     return (
         -settings.class_cost * objectness

@@ -13,7 +13,7 @@ from pipelines.config.settings import OptimizerSettings
 def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Adam:
     """Adam over the parameters that train; group 0 is the encoder's, group 1 all others'.
 
-    Each group keeps its full rate under `base_lr`, which `set_rates` scales.
+    Each group keeps its full rate under `base_lr`, which `set_learning_rates` scales.
     """
     encoder: list[nn.Parameter] = []
     head: list[nn.Parameter] = []
@@ -27,7 +27,7 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.opti
     return torch.optim.Adam(groups, betas=settings.betas, eps=settings.eps, amsgrad=settings.amsgrad, fused=True)
 
 
-def compute_rate_factor(settings: OptimizerSettings, step: int, steps_per_epoch: float, total_steps: int) -> float:
+def lr_factor(settings: OptimizerSettings, step: int, steps_per_epoch: float, total_steps: int) -> float:
     """The factor on both learning rates at a step.
 
     `step`: the published schedule, constant inside an epoch: `warmup_factor` while epoch ≤ `warmup_epochs`, then 1,
@@ -45,7 +45,7 @@ def compute_rate_factor(settings: OptimizerSettings, step: int, steps_per_epoch:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1.0, total_steps - warmup)))
 
 
-def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
+def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Scale every group's full learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor

@@ -14,12 +14,12 @@ from accelerate.utils import set_seed
 
 from pipelines.config.settings import TrainSettings
 from pipelines.data.batch import Batch
-from pipelines.data.datasets import GroundingData, Part
-from pipelines.data.processor import Frame
+from pipelines.data.datasets import GroundingDataset, Part
+from pipelines.data.processor import Processor
 from pipelines.model import IGVGModel
-from pipelines.runtime.distributed import resolve_together, start_accelerator
+from pipelines.runtime.distributed import resolve_precision_together, start_accelerator
 from pipelines.runtime.memory import keep_freed_memory
-from pipelines.runtime.precision import Arithmetic
+from pipelines.runtime.precision import ComputeDtype
 from pipelines.training.initialization import build_model
 from pipelines.training.log import TrainingLog
 from pipelines.training.optimizer import build_optimizer
@@ -41,12 +41,12 @@ class Training:
     """`model` as the processes run it: itself, or wrapped to average gradients."""
     optimizer: torch.optim.Adam
     tokenizer: Any
-    arithmetic: Arithmetic
+    compute_dtype: ComputeDtype
     """What the network computes in."""
-    arithmetics: tuple[Arithmetic, ...]
+    compute_dtypes: tuple[ComputeDtype, ...]
     """What it computed in so far, one entry for each change; another machine may have another."""
-    data: GroundingData
-    held_out: dict[Path, GroundingData]
+    data: GroundingDataset
+    validation_data: dict[Path, GroundingDataset]
     """The validation splits by shard folder; empty where the shards hold none."""
     log: TrainingLog
     step: int = 0
@@ -74,7 +74,7 @@ class Training:
         return self.step / self.steps_per_epoch
 
     @property
-    def due(self) -> bool:
+    def should_validate(self) -> bool:
         """Whether this step ends the training, or a stretch of epochs after which it is scored."""
         stretch = self.steps_per_epoch * self.settings.validation_epochs
         return self.step == self.total_steps or math.floor(self.step / stretch) > math.floor((self.step - 1) / stretch)
@@ -100,7 +100,7 @@ def start_processes(settings: TrainSettings) -> Accelerator:
     return accelerator
 
 
-def open_training(settings: TrainSettings, shards: Sequence[Path], out: Path, accelerator: Accelerator) -> Training:
+def setup_training(settings: TrainSettings, shards: Sequence[Path], out: Path, accelerator: Accelerator) -> Training:
     """Build or load everything a training consists of, at its beginning; nothing is written, no state is read.
 
     Raises:
@@ -108,9 +108,9 @@ def open_training(settings: TrainSettings, shards: Sequence[Path], out: Path, ac
     """
     parts = list_parts(shards, settings.splits)
     model, tokenizer = build_model(settings, parts)
-    frame = Frame(tokenizer=tokenizer, max_tokens=settings.text.max_tokens, image_size=model.config.image_size)
+    processor = Processor(tokenizer=tokenizer, max_tokens=settings.text.max_tokens, image_size=model.config.image_size)
     mask_size = model.config.image_size if settings.mask_targets == "picture" else model.config.mask_size
-    arithmetic = resolve_together(settings.precision, accelerator)
+    compute_dtype = resolve_precision_together(settings.precision, accelerator)
     return Training(
         settings=settings,
         out=out,
@@ -119,10 +119,10 @@ def open_training(settings: TrainSettings, shards: Sequence[Path], out: Path, ac
         network=accelerator.prepare_model(model),
         optimizer=build_optimizer(model, settings.optimizer),
         tokenizer=tokenizer,
-        arithmetic=arithmetic,
-        arithmetics=(arithmetic,),
-        data=GroundingData(parts, frame, mask_size=mask_size),
-        held_out=open_held_out(shards, settings.validation_split, frame),
+        compute_dtype=compute_dtype,
+        compute_dtypes=(compute_dtype,),
+        data=GroundingDataset(parts, processor, mask_size=mask_size),
+        validation_data=open_validation(shards, settings.validation_split, processor),
         log=TrainingLog(out / "log.jsonl", writes=accelerator.is_main_process),
     )
 
@@ -144,10 +144,10 @@ def list_parts(shards: Sequence[Path], splits: Sequence[str]) -> list[Part]:
     return parts
 
 
-def open_held_out(shards: Sequence[Path], split: str, frame: Frame) -> dict[Path, GroundingData]:
+def open_validation(shards: Sequence[Path], split: str, processor: Processor) -> dict[Path, GroundingDataset]:
     """The split that is scored between epochs, of every shard folder that has it."""
     return {
-        folder: GroundingData([(folder, split)], frame, mask_size=0)
+        folder: GroundingDataset([(folder, split)], processor, mask_size=0)
         for folder in shards
         if split in list_splits(folder)
     }

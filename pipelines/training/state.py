@@ -91,7 +91,7 @@ def restore_state(training: Training) -> None:
         training.step, training.best = state["step"], state["best"]
         training.scored = state.get("scored", training.step)
         before = tuple(state.get("arithmetics", ()))
-        training.arithmetics = before if before[-1:] == training.arithmetics else before + training.arithmetics
+        training.compute_dtypes = before if before[-1:] == training.compute_dtypes else before + training.compute_dtypes
     agree(training.step, "the step of the saved state")
 
 
@@ -104,9 +104,9 @@ def find_mismatch(state: Mapping[str, Any], training: Training) -> str:
             return f"{name} is {number!r}, not a whole number up to {last}"
     if type(state.get("best")) not in (int, float):
         return f"best is {state.get('best')!r}, not a number"
-    arithmetics = state.get("arithmetics", [])
-    if not isinstance(arithmetics, list) or not all(one in ("fp32", "bf16") for one in arithmetics):
-        return f"arithmetics is {arithmetics!r}, not a list of fp32 and bf16"
+    compute_dtypes = state.get("arithmetics", [])
+    if not isinstance(compute_dtypes, list) or not all(one in ("fp32", "bf16") for one in compute_dtypes):
+        return f"arithmetics is {compute_dtypes!r}, not a list of fp32 and bf16"
     return _compare_tensors("model", state.get("model"), training.model.state_dict()) or _check_optimizer(
         state.get("optimizer"), training
     )

@@ -14,19 +14,19 @@ from functools import partial
 import torch
 
 from pipelines.data.batch import Batch
-from pipelines.data.image_transforms import normalize_pictures
+from pipelines.data.image_transforms import normalize_images
 from pipelines.data.loader import load_batches
 from pipelines.pretrained import save_checkpoint
-from pipelines.runtime.precision import log_arithmetic, open_autocast
-from pipelines.runtime.signals import StopAgreement, Stopped, StopRequest
+from pipelines.runtime.precision import autocast_context, log_compute_dtype
+from pipelines.runtime.signals import GracefulStop, StopAgreement, Stopped
 from pipelines.training.divergence import DivergenceError, advise, is_sound, require_finite
 from pipelines.training.losses import compute_losses, count_step
-from pipelines.training.optimizer import compute_rate_factor, set_rates
+from pipelines.training.optimizer import lr_factor, set_learning_rates
 from pipelines.training.setup import Training
 from pipelines.training.state import STATE_FOLDER, save_state
-from pipelines.training.validation import score_held_out
+from pipelines.training.validation import validate_held_out
 from shards.errors import WorkerError
-from shards.sampling import plan_share
+from shards.sampling import sample_batch
 
 Progress = Callable[[int, int, str], None]
 
@@ -35,7 +35,7 @@ def open_batches(training: Training) -> Generator[Batch, None, None]:
     """This process's share of every batch from the present step to the last."""
     settings, accelerator = training.settings, training.accelerator
     share = partial(
-        plan_share,
+        sample_batch,
         len(training.data),
         seed=settings.seed,
         batch_size=settings.batch_size,
@@ -72,35 +72,43 @@ def run_steps(training: Training, progress: Progress) -> None:
     training.log.forget_after(first_step, scored=training.scored == first_step)
     progress(first_step, total, "")
     training.log.write_start(
-        first_step, training.epoch, processes=training.accelerator.num_processes, precision=training.arithmetic
+        first_step, training.epoch, processes=training.accelerator.num_processes, precision=training.compute_dtype
     )
-    log_arithmetic("training", settings.precision, training.arithmetics, training.accelerator.device)
+    log_compute_dtype("training", settings.precision, training.compute_dtypes, training.accelerator.device)
     agreement = StopAgreement(training.accelerator)
-    with StopRequest() as stop, contextlib.closing(open_batches(training)) as batches, _saved_without_workers(training):
-        if first_step and training.due and training.scored != first_step:
+    with (
+        GracefulStop() as stop,
+        contextlib.closing(open_batches(training)) as batches,
+        _saved_without_workers(training),
+    ):
+        if first_step and training.should_validate and training.scored != first_step:
             validate(training, progress, stop)
         for batch in batches:
-            losses = take_step(training, batch)
+            losses = train_step(training, batch)
             training.step += 1
             if training.step % settings.log_steps == 0 or training.step == total:
                 rate = (training.step - first_step) * settings.batch_size / (time.monotonic() - started)
                 training.log.write_losses(training.step, training.epoch, losses, rate)
                 progress(training.step, total, f"loss {losses['total']:.3f}, {rate:.1f} expressions/s")
-            if training.due or training.step % settings.log_steps == 0:
+            if training.should_validate or training.step % settings.log_steps == 0:
                 require_finite(training.model, losses["total"], training.accelerator)
             number = agreement.ask(stop.number)
-            if number is not None or training.due or time.monotonic() - saved > 60 * settings.checkpoint_minutes:
+            if (
+                number is not None
+                or training.should_validate
+                or time.monotonic() - saved > 60 * settings.checkpoint_minutes
+            ):
                 save_progress(training)
                 saved = time.monotonic()
             if number is not None:
                 # torchrun ends all processes with the first, which must not be before the state is written.
                 training.accelerator.wait_for_everyone()
                 raise Stopped(number, _describe_saved(training))
-            if training.due:
+            if training.should_validate:
                 validate(training, progress, stop)
 
 
-def validate(training: Training, progress: Progress, stop: StopRequest) -> None:
+def validate(training: Training, progress: Progress, stop: GracefulStop) -> None:
     """Score the held-out splits after a step that is saved: if stopped here, the training continues with this again.
 
     Raises:
@@ -108,7 +116,7 @@ def validate(training: Training, progress: Progress, stop: StopRequest) -> None:
     """
     progress(training.step, training.total_steps, "validation")
     with stop.at_once(_describe_saved(training)):
-        keep_best(training)
+        validate_and_save_best(training)
     training.scored = training.step
 
 
@@ -125,11 +133,11 @@ def _saved_without_workers(training: Training) -> Iterator[None]:
         raise
 
 
-def take_step(training: Training, batch: Batch) -> dict[str, torch.Tensor]:
+def train_step(training: Training, batch: Batch) -> dict[str, torch.Tensor]:
     """One optimiser step on this process's share of a batch; returns the detached loss terms of its last part."""
     settings, accelerator, network = training.settings, training.accelerator, training.network
-    factor = compute_rate_factor(settings.optimizer, training.step, training.steps_per_epoch, training.total_steps)
-    set_rates(training.optimizer, factor)
+    factor = lr_factor(settings.optimizer, training.step, training.steps_per_epoch, training.total_steps)
+    set_learning_rates(training.optimizer, factor)
     # Dropout depends on seed, step and process alone, so that a resumed training repeats an undisturbed one.
     torch.manual_seed((settings.seed * 1_000_003 + training.step) * 4099 + accelerator.process_index)
     network.train()
@@ -143,8 +151,8 @@ def take_step(training: Training, batch: Batch) -> dict[str, torch.Tensor]:
     for number, part in enumerate(parts, start=1):
         training.last_part = part
         with accelerator.no_sync(network) if number < len(parts) else contextlib.nullcontext():
-            with open_autocast(accelerator.device, training.arithmetic):
-                output = network(normalize_pictures(part.pixel_values), part.input_ids, part.attention_mask)
+            with autocast_context(accelerator.device, training.compute_dtype):
+                output = network(normalize_images(part.pixel_values), part.input_ids, part.attention_mask)
             assert part.targets is not None
             losses = compute_losses(
                 output, part.targets, settings.matching, settings.loss,
@@ -158,7 +166,7 @@ def take_step(training: Training, batch: Batch) -> dict[str, torch.Tensor]:
     return {name: value.detach() for name, value in losses.items()}
 
 
-def keep_best(training: Training) -> None:
+def validate_and_save_best(training: Training) -> None:
     """Score the held-out splits and write the checkpoint folder if they never were better, or if there are none.
 
     Raises:
@@ -166,7 +174,7 @@ def keep_best(training: Training) -> None:
         DivergenceError: the network's outputs are not finite.
     """
     try:
-        scores, value = score_held_out(training)
+        scores, value = validate_held_out(training)
     except FloatingPointError as error:
         raise DivergenceError("outputs for the validation split are not finite: training has diverged") from error
     if not training.accelerator.is_main_process:
@@ -191,7 +199,7 @@ def save_progress(training: Training) -> None:
             "step": training.step,
             "scored": training.scored,
             "best": training.best,
-            "arithmetics": list(training.arithmetics),
+            "arithmetics": list(training.compute_dtypes),
             "model": training.model.state_dict(),
             "optimizer": training.optimizer.state_dict(),
         }

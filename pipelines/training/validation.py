@@ -10,20 +10,20 @@ import torch
 from accelerate.utils import broadcast, gather_object
 from numpy.typing import NDArray
 
-from pipelines.data.datasets import GroundingData
+from pipelines.data.datasets import GroundingDataset
 from pipelines.data.loader import load_batches
-from pipelines.evaluation.evaluator import judge_prediction, name_dataset
-from pipelines.evaluation.metrics.benchmarks import HEADLINES, TERMS
+from pipelines.evaluation.evaluator import evaluate_prediction, name_dataset
+from pipelines.evaluation.metrics.benchmarks import METRICS, PRIMARY_METRIC
 from pipelines.evaluation.metrics.outcomes import Outcome, stack_outcomes, summarize
 from pipelines.prediction.postprocess import postprocess
-from pipelines.prediction.prediction_file import encode_answer
+from pipelines.prediction.prediction_file import encode_result
 from pipelines.prediction.predictor import predict_batches
 from pipelines.training.setup import Training
 
 Scores = dict[str, dict[str, float | None]]
 
 
-def score_held_out(training: Training) -> tuple[Scores, float]:
+def validate_held_out(training: Training) -> tuple[Scores, float]:
     """Score every held-out split at the original pictures' size.
 
     Returns:
@@ -39,22 +39,22 @@ def score_held_out(training: Training) -> tuple[Scores, float]:
     # Each process's batch norms have seen its own share; the checkpoint will hold those of the first.
     for buffer in training.model.buffers():
         broadcast(buffer)
-    for folder, data in training.held_out.items():
+    for folder, data in training.validation_data.items():
         numbers = choose_numbers(len(data), training.settings.validation_limit)
         dataset = name_dataset([data.label(int(numbers[0]))[1].id], folder, training.settings.validation_split)
         # Ordered by number, so that sums do not hang on how many processes there are.
-        judged = sorted(gather_object(judge_share(training, data, numbers)))
-        assert [number for number, _ in judged] == numbers.tolist()
-        outcomes = [outcome for _, outcome in judged]
-        metrics = summarize(TERMS[dataset](stack_outcomes(outcomes)))
+        split_outcomes = sorted(gather_object(evaluate_share(training, data, numbers)))
+        assert [number for number, _ in split_outcomes] == numbers.tolist()
+        outcomes = [outcome for _, outcome in split_outcomes]
+        metrics = summarize(METRICS[dataset](stack_outcomes(outcomes)))
         scores[name_folder(folder, scores)] = metrics
-        headlines.append(metrics[HEADLINES[dataset]] or 0.0)
+        headlines.append(metrics[PRIMARY_METRIC[dataset]] or 0.0)
     training.model.train(was_training)
     torch.set_rng_state(state)
     return scores, float(np.mean(headlines)) if headlines else 0.0
 
 
-def judge_share(training: Training, data: GroundingData, numbers: NDArray[np.int64]) -> list[tuple[int, Outcome]]:
+def evaluate_share(training: Training, data: GroundingDataset, numbers: NDArray[np.int64]) -> list[tuple[int, Outcome]]:
     """Predict this process's share of the numbers; for each the outcome."""
     settings, accelerator = training.settings, training.accelerator
     share = numbers[accelerator.process_index :: accelerator.num_processes]
@@ -63,12 +63,12 @@ def judge_share(training: Training, data: GroundingData, numbers: NDArray[np.int
     outcomes: list[tuple[int, Outcome]] = []
     threshold = settings.postprocess.score_threshold
     with contextlib.closing(load_batches(data, shares, workers=settings.workers)) as batches:
-        for outputs in predict_batches(training.model, batches, training.arithmetic, threshold):
+        for outputs in predict_batches(training.model, batches, training.compute_dtype, threshold):
             for raw in outputs:
                 number = int(share[len(outcomes)])
                 record, expression = data.label(number)
-                prediction = encode_answer(postprocess(raw, settings.postprocess))
-                outcomes.append((number, judge_prediction(record, expression, prediction)))
+                prediction = encode_result(postprocess(raw, settings.postprocess))
+                outcomes.append((number, evaluate_prediction(record, expression, prediction)))
     return outcomes
 
 

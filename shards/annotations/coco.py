@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from shards.annotations.duplicates import UniqueEntries
-from shards.annotations.error_collector import Audit
+from shards.annotations.error_collector import ErrorCollector
 from shards.annotations.fields import read_flag, read_integer, read_text
 from shards.annotations.file_names import base_name, full_name
 from shards.errors import DataError
@@ -59,12 +59,12 @@ class CocoInstances:
     refused_annotations: frozenset[int] = frozenset()
 
 
-def read_instances(file: Path, audit: Audit) -> CocoInstances:
+def read_instances(file: Path, collector: ErrorCollector) -> CocoInstances:
     """Read an `instances.json`.
 
     Args:
         file: the file.
-        audit: collects entries that lack a key, hold a wrong value or repeat the id of another; they are left out.
+        collector: collects entries that lack a key, hold a wrong value or repeat the id of another; they are left out.
 
     Raises:
         DataError: the file cannot be read, is no JSON, or lacks `images` or `annotations`.
@@ -76,9 +76,11 @@ def read_instances(file: Path, audit: Audit) -> CocoInstances:
         if not isinstance(document.get(key), list):
             raise DataError(f"has no list {key!r}", file=file, remedy="use the file that came with the data set")
     pictures = UniqueEntries[Picture]()
-    bad_pictures = _read_entries(document["images"], "image", _read_picture, pictures, file, audit)
+    bad_pictures = _read_entries(document["images"], "image", _read_picture, pictures, file, collector)
     annotations = UniqueEntries[Annotation]()
-    bad_annotations = _read_entries(document["annotations"], "annotation", _read_annotation, annotations, file, audit)
+    bad_annotations = _read_entries(
+        document["annotations"], "annotation", _read_annotation, annotations, file, collector
+    )
     mark_namesakes(pictures.entries)
     return CocoInstances(pictures.entries, annotations.entries, bad_pictures, bad_annotations)
 
@@ -89,7 +91,7 @@ def _read_entries(
     read: Callable[[Any], tuple[int, Entry]],
     found: UniqueEntries[Entry],
     file: Path,
-    audit: Audit,
+    collector: ErrorCollector,
 ) -> frozenset[int]:
     """Read one of the two lists into `found`; returns the ids of entries that were refused."""
     malformed = set()
@@ -100,8 +102,8 @@ def _read_entries(
             known = isinstance(entry, dict) and isinstance(entry.get("id"), int)
             malformed |= {entry["id"]} if known else set()
             record = f"{kind} {entry['id']}" if known else f"{kind} number {number}"
-            audit.add(DataError(fault.what, file=file, record=record))
-    return found.drop_differing(audit, file, kind) | malformed.difference(found.entries)
+            collector.add(DataError(fault.what, file=file, record=record))
+    return found.drop_differing(collector, file, kind) | malformed.difference(found.entries)
 
 
 def load_json(file: Path) -> Any:

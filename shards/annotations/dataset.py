@@ -9,15 +9,15 @@ from pathlib import Path
 from shards.annotations import grefcoco, refcoco, refzom
 from shards.annotations import instancevg as merged
 from shards.annotations.coco import INSTANCES_FILE, Annotation, CocoInstances, Picture, read_instances
-from shards.annotations.error_collector import Audit
+from shards.annotations.error_collector import ErrorCollector
 from shards.annotations.polygons import build_instance
-from shards.annotations.refer import Layout, Reference, read_references
+from shards.annotations.refer import Ref, RefFormat, read_refs
 from shards.errors import DataError
 from shards.record import Expression, ImageRecord, Instance, leaves_crowds_out
 
-DATASETS: dict[str, Layout] = {
-    "grefcoco": grefcoco.LAYOUT,
-    "ref-zom": refzom.LAYOUT,
+DATASETS: dict[str, RefFormat] = {
+    "grefcoco": grefcoco.REF_FORMAT,
+    "ref-zom": refzom.REF_FORMAT,
     "rrefcoco": refcoco.SPLIT_BY_UNC,
     "rrefcoco+": refcoco.SPLIT_BY_UNC,
     "rrefcocog": refcoco.ANY_SPLIT_BY,
@@ -46,7 +46,7 @@ class ImageDraft:
     annotations: tuple[Annotation, ...]
     expressions: tuple[Expression, ...]
     instances: tuple[Instance, ...] = ()
-    """What the annotations are, once `drop_unusable` has made it of their segmentations."""
+    """What the annotations are, once `drop_unusable_annotations` has made it of their segmentations."""
 
 
 def expect_files(dataset: str, folder: Path) -> list[tuple[str, ...]]:
@@ -54,7 +54,7 @@ def expect_files(dataset: str, folder: Path) -> list[tuple[str, ...]]:
 
     InstanceVG's merged layout is expected where a file of it, and no file of references, is there.
     """
-    if merged_files := _find_merged(dataset, folder):
+    if merged_files := _find_instancevg_files(dataset, folder):
         return [(file.name,) for file in merged_files]
     return [DATASETS[dataset].files, (INSTANCES_FILE,)]
 
@@ -70,7 +70,7 @@ def list_files(dataset: str, folder: Path) -> list[Path]:
     for file, names in zip(found, expected, strict=True):
         if file is None:
             wanted = " and ".join(" or ".join(names) for names in expected)
-            other = "" if _find_merged(dataset, folder) else f", or with the {merged.FILES[0]} of InstanceVG"
+            other = "" if _find_instancevg_files(dataset, folder) else f", or with the {merged.FILES[0]} of InstanceVG"
             remedy = f"give the folder with {wanted}{other}"
             raise DataError(f"holds no {' or '.join(names)}", file=folder, remedy=remedy)
     return [file for file in found if file]
@@ -79,16 +79,16 @@ def list_files(dataset: str, folder: Path) -> list[Path]:
 def locate_instances(dataset: str, folder: Path) -> Path:
     """The file of `list_files` that holds the annotations."""
     files = list_files(dataset, folder)
-    return files[0] if _find_merged(dataset, folder) else files[1]
+    return files[0] if _find_instancevg_files(dataset, folder) else files[1]
 
 
-def read_dataset(dataset: str, folder: Path, audit: Audit, splits: Sequence[str] = ()) -> list[ImageDraft]:
+def read_dataset(dataset: str, folder: Path, collector: ErrorCollector, splits: Sequence[str] = ()) -> list[ImageDraft]:
     """Read the published files of a data set.
 
     Args:
         dataset: a name in `DATASETS`.
         folder: holds the files under their published names.
-        audit: collects records that cannot be used or contradict others; they are left out.
+        collector: collects records that cannot be used or contradict others; they are left out.
         splits: names of the splits; none means all.
 
     Returns:
@@ -99,25 +99,25 @@ def read_dataset(dataset: str, folder: Path, audit: Audit, splits: Sequence[str]
         DataError: a file is missing, cannot be read or is of another kind; or a split does not exist.
     """
     files = list_files(dataset, folder)
-    if _find_merged(dataset, folder):
-        references, instances = merged.read_merged(dataset, files, audit, splits)
+    if _find_instancevg_files(dataset, folder):
+        refs, instances = merged.read_instancevg(dataset, files, collector, splits)
     else:
-        references = read_references(DATASETS[dataset], files[0], audit, splits)
-        instances = read_instances(files[1], audit)
-    grouped: dict[tuple[str, int], list[Reference]] = {}
-    for reference in references:
-        if fault := _find_fault(reference, instances):
+        refs = read_refs(DATASETS[dataset], files[0], collector, splits)
+        instances = read_instances(files[1], collector)
+    grouped: dict[tuple[str, int], list[Ref]] = {}
+    for ref in refs:
+        if fault := _find_contradiction(ref, instances):
             kind, what = fault
-            audit.add(DataError(what, file=files[0], record=f"ref {reference.ref_id}"), kind)
+            collector.add(DataError(what, file=files[0], record=f"ref {ref.ref_id}"), kind)
         else:
-            grouped.setdefault((reference.split, reference.image_id), []).append(reference)
+            grouped.setdefault((ref.split, ref.image_id), []).append(ref)
     return [
         _draft_picture(dataset, split, instances.pictures[image_id], grouped[split, image_id], instances)
         for split, image_id in sorted(grouped)
     ]
 
 
-def drop_unusable(drafts: Sequence[ImageDraft], file: Path, audit: Audit) -> list[ImageDraft]:
+def drop_unusable_annotations(drafts: Sequence[ImageDraft], file: Path, collector: ErrorCollector) -> list[ImageDraft]:
     """Drafts whose annotations all have masks; an expression that needs another annotation is left out.
 
     The drafts hold instances, which their segmentations are no longer needed for.
@@ -125,7 +125,7 @@ def drop_unusable(drafts: Sequence[ImageDraft], file: Path, audit: Audit) -> lis
     Args:
         drafts: of images of known size.
         file: where the annotations stand.
-        audit: collects the annotations without a usable mask, each once.
+        collector: collects the annotations without a usable mask, each once.
     """
     sound: list[ImageDraft] = []
     faults: dict[int, DataError] = {}
@@ -144,7 +144,7 @@ def drop_unusable(drafts: Sequence[ImageDraft], file: Path, audit: Audit) -> lis
             sound.append(_select_expressions(draft, kept, expressions))
     for ann_id, found in faults.items():
         what = f"{found.what}; expressions that need it: {len(lost[ann_id])}, the first {lost[ann_id][0]}"
-        audit.add(DataError(what, file=file, record=found.record), UNUSABLE)
+        collector.add(DataError(what, file=file, record=found.record), UNUSABLE)
     return sound
 
 
@@ -190,43 +190,43 @@ def build_record(draft: ImageDraft) -> ImageRecord:
     )
 
 
-def _find_merged(dataset: str, folder: Path) -> tuple[Path, ...]:
+def _find_instancevg_files(dataset: str, folder: Path) -> tuple[Path, ...]:
     referenced = any((folder / name).is_file() for name in DATASETS[dataset].files)
-    return () if referenced else merged.find_merged(dataset, folder)
+    return () if referenced else merged.find_instancevg_files(dataset, folder)
 
 
-def _find_fault(reference: Reference, instances: CocoInstances) -> tuple[str, str] | None:
+def _find_contradiction(ref: Ref, instances: CocoInstances) -> tuple[str, str] | None:
     """The kind of contradiction with `instances.json`, and what it is."""
-    if reference.image_id in instances.refused_pictures:
-        return REFUSED, f"image {reference.image_id} cannot be used: its entry was refused"
-    if reference.image_id not in instances.pictures:
-        return "unknown picture", f"{INSTANCES_FILE} has no picture {reference.image_id}"
-    for ann_id in dict.fromkeys(ann_id for phrase in reference.phrases for ann_id in phrase.ann_ids):
+    if ref.image_id in instances.refused_pictures:
+        return REFUSED, f"image {ref.image_id} cannot be used: its entry was refused"
+    if ref.image_id not in instances.pictures:
+        return "unknown picture", f"{INSTANCES_FILE} has no picture {ref.image_id}"
+    for ann_id in dict.fromkeys(ann_id for sentence in ref.sentences for ann_id in sentence.ann_ids):
         annotation = instances.annotations.get(ann_id)
         if ann_id in instances.refused_annotations:
             return REFUSED, f"annotation {ann_id} cannot be used: its entry was refused"
         if annotation is None:
             return "unknown annotation", f"{INSTANCES_FILE} has no annotation {ann_id}"
-        if annotation.image_id != reference.image_id:
-            what = f"annotation {ann_id} belongs to picture {annotation.image_id}, the ref to {reference.image_id}"
+        if annotation.image_id != ref.image_id:
+            what = f"annotation {ann_id} belongs to picture {annotation.image_id}, the ref to {ref.image_id}"
             return "annotation of another picture", what
     return None
 
 
 def _draft_picture(
-    dataset: str, split: str, picture: Picture, references: Sequence[Reference], instances: CocoInstances
+    dataset: str, split: str, picture: Picture, refs: Sequence[Ref], instances: CocoInstances
 ) -> ImageDraft:
     positions: dict[int, int] = {}
     expressions = [
         Expression(
-            id=f"{dataset}/{reference.ref_id}/{phrase.sent_id}",
-            text=phrase.text,
+            id=f"{dataset}/{ref.ref_id}/{sentence.sent_id}",
+            text=sentence.text,
             # A duplicate stays one: the published evaluations count it twice.
-            instances=tuple(positions.setdefault(ann_id, len(positions)) for ann_id in phrase.ann_ids),
-            ref_id=reference.ref_id,
+            instances=tuple(positions.setdefault(ann_id, len(positions)) for ann_id in sentence.ann_ids),
+            ref_id=ref.ref_id,
         )
-        for reference in references
-        for phrase in reference.phrases
+        for ref in refs
+        for sentence in ref.sentences
     ]
     return ImageDraft(
         split=split,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from shards.annotations.error_collector import Audit
+from shards.annotations.error_collector import ErrorCollector
 from shards.errors import DataError
 
 REPEATED = "repeated id"
@@ -36,11 +36,11 @@ class UniqueEntries(Generic[Entry]):
         elif not _is_same(self.entries[number], entry):
             self._differing[number] = [self._places[number], place]
 
-    def drop_differing(self, audit: Audit, file: Path | None, kind: str) -> frozenset[int]:
+    def drop_differing(self, collector: ErrorCollector, file: Path | None, kind: str) -> frozenset[int]:
         """Take out the entries whose id others have that differ, and report each; returns these ids.
 
         Args:
-            audit: collects the entries.
+            collector: collects the entries.
             file: where they stand.
             kind: what they are, e.g. "annotation".
         """
@@ -50,7 +50,7 @@ class UniqueEntries(Generic[Entry]):
                 others = [other for other in places if other != place] or places[1:]
                 shown = ", ".join(others[:_SHOWN]) + (f" and {len(others) - _SHOWN} more" if others[_SHOWN:] else "")
                 what = f"has the same id as {shown}, and they differ; give every {kind} an id of its own"
-                audit.add(DataError(what, file=file, record=f"{kind} {number} ({place})"), REPEATED)
+                collector.add(DataError(what, file=file, record=f"{kind} {number} ({place})"), REPEATED)
         return frozenset(self._differing)
 
 

@@ -13,7 +13,7 @@ MALFORMED = "malformed record"
 _SHOWN = 3
 
 
-class Audit:
+class ErrorCollector:
     """The faults found so far, in the order in which they were found."""
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ None is published as the annotation -1; some copies also carry a flag `no_target
 from __future__ import annotations
 
 from shards.annotations.fields import read_flag
-from shards.annotations.refer import Layout, Record, read_ann_ids
+from shards.annotations.refer import Record, RefFormat, read_ann_ids
 from shards.errors import DataError
 
 _NOTHING = -1
@@ -27,4 +27,4 @@ def read_target(record: Record, sentence: Record) -> tuple[int, ...]:  # noqa: A
     return () if empty or _NOTHING in ann_ids else ann_ids
 
 
-LAYOUT = Layout(("grefs(unc).json", "grefs(unc).p"), read_target)
+REF_FORMAT = RefFormat(("grefs(unc).json", "grefs(unc).p"), read_target)

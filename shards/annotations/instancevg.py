@@ -27,9 +27,9 @@ from shards.annotations.coco import (
     read_bbox,
 )
 from shards.annotations.duplicates import UniqueEntries
-from shards.annotations.error_collector import Audit
+from shards.annotations.error_collector import ErrorCollector
 from shards.annotations.fields import read_integer, read_text, read_value
-from shards.annotations.refer import Phrase, Reference
+from shards.annotations.refer import Ref, Sentence
 from shards.errors import DataError
 
 # The release, its description and its configurations disagree about the name; the last is also that of COCO's file.
@@ -58,7 +58,7 @@ class _Sample(NamedTuple):
 
     pictures: list[Picture]
     annotations: list[Annotation]
-    phrases: list[Phrase]
+    sentences: list[Sentence]
 
     @property
     def picture(self) -> Picture:
@@ -68,7 +68,7 @@ class _Sample(NamedTuple):
 _FIRST_KEY = re.compile(rb'\s*\{\s*"(train|val|test)')
 
 
-def find_merged(dataset: str, folder: Path) -> tuple[Path, ...]:
+def find_instancevg_files(dataset: str, folder: Path) -> tuple[Path, ...]:
     """The files of a data set in the merged layout, `instance_index.json` last and whether it is there or not.
 
     Nothing if the folder holds no file of that layout.
@@ -79,15 +79,15 @@ def find_merged(dataset: str, folder: Path) -> tuple[Path, ...]:
     return ()
 
 
-def read_merged(
-    dataset: str, files: Sequence[Path], audit: Audit, splits: Sequence[str] = ()
-) -> tuple[list[Reference], CocoInstances]:
+def read_instancevg(
+    dataset: str, files: Sequence[Path], collector: ErrorCollector, splits: Sequence[str] = ()
+) -> tuple[list[Ref], CocoInstances]:
     """Read a data set in the merged layout.
 
     Args:
         dataset: a name in `SETS`.
-        files: what `find_merged` found.
-        audit: collects samples that cannot be used; they are left out.
+        files: what `find_instancevg_files` found.
+        collector: collects samples that cannot be used; they are left out.
         splits: names of the splits; none means all.
 
     Returns:
@@ -109,7 +109,7 @@ def read_merged(
         if split not in present:
             what = f"has no split {split!r} of {dataset}; there are {', '.join(present) or 'none'}"
             raise DataError(what, file=files[0])
-    references: list[Reference] = []
+    refs: list[Ref] = []
     pictures, annotations = UniqueEntries[Picture](), UniqueEntries[Annotation]()
     first = 1
     for split, name in present.items():
@@ -121,25 +121,25 @@ def read_merged(
         if not splits or split in splits:
             for start, end in pairwise([0, *ends]):
                 image_id: int | None = None
-                phrases: list[Phrase] = []
+                sentences: list[Sentence] = []
                 for position in range(start, end):
                     try:
-                        sample = _read_sample(samples[position], image_id, len(phrases))
+                        sample = _read_sample(samples[position], image_id, len(sentences))
                     except DataError as fault:
-                        audit.add(DataError(fault.what, file=files[0], record=f"{name}[{position}]"))
+                        collector.add(DataError(fault.what, file=files[0], record=f"{name}[{position}]"))
                         continue
                     image_id = sample.picture.image_id
-                    phrases += sample.phrases
+                    sentences += sample.sentences
                     _add_sample(sample, f"{name}[{position}]", pictures, annotations)
                 if image_id is not None:
-                    references.append(Reference(first + start, image_id, split, tuple(phrases)))
+                    refs.append(Ref(first + start, image_id, split, tuple(sentences)))
         first += len(samples)
     refused = (
-        pictures.drop_differing(audit, files[0], "image"),
-        annotations.drop_differing(audit, files[0], "annotation"),
+        pictures.drop_differing(collector, files[0], "image"),
+        annotations.drop_differing(collector, files[0], "annotation"),
     )
     mark_namesakes(pictures.entries)
-    return references, CocoInstances(pictures.entries, annotations.entries, *refused)
+    return refs, CocoInstances(pictures.entries, annotations.entries, *refused)
 
 
 def _begins_with_set(file: Path) -> bool:
@@ -176,14 +176,14 @@ def _read_sample(sample: Any, image_id: int | None, sent_id: int) -> _Sample:
     image_id = pictures[0].image_id if image_id is None else image_id
     if any(picture.image_id != image_id for picture in pictures):
         raise DataError("belongs to a reference about several pictures")
-    phrases: list[Phrase] = []
+    sentences: list[Sentence] = []
     annotations: list[Annotation] = []
     for entry in group:
         for text, targets in _read_sentences(entry):
             found = [_read_annotation(target, image_id) for target in targets]
             annotations += found
-            phrases.append(Phrase(sent_id + len(phrases), text, tuple(annotation.ann_id for annotation in found)))
-    return _Sample(pictures, annotations, phrases)
+            sentences.append(Sentence(sent_id + len(sentences), text, tuple(annotation.ann_id for annotation in found)))
+    return _Sample(pictures, annotations, sentences)
 
 
 def _add_sample(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 
-class RefusalError(Exception):
+class UnsafePickleError(Exception):
     """A pickle asks for more than data."""
 
 
@@ -34,7 +34,7 @@ class _Named:
         return self._call(*arguments)
 
     def __setstate__(self, state: Any) -> None:
-        raise RefusalError("it changes what it only may call")
+        raise UnsafePickleError("it changes what it only may call")
 
 
 class PlainTypes:
@@ -71,22 +71,22 @@ class PlainTypes:
         """Count what is copied.
 
         Raises:
-            RefusalError: it is more than the file can hold.
+            UnsafePickleError: it is more than the file can hold.
         """
         self._left -= amount
         if self._left < 0:
-            raise RefusalError("it copies more than it holds")
+            raise UnsafePickleError("it copies more than it holds")
 
     def read(self, data: Any, code: np.dtype[Any], count: int) -> list[Any]:
         """Plain values of an array's bytes.
 
         Raises:
-            RefusalError: the bytes are not of so many elements.
+            UnsafePickleError: the bytes are not of so many elements.
         """
         if isinstance(data, str):
             data = _restore_bytes(data, count * code.itemsize)
         if not isinstance(data, (bytes, bytearray)) or len(data) != count * code.itemsize:
-            raise RefusalError(f"it holds an array whose bytes are not {count} of type {code.str}")
+            raise UnsafePickleError(f"it holds an array whose bytes are not {count} of type {code.str}")
         self.spend(len(data))
         values: list[Any] = np.frombuffer(bytes(data), dtype=code).tolist() if count else []
         return values
@@ -102,7 +102,7 @@ class PlainTypes:
 
     def _encode(self, text: Any, encoding: Any = "latin1") -> bytes:
         if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-            raise RefusalError("it encodes text in another way than bytes are written")
+            raise UnsafePickleError("it encodes text in another way than bytes are written")
         self.spend(len(text))
         return text.encode("latin-1")
 
@@ -121,13 +121,13 @@ class _Type:
 
     def __init__(self, code: Any, align: Any = False, copy: Any = False) -> None:  # noqa: ARG002
         if not isinstance(code, str) or not _TYPE.fullmatch(code):
-            raise RefusalError(f"it holds NumPy values of type {code!r:.40}")
+            raise UnsafePickleError(f"it holds NumPy values of type {code!r:.40}")
         self.code = code
 
     def __setstate__(self, state: Any) -> None:
         order = state[1]
         if order not in ("<", ">", "=", "|") or any(part is not None for part in state[2:5]):
-            raise RefusalError("it holds NumPy values with fields")
+            raise UnsafePickleError("it holds NumPy values with fields")
         self.code = order + self.code.lstrip("<>=|")
 
 
@@ -145,13 +145,13 @@ class _Array(list[Any]):
 
 def _resolve(kind: Any) -> np.dtype[Any]:
     if not isinstance(kind, _Type):
-        raise RefusalError("it holds an array without a type")
+        raise UnsafePickleError("it holds an array without a type")
     return np.dtype(kind.code)
 
 
 def _count_elements(shape: Any) -> int:
     if not isinstance(shape, tuple) or len(shape) > 1 or not all(type(side) is int and side >= 0 for side in shape):
-        raise RefusalError("it holds an array of several dimensions")
+        raise UnsafePickleError("it holds an array of several dimensions")
     return math.prod(shape)
 
 
@@ -161,4 +161,4 @@ def _restore_bytes(text: str, length: int) -> bytes:
 
 
 def _refuse(*arguments: Any) -> Any:  # noqa: ARG001
-    raise RefusalError("it calls what is only to be named")
+    raise UnsafePickleError("it calls what is only to be named")

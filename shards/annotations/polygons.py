@@ -28,7 +28,7 @@ def build_instance(annotation: Annotation, picture: Picture) -> Instance:
     except (DataError, TypeError, ValueError, OverflowError) as fault:
         what = f"annotation {annotation.ann_id}: {fault}"
         raise DataError(what, record=f"image {picture.image_id}") from fault
-    box = _clip_box(annotation, picture) or masks.enclose_mask(mask)
+    box = _clip_box(annotation, picture) or masks.rle_to_box(mask)
     return Instance(
         ann_id=annotation.ann_id, category_id=annotation.category_id, box=box, mask=mask, crowd=annotation.iscrowd
     )
@@ -49,7 +49,7 @@ def encode_outline(segmentation: Any, height: int, width: int) -> Rle:
     ):
         raise DataError("segmentation is one flat list of numbers; expected a list of polygons, each such a list")
     mask = masks.encode_segmentation(segmentation, height, width)
-    if not masks.measure_area(mask):
+    if not masks.rle_area(mask):
         raise DataError(_explain_emptiness(segmentation, height, width))
     return mask
 

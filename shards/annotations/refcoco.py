@@ -7,7 +7,7 @@ have `exist` false or 0. Where `exist` is missing the sentence fits.
 from __future__ import annotations
 
 from shards.annotations.fields import read_flag
-from shards.annotations.refer import Layout, Record, read_ann_ids
+from shards.annotations.refer import Record, RefFormat, read_ann_ids
 
 _UNC, _UMD, _GOOGLE = "refs(unc).p", "refs(umd).p", "refs(google).p"
 
@@ -21,5 +21,5 @@ def read_target(record: Record, sentence: Record) -> tuple[int, ...]:
     return read_ann_ids(record) if read_flag(sentence, "exist", default=True) else ()
 
 
-ANY_SPLIT_BY = Layout((_UNC, _UMD, _GOOGLE), read_target)
-SPLIT_BY_UNC = Layout((_UNC,), read_target)
+ANY_SPLIT_BY = RefFormat((_UNC, _UMD, _GOOGLE), read_target)
+SPLIT_BY_UNC = RefFormat((_UNC,), read_target)

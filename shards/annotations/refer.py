@@ -1,6 +1,6 @@
 """References as all of `refer`'s descendants publish them: a list of records, each an object set with its sentences.
 
-The data sets differ in their file names and in how they say what a sentence means; both make up a `Layout`.
+The data sets differ in their file names and in how they say what a sentence means; both make up a `RefFormat`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from shards.annotations.coco import load_json
 from shards.annotations.duplicates import UniqueEntries
-from shards.annotations.error_collector import Audit
+from shards.annotations.error_collector import ErrorCollector
 from shards.annotations.fields import decode_bytes, read_integer, read_text, read_value, to_integer
 from shards.annotations.safe_pickle import load_pickle
 from shards.errors import DataError
@@ -27,7 +27,7 @@ _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
-class Phrase:
+class Sentence:
     """One sentence; `ann_ids` is empty for an empty target."""
 
     sent_id: int
@@ -36,17 +36,17 @@ class Phrase:
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class Ref:
     """One published record: sentences about the same objects of one picture."""
 
     ref_id: int
     image_id: int
     split: str
-    phrases: tuple[Phrase, ...]
+    sentences: tuple[Sentence, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class RefFormat:
     """A data set's published form.
 
     Attributes:
@@ -59,13 +59,13 @@ class Layout:
     read_target: Callable[[Record, Record], tuple[int, ...]]
 
 
-def read_references(layout: Layout, file: Path, audit: Audit, splits: Sequence[str] = ()) -> list[Reference]:
+def read_refs(layout: RefFormat, file: Path, collector: ErrorCollector, splits: Sequence[str] = ()) -> list[Ref]:
     """Read the references of some splits, or of all, in the order of the file.
 
     Args:
         layout: the data set's published form.
         file: a list of records as JSON or as a pickle, told apart by its suffix.
-        audit: collects records and sentences that cannot be used or repeat the id of another; they are left out.
+        collector: collects records and sentences that cannot be used or repeat the id of another; they are left out.
         splits: names of the splits; none means all.
 
     Raises:
@@ -79,23 +79,23 @@ def read_references(layout: Layout, file: Path, audit: Audit, splits: Sequence[s
     for split in splits:
         if split not in known:
             raise DataError(f"has no split {split!r}; there are {', '.join(known) or 'none'}", file=file)
-    references = UniqueEntries[Reference]()
+    refs = UniqueEntries[Ref]()
     for number, record in enumerate(records, 1):
         split = _peek(record, "split")
         if splits and isinstance(split, str) and split not in splits:
             continue
         try:
-            reference, faults = _read_reference(layout, record)
+            ref, faults = _read_ref(layout, record)
         except DataError as fault:
-            audit.add(DataError(fault.what, file=file, record=_name(record, number)))
+            collector.add(DataError(fault.what, file=file, record=_name(record, number)))
             continue
         for kind, unusable in faults:
             name = f"{_name(record, number)}, {unusable.record}"
-            audit.add(DataError(unusable.what, file=file, record=name), kind)
-        if reference.phrases:
-            references.add(reference.ref_id, reference, f"entry {number}")
-    references.drop_differing(audit, file, "ref")
-    return list(references.entries.values())
+            collector.add(DataError(unusable.what, file=file, record=name), kind)
+        if ref.sentences:
+            refs.add(ref.ref_id, ref, f"entry {number}")
+    refs.drop_differing(collector, file, "ref")
+    return list(refs.entries.values())
 
 
 def _describe_value(value: Any) -> str:
@@ -121,26 +121,26 @@ def read_ann_ids(record: Record) -> tuple[int, ...]:
     return tuple(to_integer(number, "ann_id") for number in numbers)
 
 
-def _read_reference(layout: Layout, record: Any) -> tuple[Reference, Audit]:
-    """The reference with its sound sentences, and the faults of the others."""
+def _read_ref(ref_format: RefFormat, record: Any) -> tuple[Ref, ErrorCollector]:
+    """The ref with its usable sentences, and the errors of the others."""
     ref_id, image_id = read_integer(record, "ref_id"), read_integer(record, "image_id")
-    split, sentences = read_text(record, "split"), read_value(record, "sentences")
+    split, entries = read_text(record, "split"), read_value(record, "sentences")
     if not _SPLIT_NAME.fullmatch(split):
         raise DataError(f"split is {split[:40]!r}, which names no folder")
-    if not isinstance(sentences, (list, tuple)) or not sentences:
+    if not isinstance(entries, (list, tuple)) or not entries:
         raise DataError("has no list of sentences")
-    phrases, faults = UniqueEntries[Phrase](), Audit()
-    for position, sentence in enumerate(sentences):
+    sentences, collector = UniqueEntries[Sentence](), ErrorCollector()
+    for position, entry in enumerate(entries):
         try:
-            sent_id = _read_sent_id(record, sentence, position)
-            text = _read_phrase(sentence)
-        except DataError as fault:
-            faults.add(DataError(fault.what, record=f"sentence number {position + 1}"))
+            sent_id = _read_sent_id(record, entry, position)
+            text = _read_sentence_entry(entry)
+        except DataError as error:
+            collector.add(DataError(error.what, record=f"sentence number {position + 1}"))
             continue
-        phrase = Phrase(sent_id, text, layout.read_target(record, sentence))
-        phrases.add(sent_id, phrase, f"entry {position + 1} of sentences")
-    phrases.drop_differing(faults, None, "sentence")
-    return Reference(ref_id, image_id, split, tuple(phrases.entries.values())), faults
+        sentence = Sentence(sent_id, text, ref_format.read_target(record, entry))
+        sentences.add(sent_id, sentence, f"entry {position + 1} of sentences")
+    sentences.drop_differing(collector, None, "sentence")
+    return Ref(ref_id, image_id, split, tuple(sentences.entries.values())), collector
 
 
 def _read_sent_id(record: Record, sentence: Any, position: int) -> int:
@@ -155,7 +155,7 @@ def _read_sent_id(record: Record, sentence: Any, position: int) -> int:
     return position
 
 
-def _read_phrase(sentence: Mapping[str, Any]) -> str:
+def _read_sentence_entry(sentence: Mapping[str, Any]) -> str:
     """The sentence as it was typed; the cleaned one where that is missing or blank."""
     for key in ("raw", "sent"):
         if sentence.get(key) is not None and (text := read_text(sentence, key)).strip():

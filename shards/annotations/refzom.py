@@ -6,7 +6,7 @@ The annotations of a record of source "zero" mean nothing.
 from __future__ import annotations
 
 from shards.annotations.fields import read_text
-from shards.annotations.refer import Layout, Record, read_ann_ids
+from shards.annotations.refer import Record, RefFormat, read_ann_ids
 
 
 def read_target(record: Record, sentence: Record) -> tuple[int, ...]:  # noqa: ARG001
@@ -21,4 +21,4 @@ def read_target(record: Record, sentence: Record) -> tuple[int, ...]:  # noqa: A
 
 
 # The authors' loader reads the first name, their release has the second, others renamed it.
-LAYOUT = Layout(("refs(final).p", "Ref-ZOM(final).p", "Ref_ZOM.p"), read_target)
+REF_FORMAT = RefFormat(("refs(final).p", "Ref-ZOM(final).p", "Ref_ZOM.p"), read_target)

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from typing_extensions import Buffer
 
 from shards.annotations.fields import decode_bytes
-from shards.annotations.numpy_pickle import PlainTypes, RefusalError
+from shards.annotations.numpy_pickle import PlainTypes, UnsafePickleError
 from shards.errors import DataError
 from shards.file_kinds import explain_unreadable
 
@@ -52,11 +52,11 @@ class _DataUnpickler(pickle.Unpickler):
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         found = self._types.find(module_name, global_name)
         if found is None:
-            raise RefusalError(f"it asks for {module_name}.{global_name}")
+            raise UnsafePickleError(f"it asks for {module_name}.{global_name}")
         return found
 
     def persistent_load(self, pid: Any) -> NoReturn:
-        raise RefusalError(f"it refers to {pid!r}, an object outside the file")
+        raise UnsafePickleError(f"it refers to {pid!r}, an object outside the file")
 
 
 def load_pickle(file: Path) -> Any:
@@ -76,7 +76,7 @@ def load_pickle(file: Path) -> Any:
             warnings.simplefilter("ignore", DeprecationWarning)
             _refuse_excess(data)
             return _DataUnpickler(data).load()
-    except RefusalError as error:
+    except UnsafePickleError as error:
         what = f"this pickle is not plain data: {error}; only containers, numbers and strings are read"
         raise DataError(what, file=file, remedy=_REMEDY) from error
     except RecursionError as error:
@@ -109,14 +109,14 @@ def _refuse_excess(data: bytes) -> None:
     tuples = 0
     for name, first, last in _walk(data):
         if name in _EXTENSIONS:
-            raise RefusalError("it uses registered extensions")
+            raise UnsafePickleError("it uses registered extensions")
         if name in _NUMBERING:
             number = int(data[first:last]) if name == "PUT" else int.from_bytes(data[first:last], "little")
             if not 0 <= number <= len(data):
-                raise RefusalError(f"it numbers {number} objects in {len(data)} bytes")
+                raise UnsafePickleError(f"it numbers {number} objects in {len(data)} bytes")
         tuples += name in _TUPLES
     if tuples > _MOST_TUPLES:
-        raise RefusalError(f"it holds {tuples} tuples, and published files none")
+        raise UnsafePickleError(f"it holds {tuples} tuples, and published files none")
 
 
 def _walk(data: bytes) -> Iterator[tuple[str, int, int]]:

@@ -28,7 +28,7 @@ from igvg_cli.render import note, print_table
 from pipelines.config.presets import train_preset
 from pipelines.config.settings import TrainSettings
 from pipelines.model import IGVGModel
-from pipelines.runtime.precision import open_autocast, resolve_precision
+from pipelines.runtime.precision import autocast_context, resolve_precision
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.network import REFERENCE_FLOP, make_batch, make_step
 
@@ -148,7 +148,7 @@ def make_inference(settings: TrainSettings, network: torch.nn.Module, batch: dic
     device = batch["pixel_values"].device
 
     def infer() -> None:
-        with torch.inference_mode(), open_autocast(device, resolve_precision(settings.precision, device)):
+        with torch.inference_mode(), autocast_context(device, resolve_precision(settings.precision, device)):
             network(batch["pixel_values"], batch["input_ids"], batch["attention_mask"])
 
     return infer

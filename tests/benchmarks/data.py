@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.config.settings import PrepareSettings
-from pipelines.data.datasets import GroundingData, read_texts
-from pipelines.data.processor import Frame
-from pipelines.data.tokenizer import learn_tokenizer
+from pipelines.data.datasets import GroundingDataset, read_texts
+from pipelines.data.processor import Processor
+from pipelines.data.tokenizer import train_tokenizer
 from pipelines.stages import prepare
 from shards.synthetic.writer import write_published
 from tests.benchmarks.figures import Figure, time_best
@@ -27,8 +27,8 @@ def measure() -> list[Figure]:
         shards = home / "shards"
         preparing = time_best(lambda: _prepare(home, shards), repeats=1, warm_up=0)
         parts = [(shards, "train")]
-        frame = Frame(tokenizer=learn_tokenizer(read_texts(parts), 1000), max_tokens=50, image_size=96)
-        data = GroundingData(parts, frame, mask_size=32)
+        processor = Processor(tokenizer=train_tokenizer(read_texts(parts), 1000), max_tokens=50, image_size=96)
+        data = GroundingDataset(parts, processor, mask_size=32)
         numbers = range(0, len(data), max(1, len(data) // 500))
         reading = time_best(lambda: [data[number] for number in numbers], repeats=3)
     return [

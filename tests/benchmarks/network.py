@@ -22,7 +22,7 @@ from pipelines.data.batch import Targets
 from pipelines.model import IGVGModel
 from pipelines.model.cpu import minimal_filtering as convolution
 from pipelines.runtime.memory import keep_freed_memory
-from pipelines.runtime.precision import open_autocast, resolve_precision
+from pipelines.runtime.precision import autocast_context, resolve_precision
 from pipelines.training.losses import compute_losses
 from pipelines.training.optimizer import build_optimizer
 from tests.benchmarks.figures import Figure, time_best, time_in_turns
@@ -50,10 +50,10 @@ def measure() -> list[Figure]:
         forward = partial(run_forward, model, inputs)
         figures += measure_cost(name, forward, flop=2 * REFERENCE_FLOP, bound=bound)
     figures.append(Figure("base, forward, peak memory", measure_peak(), "GB"))
-    arithmetic = count_work(model, batch) / 2
+    compute_dtype = count_work(model, batch) / 2
     figures += [
-        Figure("base, forward, work of one picture", arithmetic / 1e9, "GFLOP"),
-        Figure("base, forward, work", arithmetic / REFERENCE_FLOP, "least cost"),
+        Figure("base, forward, work of one picture", compute_dtype / 1e9, "GFLOP"),
+        Figure("base, forward, work", compute_dtype / REFERENCE_FLOP, "least cost"),
     ]
     step = make_step(base, model, batch)
     figures += measure_cost("base, training step, batch 2", step, flop=6 * REFERENCE_FLOP, bound="≤ 1.25")
@@ -168,7 +168,7 @@ def make_step(settings: TrainSettings, model: torch.nn.Module, batch: dict[str, 
 
     def step() -> None:
         model.train()
-        with open_autocast(
+        with autocast_context(
             batch["pixel_values"].device, resolve_precision(settings.precision, batch["pixel_values"].device)
         ):
             output = model(batch["pixel_values"], batch["input_ids"], batch["attention_mask"])

@@ -17,10 +17,10 @@ from pathlib import Path
 from igvg_cli.render import print_table, show_progress
 from pipelines.config.presets import train_preset
 from pipelines.config.settings import PredictSettings, PrepareSettings
-from pipelines.evaluation.evaluator import judge_prediction
-from pipelines.evaluation.metrics.grefcoco import divide_grefcoco
+from pipelines.evaluation.evaluator import evaluate_prediction
+from pipelines.evaluation.metrics.grefcoco import grefcoco_ratios
 from pipelines.evaluation.metrics.outcomes import Outcome, stack_outcomes, summarize
-from pipelines.prediction.alignment import pair_predictions
+from pipelines.prediction.alignment import align_predictions
 from pipelines.stages import predict, prepare, train
 from shards.index import list_splits
 from shards.reader import ShardReader
@@ -57,7 +57,7 @@ def main() -> None:
                 chosen = PredictSettings(split=split, postprocess=settings.postprocess)
                 predict.run(chosen, out / "run", folder, found, progress=progress)
                 rows += judge(found / "predictions.jsonl", folder, split, pictures)
-    metrics = summarize(divide_grefcoco(stack_outcomes(rows)))
+    metrics = summarize(grefcoco_ratios(stack_outcomes(rows)))
     values = [[name, "–" if value is None else f"{value:.2f}"] for name, value in metrics.items()]
     print_table(f"{len(rows)} expressions about {len(pictures)} pictures, by heart", ["metric", "percent"], values)
 
@@ -65,9 +65,9 @@ def main() -> None:
 def judge(predictions: Path, shards: Path, split: str, pictures: set[int]) -> list[Outcome]:
     """Outcomes of one split; the pictures it shows are added to `pictures`."""
     with ShardReader(shards, split) as reader:
-        pairs = pair_predictions(predictions, reader)
+        pairs = align_predictions(predictions, reader)
         pictures |= set(reader.index.image_ids.tolist())
-        return [judge_prediction(*pair) for pair in pairs]
+        return [evaluate_prediction(*pair) for pair in pairs]
 
 
 if __name__ == "__main__":

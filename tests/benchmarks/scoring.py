@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from pipelines.prediction.prediction_file import Prediction, write_predictions
-from shards.masks import enclose_mask, encode_segmentation
+from shards.masks import encode_segmentation, rle_to_box
 from shards.record import Expression, ImageRecord, Instance, Rle
 from shards.writer import write_split
 from tests.benchmarks.figures import Figure
@@ -95,7 +95,7 @@ def make_record(number: int) -> ImageRecord:
     instances = []
     for place in range(4):
         mask = draw_mask(int(random.integers(OUTLINES)))
-        instances.append(Instance(ann_id=4 * number + place, category_id=1, box=enclose_mask(mask), mask=mask))
+        instances.append(Instance(ann_id=4 * number + place, category_id=1, box=rle_to_box(mask), mask=mask))
     expressions = [
         Expression(
             id=f"grefcoco/{number}/{place}",
@@ -115,7 +115,7 @@ def make_prediction(record: ImageRecord, expression: Expression) -> Prediction:
     """A random shape."""
     number = zlib.crc32(expression.id.encode())
     mask = draw_mask(number % OUTLINES)
-    box = list(enclose_mask(mask))
+    box = list(rle_to_box(mask))
     empty = not number % 4
     return Prediction(id=expression.id, boxes=[] if empty else [box], scores=[] if empty else [0.9], mask=mask,
                       no_target=empty)  # fmt: skip

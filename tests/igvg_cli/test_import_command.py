@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from pipelines.model import IGVGModel
-from pipelines.model.convert.instancevg import load_published
+from pipelines.model.convert.instancevg import load_instancevg_checkpoint
 from tests.support.pipeline_runs import igvg, only_error, snapshot
 from tests.support.published_network import CONFIG, make_published
 
@@ -49,7 +49,7 @@ def test_the_folder_computes_what_the_file_does_to_the_last_bit(published: Path,
     pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     ids, attended = torch.tensor([[0, 7, 9, 2], [0, 5, 2, 1]]), torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
     with torch.no_grad():
-        theirs = load_published(published / "published.pth")(pixels, ids, attended)
+        theirs = load_instancevg_checkpoint(published / "published.pth")(pixels, ids, attended)
         ours = IGVGModel.from_pretrained(imported)(pixels, ids, attended)
     for name in ("class_logits", "boxes", "points", "instance_mask_logits", "global_mask_logits", "existence_logits"):
         assert torch.equal(getattr(ours, name), getattr(theirs, name))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from shards.masks import unite_masks
+from shards.masks import merge_rles
 from shards.reader import ShardReader
 from tests.support.pipeline_runs import command, draw_published, only_error, prepare
 
@@ -27,7 +27,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     prepare(draw_published(home / "published"), home / "shards")
     with ShardReader(home / "shards", "val") as reader:
         answers = [
-            {"id": expression.id, "boxes": [], "scores": [], "mask": unite_masks([], record.height, record.width)}
+            {"id": expression.id, "boxes": [], "scores": [], "mask": merge_rles([], record.height, record.width)}
             for record in reader.records()
             for expression in record.expressions
         ]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines.data.tokenizer import learn_tokenizer
+from pipelines.data.tokenizer import train_tokenizer
 from pipelines.model import IGVGModel
 from pipelines.pretrained import load_checkpoint, save_checkpoint
 from pipelines.training.state import load_state, save_state
@@ -19,7 +19,7 @@ from tests.support.small_network import CONFIG
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A checkpoint of a small network."""
-    save_checkpoint(tmp_path / "run", IGVGModel(CONFIG), learn_tokenizer(["red star", "blue star"] * 3, 40), 9)
+    save_checkpoint(tmp_path / "run", IGVGModel(CONFIG), train_tokenizer(["red star", "blue star"] * 3, 40), 9)
     return tmp_path / "run"
 
 

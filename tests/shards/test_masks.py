@@ -58,7 +58,7 @@ def test_polygons_are_united_as_pycocotools_unites_them(segmentation: list[list[
 
 def test_pixels_that_two_polygons_of_an_annotation_cover_stay_inside() -> None:
     rle = masks.encode_segmentation([[0, 0, 4, 0, 4, 4, 0, 4], [2, 0, 6, 0, 6, 4, 2, 4]], 4, 8)
-    assert masks.measure_area(rle) == 6 * 4
+    assert masks.rle_area(rle) == 6 * 4
 
 
 @pytest.mark.parametrize("scrap", [[], [1, 1], [1, 1, 2, 2], [1, 1, 2, 2, 3, 3, 4]])
@@ -71,7 +71,7 @@ def test_a_polygon_with_fewer_than_three_points_or_half_a_point_is_dropped(scrap
 def test_an_annotation_without_polygons_is_an_empty_mask(segmentation: list[list[float]]) -> None:
     rle = masks.encode_segmentation(segmentation, 3, 5)
     assert rle["size"] == [3, 5]
-    assert masks.measure_area(rle) == 0
+    assert masks.rle_area(rle) == 0
 
 
 @pytest.mark.parametrize("form", ["list", "str", "bytes"])
@@ -116,31 +116,31 @@ def test_a_segmentation_that_is_none_is_refused(segmentation: Any, words: str) -
 
 @given(pixels)
 def test_runs_are_expanded_to_the_lengths_that_were_compressed(mask: NDArray[np.bool_]) -> None:
-    assert masks.expand_counts(encode_coco(mask)).tolist() == count_runs(mask)
+    assert masks.decode_rle_counts(encode_coco(mask)).tolist() == count_runs(mask)
 
 
 @given(st.lists(st.integers(1, 1 << 22), min_size=1, max_size=12))
 def test_long_runs_are_expanded_to_the_lengths_that_were_compressed(runs: list[int]) -> None:
     text = coco.frPyObjects({"size": [1, sum(runs)], "counts": runs}, 1, sum(runs))["counts"]
-    assert masks.expand_counts(text).tolist() == runs
+    assert masks.decode_rle_counts(text).tolist() == runs
 
 
 @given(pixels)
 def test_a_sound_compressed_string_stays_as_it_is(mask: NDArray[np.bool_]) -> None:
     text = encode_coco(mask).decode()
-    assert masks.check_runs(text, *mask.shape) == {"size": list(mask.shape), "counts": text}
+    assert masks.validate_rle(text, *mask.shape) == {"size": list(mask.shape), "counts": text}
 
 
 @given(pixels)
 def test_a_list_of_runs_is_compressed_as_pycocotools_does(mask: NDArray[np.bool_]) -> None:
-    assert masks.check_runs(count_runs(mask), *mask.shape)["counts"] == encode_coco(mask).decode()
+    assert masks.validate_rle(count_runs(mask), *mask.shape)["counts"] == encode_coco(mask).decode()
 
 
 def test_run_lengths_lose_their_runs_of_no_pixels() -> None:
     # COCO's merge stops where both masks have such a run.
     mask = masks.encode_segmentation({"size": [3, 4], "counts": [3, 0, 2, 5, 2]}, 3, 4)
-    assert masks.expand_counts(mask["counts"].encode()).tolist() == [5, 5, 2]
-    assert masks.measure_area(masks.unite_masks([mask, mask], 3, 4)) == 5
+    assert masks.decode_rle_counts(mask["counts"].encode()).tolist() == [5, 5, 2]
+    assert masks.rle_area(masks.merge_rles([mask, mask], 3, 4)) == 5
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_run_lengths_lose_their_runs_of_no_pixels() -> None:
 )
 def test_a_list_that_does_not_make_up_the_picture_is_refused(counts: list[Any]) -> None:
     with pytest.raises(ValueError, match="do not add up to the 12 pixels"):
-        masks.check_runs(counts, 3, 4)
+        masks.validate_rle(counts, 3, 4)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_a_list_that_does_not_make_up_the_picture_is_refused(counts: list[Any]) 
 )
 def test_a_damaged_string_is_refused(counts: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        masks.check_runs(counts, 3, 4)
+        masks.validate_rle(counts, 3, 4)
 
 
 @given(pixels, st.data())
@@ -182,17 +182,17 @@ def test_a_string_damaged_anywhere_is_refused_or_still_fills_the_picture(
     place = data.draw(st.integers(0, len(text)))
     text[place : place + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=2))
     try:
-        rle = masks.check_runs(bytes(text), *mask.shape)
+        rle = masks.validate_rle(bytes(text), *mask.shape)
     except ValueError:
         return
-    assert 0 <= masks.measure_area(rle) <= mask.size
+    assert 0 <= masks.rle_area(rle) <= mask.size
     assert masks.decode_mask(rle).shape == mask.shape
 
 
 @given(st.one_of(st.binary(max_size=20), st.text(max_size=20)), st.integers(1, 400))
 def test_any_string_is_refused_or_makes_up_the_picture(counts: bytes | str, size: int) -> None:
     try:
-        rle = masks.check_runs(counts, 1, size)
+        rle = masks.validate_rle(counts, 1, size)
     except ValueError:
         return
     assert masks.decode_mask(rle).shape == (1, size)
@@ -218,33 +218,33 @@ def test_no_masks_are_no_run_lengths() -> None:
 @given(pairs)
 def test_a_union_holds_the_pixels_of_either(pair: tuple[NDArray[np.bool_], NDArray[np.bool_]]) -> None:
     first, second = pair
-    united = masks.unite_masks([masks.encode_mask(first), masks.encode_mask(second)], *first.shape)
+    united = masks.merge_rles([masks.encode_mask(first), masks.encode_mask(second)], *first.shape)
     np.testing.assert_array_equal(masks.decode_mask(united), first | second)
 
 
 def test_the_union_of_nothing_is_the_empty_mask_of_the_picture() -> None:
-    assert masks.unite_masks([], 3, 5) == masks.encode_mask(np.zeros((3, 5), dtype=bool))
+    assert masks.merge_rles([], 3, 5) == masks.encode_mask(np.zeros((3, 5), dtype=bool))
 
 
 @given(pairs)
 def test_an_intersection_holds_the_pixels_of_both(pair: tuple[NDArray[np.bool_], NDArray[np.bool_]]) -> None:
     first, second = pair
-    shared = masks.intersect_masks([masks.encode_mask(first), masks.encode_mask(second)])
+    shared = masks.intersect_rles([masks.encode_mask(first), masks.encode_mask(second)])
     np.testing.assert_array_equal(masks.decode_mask(shared), first & second)
 
 
 @given(pixels)
 def test_the_area_is_the_number_of_pixels_inside(mask: NDArray[np.bool_]) -> None:
-    assert masks.measure_area(masks.encode_mask(mask)) == mask.sum()
+    assert masks.rle_area(masks.encode_mask(mask)) == mask.sum()
 
 
 def test_the_box_ends_behind_the_last_pixel() -> None:
     mask = draw(".....", "..#..", "...#.", ".....")
-    assert masks.enclose_mask(masks.encode_mask(mask)) == (2, 1, 4, 3)
+    assert masks.rle_to_box(masks.encode_mask(mask)) == (2, 1, 4, 3)
 
 
 def test_the_box_of_an_empty_mask_is_all_zeros() -> None:
-    assert masks.enclose_mask(masks.encode_mask(np.zeros((4, 5), dtype=bool))) == (0, 0, 0, 0)
+    assert masks.rle_to_box(masks.encode_mask(np.zeros((4, 5), dtype=bool))) == (0, 0, 0, 0)
 
 
 def test_resizing_takes_the_pixel_that_each_new_one_begins_in() -> None:
@@ -256,7 +256,7 @@ def test_resizing_takes_the_pixel_that_each_new_one_begins_in() -> None:
 
 def test_resizing_down_can_lose_a_pixel() -> None:
     mask = masks.encode_mask(draw(".#..", "....", "....", "...."))
-    assert masks.measure_area(masks.resize_mask(mask, 2, 2)) == 0
+    assert masks.rle_area(masks.resize_mask(mask, 2, 2)) == 0
 
 
 @given(pixels)

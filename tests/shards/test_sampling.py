@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from shards.errors import DataError
 from shards.sampling import (
-    ExampleNumbers,
-    plan_epoch,
-    plan_in_order,
-    plan_share,
-    share_batch,
-    share_in_order,
-    take_examples,
+    ExampleIndex,
+    batches_in_order,
+    epoch_permutation,
+    sample_batch,
+    sample_indices,
+    split_by_rank,
+    split_in_order,
 )
 
 totals = st.integers(1, 120)
@@ -24,37 +24,37 @@ counts = st.lists(st.lists(st.integers(0, 4), max_size=6), max_size=4)
 @settings(deadline=None)
 @given(totals, seeds, st.integers(0, 50))
 def test_an_epoch_holds_every_expression_once(total: int, seed: int, epoch: int) -> None:
-    assert sorted(plan_epoch(total, seed, epoch)) == list(range(total))
+    assert sorted(epoch_permutation(total, seed, epoch)) == list(range(total))
 
 
 def test_the_order_depends_on_seed_and_epoch() -> None:
-    orders = {tuple(plan_epoch(60, seed, epoch).tolist()) for seed in range(4) for epoch in range(4)}
+    orders = {tuple(epoch_permutation(60, seed, epoch).tolist()) for seed in range(4) for epoch in range(4)}
     assert len(orders) == 16
 
 
 def test_the_order_stays_the_same_in_all_versions() -> None:
-    assert plan_epoch(10, 7, 0).tolist() == [6, 3, 4, 9, 0, 2, 8, 7, 5, 1]
-    assert plan_epoch(10, 7, 1).tolist() == [1, 3, 2, 7, 8, 4, 5, 9, 0, 6]
+    assert epoch_permutation(10, 7, 0).tolist() == [6, 3, 4, 9, 0, 2, 8, 7, 5, 1]
+    assert epoch_permutation(10, 7, 1).tolist() == [1, 3, 2, 7, 8, 4, 5, 9, 0, 6]
 
 
 def test_every_expression_is_equally_likely_in_every_place() -> None:
-    places = np.array([plan_epoch(5, 0, epoch) for epoch in range(2000)])
+    places = np.array([epoch_permutation(5, 0, epoch) for epoch in range(2000)])
     shares = np.array([[np.mean(places[:, place] == number) for number in range(5)] for place in range(5)])
     assert np.abs(shares - 0.2).max() < 0.05
 
 
 def test_a_planned_epoch_cannot_be_changed_by_accident() -> None:
     with pytest.raises(ValueError, match="read-only"):
-        plan_epoch(10, 0, 0)[0] = 3
+        epoch_permutation(10, 0, 0)[0] = 3
 
 
 @settings(deadline=None)
 @given(totals, seeds, st.integers(0, 400), st.lists(st.integers(1, 50), max_size=6))
 def test_taking_examples_bit_by_bit_is_taking_them_at_once(total: int, seed: int, start: int, sizes: list[int]) -> None:
-    whole = take_examples(total, seed=seed, start=start, count=sum(sizes))
+    whole = sample_indices(total, seed=seed, start=start, count=sum(sizes))
     starts = np.cumsum([start, *sizes])
     parts = [
-        take_examples(total, seed=seed, start=int(at), count=size) for at, size in zip(starts, sizes, strict=False)
+        sample_indices(total, seed=seed, start=int(at), count=size) for at, size in zip(starts, sizes, strict=False)
     ]
     assert whole.tolist() == [number for part in parts for number in part.tolist()]
 
@@ -66,7 +66,7 @@ def test_steps_of_any_size_see_every_expression_once_per_epoch(
 ) -> None:
     steps = -(-total * epochs // batch_size)
     seen = np.concatenate(
-        [plan_share(total, seed=seed, start=step * batch_size, batch_size=batch_size) for step in range(steps)]
+        [sample_batch(total, seed=seed, start=step * batch_size, batch_size=batch_size) for step in range(steps)]
     )[: total * epochs]
     assert all(sorted(epoch) == list(range(total)) for epoch in seen.reshape(epochs, total).tolist())
 
@@ -77,9 +77,9 @@ def test_processes_share_a_step_evenly_and_completely(
     total: int, seed: int, start: int, processes: int, extra: int
 ) -> None:
     size = processes + extra
-    whole = plan_share(total, seed=seed, start=start, batch_size=size)
+    whole = sample_batch(total, seed=seed, start=start, batch_size=size)
     shares = [
-        plan_share(total, seed=seed, start=start, batch_size=size, process=process, processes=processes)
+        sample_batch(total, seed=seed, start=start, batch_size=size, process=process, processes=processes)
         for process in range(processes)
     ]
     assert sorted(np.concatenate(shares)) == sorted(whole)
@@ -94,7 +94,7 @@ def test_a_training_goes_on_with_another_number_of_processes_as_if_undisturbed()
             sorted(
                 number
                 for process in range(processes)
-                for number in plan_share(
+                for number in sample_batch(
                     37, seed=3, start=start + 8 * step, batch_size=8, process=process, processes=processes
                 ).tolist()
             )
@@ -106,22 +106,22 @@ def test_a_training_goes_on_with_another_number_of_processes_as_if_undisturbed()
 
 def test_no_process_is_left_without_examples() -> None:
     with pytest.raises(ValueError, match="batch of 2 cannot be shared by 3 processes"):
-        share_batch(np.arange(2), 0, 3)
+        split_by_rank(np.arange(2), 0, 3)
 
 
 def test_a_split_without_expressions_cannot_be_trained_on() -> None:
     with pytest.raises(DataError, match="hold no expressions"):
-        plan_share(0, seed=0, start=0, batch_size=4)
+        sample_batch(0, seed=0, start=0, batch_size=4)
 
 
 @settings(deadline=None)
 @given(st.integers(0, 60), st.integers(1, 9), st.integers(1, 7))
 def test_inference_gives_every_number_to_one_process_in_order(total: int, processes: int, batch_size: int) -> None:
-    shares = [share_in_order(total, process, processes) for process in range(processes)]
+    shares = [split_in_order(total, process, processes) for process in range(processes)]
     assert np.concatenate(shares).tolist() == list(range(total))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
     for process, share in enumerate(shares):
-        batches = list(plan_in_order(total, batch_size=batch_size, process=process, processes=processes))
+        batches = list(batches_in_order(total, batch_size=batch_size, process=process, processes=processes))
         assert [number for batch in batches for number in batch] == share.tolist()
         assert all(len(batch) == batch_size for batch in batches[:-1])
         assert all(len(batch) > 0 for batch in batches)
@@ -136,18 +136,18 @@ def test_every_number_is_found_again(counts: list[list[int]]) -> None:
         for record, count in enumerate(data_set)
         for expression in range(count)
     ]
-    numbers = ExampleNumbers([np.array(data_set, dtype=np.int64) for data_set in counts])
+    numbers = ExampleIndex([np.array(data_set, dtype=np.int64) for data_set in counts])
     assert len(numbers) == len(places)
     found = numbers.locate(np.arange(len(places)))
     assert list(zip(*(column.tolist() for column in found), strict=True)) == places
 
 
 def test_one_number_is_found_as_well_as_many() -> None:
-    numbers = ExampleNumbers([np.array([2, 0, 3]), np.array([1])])
+    numbers = ExampleIndex([np.array([2, 0, 3]), np.array([1])])
     assert [int(column) for column in numbers.locate(np.int64(4))] == [0, 2, 2]
 
 
 @pytest.mark.parametrize("number", [-1, 6])
 def test_a_number_that_no_expression_has_is_refused(number: int) -> None:
     with pytest.raises(IndexError, match="numbered 0 to 5"):
-        ExampleNumbers([np.array([2, 0, 3]), np.array([1])]).locate(np.array([0, number]))
+        ExampleIndex([np.array([2, 0, 3]), np.array([1])]).locate(np.array([0, number]))

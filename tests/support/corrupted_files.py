@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipelines.data.tokenizer import learn_tokenizer, load_tokenizer
+from pipelines.data.tokenizer import load_tokenizer, train_tokenizer
 from pipelines.model import IGVGModel
-from pipelines.model.convert.instancevg import load_published
+from pipelines.model.convert.instancevg import load_instancevg_checkpoint
 from pipelines.prediction.raw_output import unpack_output
 from pipelines.prediction.raw_store import RawReader, RawWriter
 from pipelines.pretrained import save_checkpoint
@@ -42,7 +42,7 @@ def write_whole(folder: Path) -> None:
     """Everything that is spoilt: a checkpoint, a published file, a state, raw outputs."""
     torch.manual_seed(0)
     model = IGVGModel(CONFIG)
-    save_checkpoint(folder, model, learn_tokenizer(["red star", "blue star"] * 3, 40), 9)
+    save_checkpoint(folder, model, train_tokenizer(["red star", "blue star"] * 3, 40), 9)
     torch.save({"state_dict": make_published(), "epoch": 3}, folder / "published.pth")
     save_state(folder, {"step": 3, "best": 1.0, "model": {"w": torch.ones(3)}, "optimizer": {}})
     side, length = CONFIG.image_size, 5
@@ -123,7 +123,7 @@ def _read_raw(folder: Path) -> None:
 
 
 def _read_published(folder: Path) -> None:
-    load_published(folder / "published.pth")
+    load_instancevg_checkpoint(folder / "published.pth")
 
 
 KINDS: dict[str, tuple[str, Callable[[bytes, random.Random], bytes], Callable[[Path], object]]] = {

@@ -20,10 +20,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pipelines.config.overrides import read_settings
 from pipelines.config.presets import train_preset
-from pipelines.training.setup import Training, open_training, start_processes
+from pipelines.training.setup import Training, setup_training, start_processes
 from pipelines.training.state import restore_state
-from pipelines.training.trainer import open_batches, save_progress, take_step
-from pipelines.training.validation import score_held_out
+from pipelines.training.trainer import open_batches, save_progress, train_step
+from pipelines.training.validation import validate_held_out
 from tests.support.pipeline_runs import SMALL_NETWORK
 
 # With this epsilon an update of Adam is nearly proportional to the gradient, so that sizes count and not only signs.
@@ -41,11 +41,11 @@ class FrozenBatchNorm(_BatchNorm):
         return super().train(False)
 
 
-def take_steps(shards: Path, out: Path, last: int) -> None:
+def train_steps(shards: Path, out: Path, last: int) -> None:
     """Train in `out` up to step `last`; call it in every process."""
     settings = read_settings(train_preset("tiny"), None, SETTINGS)
     accelerator = start_processes(settings)
-    training = open_training(settings, [shards], out, accelerator)
+    training = setup_training(settings, [shards], out, accelerator)
     restore_state(training)
     for module in training.model.modules():
         if isinstance(module, _BatchNorm):
@@ -54,7 +54,7 @@ def take_steps(shards: Path, out: Path, last: int) -> None:
     for batch in open_batches(training):
         assert batch.targets is not None
         boxes.append(gather_object([sum(map(len, batch.targets.boxes))]))
-        take_step(training, batch)
+        train_step(training, batch)
         training.step += 1
         if accelerator.is_main_process:
             out.mkdir(exist_ok=True)
@@ -67,7 +67,7 @@ def take_steps(shards: Path, out: Path, last: int) -> None:
     for buffer in training.model.buffers():
         buffer += accelerator.process_index
     statistics = [gather_object([sum_buffers(training)])]
-    score_held_out(training)
+    validate_held_out(training)
     statistics.append(gather_object([sum_buffers(training)]))
     if accelerator.is_main_process:
         (out / f"boxes-{last}.json").write_text(json.dumps(boxes))
@@ -79,4 +79,4 @@ def sum_buffers(training: Training) -> float:
 
 
 if __name__ == "__main__":
-    take_steps(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+    train_steps(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

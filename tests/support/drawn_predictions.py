@@ -9,22 +9,23 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from pipelines.evaluation.evaluator import judge_prediction
+from pipelines.evaluation.evaluator import evaluate_prediction
 from pipelines.evaluation.metrics.outcomes import Outcome, Outcomes, stack_outcomes
 from pipelines.prediction.prediction_file import Prediction
-from shards.masks import enclose_mask, encode_mask
+from shards.masks import encode_mask, rle_to_box
 from shards.record import Expression, ImageRecord, Instance
 
 SIDE = 4
 
 
 def make_outcome(
-    *, targets: int = 1, flagged: bool = False, predicted: int = 0, target: int = 0, shared: int = 0, ref: int = 1,
-    match: bool = False, match_giou: bool = False, hit: bool = False,
+    *, targets: int = 1, predicted_empty: bool = False, predicted: int = 0, target: int = 0, shared: int = 0,
+    ref: int = 1, match: bool = False, match_giou: bool = False, hit: bool = False,
 ) -> Outcome:  # fmt: skip
     """An outcome given by its counts of pixels."""
     return Outcome(
-        ref_id=ref, targets=targets, flagged=flagged, predicted_px=predicted, target_px=target, shared_px=shared,
+        ref_id=ref, targets=targets, predicted_empty=predicted_empty, predicted_px=predicted, target_px=target,
+        intersection_px=shared,
         boxes_match=match, boxes_match_giou=match_giou, best_box_hits=hit,
     )  # fmt: skip
 
@@ -35,12 +36,12 @@ def collect(*outcomes: Outcome) -> Outcomes:
 
 
 @dataclass
-class Answer:
+class GroundingResult:
     """A predicted mask, the masks of the targets and the flag; pixels, not run lengths."""
 
     mask: NDArray[np.bool_]
     targets: list[NDArray[np.bool_]]
-    flagged: bool
+    predicted_empty: bool
     ref: int = 1
     boxes: list[list[float]] = field(default_factory=list)
 
@@ -66,7 +67,7 @@ class Answer:
         """The outcome, by way of run lengths."""
         height, width = self.mask.shape
         instances = tuple(
-            Instance(ann_id=n, category_id=1, box=enclose_mask(encode_mask(mask)), mask=encode_mask(mask))
+            Instance(ann_id=n, category_id=1, box=rle_to_box(encode_mask(mask)), mask=encode_mask(mask))
             for n, mask in enumerate(self.targets)
         )
         expression = Expression(id="x/1/1", text="x", instances=tuple(range(len(instances))), ref_id=self.ref)
@@ -74,12 +75,12 @@ class Answer:
             image_id=1, file_name="x.jpg", width=width, height=height, instances=instances, expressions=(expression,)
         )
         prediction = Prediction(
-            id="x/1/1", boxes=self.boxes, scores=None, mask=encode_mask(self.mask), no_target=self.flagged
+            id="x/1/1", boxes=self.boxes, scores=None, mask=encode_mask(self.mask), no_target=self.predicted_empty
         )
-        return judge_prediction(record, expression, prediction)
+        return evaluate_prediction(record, expression, prediction)
 
 
-def judge_all(answers: list[Answer]) -> Outcomes:
+def judge_all(answers: list[GroundingResult]) -> Outcomes:
     """Outcomes of all answers."""
     return stack_outcomes([answer.judge() for answer in answers])
 
@@ -87,7 +88,11 @@ def judge_all(answers: list[Answer]) -> Outcomes:
 _pixels = arrays(np.bool_, (SIDE, SIDE))
 drawn = st.lists(
     st.builds(
-        Answer, mask=_pixels, targets=st.lists(_pixels, max_size=2), flagged=st.booleans(), ref=st.integers(1, 3)
+        GroundingResult,
+        mask=_pixels,
+        targets=st.lists(_pixels, max_size=2),
+        predicted_empty=st.booleans(),
+        ref=st.integers(1, 3),
     ),
     min_size=1,
     max_size=8,

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipelines.data.image_transforms import decode_picture, examine_picture
+from pipelines.data.image_transforms import decode_image, inspect_image
 from pipelines.prediction.prediction_file import read_predictions
 from shards.errors import DataError
 from shards.masks import decode_mask, encode_mask
@@ -82,9 +82,9 @@ def try_exif(seed: int, folder: Path) -> str:
     data = encode_jpeg(change(make_exif(source.choice("<>")), source, _EXTREMES))
     file = folder / "spoilt.jpg"
     file.write_bytes(data)
-    stored = decode_picture(encode_jpeg(), "plain.jpg")
-    assert (decode_picture(data, "spoilt.jpg") == stored).all(), seed
-    pixels, remark = examine_picture(file)
+    stored = decode_image(encode_jpeg(), "plain.jpg")
+    assert (decode_image(data, "spoilt.jpg") == stored).all(), seed
+    pixels, remark = inspect_image(file)
     assert "\n" not in remark, seed
     turned = [np.rot90(view, quarter) for view in (stored, stored[:, ::-1]) for quarter in range(4)]
     assert any(pixels.shape == view.shape and (pixels == view).all() for view in turned), seed

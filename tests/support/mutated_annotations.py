@@ -24,7 +24,7 @@ from pipelines.config.settings import PrepareSettings
 from pipelines.stages.selection import select_items
 from shards.annotations.dataset import build_record
 from shards.errors import DataError
-from shards.masks import measure_area
+from shards.masks import rle_area
 
 SIZE = (40, 30)
 VALUES: tuple[Any, ...] = (
@@ -135,9 +135,9 @@ def read_mutated(folder: Path, images: Path, layout: str, seed: int) -> str:
         selection = select_items(PrepareSettings(dataset=dataset), folder, [images])
         for draft, _ in selection.items:
             record = build_record(draft)
-            assert all(measure_area(instance.mask) for instance in record.instances)
-        lines = [str(fault) for _, fault in (*selection.audit, *selection.notes)]
-        selection.audit.raise_if_any()
+            assert all(rle_area(instance.mask) for instance in record.instances)
+        lines = [str(fault) for _, fault in (*selection.collector, *selection.notes)]
+        selection.collector.raise_if_any()
     except DataError as fault:
         outcome, lines = "refused", [*lines, str(fault)]
     assert all(len(line.splitlines()) == 1 for line in lines), f"{layout} {seed}: {lines}"

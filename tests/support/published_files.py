@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shards.annotations.dataset import DATASETS, ImageDraft, read_dataset
-from shards.annotations.error_collector import Audit
+from shards.annotations.error_collector import ErrorCollector
 
 Record = dict[str, Any]
 SQUARE = [[10, 5, 20, 5, 20, 15, 10, 15]]
@@ -36,16 +36,16 @@ def write_files(folder: Path, name: str, refs: Any, instances: Any = None) -> Pa
 
 def read(
     folder: Path, refs: Any, dataset: str = "refcoco", splits: tuple[str, ...] = (), instances: Any = None
-) -> tuple[list[ImageDraft], Audit]:
-    audit = Audit()
+) -> tuple[list[ImageDraft], ErrorCollector]:
+    collector = ErrorCollector()
     name = DATASETS[dataset].files[0]
-    return read_dataset(dataset, write_files(folder, name, refs, instances), audit, splits), audit
+    return read_dataset(dataset, write_files(folder, name, refs, instances), collector, splits), collector
 
 
 def read_targets(folder: Path, refs: Any, dataset: str) -> list[tuple[int, ...]]:
     """Annotation numbers of every expression, of refs without a fault."""
-    drafts, audit = read(folder, refs, dataset)
-    audit.raise_if_any()
+    drafts, collector = read(folder, refs, dataset)
+    collector.raise_if_any()
     return [
         tuple(draft.annotations[position].ann_id for position in expression.instances)
         for draft in drafts

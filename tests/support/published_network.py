@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pipelines.model import IGVGConfig, IGVGModel
-from pipelines.model.convert.key_mapping import list_sources
+from pipelines.model.convert.key_mapping import build_key_mapping
 
 CONFIG = IGVGConfig(
     image_size=32, patch_size=8, encoder_dim=64, encoder_layers=2, encoder_heads=1, encoder_ffn=16, vocab_size=40,
@@ -18,7 +18,7 @@ T2I = "head.query_generation.T2I_decoder.layers.0."
 
 def make_published() -> dict[str, Tensor]:
     """A state with the names and shapes of a published checkpoint."""
-    channels, shapes, sources = CONFIG.hidden_dim, {}, list_sources(CONFIG)
+    channels, shapes, sources = CONFIG.hidden_dim, {}, build_key_mapping(CONFIG)
     for name, tensor in IGVGModel(CONFIG).state_dict().items():
         keys = sources[name].keys
         for key in keys:

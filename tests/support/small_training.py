@@ -10,7 +10,7 @@ from accelerate import Accelerator
 
 from pipelines.config.presets import train_preset
 from pipelines.config.settings import TrainSettings
-from pipelines.training.setup import Training, open_training
+from pipelines.training.setup import Training, setup_training
 from pipelines.training.state import restore_state
 from tests.support.drawn_shards import write_noise
 from tests.support.small_network import CONFIG
@@ -37,7 +37,7 @@ def open_small(shards: Path, out: Path, **changes: object) -> Training:
     settings = small_settings(**changes)
     torch.manual_seed(settings.seed)
     out.mkdir(parents=True, exist_ok=True)
-    training = open_training(settings, [shards], out, Accelerator(cpu=True))
+    training = setup_training(settings, [shards], out, Accelerator(cpu=True))
     restore_state(training)
     return training
 

@@ -6,25 +6,25 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pipelines.evaluation.metrics.grefcoco import divide_grefcoco
-from pipelines.evaluation.metrics.outcomes import Outcomes, Term
-from pipelines.evaluation.metrics.refcoco import divide_classic
-from pipelines.evaluation.metrics.refzom import divide_refzom
-from pipelines.evaluation.metrics.rrefcoco import divide_robust
+from pipelines.evaluation.metrics.grefcoco import grefcoco_ratios
+from pipelines.evaluation.metrics.outcomes import Outcomes, Ratio
+from pipelines.evaluation.metrics.refcoco import refcoco_ratios
+from pipelines.evaluation.metrics.refzom import refzom_ratios
+from pipelines.evaluation.metrics.rrefcoco import rrefcoco_ratios
 
-TERMS: dict[str, Callable[[Outcomes], dict[str, Term]]] = {
-    "grefcoco": divide_grefcoco,
-    "ref-zom": divide_refzom,
-    "rrefcoco": divide_robust,
-    "rrefcoco+": divide_robust,
-    "rrefcocog": divide_robust,
-    "refcoco": divide_classic,
-    "refcoco+": divide_classic,
-    "refcocog": divide_classic,
+METRICS: dict[str, Callable[[Outcomes], dict[str, Ratio]]] = {
+    "grefcoco": grefcoco_ratios,
+    "ref-zom": refzom_ratios,
+    "rrefcoco": rrefcoco_ratios,
+    "rrefcoco+": rrefcoco_ratios,
+    "rrefcocog": rrefcoco_ratios,
+    "refcoco": refcoco_ratios,
+    "refcoco+": refcoco_ratios,
+    "refcocog": refcoco_ratios,
 }
 
 # The metric that a training is judged by.
-HEADLINES = {
+PRIMARY_METRIC = {
     "grefcoco": "gIoU",
     "ref-zom": "mIoU",
     "rrefcoco": "rIoU",
@@ -56,23 +56,23 @@ DEFINITIONS = {
 }
 
 
-def divide_given(dataset: str, outcomes: Outcomes, *, boxes: bool, masks: bool) -> dict[str, Term]:
+def given_ratios(dataset: str, outcomes: Outcomes, *, boxes: bool, masks: bool) -> dict[str, Ratio]:
     """The metrics of a data set as ratios of sums; those of what predictions do not give are 0 ÷ 0: not measured.
 
     Args:
-        dataset: a key of `TERMS`.
+        dataset: a key of `METRICS`.
         outcomes: of N expressions.
         boxes: whether the predictions give boxes.
         masks: whether the predictions give masks.
     """
-    nothing = Term(np.zeros(len(outcomes)), np.zeros(len(outcomes)))
+    nothing = Ratio(np.zeros(len(outcomes)), np.zeros(len(outcomes)))
 
     def is_given(name: str) -> bool:
         return name in FLAG_METRICS or (boxes if name in BOX_METRICS else masks)
 
-    return {name: term if is_given(name) else nothing for name, term in TERMS[dataset](outcomes).items()}
+    return {name: term if is_given(name) else nothing for name, term in METRICS[dataset](outcomes).items()}
 
 
-def define_metric(name: str) -> str:
+def describe_metric(name: str) -> str:
     """What a metric of a score document measures, in one clause."""
     return DEFINITIONS.get(name) or DEFINITIONS["Pr@X"].replace("X", name.removeprefix("Pr@"))

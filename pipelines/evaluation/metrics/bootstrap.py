@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.evaluation.metrics.outcomes import Term
+from pipelines.evaluation.metrics.outcomes import Ratio
 
 _FEWEST_PICTURES = 2
 
@@ -16,7 +16,7 @@ _CHUNK = 100
 
 
 def estimate_intervals(
-    terms: Mapping[str, Term], image_ids: NDArray[np.int64], *, samples: int, seed: int
+    terms: Mapping[str, Ratio], image_ids: NDArray[np.int64], *, samples: int, seed: int
 ) -> dict[str, list[float] | None]:
     """95 % intervals of metrics in percent: the 2.5th and 97.5th percentile of a bootstrap over pictures.
 
@@ -36,7 +36,7 @@ def estimate_intervals(
 
 
 def estimate_differences(
-    before: Mapping[str, Term], after: Mapping[str, Term], image_ids: NDArray[np.int64], *, samples: int, seed: int
+    before: Mapping[str, Ratio], after: Mapping[str, Ratio], image_ids: NDArray[np.int64], *, samples: int, seed: int
 ) -> dict[str, list[float] | None]:
     """95 % intervals of `after` less `before`, in percent, paired: both are measured on the same drawn pictures.
 
@@ -54,7 +54,7 @@ def estimate_differences(
 
 
 def _draw_scores(
-    terms: Mapping[str, Term], image_ids: NDArray[np.int64], samples: int, seed: int
+    terms: Mapping[str, Ratio], image_ids: NDArray[np.int64], samples: int, seed: int
 ) -> NDArray[np.float64]:
     """Metrics in percent (samples, metrics) of splits drawn over pictures; NaN where there is nothing to measure."""
     pictures, which = np.unique(image_ids, return_inverse=True)

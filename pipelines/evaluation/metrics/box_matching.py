@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 OVERLAP = 0.5
 
 
-def measure_boxes(
+def pairwise_box_overlap(
     boxes: NDArray[np.float64], others: NDArray[np.float64], kind: Literal["iou", "giou"]
 ) -> NDArray[np.float64]:
     """Pairwise overlap (P, T) of boxes (P, 4) and (T, 4), xyxy in pixels; 0 for a pair without any area.
@@ -57,4 +57,4 @@ def match_boxes(boxes: NDArray[np.float64], targets: NDArray[np.float64], kind: 
     """
     if len(boxes) != len(targets):
         return False
-    return count_matches(measure_boxes(boxes, targets, kind)) == len(targets)
+    return count_matches(pairwise_box_overlap(boxes, targets, kind)) == len(targets)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.masks import intersect_masks, measure_area, resize_mask
+from shards.masks import intersect_rles, resize_mask, rle_area
 from shards.record import Rle
 
 
@@ -22,11 +22,11 @@ class Outcome(NamedTuple):
     ref_id: int
     targets: int
     """Instances that the expression refers to, crowd regions too; 0: an empty target."""
-    flagged: bool
+    predicted_empty: bool
     """Whether the answer says that nothing is referred to."""
     predicted_px: int
     target_px: int
-    shared_px: int
+    intersection_px: int
     boxes_match: bool
     """Predicted and target boxes match one to one by IoU ≥ 0.5; of an empty target: no box is predicted."""
     boxes_match_giou: bool
@@ -34,7 +34,7 @@ class Outcome(NamedTuple):
     best_box_hits: bool
     """The box with the best score and the first target's box have IoU ≥ 0.5."""
     image_id: int = 0
-    picture_px: int = 0
+    image_px: int = 0
     """Pixels of the picture, at the resolution of the other counts."""
     crowds: int = 0
     """Those of the targets that are no part of the mask truth: gRefCOCO's crowd regions."""
@@ -46,15 +46,15 @@ class Outcomes:
 
     ref_id: NDArray[np.int64]
     targets: NDArray[np.int64]
-    flagged: NDArray[np.bool_]
+    predicted_empty: NDArray[np.bool_]
     predicted_px: NDArray[np.int64]
     target_px: NDArray[np.int64]
-    shared_px: NDArray[np.int64]
+    intersection_px: NDArray[np.int64]
     boxes_match: NDArray[np.bool_]
     boxes_match_giou: NDArray[np.bool_]
     best_box_hits: NDArray[np.bool_]
     image_id: NDArray[np.int64]
-    picture_px: NDArray[np.int64]
+    image_px: NDArray[np.int64]
     crowds: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -76,7 +76,7 @@ class Outcomes:
     @property
     def union_px(self) -> NDArray[np.int64]:
         """(N,) pixels of prediction and target together."""
-        union: NDArray[np.int64] = self.predicted_px + self.target_px - self.shared_px
+        union: NDArray[np.int64] = self.predicted_px + self.target_px - self.intersection_px
         return union
 
     def select(self, chosen: NDArray[np.bool_]) -> Outcomes:
@@ -99,20 +99,20 @@ def stack_outcomes(outcomes: Sequence[Outcome]) -> Outcomes:
     return Outcomes(
         ref_id=count("ref_id"),
         targets=count("targets"),
-        flagged=mark("flagged"),
+        predicted_empty=mark("predicted_empty"),
         predicted_px=count("predicted_px"),
         target_px=count("target_px"),
-        shared_px=count("shared_px"),
+        intersection_px=count("intersection_px"),
         boxes_match=mark("boxes_match"),
         boxes_match_giou=mark("boxes_match_giou"),
         best_box_hits=mark("best_box_hits"),
         image_id=count("image_id"),
-        picture_px=count("picture_px"),
+        image_px=count("image_px"),
         crowds=count("crowds"),
     )
 
 
-def count_overlap(predicted: Rle | None, target: Rle | None, resolution: int = 0) -> tuple[int, int, int]:
+def count_mask_pixels(predicted: Rle | None, target: Rle | None, resolution: int = 0) -> tuple[int, int, int]:
     """Pixels of the prediction, of the target and of both.
 
     Args:
@@ -124,9 +124,9 @@ def count_overlap(predicted: Rle | None, target: Rle | None, resolution: int = 0
     if resolution:
         predicted = resize_mask(predicted, resolution, resolution) if predicted else None
         target = resize_mask(target, resolution, resolution) if target else None
-    predicted_px, target_px = (measure_area(mask) if mask else 0 for mask in (predicted, target))
-    shared = intersect_masks([predicted, target]) if predicted and target and predicted_px and target_px else None
-    return predicted_px, target_px, measure_area(shared) if shared else 0
+    predicted_px, target_px = (rle_area(mask) if mask else 0 for mask in (predicted, target))
+    shared = intersect_rles([predicted, target]) if predicted and target and predicted_px and target_px else None
+    return predicted_px, target_px, rle_area(shared) if shared else 0
 
 
 def divide(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -140,20 +140,20 @@ def to_percent(part: float, whole: float) -> float | None:
     return None if whole == 0 else float(100 * part / whole)
 
 
-class Term(NamedTuple):
+class Ratio(NamedTuple):
     """A metric as a ratio of sums: what each expression (N,) adds above and below the line."""
 
     part: NDArray[np.generic]
     whole: NDArray[np.generic]
 
 
-def summarize(terms: Mapping[str, Term]) -> dict[str, float | None]:
+def summarize(terms: Mapping[str, Ratio]) -> dict[str, float | None]:
     """Metrics in percent; None where there is nothing to measure."""
     return {name: to_percent(term.part.sum(), term.whole.sum()) for name, term in terms.items()}
 
 
-def divide_precisions(
+def precision_ratios(
     iou: NDArray[np.float64], counted: NDArray[np.bool_], thresholds: Sequence[float]
-) -> dict[str, Term]:
+) -> dict[str, Ratio]:
     """Pr@X: share of the counted expressions whose IoU is at least X, for each threshold."""
-    return {f"Pr@{threshold}": Term(counted & (iou >= threshold), counted) for threshold in thresholds}
+    return {f"Pr@{threshold}": Ratio(counted & (iou >= threshold), counted) for threshold in thresholds}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.evaluation.metrics.outcomes import Outcomes, Term, divide, summarize
+from pipelines.evaluation.metrics.outcomes import Outcomes, Ratio, divide, summarize
 
 
-def divide_robust(outcomes: Outcomes) -> dict[str, Term]:
+def rrefcoco_ratios(outcomes: Outcomes) -> dict[str, Ratio]:
     """mIoU, oIoU, mRR and rIoU, each ref weighing the same (RefSegformer, utils/validation.py).
 
     Of ref r with intersections I and unions U over the phrases that fit: mIoU is the mean of its phrases' IoU, mRR the
@@ -24,10 +24,10 @@ def divide_robust(outcomes: Outcomes) -> dict[str, Term]:
 
     ones = np.ones(len(outcomes))
     fitting, others = total(ones, ~empty), total(ones, empty)
-    shared, union = total(outcomes.shared_px, ~empty), total(outcomes.union_px, ~empty)
-    ious = total(divide(outcomes.shared_px, outcomes.union_px), ~empty)
-    refused = total(ones, empty & outcomes.flagged)
-    mistaken = total(outcomes.predicted_px, empty & ~outcomes.flagged)
+    shared, union = total(outcomes.intersection_px, ~empty), total(outcomes.union_px, ~empty)
+    ious = total(divide(outcomes.intersection_px, outcomes.union_px), ~empty)
+    refused = total(ones, empty & outcomes.predicted_empty)
+    mistaken = total(outcomes.predicted_px, empty & ~outcomes.predicted_empty)
     with_target, with_empty = fitting > 0, others > 0
     robust = _divide_where(shared, union + mistaken)
 
@@ -37,16 +37,16 @@ def divide_robust(outcomes: Outcomes) -> dict[str, Term]:
         return placed
 
     return {
-        "mIoU": Term(place(_divide_where(ious, fitting)), place(with_target)),
-        "oIoU": Term(place(shared), place(union)),
-        "mRR": Term(place(_divide_where(refused, others)), place(with_empty)),
-        "rIoU": Term(place(np.where(with_target, robust, 0)), place(with_target)),
+        "mIoU": Ratio(place(_divide_where(ious, fitting)), place(with_target)),
+        "oIoU": Ratio(place(shared), place(union)),
+        "mRR": Ratio(place(_divide_where(refused, others)), place(with_empty)),
+        "rIoU": Ratio(place(np.where(with_target, robust, 0)), place(with_target)),
     }
 
 
-def score_robust(outcomes: Outcomes) -> dict[str, float | None]:
-    """The metrics of `divide_robust` in percent."""
-    return summarize(divide_robust(outcomes))
+def score_rrefcoco(outcomes: Outcomes) -> dict[str, float | None]:
+    """The metrics of `rrefcoco_ratios` in percent."""
+    return summarize(rrefcoco_ratios(outcomes))
 
 
 def count_left_out(outcomes: Outcomes) -> dict[str, int]:

@@ -15,7 +15,16 @@ from torch import Tensor
 
 from pipelines.config.model import IGVGConfig
 from pipelines.config.presets import base_config, large_config
-from pipelines.model.convert.key_mapping import BEIT3, DECODER, IGNORED, LEVELS, SHARED, T2I, Source, list_sources
+from pipelines.model.convert.key_mapping import (
+    BEIT3,
+    DECODER,
+    IGNORED,
+    LEVELS,
+    SHARED,
+    T2I,
+    TensorSource,
+    build_key_mapping,
+)
 from pipelines.model.convert.torch_file import check_tensor, load_values
 from pipelines.model.igvg import IGVGModel
 from pipelines.model.serialization import report_mismatch
@@ -28,7 +37,7 @@ _DECODER_HEADS = 8
 _MOST_WRAPPERS = 8
 
 
-def load_published(file: Path) -> IGVGModel:
+def load_instancevg_checkpoint(file: Path) -> IGVGModel:
     """The model of a published InstanceVG checkpoint, in evaluation mode, with the published behaviour.
 
     Raises:
@@ -38,7 +47,7 @@ def load_published(file: Path) -> IGVGModel:
     return IGVGModel.from_state(config, state, str(file))
 
 
-def load_encoder(model: IGVGModel, file: Path) -> list[str]:
+def load_beit3_encoder(model: IGVGModel, file: Path) -> list[str]:
     """Load the encoder of a published BEiT-3 checkpoint; its picture positions are resized to the model's grid.
 
     Returns:
@@ -51,7 +60,7 @@ def load_encoder(model: IGVGModel, file: Path) -> list[str]:
     table = BEIT3 + "encoder.embed_positions.A.weight"
     if table in found:
         found[table] = resize_positions(found[table], model.config.grid_size)
-    sources = {name: source for name, source in list_sources(model.config).items() if name.startswith("encoder.")}
+    sources = {name: source for name, source in build_key_mapping(model.config).items() if name.startswith("encoder.")}
     state = _combine_sources(found, sources, model.state_dict(), str(file))
     model.load_state_dict(state, strict=False)
     used = {key for source in sources.values() for key in source.keys}
@@ -67,7 +76,7 @@ def convert_state(published: Mapping[str, Tensor], what: str = "checkpoint") -> 
     config = infer_config(published, what)
     with torch.device("meta"):
         expected = IGVGModel(config).state_dict()
-    sources = list_sources(config)
+    sources = build_key_mapping(config)
     state = _combine_sources(published, sources, expected, what)
     used = {key for source in sources.values() for key in source.keys}
     rest = [key for key in published.keys() - used if not IGNORED.fullmatch(key)]
@@ -161,7 +170,7 @@ def _find_wrapped(content: Mapping[str, object]) -> Mapping[str, object] | None:
 
 
 def _combine_sources(
-    found: Mapping[str, Tensor], sources: Mapping[str, Source], expected: Mapping[str, Tensor], what: str
+    found: Mapping[str, Tensor], sources: Mapping[str, TensorSource], expected: Mapping[str, Tensor], what: str
 ) -> dict[str, Tensor]:
     """Our tensors from published ones.
 
@@ -170,7 +179,7 @@ def _combine_sources(
     """
     state: dict[str, Tensor] = {}
     missing: set[str] = set()
-    misshapen: list[str] = []
+    mismatched: list[str] = []
     for name, source in sources.items():
         lacking = [key for key in source.keys if key not in found]
         if lacking and name.endswith("num_batches_tracked"):
@@ -181,10 +190,10 @@ def _combine_sources(
             made = source.make([found[key] for key in source.keys], expected[name].shape)
             if made is None:
                 shapes = ", ".join(f"{key} {list(found[key].shape)}" for key in source.keys)
-                misshapen.append(f"{shapes} for {name} {list(expected[name].shape)}")
+                mismatched.append(f"{shapes} for {name} {list(expected[name].shape)}")
             else:
                 state[name] = made.to(expected[name].dtype)
-    report_mismatch(what, missing, (), misshapen)
+    report_mismatch(what, missing, (), mismatched)
     return state
 
 

@@ -84,7 +84,7 @@ _DECODER_LAYER = {
 
 
 @dataclass(frozen=True)
-class Source:
+class TensorSource:
     """Where a tensor of ours comes from."""
 
     keys: tuple[str, ...]
@@ -102,7 +102,7 @@ class Source:
         return made.reshape(tuple(shape)) if fits else None
 
 
-def list_sources(config: IGVGConfig) -> dict[str, Source]:
+def build_key_mapping(config: IGVGConfig) -> dict[str, TensorSource]:
     """The published source of each of our tensors."""
     sources = _list_combined(config)
     modules = _list_modules(config)
@@ -111,7 +111,7 @@ def list_sources(config: IGVGConfig) -> dict[str, Source]:
     for name in names:
         module, _, leaf = name.rpartition(".")
         if module in modules:
-            sources[name] = Source((f"{modules[module]}.{leaf}",))
+            sources[name] = TensorSource((f"{modules[module]}.{leaf}",))
     return sources
 
 
@@ -134,13 +134,13 @@ def _list_modules(config: IGVGConfig) -> dict[str, str]:
     return modules
 
 
-def _list_combined(config: IGVGConfig) -> dict[str, Source]:
+def _list_combined(config: IGVGConfig) -> dict[str, TensorSource]:
     """Our tensors that are parts of published ones, or several of them together."""
     positions = BEIT3 + "encoder.embed_positions."
     sources = {
-        "encoder.class_token": Source((BEIT3 + "vision_embed.cls_token",)),
-        "encoder.image_positions": Source((positions + "A.weight",), lambda table: table[2:].clone()),
-        "encoder.text_positions": Source((positions + "B.weight",)),
+        "encoder.class_token": TensorSource((BEIT3 + "vision_embed.cls_token",)),
+        "encoder.image_positions": TensorSource((positions + "A.weight",), lambda table: table[2:].clone()),
+        "encoder.text_positions": TensorSource((positions + "B.weight",)),
         "generation.content": _find_content(),
     }
     for number in range(config.encoder_layers):
@@ -148,7 +148,9 @@ def _list_combined(config: IGVGConfig) -> dict[str, Source]:
             for leaf in ("weight", "bias"):
                 attention = f"{BEIT3}encoder.layers.{number}.self_attn."
                 keys = tuple(f"{attention}{part}_proj.{theirs}.{leaf}" for part in "qkv")
-                sources[f"encoder.layers.{number}.{ours}.qkv.{leaf}"] = Source(keys, lambda *parts: torch.cat(parts))
+                sources[f"encoder.layers.{number}.{ours}.qkv.{leaf}"] = TensorSource(
+                    keys, lambda *parts: torch.cat(parts)
+                )
     for number in range(config.decoder_layers):
         attention = f"{DECODER}layers.{number}.attentions.0.attn.in_proj_"
         parts = {"query_key": (0, 2), "value": (2, 3)}
@@ -158,20 +160,20 @@ def _list_combined(config: IGVGConfig) -> dict[str, Source]:
     return sources | _split_projection("generation.attention.", attention, parts)
 
 
-def _split_projection(ours: str, theirs: str, parts: Mapping[str, tuple[int, int]]) -> dict[str, Source]:
+def _split_projection(ours: str, theirs: str, parts: Mapping[str, tuple[int, int]]) -> dict[str, TensorSource]:
     """Thirds, from one up to another, of a projection to queries, keys and values at once."""
 
     def cut(first: int, last: int) -> Callable[[Tensor], Tensor]:
         return lambda rows: rows[first * len(rows) // 3 : last * len(rows) // 3].clone()
 
     return {
-        f"{ours}{name}.{leaf}": Source((theirs + leaf,), cut(first, last))
+        f"{ours}{name}.{leaf}": TensorSource((theirs + leaf,), cut(first, last))
         for name, (first, last) in parts.items()
         for leaf in ("weight", "bias")
     }
 
 
-def _find_content() -> Source:
+def _find_content() -> TensorSource:
     """What the published self-attention over zeros returns for every query, after its norm."""
     layer = T2I + "layers.0."
     attention = layer + "attentions.0.attn."
@@ -181,7 +183,7 @@ def _find_content() -> Source:
         return F.layer_norm(constant, constant.shape, scale, shift)
 
     keys = (attention + "in_proj_bias", attention + "out_proj.weight", attention + "out_proj.bias")
-    return Source((*keys, layer + "norms.0.weight", layer + "norms.0.bias"), combine)
+    return TensorSource((*keys, layer + "norms.0.weight", layer + "norms.0.bias"), combine)
 
 
 def _list_pixel_modules() -> dict[str, str]:

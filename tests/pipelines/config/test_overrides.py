@@ -6,10 +6,10 @@ import pytest
 
 from pipelines.config.overrides import (
     describe_differences,
+    fingerprinted_settings,
     from_mapping,
     read_settings,
     read_toml,
-    select_material,
     to_mapping,
 )
 from pipelines.config.presets import train_preset
@@ -86,7 +86,7 @@ def test_settings_survive_the_way_to_json_and_back() -> None:
 
 
 def test_settings_that_change_no_byte_are_left_out_of_the_material_ones() -> None:
-    material = select_material(train_preset("base"))
+    material = fingerprinted_settings(train_preset("base"))
     assert "workers" not in material
     assert material["optimizer"]["encoder_lr"] == 5e-5
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from pipelines.config.settings import PredictSettings
 from pipelines.data.image_folder import check_images, describe_left_out, list_images, name_images
-from pipelines.data.tokenizer import learn_tokenizer
+from pipelines.data.tokenizer import train_tokenizer
 from pipelines.model import IGVGModel
 from pipelines.prediction.prediction_file import read_predictions
 from pipelines.pretrained import save_checkpoint
@@ -46,7 +46,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network that was never trained."""
     folder = tmp_path_factory.mktemp("checkpoint")
     torch.manual_seed(0)
-    tokenizer = learn_tokenizer(["the red car", "two red cars", "the car"] * 3, CONFIG.vocab_size)
+    tokenizer = train_tokenizer(["the red car", "two red cars", "the car"] * 3, CONFIG.vocab_size)
     save_checkpoint(folder, IGVGModel(replace(CONFIG, text_positions=12)), tokenizer, 10)
     return folder
 
@@ -54,7 +54,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def find(checkpoint: Path, images: Path, out: Path, *texts: str) -> Artifact:
     settings = PredictSettings(workers=0)
     texts = texts or ("the red car",)
-    return predict.run_on_pictures(
+    return predict.run_on_images(
         settings, checkpoint, images, texts, out, progress=lambda done, total, remark: None
     )[0]  # fmt: skip
 

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from pipelines.data.image_transforms import decode_picture, examine_picture, read_picture
+from pipelines.data.image_transforms import decode_image, inspect_image, read_image
 from shards.errors import DataError
 from tests.support.exif_blocks import ASCII, ORIENTATION, SHORT, make_block, make_entry
 
@@ -74,19 +74,19 @@ GREYS: dict[str, Callable[[], bytes]] = {
 @pytest.mark.parametrize("name", COLORS)
 def test_the_first_frame_of_every_color_format_is_the_scene(name: str) -> None:
     make, tolerance = COLORS[name]
-    found = decode_picture(make(), name)
+    found = decode_image(make(), name)
     assert np.abs(found.astype(int) - as_rgb(SCENE)).max() <= tolerance
 
 
 @pytest.mark.parametrize("name", GREYS)
 def test_grey_of_any_depth_is_the_scene_of_eight_bits(name: str) -> None:
-    np.testing.assert_array_equal(decode_picture(GREYS[name](), name), as_rgb(GREY))
+    np.testing.assert_array_equal(decode_image(GREYS[name](), name), as_rgb(GREY))
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "LAB"])
 def test_images_of_eight_bits_are_read_as_pillow_reads_them(mode: str) -> None:
     data = encode(SCENE.convert("RGB").convert(mode) if mode != "LA" else GREY.convert("LA"), "TIFF")
-    np.testing.assert_array_equal(decode_picture(data, mode), as_rgb(Image.open(io.BytesIO(data))))
+    np.testing.assert_array_equal(decode_image(data, mode), as_rgb(Image.open(io.BytesIO(data))))
 
 
 @pytest.mark.filterwarnings("ignore:Palette images with Transparency")
@@ -94,14 +94,14 @@ def test_images_of_eight_bits_are_read_as_pillow_reads_them(mode: str) -> None:
 def test_a_palette_with_transparency_keeps_its_colors(colors: int) -> None:
     image = SCENE.quantize(colors)
     data = encode(image, "PNG", transparency=bytes(range(colors)))
-    np.testing.assert_array_equal(decode_picture(data, "palette"), as_rgb(image))
+    np.testing.assert_array_equal(decode_image(data, "palette"), as_rgb(image))
 
 
 def test_a_dark_image_of_sixteen_bits_stays_dark() -> None:
     dark = DEEP // 257
     pgm = b"P5 16 12 65535\n" + dark.astype(">u2").tobytes()
     for data in (encode(Image.fromarray(dark), "PNG"), encode(Image.fromarray(dark), "TIFF"), pgm):
-        assert decode_picture(data, "dark").max() <= 1
+        assert decode_image(data, "dark").max() <= 1
 
 
 def test_a_tiff_of_twelve_bits_is_as_bright_as_one_of_sixteen() -> None:
@@ -112,7 +112,7 @@ def test_a_tiff_of_twelve_bits_is_as_bright_as_one_of_sixteen() -> None:
              (279, 4, 6)]  # fmt: skip
     entries = b"".join(struct.pack("<HHLL", tag, kind, 1, value) for tag, kind, value in sizes)
     data = header + rows + struct.pack("<H", len(sizes)) + entries + bytes(4)
-    assert decode_picture(data, "twelve.tif")[..., 0].tolist() == (packed // 16).tolist()
+    assert decode_image(data, "twelve.tif")[..., 0].tolist() == (packed // 16).tolist()
 
 
 @pytest.mark.parametrize(
@@ -127,14 +127,14 @@ def test_values_without_a_known_white_are_stretched_from_lowest_to_highest(
     values: list[list[float]], levels: list[list[int]]
 ) -> None:
     data = encode(Image.fromarray(np.array(values, dtype=np.float32)), "TIFF")
-    assert decode_picture(data, "a.tif")[..., 1].tolist() == levels
+    assert decode_image(data, "a.tif")[..., 1].tolist() == levels
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_floats_that_are_no_numbers_are_refused_with_the_reason(value: float) -> None:
     data = encode(Image.fromarray(np.array([[0, value]], dtype=np.float32)), "TIFF")
     with pytest.raises(DataError, match=r"a\.tif: .*it holds pixels that are not finite numbers; save it with 8 bits"):
-        decode_picture(data, "a.tif")
+        decode_image(data, "a.tif")
 
 
 @pytest.mark.parametrize(
@@ -150,14 +150,14 @@ def test_floats_that_are_no_numbers_are_refused_with_the_reason(value: float) ->
 )
 def test_a_file_that_is_no_image_is_told_by_its_content(tmp_path: Path, data: bytes, words: str) -> None:
     (tmp_path / "a.jpg").write_bytes(data)
-    for read in (lambda: decode_picture(data, "a.jpg"), lambda: read_picture(tmp_path / "a.jpg")):
+    for read in (lambda: decode_image(data, "a.jpg"), lambda: read_image(tmp_path / "a.jpg")):
         with pytest.raises(DataError, match=rf"a\.jpg: {words}"):
             read()
 
 
 def test_a_missing_file_is_named_without_a_number_of_the_system(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.jpg: no such file or folder; check the path$"):
-        read_picture(tmp_path / "a.jpg")
+        read_image(tmp_path / "a.jpg")
 
 
 # Orientation
@@ -184,15 +184,15 @@ def test_own_images_are_turned_upright_as_pillow_turns_them(tmp_path: Path, kind
     file.write_bytes(encode(SCENE, kind, exif=marks, **{"lossless": True} if kind == "WEBP" else {}))
     with Image.open(file) as image:
         upright, stored = as_rgb(ImageOps.exif_transpose(image)), as_rgb(image)
-    np.testing.assert_array_equal(read_picture(file), upright)
-    np.testing.assert_array_equal(read_picture(file), TURNS[value](stored))
-    np.testing.assert_array_equal(decode_picture(file.read_bytes(), "turned"), stored)
+    np.testing.assert_array_equal(read_image(file), upright)
+    np.testing.assert_array_equal(read_image(file), TURNS[value](stored))
+    np.testing.assert_array_equal(decode_image(file.read_bytes(), "turned"), stored)
 
 
 def test_a_turned_tiff_is_turned_once(tmp_path: Path) -> None:
     file = tmp_path / "turned.tif"
     file.write_bytes(encode(SCENE, "TIFF", tiffinfo={ORIENTATION: 6}))
-    np.testing.assert_array_equal(read_picture(file), TURNS[6](as_rgb(SCENE)))
+    np.testing.assert_array_equal(read_image(file), TURNS[6](as_rgb(SCENE)))
 
 
 @pytest.mark.parametrize(
@@ -209,8 +209,8 @@ def test_a_damaged_block_costs_no_pixels_and_a_readable_mark_is_obeyed(
     mark = make_entry(ORIENTATION, SHORT, 1, struct.pack("<HH", value, 0))
     data = encode(SCENE, "JPEG", exif=b"Exif\0\0" + make_block([entry, mark]))
     (tmp_path / "a.jpg").write_bytes(data)
-    pixels, remark = examine_picture(tmp_path / "a.jpg")
-    stored = decode_picture(encode(SCENE, "JPEG"), "plain.jpg")
-    np.testing.assert_array_equal(decode_picture(data, "a.jpg"), stored)
+    pixels, remark = inspect_image(tmp_path / "a.jpg")
+    stored = decode_image(encode(SCENE, "JPEG"), "plain.jpg")
+    np.testing.assert_array_equal(decode_image(data, "a.jpg"), stored)
     np.testing.assert_array_equal(pixels, TURNS[value](stored) if value in TURNS else stored)
     assert remark.startswith(f"{tmp_path / 'a.jpg'}: its EXIF block is damaged ({words}")

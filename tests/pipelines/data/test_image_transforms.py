@@ -15,10 +15,10 @@ from PIL import Image
 from pipelines.data.image_transforms import (
     PIXEL_MEAN,
     PIXEL_STD,
-    decode_picture,
-    normalize_pictures,
-    read_picture,
-    resize_picture,
+    decode_image,
+    normalize_images,
+    read_image,
+    resize_image,
     sample_rows,
 )
 from shards.errors import DataError
@@ -34,7 +34,7 @@ def encode(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])
 def test_every_kind_of_picture_becomes_rgb(mode: str) -> None:
     data = encode(Image.new("RGB", (5, 3), (255, 255, 255)).convert(mode), "TIFF")
-    picture = decode_picture(data, "a.tif")
+    picture = decode_image(data, "a.tif")
     assert picture.shape == (3, 5, 3)
     assert (picture == 255).all()
 
@@ -44,32 +44,32 @@ def test_a_rotation_mark_is_obeyed_in_own_pictures_and_ignored_in_published_ones
     marks[0x0112] = 6  # a quarter turn
     data = encode(Image.new("RGB", (5, 3)), "JPEG", exif=marks)
     (tmp_path / "a.jpg").write_bytes(data)
-    assert decode_picture(data, "a.jpg").shape == (3, 5, 3)
-    assert read_picture(tmp_path / "a.jpg").shape == (5, 3, 3)
+    assert decode_image(data, "a.jpg").shape == (3, 5, 3)
+    assert read_image(tmp_path / "a.jpg").shape == (5, 3, 3)
 
 
 @pytest.mark.parametrize("keep", [0, 30, 200])
 def test_a_broken_picture_is_named(keep: int) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
     with pytest.raises(DataError, match=r"street\.png"):
-        decode_picture(encode(Image.fromarray(noise))[:keep], "street.png")
+        decode_image(encode(Image.fromarray(noise))[:keep], "street.png")
 
 
 def test_resizing_weighs_pixel_centres_without_smoothing() -> None:
     row = np.array([0, 100, 200, 60], dtype=np.uint8)
     picture = np.repeat(np.repeat(row[None, :, None], 4, axis=0), 3, axis=2)
     # Two columns out of four: centres at 0.5 and 2.5 of the original, between two pixels each.
-    assert resize_picture(picture, 2)[0, :, 0].tolist() == [50, 130]
+    assert resize_image(picture, 2)[0, :, 0].tolist() == [50, 130]
 
 
 def test_a_picture_of_the_right_size_stays_as_it_is() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (7, 7, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(resize_picture(picture, 7), picture)
+    np.testing.assert_array_equal(resize_image(picture, 7), picture)
 
 
 def test_normalised_pictures_have_no_mean_and_unit_deviation_where_imagenet_has() -> None:
     levels = torch.tensor([[round(mean) for mean in PIXEL_MEAN], [255, 255, 255]], dtype=torch.uint8).view(1, 1, 2, 3)
-    pictures = normalize_pictures(levels)
+    pictures = normalize_images(levels)
     assert pictures.shape == (1, 3, 1, 2)
     assert pictures[0, :, 0, 0].abs().max() < 0.02
     expected = [(255 - mean) / std for mean, std in zip(PIXEL_MEAN, PIXEL_STD, strict=True)]
@@ -88,18 +88,18 @@ def test_sampled_rows_lie_in_the_picture_and_never_go_back(length: int, size: in
 def test_resized_pictures_are_opencv_s_within_one_level_of_255(number: int) -> None:
     with np.load(ROOT / "tests" / "data" / "opencv_resize.npz") as arrays:
         picture, expected = arrays[f"picture_{number}"], arrays[f"resized_{number}"]
-    resized = resize_picture(picture, expected.shape[0])
+    resized = resize_image(picture, expected.shape[0])
     assert np.abs(resized.astype(int) - expected.astype(int)).max() <= 1
 
 
 def test_levels_between_two_pixels_are_rounded_to_the_nearest() -> None:
     picture = np.array([[[0], [3]]], dtype=np.uint8).repeat(2, axis=0).repeat(3, axis=2)
     # Four columns out of two: 0, 0.75, 2.25 and 3.
-    assert resize_picture(picture, 4)[0, :, 0].tolist() == [0, 1, 2, 3]
+    assert resize_image(picture, 4)[0, :, 0].tolist() == [0, 1, 2, 3]
 
 
 def test_red_green_and_blue_are_normalized_with_imagenet_s_own_values() -> None:
     pixels = torch.full((1, 1, 1, 3), 255, dtype=torch.uint8)
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     expected = [(1 - center) / width for center, width in zip(mean, std, strict=True)]
-    assert normalize_pictures(pixels).flatten().tolist() == pytest.approx(expected, rel=1e-4)
+    assert normalize_images(pixels).flatten().tolist() == pytest.approx(expected, rel=1e-4)

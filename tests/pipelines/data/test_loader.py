@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.data.datasets import GroundingData, read_texts
+from pipelines.data.datasets import GroundingDataset, read_texts
 from pipelines.data.loader import load_batches
-from pipelines.data.processor import Frame
-from pipelines.data.tokenizer import learn_tokenizer
+from pipelines.data.processor import Processor
+from pipelines.data.tokenizer import train_tokenizer
 from shards.errors import DataError
-from shards.sampling import plan_share
+from shards.sampling import sample_batch
 from tests.support.drawn_shards import BOXES, HEIGHT, WIDTH, write_shards
 
 SIDE = 16
@@ -24,30 +24,30 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def data(shards: Path) -> GroundingData:
+def data(shards: Path) -> GroundingDataset:
     """12 expressions, four about each of three pictures."""
     return open_data(shards)
 
 
-def open_data(shards: Path, mask_size: int = SIDE) -> GroundingData:
-    tokenizer = learn_tokenizer(read_texts([(shards, "val")]), 64)
-    return GroundingData(
-        [(shards, "val")], Frame(tokenizer=tokenizer, max_tokens=8, image_size=SIDE), mask_size=mask_size
+def open_data(shards: Path, mask_size: int = SIDE) -> GroundingDataset:
+    tokenizer = train_tokenizer(read_texts([(shards, "val")]), 64)
+    return GroundingDataset(
+        [(shards, "val")], Processor(tokenizer=tokenizer, max_tokens=8, image_size=SIDE), mask_size=mask_size
     )
 
 
-def test_boxes_are_centres_and_sizes_as_fractions_of_the_picture(data: GroundingData) -> None:
+def test_boxes_are_centres_and_sizes_as_fractions_of_the_picture(data: GroundingDataset) -> None:
     x0, y0, x1, y1 = BOXES[1]
     expected = [(x0 + x1) / 2 / WIDTH, (y0 + y1) / 2 / HEIGHT, (x1 - x0) / WIDTH, (y1 - y0) / HEIGHT]
     np.testing.assert_allclose(data[2].boxes, [expected], rtol=1e-6)
 
 
-def test_an_empty_target_is_an_example_without_boxes_and_masks(data: GroundingData) -> None:
+def test_an_empty_target_is_an_example_without_boxes_and_masks(data: GroundingDataset) -> None:
     assert data[0].boxes.shape == (0, 4)
     assert data[0].masks.shape == (0, SIDE, SIDE)
 
 
-def test_masks_are_sampled_at_the_network_s_square(data: GroundingData) -> None:
+def test_masks_are_sampled_at_the_network_s_square(data: GroundingDataset) -> None:
     rows, columns = np.arange(SIDE) * HEIGHT // SIDE, np.arange(SIDE) * WIDTH // SIDE
     x0, y0, x1, y1 = BOXES[0]
     inside = ((rows >= y0) & (rows < y1))[:, None] & ((columns >= x0) & (columns < x1))
@@ -72,8 +72,8 @@ def test_several_sets_give_each_expression_the_picture_and_targets_of_its_own_se
     second = write_shards(tmp_path / "second", "ref-zom", pictures=3, references=((1,), ()), green=20)
     third = write_shards(tmp_path / "third", "rrefcoco", pictures=1, green=30)
     parts = [(first, "val"), (second, "val"), (third, "val")]
-    frame = Frame(tokenizer=learn_tokenizer(read_texts(parts), 64), max_tokens=8, image_size=SIDE)
-    data = GroundingData(parts, frame, mask_size=SIDE)
+    processor = Processor(tokenizer=train_tokenizer(read_texts(parts), 64), max_tokens=8, image_size=SIDE)
+    data = GroundingDataset(parts, processor, mask_size=SIDE)
     assert len(data) == 8 + 6 + 4
     # Number of the expression → id, color, targets; neighbours are of different sets at the same place.
     expected = {
@@ -95,20 +95,20 @@ def test_without_a_mask_size_no_mask_is_made(shards: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
-def test_the_order_does_not_depend_on_the_number_of_workers(data: GroundingData, workers: int) -> None:
-    shares = [plan_share(len(data), seed=5, start=start, batch_size=4) for start in (0, 4, 8)]
+def test_the_order_does_not_depend_on_the_number_of_workers(data: GroundingDataset, workers: int) -> None:
+    shares = [sample_batch(len(data), seed=5, start=start, batch_size=4) for start in (0, 4, 8)]
     batches = list(load_batches(data, shares, workers=workers))
     assert [batch.positions.tolist() for batch in batches] == [share.tolist() for share in shares]
 
 
-def test_processes_together_take_every_example_of_an_epoch_once(data: GroundingData) -> None:
+def test_processes_together_take_every_example_of_an_epoch_once(data: GroundingDataset) -> None:
     taken = [
         number
         for start in (0, 6)
         for process in range(3)
         for batch in load_batches(
             data,
-            [plan_share(len(data), seed=5, start=start, batch_size=6, process=process, processes=3)],
+            [sample_batch(len(data), seed=5, start=start, batch_size=6, process=process, processes=3)],
             workers=0,
         )
         for number in batch.positions.tolist()

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from pipelines.data.tokenizer import (
     clean_expression,
-    learn_tokenizer,
     load_tokenizer,
     save_tokenizer,
     tokenize_expressions,
+    train_tokenizer,
 )
 from shards.errors import SettingsError
 
@@ -47,32 +47,32 @@ def test_cleaning_twice_changes_nothing_more(text: str) -> None:
 
 
 def test_both_ends_are_marked() -> None:
-    ids = tokenize_expressions(learn_tokenizer(TEXTS, 100), ["the red car"], 50)[0]
+    ids = tokenize_expressions(train_tokenizer(TEXTS, 100), ["the red car"], 50)[0]
     assert (ids[0], ids[-1]) == (0, 2)
     assert len(ids) == 5
 
 
 def test_long_expressions_are_cut_and_keep_their_end() -> None:
-    ids = tokenize_expressions(learn_tokenizer(TEXTS, 100), ["the red car " * 9], 6)[0]
+    ids = tokenize_expressions(train_tokenizer(TEXTS, 100), ["the red car " * 9], 6)[0]
     assert len(ids) == 6
     assert ids[-1] == 2
 
 
 def test_an_expression_of_nothing_is_its_two_ends() -> None:
-    assert tokenize_expressions(learn_tokenizer(TEXTS, 100), ["?"], 50) == [[0, 2]]
+    assert tokenize_expressions(train_tokenizer(TEXTS, 100), ["?"], 50) == [[0, 2]]
 
 
 def test_letters_never_seen_are_unknown() -> None:
-    assert 3 in tokenize_expressions(learn_tokenizer(TEXTS, 100), ["ξ"], 50)[0]
+    assert 3 in tokenize_expressions(train_tokenizer(TEXTS, 100), ["ξ"], 50)[0]
 
 
 def test_the_same_texts_give_the_same_ids() -> None:
-    first, second = (learn_tokenizer(TEXTS, 60) for _ in range(2))
+    first, second = (train_tokenizer(TEXTS, 60) for _ in range(2))
     assert first.get_vocab() == second.get_vocab()
 
 
 def test_a_saved_tokenizer_gives_the_same_ids(tmp_path: Path) -> None:
-    tokenizer = learn_tokenizer(TEXTS, 60)
+    tokenizer = train_tokenizer(TEXTS, 60)
     save_tokenizer(tokenizer, tmp_path)
     texts = [*TEXTS, "something new"]
     assert tokenize_expressions(load_tokenizer(tmp_path), texts, 9) == tokenize_expressions(tokenizer, texts, 9)

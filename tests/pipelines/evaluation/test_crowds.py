@@ -16,13 +16,13 @@ from PIL import Image
 
 from pipelines.config.settings import PrepareSettings, ScoreSettings
 from pipelines.data.batch import collate
-from pipelines.data.datasets import GroundingData, read_texts
-from pipelines.data.processor import Frame
-from pipelines.data.tokenizer import PAD_ID, learn_tokenizer
-from pipelines.evaluation.evaluator import judge_prediction
+from pipelines.data.datasets import GroundingDataset, read_texts
+from pipelines.data.processor import Processor
+from pipelines.data.tokenizer import PAD_ID, train_tokenizer
+from pipelines.evaluation.evaluator import evaluate_prediction
 from pipelines.prediction.prediction_file import Prediction
 from pipelines.stages import convert, prepare, score
-from shards.masks import encode_mask, measure_area
+from shards.masks import encode_mask, rle_area
 from shards.reader import ShardReader
 from shards.record import ImageRecord, Rle
 
@@ -89,7 +89,7 @@ def judge(record: ImageRecord, number: int, mask: Rle, *boxes: tuple[int, ...], 
     prediction = Prediction(
         id=expression.id, boxes=[list(map(float, box)) for box in boxes], scores=None, mask=mask, no_target=no_target
     )
-    return judge_prediction(record, expression, prediction)
+    return evaluate_prediction(record, expression, prediction)
 
 
 def test_an_instance_says_whether_it_is_a_crowd_region_and_plain_ones_say_nothing(record: ImageRecord) -> None:
@@ -100,7 +100,7 @@ def test_an_instance_says_whether_it_is_a_crowd_region_and_plain_ones_say_nothin
 
 def test_in_grefcoco_a_crowds_pixels_are_no_part_of_the_mask_truth(record: ImageRecord) -> None:
     assert judge(record, TOGETHER, draw(OBJECT)).target_px == OBJECT_PX
-    assert judge(record, TOGETHER, draw(OBJECT)).shared_px == OBJECT_PX
+    assert judge(record, TOGETHER, draw(OBJECT)).intersection_px == OBJECT_PX
 
 
 def test_in_grefcoco_a_crowds_box_is_part_of_the_box_truth(record: ImageRecord) -> None:
@@ -133,26 +133,26 @@ def _write_predictions(file: Path, record: ImageRecord, crowd_alone: Prediction)
     return file
 
 
-@pytest.mark.parametrize("flagged", [False, True])
+@pytest.mark.parametrize("predicted_empty", [False, True])
 def test_a_crowd_alone_stays_in_all_averages_with_iou_0_and_is_counted(
-    shards: Path, record: ImageRecord, tmp_path: Path, flagged: bool
+    shards: Path, record: ImageRecord, tmp_path: Path, predicted_empty: bool
 ) -> None:
-    answer = Prediction(id="", boxes=[], scores=[], mask=draw(CROWD), no_target=flagged)
+    answer = Prediction(id="", boxes=[], scores=[], mask=draw(CROWD), no_target=predicted_empty)
     file = _write_predictions(tmp_path / "p.jsonl", record, answer)
     document = score.run(file, shards, ScoreSettings(split="val", bootstrap=0)).document
     metrics = document["metrics"]
     assert metrics["gIoU"] == pytest.approx(200 / 3)
     assert metrics["cIoU"] == pytest.approx(100 * 2 * OBJECT_PX / (2 * OBJECT_PX + CROWD_PX))
     assert metrics["Pr@0.9"] == pytest.approx(200 / 3)
-    assert metrics["T-acc"] == pytest.approx(200 / 3 if flagged else 100)
+    assert metrics["T-acc"] == pytest.approx(200 / 3 if predicted_empty else 100)
     assert metrics["N-acc"] is None
     assert document["crowd_only"] == 1
     assert sum(part["expressions"] for part in document["breakdown"]["size"].values()) == 2
 
 
 def test_in_training_crowds_are_no_targets_but_what_refers_to_them_exists(shards: Path) -> None:
-    frame = Frame(tokenizer=learn_tokenizer(read_texts([(shards, "val")]), 64), max_tokens=8, image_size=16)
-    data = GroundingData([(shards, "val")], frame, mask_size=16)
+    processor = Processor(tokenizer=train_tokenizer(read_texts([(shards, "val")]), 64), max_tokens=8, image_size=16)
+    data = GroundingDataset([(shards, "val")], processor, mask_size=16)
     batch = collate([data[number] for number in range(3)], PAD_ID)
     assert batch.targets is not None
     assert [len(boxes) for boxes in batch.targets.boxes] == [1, 0, 1]
@@ -175,4 +175,4 @@ def test_a_record_without_the_mark_is_read_as_without_crowds(record: ImageRecord
         instance.pop("crowd", None)
     old = ImageRecord.from_json(document)
     assert [instance.crowd for instance in old.instances] == [False, False]
-    assert measure_area(old.mask_targets(old.expressions[CROWD_ALONE])[0].mask) == CROWD_PX
+    assert rle_area(old.mask_targets(old.expressions[CROWD_ALONE])[0].mask) == CROWD_PX

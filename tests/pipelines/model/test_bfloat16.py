@@ -10,7 +10,7 @@ import torch
 
 from pipelines.config.presets import base_config
 from pipelines.model import IGVGModel, IGVGOutput
-from pipelines.runtime.precision import open_autocast
+from pipelines.runtime.precision import autocast_context
 
 BOXES, EXISTENCE, PIXELS = 0.01, 0.001, 0.005
 
@@ -24,7 +24,7 @@ def outputs() -> tuple[IGVGOutput, IGVGOutput]:
     inputs = pixels, torch.randint(4, 900, (2, 12)), torch.ones(2, 12, dtype=torch.int64)
     with torch.inference_mode():
         exact = model(*inputs)
-        with open_autocast(pixels.device, "bf16"):
+        with autocast_context(pixels.device, "bf16"):
             return exact, model(*inputs)
 
 

@@ -2,13 +2,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.model.box_ops import compute_giou, decode_boxes, to_xyxy
+from pipelines.model.box_ops import box_cxcywh_to_xyxy, decode_boxes, generalized_box_iou
 
 unit = st.floats(0, 1, width=32)
 
 
 def test_corners_are_half_a_size_from_the_centre():
-    assert to_xyxy(torch.tensor([0.5, 0.25, 0.5, 0.125])).tolist() == [0.25, 0.1875, 0.75, 0.3125]
+    assert box_cxcywh_to_xyxy(torch.tensor([0.5, 0.25, 0.5, 0.125])).tolist() == [0.25, 0.1875, 0.75, 0.3125]
 
 
 @settings(deadline=None)
@@ -32,7 +32,7 @@ def test_a_reference_outside_of_the_picture_counts_as_its_border():
 
 def test_generalized_iou_of_boxes_apart_counts_the_gap():
     boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0], [2.0, 0.0, 3.0, 1.0], [0.0, 0.0, 1.0, 2.0]])
-    found = compute_giou(boxes[:, None], boxes)
+    found = generalized_box_iou(boxes[:, None], boxes)
     # Hull of the first two: 3, of which 1 is not covered. First and third: half overlap, no gap.
     torch.testing.assert_close(found[0], torch.tensor([1.0, -1 / 3, 0.5]), rtol=0, atol=1e-5)
     torch.testing.assert_close(found, found.T)
@@ -40,5 +40,5 @@ def test_generalized_iou_of_boxes_apart_counts_the_gap():
 
 def test_boxes_without_area_have_finite_gradients():
     flat = torch.full((1, 4), 0.5, requires_grad=True)
-    compute_giou(flat, torch.full((1, 4), 0.5)).sum().backward()
+    generalized_box_iou(flat, torch.full((1, 4), 0.5)).sum().backward()
     assert flat.grad.isfinite().all()

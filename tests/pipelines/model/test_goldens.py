@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pipelines.config.presets import base_config
 from pipelines.model import IGVGModel, IGVGOutput
-from pipelines.model.convert.instancevg import convert_state, load_encoder
+from pipelines.model.convert.instancevg import convert_state, load_beit3_encoder
 from pipelines.model.encoder import MultiwayEncoder
 from pipelines.model.query_generation import select_points, select_words
 from tests.support.paths import GOLDENS
@@ -234,7 +234,7 @@ def open_encoder(image_size: int, file: Path) -> MultiwayEncoder:
     with torch.device("meta"):
         model = IGVGModel(replace(base_config(), image_size=image_size))
     model.to_empty(device="cpu")
-    assert load_encoder(model, file) == ["logit_scale"]
+    assert load_beit3_encoder(model, file) == ["logit_scale"]
     return model.encoder.eval()
 
 

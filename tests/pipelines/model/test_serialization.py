@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines.data.tokenizer import learn_tokenizer, load_tokenizer
+from pipelines.data.tokenizer import load_tokenizer, train_tokenizer
 from pipelines.model import IGVGModel
-from pipelines.model.convert.instancevg import load_published
+from pipelines.model.convert.instancevg import load_instancevg_checkpoint
 from pipelines.pretrained import load_checkpoint, open_checkpoint, save_checkpoint
 from pipelines.training.state import load_state, save_state
 from shards.errors import CheckpointError, SettingsError
@@ -29,7 +29,7 @@ ADVICE = ("weights_only", "trust_remote_code", "safe_globals", "torch.load", "al
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a small network."""
     folder = tmp_path_factory.mktemp("whole")
-    save_checkpoint(folder, IGVGModel(CONFIG), learn_tokenizer(["red star", "blue star"] * 3, 40), 9)
+    save_checkpoint(folder, IGVGModel(CONFIG), train_tokenizer(["red star", "blue star"] * 3, 40), 9)
     return folder
 
 
@@ -73,7 +73,10 @@ def test_a_byte_order_mark_is_passed_over(folder: Path, part: str) -> None:
 def test_a_published_file_and_a_state_that_are_something_else_are_named(tmp_path: Path, kind: str) -> None:
     save_state(tmp_path, {"step": 7})
     content, words = list_foreign_contents((tmp_path / "state.pt").read_bytes())[kind]
-    for name, load in (("state.pt", lambda file: load_state(file.parent)), ("instancevg.pth", load_published)):
+    for name, load in (
+        ("state.pt", lambda file: load_state(file.parent)),
+        ("instancevg.pth", load_instancevg_checkpoint),
+    ):
         (tmp_path / name).write_bytes(content)
         error = refuse(tmp_path / name, load)
         assert name in error
@@ -101,19 +104,19 @@ def test_a_published_file_that_unpacks_to_much_more_than_itself_is_refused(tmp_p
     with zipfile.ZipFile(tmp_path / "plain.pth") as plain, zipfile.ZipFile(tmp_path / "bomb.pth", "w", 8) as bomb:
         for name in plain.namelist():
             bomb.writestr(name, plain.read(name))
-    assert "unpacks to" in refuse(tmp_path / "bomb.pth", load_published)
+    assert "unpacks to" in refuse(tmp_path / "bomb.pth", load_instancevg_checkpoint)
 
 
 def test_a_tensor_that_is_larger_than_what_is_stored_of_it_is_refused(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(1, dtype=torch.half).expand(1 << 40)}, tmp_path / "wide.pth")
-    assert "larger than what is stored" in refuse(tmp_path / "wide.pth", load_published)
+    assert "larger than what is stored" in refuse(tmp_path / "wide.pth", load_instancevg_checkpoint)
 
 
 def test_a_dictionary_that_holds_itself_ends(tmp_path: Path) -> None:
     content: dict[str, Any] = {}
     content["model"] = content
     torch.save(content, tmp_path / "loop.pth")
-    assert "holds no tensors" in refuse(tmp_path / "loop.pth", load_published)
+    assert "holds no tensors" in refuse(tmp_path / "loop.pth", load_instancevg_checkpoint)
 
 
 def test_a_configuration_that_transformers_has_touched_loads(folder: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from accelerate import Accelerator
 
 from pipelines.config.settings import PredictSettings, TextSettings
-from pipelines.data.datasets import GroundingData
+from pipelines.data.datasets import GroundingDataset
 from pipelines.prediction import chunked as chunks
 from pipelines.pretrained import save_checkpoint
 from tests.support.small_training import open_small, write_set
@@ -28,7 +28,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> chunks.PredictionWo
     return chunks.open_prediction(
         PredictSettings(split="val", workers=0, batch_size=3),
         tmp_path / "run",
-        lambda frame: GroundingData([(shards, "val")], frame, mask_size=0),
+        lambda processor: GroundingDataset([(shards, "val")], processor, mask_size=0),
         tmp_path / "out",
         Accelerator(cpu=True),
     )

@@ -19,7 +19,7 @@ from pipelines.prediction.coco_import import Results, read_box
 from pipelines.prediction.prediction_file import Prediction, read_predictions
 from pipelines.stages import convert, score
 from shards.errors import DataError
-from shards.masks import decode_mask, encode_segmentation, measure_area
+from shards.masks import decode_mask, encode_segmentation, rle_area
 from tests.support.drawn_shards import BOXES, HEIGHT, WIDTH, fill, predict_truth, write_lines, write_shards
 
 Line = dict[str, Any]
@@ -187,7 +187,7 @@ def test_boxes_without_a_mask_come_back_without_one(tmp_path: Path, shards: Path
     lines[3] |= {"mask": fill(), "no_target": True, "scores": [-2.5, -7]}
     prediction = restore(export(tmp_path, shards, lines), shards)[3]
     assert (prediction.boxes, prediction.scores) == ([list(box) for box in BOXES], [-2.5, -7])
-    assert (measure_area(prediction.mask), prediction.no_target) == (0, True)
+    assert (rle_area(prediction.mask), prediction.no_target) == (0, True)
 
 
 @given(st.tuples(*[st.floats(-2000, 2000)] * 4))

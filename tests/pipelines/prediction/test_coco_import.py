@@ -16,7 +16,7 @@ from pipelines.prediction.coco_import import Results, read_results
 from pipelines.prediction.prediction_file import Prediction
 from pipelines.stages import convert
 from shards.errors import DataError
-from shards.masks import expand_counts
+from shards.masks import decode_rle_counts
 from shards.reader import ShardReader
 from shards.record import Rle
 from tests.support.corrupted_bytes import spoil
@@ -298,7 +298,7 @@ def test_any_json_under_a_key_is_read_or_named(
 
 def is_sound(mask: Rle) -> bool:
     """Whether COCO's C code can read a mask, and unite it with others."""
-    lengths = expand_counts(mask["counts"].encode())
+    lengths = decode_rle_counts(mask["counts"].encode())
     return coco_mask.decode(mask).shape == (HEIGHT, WIDTH) and bool(lengths[1:].all())
 
 

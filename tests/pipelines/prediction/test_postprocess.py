@@ -18,12 +18,12 @@ from hypothesis.extra import numpy as hnp
 
 from pipelines.config.settings import PostprocessSettings
 from pipelines.prediction.postprocess import (
-    enlarge_map,
     find_instance_masks,
+    non_max_suppression,
     postprocess,
+    resize_bilinear,
+    resize_nearest,
     score_queries,
-    stretch_mask,
-    suppress_boxes,
     threshold_mask,
 )
 from pipelines.prediction.raw_output import RawOutput
@@ -204,7 +204,7 @@ def test_nms_keeps_a_box_exactly_if_no_better_survivor_covers_it(count: int, see
         areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
         return bool(sides[0] * sides[1] / (sum(areas) - sides[0] * sides[1]) > iou)
 
-    survivors = suppress_boxes(boxes, scores, iou).tolist()
+    survivors = non_max_suppression(boxes, scores, iou).tolist()
     assert survivors == sorted(survivors, key=lambda box: -scores[box])
     for box in range(count):
         better = [other for other in survivors if scores[other] > scores[box]]
@@ -213,8 +213,8 @@ def test_nms_keeps_a_box_exactly_if_no_better_survivor_covers_it(count: int, see
 
 def test_of_equal_scores_the_first_box_survives() -> None:
     boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 9, 10], [20, 0, 30, 10], [20, 0, 30, 9]], dtype=np.float64)
-    assert suppress_boxes(boxes, np.array([0.8, 0.8, 0.8, 0.9, 0.9]), 0.5).tolist() == [3, 0]
-    assert suppress_boxes(boxes[::-1], np.array([0.9, 0.9, 0.8, 0.8, 0.8]), 0.5).tolist() == [0, 2]
+    assert non_max_suppression(boxes, np.array([0.8, 0.8, 0.8, 0.9, 0.9]), 0.5).tolist() == [3, 0]
+    assert non_max_suppression(boxes[::-1], np.array([0.9, 0.9, 0.8, 0.8, 0.8]), 0.5).tolist() == [0, 2]
 
 
 def test_boxes_are_suppressed_from_the_overlap_that_is_set() -> None:
@@ -228,22 +228,22 @@ def test_boxes_are_suppressed_from_the_overlap_that_is_set() -> None:
 def test_suppressing_before_the_threshold_gives_the_same_as_after_it() -> None:
     rng = np.random.default_rng(3)
     boxes, scores = np.concatenate([low := rng.uniform(0, 2, (30, 2)), low + 3], axis=1), rng.random(30)
-    before = [box for box in suppress_boxes(boxes, scores, 0.5) if scores[box] > 0.4]
+    before = [box for box in non_max_suppression(boxes, scores, 0.5) if scores[box] > 0.4]
     chosen = np.flatnonzero(scores > 0.4)
-    assert chosen[suppress_boxes(boxes[chosen], scores[chosen], 0.5)].tolist() == before
+    assert chosen[non_max_suppression(boxes[chosen], scores[chosen], 0.5)].tolist() == before
 
 
 @given(hnp.arrays(np.float32, (5, 7), elements=st.floats(-50, 50, width=32)), st.integers(1, 40))
 def test_maps_are_enlarged_as_torch_does_between_aligned_corners(values: Any, size: int) -> None:
     tensor = torch.from_numpy(values)[None, None]
     expected = F.interpolate(tensor, size=(size, size), mode="bilinear", align_corners=True)[0, 0]
-    assert np.allclose(enlarge_map(values, size), expected.numpy(), atol=1e-4)
+    assert np.allclose(resize_bilinear(values, size), expected.numpy(), atol=1e-4)
 
 
 @given(hnp.arrays(bool, (6, 6)), st.integers(1, 20), st.integers(1, 20))
 def test_masks_are_stretched_as_the_evaluations_do(mask: Any, height: int, width: int) -> None:
     expected = decode_mask(resize_mask(encode_mask(mask), height, width))
-    assert np.array_equal(stretch_mask(mask, height, width), expected)
+    assert np.array_equal(resize_nearest(mask, height, width), expected)
 
 
 def test_a_threshold_below_what_was_kept_is_an_error_that_says_what_would_do() -> None:

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.config.settings import ScoreSettings
-from pipelines.evaluation.metrics.outcomes import count_overlap
+from pipelines.evaluation.metrics.outcomes import count_mask_pixels
 from pipelines.prediction.prediction_file import parse_prediction
 from pipelines.stages import score
 from shards.errors import DataError
-from shards.masks import decode_mask, enclose_mask, encode_mask, expand_counts, unite_masks
+from shards.masks import decode_mask, decode_rle_counts, encode_mask, merge_rles, rle_to_box
 from tests.support.drawn_shards import fill, predict_truth, write_lines, write_shards
 
 Line = dict[str, Any]
@@ -59,15 +59,15 @@ def test_a_run_of_no_pixels_does_not_end_the_mask(form: Any) -> None:
     # COCO's merge stops where both masks have a run of no pixels: it would count 0 shared pixels here.
     runs = [3, 0, 2, 5, 2]
     mask = read_mask(form(runs))
-    assert count_overlap(mask, mask) == (5, 5, 5)
+    assert count_mask_pixels(mask, mask) == (5, 5, 5)
 
 
 @pytest.mark.parametrize("form", [list, compress])
 def test_thousands_of_runs_of_no_pixels_leave_memory_alone(form: Any) -> None:
     # COCO's merge takes memory for one run a pixel: these would be written past its end.
     mask = read_mask(form([0] * 4000 + [1]), 1, 1)
-    assert expand_counts(mask["counts"].encode()).tolist() == [1]
-    assert count_overlap(mask, encode_mask(np.ones((1, 1), dtype=bool))) == (0, 1, 0)
+    assert decode_rle_counts(mask["counts"].encode()).tolist() == [1]
+    assert count_mask_pixels(mask, encode_mask(np.ones((1, 1), dtype=bool))) == (0, 1, 0)
 
 
 def test_a_first_run_of_no_pixels_is_how_masks_start_at_the_corner() -> None:
@@ -81,15 +81,15 @@ def test_whatever_run_lengths_are_read_pixels_are_counted_exactly(form: Any, dat
     masks, pixels = [read_mask(form(runs)) for runs in (first, second)], [paint(first), paint(second)]
     for mask, painted in zip(masks, pixels, strict=True):
         assert (decode_mask(mask) == painted).all()
-        assert enclose_mask(mask) == enclose_mask(encode_mask(painted))
-    assert count_overlap(*masks) == (pixels[0].sum(), pixels[1].sum(), (pixels[0] & pixels[1]).sum())
-    assert (decode_mask(unite_masks(masks, HEIGHT, WIDTH)) == (pixels[0] | pixels[1])).all()
+        assert rle_to_box(mask) == rle_to_box(encode_mask(painted))
+    assert count_mask_pixels(*masks) == (pixels[0].sum(), pixels[1].sum(), (pixels[0] & pixels[1]).sum())
+    assert (decode_mask(merge_rles(masks, HEIGHT, WIDTH)) == (pixels[0] | pixels[1])).all()
 
 
 @pytest.mark.parametrize("resolution", [0, 2])
 def test_an_empty_target_counts_as_a_blank_mask_would(resolution: int) -> None:
     mask, blank = read_mask([0, 7, 5]), read_mask([12])
-    assert count_overlap(mask, None, resolution) == count_overlap(mask, blank, resolution)
+    assert count_mask_pixels(mask, None, resolution) == count_mask_pixels(mask, blank, resolution)
 
 
 @pytest.mark.parametrize(

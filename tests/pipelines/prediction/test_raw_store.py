@@ -14,8 +14,8 @@ import torch
 from pipelines.config.settings import PostprocessSettings
 from pipelines.model.igvg import IGVGOutput
 from pipelines.prediction.postprocess import postprocess
-from pipelines.prediction.raw_output import MASK_FLOOR, RawOutput, lower_floor, unpack_output
-from pipelines.prediction.raw_store import RawReader, RawWriter, check_floor, locate_chunk, read_chunk
+from pipelines.prediction.raw_output import MASK_FLOOR, RawOutput, effective_mask_floor, unpack_output
+from pipelines.prediction.raw_store import RawReader, RawWriter, check_mask_floor, locate_chunk, read_chunk
 from shards.errors import DataError, SettingsError
 
 IDS = [f"shapes/{number}/0" for number in range(5)]
@@ -273,9 +273,9 @@ def test_the_index_counts_expressions(tmp_path: Path) -> None:
 
 
 def test_a_lower_score_threshold_keeps_what_it_may_choose_and_the_index_says_so(tmp_path: Path) -> None:
-    assert lower_floor(0.7) == MASK_FLOOR
-    assert lower_floor(0.01) == 0.01
-    RawWriter(tmp_path, lower_floor(0.01)).finish()
+    assert effective_mask_floor(0.7) == MASK_FLOOR
+    assert effective_mask_floor(0.01) == 0.01
+    RawWriter(tmp_path, effective_mask_floor(0.01)).finish()
     assert RawReader(tmp_path).mask_floor == 0.01
 
 
@@ -287,10 +287,10 @@ def test_a_query_at_the_floor_keeps_no_mask_and_one_above_it_does() -> None:
 
 
 def test_a_low_threshold_is_refused_only_where_it_asks_for_masks_that_were_not_kept() -> None:
-    check_floor([], 0.1)
-    check_floor([PostprocessSettings(score_threshold=0.1), PostprocessSettings(score_threshold=0.4)], 0.1)
-    check_floor([PostprocessSettings(score_threshold=0.0, mask_source="global")], 0.1)
+    check_mask_floor([], 0.1)
+    check_mask_floor([PostprocessSettings(score_threshold=0.1), PostprocessSettings(score_threshold=0.4)], 0.1)
+    check_mask_floor([PostprocessSettings(score_threshold=0.0, mask_source="global")], 0.1)
     for source in ("merge", "instance"):
         low = PostprocessSettings(score_threshold=0.09, mask_source=source)
         with pytest.raises(SettingsError, match=r"score_threshold 0\.09: .* above 0\.1; set it to 0\.1 or more"):
-            check_floor([PostprocessSettings(), low], 0.1)
+            check_mask_floor([PostprocessSettings(), low], 0.1)

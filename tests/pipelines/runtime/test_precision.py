@@ -15,7 +15,7 @@ import torch
 
 from pipelines.config.settings import PredictSettings, TextSettings
 from pipelines.pretrained import save_checkpoint
-from pipelines.runtime.precision import advise_precision, describe_arithmetic, log_arithmetic, resolve_precision
+from pipelines.runtime.precision import advise_precision, describe_compute_dtype, log_compute_dtype, resolve_precision
 from pipelines.stages import predict
 from pipelines.training.trainer import save_progress, train
 from tests.support.drawn_shards import write_shards
@@ -83,9 +83,9 @@ def test_asking_for_an_emulated_bfloat16_is_told_what_it_costs(
 ) -> None:
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     with caplog.at_level(logging.INFO, "igvg"):
-        log_arithmetic(doing, "fp32", ["fp32"], CPU)
+        log_compute_dtype(doing, "fp32", ["fp32"], CPU)
         assert caplog.messages == []
-        log_arithmetic(doing, "bf16", ["bf16"], CPU)
+        log_compute_dtype(doing, "bf16", ["bf16"], CPU)
     assert caplog.messages == [advise_precision("bf16", CPU)]
 
 
@@ -94,14 +94,14 @@ def test_a_training_in_float32_is_told_what_bfloat16_would_gain_and_a_prediction
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.INFO, "igvg"):
-        log_arithmetic("predicting", "fp32", ["fp32"], CPU)
+        log_compute_dtype("predicting", "fp32", ["fp32"], CPU)
         assert caplog.messages == []
-        log_arithmetic("training", "fp32", ["fp32"], CPU)
+        log_compute_dtype("training", "fp32", ["fp32"], CPU)
     assert caplog.messages == [advise_precision("fp32", CPU)]
 
 
 def test_a_device_without_bfloat16_products_says_why_it_computes_in_float32() -> None:
-    assert describe_arithmetic("fp32", CPU) == "float32: this cpu has no bfloat16 products (precision=auto)"
+    assert describe_compute_dtype("fp32", CPU) == "float32: this cpu has no bfloat16 products (precision=auto)"
 
 
 def test_auto_is_printed_recorded_and_found_finished_on_a_machine_that_resolves_it_otherwise(tmp_path: Path) -> None:
@@ -143,10 +143,10 @@ def test_a_training_begun_in_bfloat16_goes_on_in_float32_on_a_machine_that_would
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     shards = write_shards(tmp_path / "drawn")
     begun = open_small(shards, tmp_path / "run", precision="auto", max_steps=2)
-    begun.step, begun.arithmetics = 1, ("bf16",)
+    begun.step, begun.compute_dtypes = 1, ("bf16",)
     save_progress(begun)
     training = open_small(shards, tmp_path / "run", precision="auto", max_steps=2)
-    assert training.arithmetics == ("bf16", "fp32")
+    assert training.compute_dtypes == ("bf16", "fp32")
     with caplog.at_level(logging.INFO, "igvg"):
         train(training, ignore_progress)
     assert "training began in bf16 and goes on in fp32, which this device has" in caplog.messages

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipelines.runtime.signals import SIGNALS, Interruption, Stopped, StopRequest, handle_signals
+from pipelines.runtime.signals import SIGNALS, GracefulStop, Interruption, Stopped, handle_signals
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +55,7 @@ def test_a_signal_is_not_raised_again_while_work_is_cleared_up() -> None:
 
 def test_a_signal_is_not_raised_again_when_the_work_has_ended() -> None:
     again: list[int] = []
-    with handle_signals(lambda number, frame: again.append(number)), contextlib.ExitStack() as afterwards:
+    with handle_signals(lambda number, processor: again.append(number)), contextlib.ExitStack() as afterwards:
         afterwards.callback(time.sleep, 0.5)
         with Interruption():
             lose_a_signal(signal.SIGTERM, seconds=0)
@@ -63,7 +63,7 @@ def test_a_signal_is_not_raised_again_when_the_work_has_ended() -> None:
 
 
 def test_a_request_is_noted_and_its_repetition_within_a_second_is_the_same_one() -> None:
-    with StopRequest() as stop:
+    with GracefulStop() as stop:
         assert stop.number is None
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)
@@ -71,7 +71,7 @@ def test_a_request_is_noted_and_its_repetition_within_a_second_is_the_same_one()
 
 
 def test_another_signal_a_second_later_does_not_wait() -> None:
-    with StopRequest():
+    with GracefulStop():
         signal.raise_signal(signal.SIGINT)
         time.sleep(1.05)
         with pytest.raises(Stopped):
@@ -79,22 +79,22 @@ def test_another_signal_a_second_later_does_not_wait() -> None:
 
 
 def test_where_work_may_be_lost_a_signal_raises_with_what_was_saved() -> None:
-    with StopRequest() as stop, pytest.raises(Stopped) as caught, stop.at_once("step 3 is saved"):
+    with GracefulStop() as stop, pytest.raises(Stopped) as caught, stop.at_once("step 3 is saved"):
         signal.raise_signal(signal.SIGTERM)
     assert (caught.value.number, caught.value.what) == (signal.SIGTERM, "step 3 is saved")
 
 
 def test_a_request_from_before_is_answered_where_work_may_be_lost() -> None:
     begun = []
-    with StopRequest() as stop:
+    with GracefulStop() as stop:
         signal.raise_signal(signal.SIGTERM)
         with pytest.raises(Stopped, match="15"), stop.at_once("step 3 is saved"):
             begun.append(1)
     assert not begun
 
 
-@pytest.mark.parametrize("catcher", [StopRequest, Interruption])
-def test_a_signal_that_is_ignored_stays_so(catcher: type[StopRequest | Interruption]) -> None:
+@pytest.mark.parametrize("catcher", [GracefulStop, Interruption])
+def test_a_signal_that_is_ignored_stays_so(catcher: type[GracefulStop | Interruption]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with catcher():
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
@@ -102,8 +102,8 @@ def test_a_signal_that_is_ignored_stays_so(catcher: type[StopRequest | Interrupt
         assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
 
 
-@pytest.mark.parametrize("catcher", [StopRequest, Interruption])
-def test_afterwards_signals_are_as_they_were(catcher: type[StopRequest | Interruption]) -> None:
+@pytest.mark.parametrize("catcher", [GracefulStop, Interruption])
+def test_afterwards_signals_are_as_they_were(catcher: type[GracefulStop | Interruption]) -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
     with catcher():
         assert [signal.getsignal(number) for number in SIGNALS] != before

@@ -91,8 +91,8 @@ def test_where_flags_do_not_enter_a_target_goes_by_its_mask(tmp_path: Path, data
     shards = write_shards(tmp_path, dataset)
     lines: list[dict[str, Any]] = predict_truth(dataset)
     truth = write_lines(tmp_path / "truth.jsonl", lines)
-    flagged = write_lines(tmp_path / "flagged.jsonl", [lines[0], lines[1] | {"no_target": True}, *lines[2:]])
-    assert compare.run(truth, flagged, shards, VAL)["differing"] == []
+    predicted_empty = write_lines(tmp_path / "flagged.jsonl", [lines[0], lines[1] | {"no_target": True}, *lines[2:]])
+    assert compare.run(truth, predicted_empty, shards, VAL)["differing"] == []
 
 
 @pytest.mark.parametrize("dataset", ["grefcoco", "ref-zom", "rrefcoco"])

@@ -21,7 +21,7 @@ from pipelines.config.settings import (
     ScoreSettings,
     TrainSettings,
 )
-from pipelines.data.tokenizer import learn_tokenizer
+from pipelines.data.tokenizer import train_tokenizer
 from pipelines.model import IGVGModel
 from pipelines.pretrained import save_checkpoint
 from pipelines.stages import predict, prepare, score, train
@@ -33,7 +33,7 @@ from tests.support.drawn_shards import predict_truth, write_lines, write_shards
 from tests.support.small_network import CONFIG
 
 # What changes how fast or how safely a stage works, and no byte of what it makes.
-IMMATERIAL = {"workers", "checkpoint_minutes", "log_steps"}
+NOT_FINGERPRINTED = {"workers", "checkpoint_minutes", "log_steps"}
 # Files and folders, which count by what they hold.
 BY_CONTENT = {"init", "text.tokenizer"}
 WORDS = (
@@ -81,7 +81,7 @@ def change(settings: Any, key: str) -> Any:
 
 
 def select_keys(settings: Any, *left_out: str) -> list[str]:
-    return [key for key in list_keys(to_mapping(settings)) if key not in {*IMMATERIAL, *BY_CONTENT, *left_out}]
+    return [key for key in list_keys(to_mapping(settings)) if key not in {*NOT_FINGERPRINTED, *BY_CONTENT, *left_out}]
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    save_checkpoint(tmp_path / "run", IGVGModel(CONFIG), learn_tokenizer(["red star", "blue star"] * 3, 40), 9)
+    save_checkpoint(tmp_path / "run", IGVGModel(CONFIG), train_tokenizer(["red star", "blue star"] * 3, 40), 9)
     return tmp_path / "run"
 
 
@@ -141,7 +141,7 @@ def test_every_setting_of_post_processing_is_part_of_the_fingerprint_of_answers(
         predict.run_on_raw(change(settings, key), raw, tmp_path / "out", progress=ignore)
 
 
-@pytest.mark.parametrize("key", sorted(IMMATERIAL))
+@pytest.mark.parametrize("key", sorted(NOT_FINGERPRINTED))
 def test_what_changes_no_byte_is_no_part_of_a_fingerprint(shards: Path, checkpoint: Path, key: str) -> None:
     settings = TrainSettings()
     assert train.describe(change(settings, key), [shards]) == train.describe(settings, [shards])
@@ -249,7 +249,7 @@ def test_a_search_in_pictures_is_known_by_the_pictures_and_the_texts(checkpoint:
 
     def search(folder: str, text: str) -> bool:
         settings = PredictSettings(workers=0)
-        return predict.run_on_pictures(
+        return predict.run_on_images(
             settings, checkpoint, tmp_path / folder / "street.png", [text], tmp_path / "found", progress=ignore
         )[1]
 
@@ -332,7 +332,7 @@ def ignore(done: int, total: int, remark: str) -> None:
 
 def test_weights_of_one_bit_s_difference_are_another_checkpoint(shards: Path, tmp_path: Path) -> None:
     model = IGVGModel(CONFIG)
-    tokenizer = learn_tokenizer(["red star"] * 3, 40)
+    tokenizer = train_tokenizer(["red star"] * 3, 40)
     save_checkpoint(tmp_path / "one", model, tokenizer, 9)
     with torch.no_grad():
         model.class_head.bias[0] = torch.nextafter(model.class_head.bias[0], torch.tensor(1.0))

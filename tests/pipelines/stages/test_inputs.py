@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.stages.inputs import describe_sources, digest_checkpoint, digest_shards, digest_tokenizer
+from pipelines.stages.inputs import digest_checkpoint, digest_shards, digest_tokenizer, digest_training_inputs
 from shards.errors import ArtifactError
 from tests.support.drawn_shards import write_shards
 
@@ -47,6 +47,6 @@ def test_a_training_starts_from_its_shards_its_init_and_its_tokenizer(tmp_path: 
     shards = write_shards(tmp_path / "set")
     (tmp_path / "beit3.zip").write_bytes(b"weights")
     (tmp_path / "beit3.spm").write_bytes(b"pieces")
-    inputs = describe_sources([shards, shards], str(tmp_path / "beit3.zip"), str(tmp_path / "beit3.spm"))
+    inputs = digest_training_inputs([shards, shards], str(tmp_path / "beit3.zip"), str(tmp_path / "beit3.spm"))
     assert list(inputs) == ["shards 1", "shards 2", "init", "tokenizer"]
-    assert list(describe_sources([shards], "", "")) == ["shards 1"]
+    assert list(digest_training_inputs([shards], "", "")) == ["shards 1"]

@@ -84,7 +84,7 @@ def test_an_unusable_outline_leaves_the_images_other_expressions(published: Publ
     assert artifact.counts["skipped"] == {"unusable annotation": 1}
     assert [text for text in read_texts(out, "train") if text.startswith("grefcoco/1/")]
     assert not [text for text in read_texts(out, "train") if text.startswith("grefcoco/2/")]
-    assert published.inspect(skip_invalid=True).audit.count_kinds() == {"unusable annotation": 1}
+    assert published.inspect(skip_invalid=True).collector.count_kinds() == {"unusable annotation": 1}
 
 
 def test_frames_of_two_clips_keep_their_own_pixels(published: Published, out: Path) -> None:
@@ -110,7 +110,7 @@ def test_one_file_for_two_images_is_refused_and_counted(published: Published, ou
     published.save()
     with pytest.raises(DataError, match=r"image 7: COCO_train2014_000000000007\.jpg is the name of image 8 too"):
         published.prepare(out)
-    assert published.inspect().audit.count_kinds() == {"ambiguous image file": 2}
+    assert published.inspect().collector.count_kinds() == {"ambiguous image file": 2}
 
 
 def test_a_phrase_without_a_word_and_a_crowd_alone_are_counted_and_listed(published: Published, out: Path) -> None:

@@ -142,7 +142,7 @@ def test_a_data_set_that_does_not_exist_is_refused(published: Published, out: Pa
 
 def test_an_inspection_finds_all_files_and_counts_what_is_there(published: Published) -> None:
     found = published.inspect()
-    assert (found.missing, found.pictures, found.expressions, len(found.audit)) == ((), 3, 8, 0)
+    assert (found.missing, found.pictures, found.expressions, len(found.collector)) == ((), 3, 8, 0)
 
 
 def test_an_inspection_names_missing_annotation_files_with_all_their_names(published: Published) -> None:
@@ -164,4 +164,4 @@ def test_an_inspection_collects_records_that_cannot_be_used(published: Published
     spoil_target(published)
     published.save()
     with pytest.raises(DataError, match=r"ref 4: .* no annotation 999"):
-        published.inspect().audit.raise_if_any()
+        published.inspect().collector.raise_if_any()

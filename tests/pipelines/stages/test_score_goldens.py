@@ -11,8 +11,8 @@ from pipelines.config.settings import PrepareSettings, ScoreSettings
 from pipelines.stages import prepare, score
 from tests.support.paths import GOLDENS
 
-METRICS = GOLDENS / "metrics"
-OFFICIAL = METRICS / "predictions" / "official.json"
+GOLDEN_METRICS = GOLDENS / "metrics"
+OFFICIAL = GOLDEN_METRICS / "predictions" / "official.json"
 needs_goldens = pytest.mark.skipif(
     not OFFICIAL.is_file(), reason="the published evaluators' numbers (shared/goldens/metrics) are not here"
 )
@@ -26,12 +26,12 @@ def golden_scores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[st
     for name in json.loads(OFFICIAL.read_text()):
         dataset, split = name.split("/")
         if not (folder / dataset).exists():
-            annotations = METRICS / "annotations"
+            annotations = GOLDEN_METRICS / "annotations"
             prepare.run(
                 PrepareSettings(dataset=dataset), annotations / dataset, [annotations / "train2014"], folder / dataset,
                 progress=lambda done, total, remark: None, workers=1,
             )  # fmt: skip
-        file = METRICS / "predictions" / f"{dataset}-{split}.jsonl"
+        file = GOLDEN_METRICS / "predictions" / f"{dataset}-{split}.jsonl"
         documents[name] = score.run(file, folder / dataset, ScoreSettings(split=split)).document
     return documents
 

@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.config.settings import PostprocessSettings, ScoreSettings
-from pipelines.evaluation.evaluator import judge_prediction
+from pipelines.evaluation.evaluator import evaluate_prediction
 from pipelines.evaluation.sweep_grid import AXES, Grid, span_grid
 from pipelines.prediction.alignment import ignore_progress
 from pipelines.prediction.postprocess import postprocess
-from pipelines.prediction.prediction_file import encode_answer, write_predictions
+from pipelines.prediction.prediction_file import encode_result, write_predictions
 from pipelines.prediction.raw_output import MASK_FLOOR
-from pipelines.prediction.raw_store import RawReader, check_floor
+from pipelines.prediction.raw_store import RawReader, check_mask_floor
 from pipelines.stages import score, sweep
 from shards.errors import DataError, SettingsError
 from shards.masks import encode_mask
@@ -52,7 +52,7 @@ def test_every_setting_scores_what_predicting_and_scoring_with_it_gives(tmp_path
     grid = span_grid(PostprocessSettings(), EVERYTHING | {"mask_threshold": [0.3, 0.5]})
     found = sweep.run(raw, shards, "val", grid, resolution=resolution, progress=ignore_progress)
     for settings, row in zip(grid.settings, found["settings"], strict=True):
-        answers = (encode_answer(postprocess(output, settings)) for output in RawReader(raw))
+        answers = (encode_result(postprocess(output, settings)) for output in RawReader(raw))
         write_predictions(tmp_path / "predictions.jsonl", answers)
         wanted = score.run(
             tmp_path / "predictions.jsonl", shards, ScoreSettings(split="val", resolution=resolution, bootstrap=0)
@@ -78,10 +78,10 @@ def test_counts_of_pixels_are_those_of_the_stretched_mask(height, width, resolut
     raw = draw_output(expression.id, (height, width), seed)
     settings = span_grid(PostprocessSettings(), EVERYTHING).settings
     for setting, found in zip(
-        settings, sweep.judge_settings(record, expression, raw, settings, resolution), strict=True
+        settings, sweep.evaluate_settings(record, expression, raw, settings, resolution), strict=True
     ):
-        prediction = encode_answer(postprocess(raw, setting))
-        assert found == judge_prediction(record, expression, prediction, resolution)
+        prediction = encode_result(postprocess(raw, setting))
+        assert found == evaluate_prediction(record, expression, prediction, resolution)
 
 
 def test_only_what_varies_is_listed_and_the_rest_is_told_once(tmp_path):
@@ -143,9 +143,9 @@ def test_outputs_of_other_expressions_are_named(tmp_path, how, words):
 
 def test_thresholds_below_which_no_masks_are_kept_are_refused_unless_no_masks_of_queries_are_asked_for():
     with pytest.raises(SettingsError, match=r"score_threshold 0\.01: the raw outputs keep .* above 0\.05"):
-        check_floor([PostprocessSettings(score_threshold=0.01), PostprocessSettings()], 0.05)
-    check_floor([PostprocessSettings(score_threshold=0.01, mask_source="global")], 0.05)
-    check_floor([PostprocessSettings(score_threshold=0.01)], 0.0)
+        check_mask_floor([PostprocessSettings(score_threshold=0.01), PostprocessSettings()], 0.05)
+    check_mask_floor([PostprocessSettings(score_threshold=0.01, mask_source="global")], 0.05)
+    check_mask_floor([PostprocessSettings(score_threshold=0.01)], 0.0)
 
 
 def test_every_setting_of_post_processing_can_be_varied():

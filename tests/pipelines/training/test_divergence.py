@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from pipelines.config.settings import TextSettings
 from pipelines.training.divergence import DivergenceError
 from pipelines.training.setup import Training
-from pipelines.training.trainer import open_batches, save_progress, take_step, train
+from pipelines.training.trainer import open_batches, save_progress, train, train_step
 from tests.support.drawn_shards import write_shards
 from tests.support.pipeline_runs import SMALL_NETWORK, igvg, only_error
 from tests.support.small_training import ignore_progress, open_small
@@ -69,7 +69,7 @@ def test_weights_that_are_finite_and_give_no_finite_outputs_never_replace_a_save
     training = open_small(write_shards(tmp_path / "drawn"), tmp_path / "run")
     save_progress(training)
     before = (tmp_path / "run" / "state" / "state.pt").read_bytes()
-    take_step(training, next(iter(open_batches(training))))
+    train_step(training, next(iter(open_batches(training))))
     for weights in training.model.parameters():
         weights.data.mul_(1e25)
     with pytest.raises(DivergenceError, match="weights or outputs are not finite"):

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from pipelines.config.presets import train_preset
 from pipelines.config.settings import TrainSettings
 from pipelines.data.datasets import Part
-from pipelines.data.tokenizer import learn_tokenizer, save_tokenizer
+from pipelines.data.tokenizer import save_tokenizer, train_tokenizer
 from pipelines.model import IGVGModel
 from pipelines.networks import SHIPPED
 from pipelines.pretrained import save_checkpoint
@@ -49,21 +49,21 @@ def test_without_a_tokenizer_one_is_learnt_that_the_network_has_room_for(parts: 
 
 def test_a_checkpoint_folder_is_continued_from(parts: list[Part], tmp_path: Path) -> None:
     model = IGVGModel(CONFIG)
-    save_checkpoint(tmp_path / "run", model, learn_tokenizer(["phrase"] * 3, 40), 9)
+    save_checkpoint(tmp_path / "run", model, train_tokenizer(["phrase"] * 3, 40), 9)
     started, _ = build_model(make_settings(init=str(tmp_path / "run")), parts)
     assert all(torch.equal(tensor, started.state_dict()[name]) for name, tensor in model.state_dict().items())
 
 
 def test_a_checkpoint_of_another_network_is_an_error_that_says_what_differs(parts: list[Part], tmp_path: Path) -> None:
     other = replace(CONFIG, num_queries=5)
-    save_checkpoint(tmp_path / "run", IGVGModel(other), learn_tokenizer(["phrase"] * 3, 40), 9)
+    save_checkpoint(tmp_path / "run", IGVGModel(other), train_tokenizer(["phrase"] * 3, 40), 9)
     with pytest.raises(SettingsError, match=r"model\.num_queries 3 → 5"):
         build_model(make_settings(init=str(tmp_path / "run")), parts)
 
 
 def test_a_tokenizer_with_more_ids_than_the_network_is_an_error(parts: list[Part], tmp_path: Path) -> None:
     texts = [" ".join(chr(letter) * 2 for letter in range(97, 123))] * 3
-    save_tokenizer(learn_tokenizer(texts, 200), tmp_path / "words")
+    save_tokenizer(train_tokenizer(texts, 200), tmp_path / "words")
     text = replace(train_preset("tiny").text, tokenizer=str(tmp_path / "words"))
     with pytest.raises(SettingsError, match=r"set model\.vocab_size to at least"):
         build_model(make_settings(text=text), parts)
@@ -80,7 +80,7 @@ def test_a_published_encoder_is_the_one_that_training_starts_with(parts: list[Pa
         key.removeprefix("vis_enc."): value for key, value in make_published().items() if key.startswith("vis_enc.")
     }
     torch.save({"model": beit3}, tmp_path / "beit3.pth")
-    save_tokenizer(learn_tokenizer(["phrase"] * 3, 40), tmp_path / "words")
+    save_tokenizer(train_tokenizer(["phrase"] * 3, 40), tmp_path / "words")
     text = replace(train_preset("tiny").text, tokenizer=str(tmp_path / "words"))
     settings = replace(make_settings(init=str(tmp_path / "beit3.pth"), text=text), model=PUBLISHED)
     torch.manual_seed(1)
@@ -101,7 +101,7 @@ def test_a_published_encoder_is_the_one_that_training_starts_with(parts: list[Pa
         assert torch.equal(state[f"encoder.{ours}"], beit3[theirs]), ours
     queries = torch.cat([beit3[f"{attention}{part}_proj.B.weight"] for part in "qkv"])
     assert torch.equal(state["encoder.layers.1.text.qkv.weight"], queries)
-    assert len(tokenizer) == len(learn_tokenizer(["phrase"] * 3, 40))
+    assert len(tokenizer) == len(train_tokenizer(["phrase"] * 3, 40))
     # All else is as fresh as without it.
     torch.manual_seed(1)
     fresh = IGVGModel(PUBLISHED).state_dict()

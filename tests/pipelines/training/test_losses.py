@@ -15,18 +15,18 @@ from torch import Tensor
 
 from pipelines.config.settings import LossSettings, MatchingSettings
 from pipelines.data.batch import Targets
-from pipelines.model.box_ops import to_cxcywh
+from pipelines.model.box_ops import box_xyxy_to_cxcywh
 from pipelines.model.igvg import IGVGOutput
 from pipelines.training.losses import (
     compute_losses,
     count_step,
-    measure_classes,
-    measure_existence,
-    measure_instance_masks,
-    measure_masks,
+    loss_existence,
+    loss_instance_masks,
+    loss_labels,
+    loss_masks,
     upsample_logits,
 )
-from pipelines.training.matcher import Matches, match_queries
+from pipelines.training.matcher import Matches, hungarian_match
 from tests.support.paths import GOLDENS
 
 needs_goldens = pytest.mark.skipif(not GOLDENS.is_dir(), reason="the reference numbers are not beside the repository")
@@ -106,7 +106,7 @@ def read_golden() -> tuple[IGVGOutput, Targets, dict[str, Any]]:
     )
     masks = torch.from_numpy(inputs["masks"]).bool()
     targets = Targets(
-        [to_cxcywh(torch.from_numpy(inputs["boxes_xyxy"]).float() / 320), torch.zeros(0, 4)],
+        [box_xyxy_to_cxcywh(torch.from_numpy(inputs["boxes_xyxy"]).float() / 320), torch.zeros(0, 4)],
         [masks, masks[:0]],
         torch.stack([masks.any(dim=0), torch.zeros(320, 320, dtype=torch.bool)]),
         torch.tensor([True, False]),
@@ -147,8 +147,8 @@ def test_earlier_layers_count_five_and_two_fold_in_the_papers_objective() -> Non
 def test_the_published_matches_are_reproduced_in_every_layer(run: str) -> None:
     inputs = np.load(GOLDENS / "training_inputs.npz")
     logits, boxes, points = (torch.from_numpy(inputs[f"{run}__{n}"]) for n in ("class_logits", "boxes", "points"))
-    targets = [to_cxcywh(torch.from_numpy(inputs["boxes_xyxy"]).float() / 320), torch.zeros(0, 4)]
-    matches = match_queries(logits, boxes, points, targets, MatchingSettings())
+    targets = [box_xyxy_to_cxcywh(torch.from_numpy(inputs["boxes_xyxy"]).float() / 320), torch.zeros(0, 4)]
+    matches = hungarian_match(logits, boxes, points, targets, MatchingSettings())
     golden = json.loads((GOLDENS / "training.json").read_text())[run]["hungarian_indices_per_layer_then_batch"]
     for layer, (first, second) in enumerate(golden):
         assert [matches.queries[layer].tolist(), matches.targets[layer].tolist()] == first
@@ -160,14 +160,14 @@ def test_the_published_matches_are_reproduced_in_every_layer(run: str) -> None:
 
 def test_dice_and_cross_entropy_of_two_pixels() -> None:
     logits, wanted = torch.tensor([[[math.log(3.0), 0.0]]]), torch.tensor([[[1.0, 0.0]]])
-    dice, entropy = measure_masks(logits, wanted)
+    dice, entropy = loss_masks(logits, wanted)
     assert dice.item() == pytest.approx(1 - (2 * 0.75 + 1) / (0.75 + 0.5 + 1 + 1))
     assert entropy.item() == pytest.approx(-(math.log(0.75) + math.log(0.5)) / 2)
 
 
 def test_mask_terms_of_no_masks_are_zero() -> None:
     logits = torch.zeros(0, 5, 5, requires_grad=True)
-    dice, entropy = measure_masks(logits, torch.zeros(0, 5, 5))
+    dice, entropy = loss_masks(logits, torch.zeros(0, 5, 5))
     assert (dice.item(), entropy.item()) == (0.0, 0.0)
     (dice + entropy).backward()
     assert logits.grad is not None
@@ -176,7 +176,7 @@ def test_mask_terms_of_no_masks_are_zero() -> None:
 def test_the_class_term_is_torchs_weighted_cross_entropy() -> None:
     logits = torch.randn(2, 3, QUERIES, 2, generator=torch.Generator().manual_seed(1))
     matches = Matches(torch.tensor([[1, 7], [0, 11]]), torch.tensor([[0, 1], [1, 0]]), torch.zeros(2, 10))
-    for layer, loss in enumerate(measure_classes(logits, matches, 0.1)):
+    for layer, loss in enumerate(loss_labels(logits, matches, 0.1)):
         labels = torch.ones(3 * QUERIES, dtype=torch.int64)
         labels[matches.queries[layer]] = 0
         expected = F.cross_entropy(logits[layer].flatten(0, 1), labels, weight=torch.tensor([1.0, 0.1]))
@@ -186,14 +186,14 @@ def test_the_class_term_is_torchs_weighted_cross_entropy() -> None:
 def test_the_existence_term_is_torchs_weighted_cross_entropy() -> None:
     logits = torch.randn(4, 2, generator=torch.Generator().manual_seed(2))
     expected = F.cross_entropy(logits, torch.tensor([0, 1, 1, 0]), weight=torch.tensor([0.9, 1.1]))
-    loss = measure_existence(logits, torch.tensor([True, False, False, True]), (0.9, 1.1))
+    loss = loss_existence(logits, torch.tensor([True, False, False, True]), (0.9, 1.1))
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 def test_without_weights_the_class_and_existence_terms_are_zero_and_not_nan() -> None:
     unmatched = Matches(torch.zeros(1, 0, dtype=torch.int64), torch.zeros(1, 0, dtype=torch.int64), torch.zeros(1, 4))
-    assert measure_classes(torch.randn(1, 1, QUERIES, 2), unmatched, 0.0).item() == 0.0
-    assert measure_existence(torch.randn(1, 2), torch.tensor([True]), (0.0, 1.0)).item() == 0.0
+    assert loss_labels(torch.randn(1, 1, QUERIES, 2), unmatched, 0.0).item() == 0.0
+    assert loss_existence(torch.randn(1, 2), torch.tensor([True]), (0.0, 1.0)).item() == 0.0
 
 
 def test_the_total_is_the_weighted_sum_of_the_named_terms() -> None:
@@ -228,7 +228,7 @@ def test_the_instance_masks_are_those_of_the_last_layers_pairs_and_all_others_sh
         targets=torch.tensor([[0, 1], [0, 1]]),
         unmatched=torch.tensor([[1, 3], [0, 3]]),
     )
-    terms = measure_instance_masks(logits, targets, matches)
+    terms = loss_instance_masks(logits, targets, matches)
     flat, wanted = logits.flatten(0, 1), torch.cat(targets.instance_masks).float()
     entropy = F.binary_cross_entropy_with_logits
     assert terms["instance_bce"].item() == pytest.approx(entropy(flat[[1, 2]], wanted).item(), rel=1e-5)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pipelines.config.settings import MatchingSettings
-from pipelines.model.box_ops import compute_giou
-from pipelines.training.matcher import Matches, compute_costs, match_queries
+from pipelines.model.box_ops import generalized_box_iou
+from pipelines.training.matcher import Matches, compute_costs, hungarian_match
 
 LAYERS, QUERIES = 3, 5
 
@@ -42,7 +42,7 @@ def list_pairs(matches: Matches) -> list[set[tuple[int, int]]]:
 def test_every_layer_and_picture_gets_its_cheapest_pairs() -> None:
     counts = [2, 0, 3]
     outputs = make_outputs(counts)
-    matches = match_queries(**outputs, settings=MatchingSettings())
+    matches = hungarian_match(**outputs, settings=MatchingSettings())
     for layer in range(LAYERS):
         total = 0.0
         for picture, targets in enumerate(outputs["target_boxes"]):
@@ -83,8 +83,8 @@ def test_permuted_targets_give_the_same_pairs(counts: list[int], random: Any, se
     permuted = [boxes[order] for boxes, order in zip(outputs["target_boxes"], orders, strict=True)]
     starts = [sum(counts[:picture]) for picture in range(len(counts))]
     back = [start + place for start, order in zip(starts, orders, strict=True) for place in order]
-    first = match_queries(**outputs, settings=MatchingSettings())
-    second = match_queries(**{**outputs, "target_boxes": permuted}, settings=MatchingSettings())
+    first = hungarian_match(**outputs, settings=MatchingSettings())
+    second = hungarian_match(**{**outputs, "target_boxes": permuted}, settings=MatchingSettings())
     assert list_pairs(first) == [{(q, back[t]) for q, t in pairs} for pairs in list_pairs(second)]
 
 
@@ -92,11 +92,11 @@ def test_permuted_targets_give_the_same_pairs(counts: list[int], random: Any, se
 @settings(max_examples=30, deadline=None)
 def test_a_batch_is_matched_as_its_pictures_alone(counts: list[int], seed: int) -> None:
     outputs = make_outputs(counts, seed)
-    together = match_queries(**outputs, settings=MatchingSettings())
+    together = hungarian_match(**outputs, settings=MatchingSettings())
     alone: list[set[tuple[int, int]]] = [set() for _ in range(LAYERS)]
     for picture in range(len(counts)):
         part = slice(picture, picture + 1)
-        matches = match_queries(
+        matches = hungarian_match(
             outputs["class_logits"][:, part], outputs["boxes"][:, part], outputs["points"][part],
             outputs["target_boxes"][part], MatchingSettings(),
         )  # fmt: skip
@@ -108,14 +108,14 @@ def test_a_batch_is_matched_as_its_pictures_alone(counts: list[int], seed: int) 
 @given(st.lists(st.integers(0, 7), min_size=1, max_size=4))
 @settings(max_examples=20, deadline=None)
 def test_every_query_is_matched_once_or_listed_as_unmatched(counts: list[int]) -> None:
-    matches = match_queries(**make_outputs(counts), settings=MatchingSettings())
+    matches = hungarian_match(**make_outputs(counts), settings=MatchingSettings())
     assert matches.queries.shape == matches.targets.shape == (LAYERS, sum(min(count, QUERIES) for count in counts))
     for queries, unmatched in zip(matches.queries, matches.unmatched, strict=True):
         assert sorted([*queries.tolist(), *unmatched.tolist()]) == list(range(len(counts) * QUERIES))
 
 
 def test_without_any_target_there_are_no_pairs() -> None:
-    matches = match_queries(**make_outputs([0, 0]), settings=MatchingSettings())
+    matches = hungarian_match(**make_outputs([0, 0]), settings=MatchingSettings())
     assert matches.queries.shape == matches.targets.shape == (LAYERS, 0)
     assert matches.queries.dtype == matches.targets.dtype == matches.unmatched.dtype == torch.int64
     assert matches.unmatched.shape == (LAYERS, 2 * QUERIES)
@@ -134,33 +134,33 @@ def test_a_cost_that_is_not_finite_is_an_error_that_names_its_cause(name: str, w
     outputs = make_outputs([1, 2])
     (outputs[name][1] if name == "target_boxes" else outputs[name])[..., 0, 0] = torch.nan
     with pytest.raises(FloatingPointError, match=f"^{words}"):
-        match_queries(**outputs, settings=MatchingSettings())
+        hungarian_match(**outputs, settings=MatchingSettings())
 
 
 def test_weights_that_overflow_are_an_error_too() -> None:
     huge = dataclasses.replace(MatchingSettings(), box_cost=1e39)
     with pytest.raises(FloatingPointError, match="matching costs are not finite"):
-        match_queries(**make_outputs([1]), settings=huge)
+        hungarian_match(**make_outputs([1]), settings=huge)
 
 
 def test_generalized_iou_of_known_boxes() -> None:
     box = torch.tensor([0.0, 0.0, 2.0, 2.0])
     others = torch.tensor([[0.0, 0.0, 2.0, 2.0], [1.0, 0.0, 3.0, 2.0], [3.0, 0.0, 4.0, 2.0], [2.0, 2.0, 2.0, 2.0]])
-    assert torch.allclose(compute_giou(box, others), torch.tensor([1.0, 1 / 3, -0.25, 0.0]), atol=1e-5)
+    assert torch.allclose(generalized_box_iou(box, others), torch.tensor([1.0, 1 / 3, -0.25, 0.0]), atol=1e-5)
 
 
 @given(st.lists(st.floats(0, 1), min_size=8, max_size=8))
 def test_generalized_iou_is_symmetric_and_bounded(values: list[float]) -> None:
     corners = torch.tensor(values, dtype=torch.float64).view(2, 2, 2).sort(dim=1).values.flatten(1)
-    giou = compute_giou(corners[0], corners[1])
-    assert giou == compute_giou(corners[1], corners[0])
+    giou = generalized_box_iou(corners[0], corners[1])
+    assert giou == generalized_box_iou(corners[1], corners[0])
     assert -1.0 <= giou.item() <= 1.0
 
 
 def test_of_two_queries_at_the_same_place_the_one_that_says_target_is_matched() -> None:
     box = torch.tensor([0.5, 0.5, 0.2, 0.2])
     logits = torch.tensor([[[[0.0, 3.0], [3.0, 0.0]]]])
-    matches = match_queries(
+    matches = hungarian_match(
         logits, box.expand(1, 1, 2, 4), torch.full((1, 2, 2), 0.5), [box[None]], settings=MatchingSettings()
     )
     assert matches.queries.tolist() == [[1]]

@@ -12,7 +12,7 @@ import torch
 
 from pipelines.config.settings import OptimizerSettings
 from pipelines.training.state import load_state, save_state
-from pipelines.training.trainer import open_batches, save_progress, take_step
+from pipelines.training.trainer import open_batches, save_progress, train_step
 from shards.errors import CheckpointError
 from tests.support.small_training import open_small, write_set
 
@@ -29,7 +29,7 @@ def sound(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> State:
     """What a training has saved after its first step."""
     out = tmp_path_factory.mktemp("sound")
     training = open_small(shards, out, max_steps=3)
-    take_step(training, next(open_batches(training)))
+    train_step(training, next(open_batches(training)))
     training.step = 1
     save_progress(training)
     state = load_state(out / "state")
@@ -104,13 +104,13 @@ def test_states_of_earlier_versions_lack_what_was_computed_in_and_scored(
     state = {name: value for name, value in sound.items() if name not in ("arithmetics", "scored")}
     save_state(tmp_path / "state", state)
     training = open_small(shards, tmp_path, max_steps=3)
-    assert (training.step, training.scored, training.arithmetics) == (1, 1, ("fp32",))
+    assert (training.step, training.scored, training.compute_dtypes) == (1, 1, ("fp32",))
 
 
 def test_the_published_optimizer_keeps_its_largest_second_moments_over_a_stop(shards: Path, tmp_path: Path) -> None:
     words: dict[str, Any] = {"max_steps": 3, "optimizer": OptimizerSettings(amsgrad=True)}
     training = open_small(shards, tmp_path, **words)
-    take_step(training, next(open_batches(training)))
+    train_step(training, next(open_batches(training)))
     save_progress(training)
     moments = open_small(shards, tmp_path, **words).optimizer.state_dict()["state"][0]["max_exp_avg_sq"]
     assert torch.equal(moments, training.optimizer.state_dict()["state"][0]["max_exp_avg_sq"])

@@ -17,9 +17,9 @@ from pipelines.config.settings import OptimizerSettings, PostprocessSettings
 from pipelines.data.batch import Batch, collate
 from pipelines.data.tokenizer import PAD_ID
 from pipelines.stages.train import count_cut_expressions
-from pipelines.training.setup import Training, list_parts, open_held_out
-from pipelines.training.trainer import keep_best, open_batches, save_progress, take_step
-from pipelines.training.validation import score_held_out
+from pipelines.training.setup import Training, list_parts, open_validation
+from pipelines.training.trainer import open_batches, save_progress, train_step, validate_and_save_best
+from pipelines.training.validation import validate_held_out
 from shards.errors import DataError
 from tests.support.drawn_shards import write_shards
 from tests.support.small_training import MODEL, open_small, write_set
@@ -47,7 +47,7 @@ def measure_step(training: Training, batch: Batch) -> dict[str, torch.Tensor]:
                 gradients[name] = parameter.grad.double()
 
     hook = training.optimizer.register_step_pre_hook(keep)
-    take_step(training, batch)
+    train_step(training, batch)
     hook.remove()
     return gradients
 
@@ -73,14 +73,14 @@ def test_a_step_is_taken_at_the_base_rates_times_the_schedule_s_factor(
     training.optimizer.register_step_pre_hook(
         lambda optimizer, *_: rates.extend(group["lr"] for group in optimizer.param_groups)
     )
-    take_step(training, gather(training, range(4)))
+    train_step(training, gather(training, range(4)))
     assert rates == pytest.approx([2e-4 * factor, 3e-3 * factor])
 
 
 def test_a_step_changes_every_weight_of_the_network(shards: Path, tmp_path: Path) -> None:
     training = open_small(shards, tmp_path, model=QUIET)
     before = {name: parameter.detach().clone() for name, parameter in training.model.named_parameters()}
-    take_step(training, gather(training, range(4)))
+    train_step(training, gather(training, range(4)))
     after = dict(training.model.named_parameters())
     assert [name for name in before if torch.equal(before[name], after[name])] == []
 
@@ -110,7 +110,7 @@ def test_dropout_differs_from_step_to_step(shards: Path, tmp_path: Path) -> None
     losses = []
     for step in (0, 0, 1):
         training.step = step
-        losses.append(float(take_step(training, gather(training, range(4)))["total"]))
+        losses.append(float(train_step(training, gather(training, range(4)))["total"]))
     assert losses[0] == losses[1] != losses[2]
 
 
@@ -165,8 +165,8 @@ def test_the_network_trains_and_is_scored_in_the_precision_that_is_set(
 ) -> None:
     training = open_small(shards, tmp_path, precision=precision)
     calls = record_forward(training)
-    take_step(training, gather(training, range(4)))
-    score_held_out(training)
+    train_step(training, gather(training, range(4)))
+    validate_held_out(training)
     assert len(calls) > 1
     assert [call["bf16"] for call in calls] == [half] * len(calls)
     assert calls[0]["output"] == (torch.bfloat16 if half else torch.float32)
@@ -220,7 +220,7 @@ def test_a_validation_predicts_as_many_expressions_as_are_set_and_learns_nothing
     before = {name: tensor.clone() for name, tensor in training.model.state_dict().items()}
     random = torch.get_rng_state()
     calls = record_forward(training)
-    score_held_out(training)
+    validate_held_out(training)
     assert sum(call["expressions"] for call in calls) == scored
     assert not any(call["training"] or call["gradients"] for call in calls)
     assert training.model.training
@@ -233,11 +233,11 @@ def test_a_validation_comes_after_every_stretch_of_epochs_and_after_the_last_ste
     shards: Path, tmp_path: Path, validation_epochs: int, steps: list[int]
 ) -> None:
     training = open_small(shards, tmp_path, epochs=4, max_steps=11, validation_epochs=validation_epochs)
-    due = []
+    should_validate = []
     for step in range(1, training.total_steps + 1):
         training.step = step
-        due += [step] if training.due else []
-    assert due == steps
+        should_validate += [step] if training.should_validate else []
+    assert should_validate == steps
 
 
 # The best checkpoint
@@ -267,7 +267,7 @@ def open_scored(shards: Path, out: Path) -> Training:
 def test_a_network_scores_what_its_answers_are_worth(shards: Path, tmp_path: Path, answer: str) -> None:
     training = open_scored(shards, tmp_path)
     answer_always(training, answer)
-    scores, value = score_held_out(training)
+    scores, value = validate_held_out(training)
     assert value == pytest.approx(ANSWERS[answer][2], abs=0.01)
     assert scores["shards"]["gIoU"] == value
 
@@ -275,16 +275,16 @@ def test_a_network_scores_what_its_answers_are_worth(shards: Path, tmp_path: Pat
 def test_the_checkpoint_holds_the_best_scored_weights_also_after_a_stop(shards: Path, tmp_path: Path) -> None:
     training = open_scored(shards, tmp_path)
     answer_always(training, "empty masks")
-    keep_best(training)
+    validate_and_save_best(training)
     best = answer_always(training, "nothing there")
     training.step = 2
-    keep_best(training)
+    validate_and_save_best(training)
     save_progress(training)
     continued = open_scored(shards, tmp_path)
     assert (continued.step, continued.best) == (2, pytest.approx(25.0))
     for going in (training, continued):
         answer_always(going, "everything")
-        keep_best(going)
+        validate_and_save_best(going)
         assert going.best == pytest.approx(25.0)
         kept = load_file(tmp_path / "model.safetensors")
         assert [name for name in best if not torch.equal(kept[name], best[name])] == []
@@ -294,7 +294,7 @@ def test_without_a_validation_split_the_checkpoint_holds_the_last_weights(shards
     training = open_small(shards, tmp_path, validation_split="none")
     for answer in ("nothing there", "empty masks"):
         weights = answer_always(training, answer)
-        keep_best(training)
+        validate_and_save_best(training)
         kept = load_file(tmp_path / "model.safetensors")
         assert all(torch.equal(kept[name], weights[name]) for name in weights)
 
@@ -302,9 +302,9 @@ def test_without_a_validation_split_the_checkpoint_holds_the_last_weights(shards
 def test_the_value_of_several_sets_is_the_mean_of_their_headlines(shards: Path, tmp_path: Path) -> None:
     other = write_shards(tmp_path / "other", references=((0,), (0,)))
     training = open_scored(shards, tmp_path / "run")
-    training.held_out = open_held_out([shards, other], "val", training.data.frame)
+    training.validation_data = open_validation([shards, other], "val", training.data.processor)
     answer_always(training, "everything")
-    scores, value = score_held_out(training)
+    scores, value = validate_held_out(training)
     headlines = [metrics["gIoU"] for metrics in scores.values()]
     assert len(headlines) == 2
     assert headlines[1] == pytest.approx(100 * 16 / 96)
@@ -313,8 +313,8 @@ def test_the_value_of_several_sets_is_the_mean_of_their_headlines(shards: Path, 
 
 def test_a_set_in_a_folder_without_the_split_is_not_scored(shards: Path, tmp_path: Path) -> None:
     training = open_small(shards, tmp_path, validation_split="test")
-    assert training.held_out == {}
-    assert score_held_out(training) == ({}, 0.0)
+    assert training.validation_data == {}
+    assert validate_held_out(training) == ({}, 0.0)
 
 
 def test_training_expressions_that_are_cut_are_counted_and_told(
@@ -323,7 +323,7 @@ def test_training_expressions_that_are_cut_are_counted_and_told(
     training = open_small(shards, tmp_path)
     longest = max(len(training.data[number].input_ids) for number in range(len(training.data)))
     for limit, count in ((longest, 0), (longest - 1, len(training.data))):
-        training.data.frame = replace(training.data.frame, max_tokens=limit)
+        training.data.processor = replace(training.data.processor, max_tokens=limit)
         with caplog.at_level("INFO", logger="igvg"):
             assert count_cut_expressions(training) == count
     assert f"12 expressions have more than the {longest - 1} tokens" in caplog.text

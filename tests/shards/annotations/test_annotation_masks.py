@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shards import masks
-from shards.annotations.dataset import build_record, drop_unusable
+from shards.annotations.dataset import build_record, drop_unusable_annotations
 from shards.errors import DataError
 from tests.support.published_files import Record, change_annotation, make_ref, read
 
@@ -17,7 +17,7 @@ def test_a_record_holds_the_union_of_the_polygons_and_the_published_box(tmp_path
     drafts, _ = read(tmp_path, [make_ref()], instances=change_annotation(segmentation=polygons))
     (instance,) = build_record(drafts[0]).instances
     assert instance.box == (10, 5, 20, 15)
-    assert masks.measure_area(instance.mask) == 4 * 4 + 6 * 6 - 2 * 2
+    assert masks.rle_area(instance.mask) == 4 * 4 + 6 * 6 - 2 * 2
 
 
 @pytest.mark.parametrize(("bbox", "box"), [([-3, -2, 10, 10], (0, 0, 7, 8)), ([35, 25, 10.5, 10], (35, 25, 40, 30))])
@@ -35,7 +35,7 @@ def test_an_annotation_without_a_usable_box_gets_its_masks(tmp_path: Path, bbox:
 def test_a_crowd_is_an_instance_like_any_other(tmp_path: Path) -> None:
     runs = {"size": [30, 40], "counts": [300, 60, 840]}
     drafts, _ = read(tmp_path, [make_ref()], instances=change_annotation(segmentation=runs, iscrowd=1))
-    assert masks.measure_area(build_record(drafts[0]).instances[0].mask) == 60
+    assert masks.rle_area(build_record(drafts[0]).instances[0].mask) == 60
 
 
 @pytest.mark.parametrize(
@@ -86,23 +86,23 @@ def test_an_outline_without_a_pixel_is_unusable_whatever_the_box_says(
 def test_of_several_polygons_those_without_points_are_passed_over(tmp_path: Path) -> None:
     polygons = [[0, 0, 4, 0, 4, 4, 0, 4], [7, 7, 8, 8], [1, 2, 3], []]
     drafts, _ = read(tmp_path, [make_ref()], instances=change_annotation(segmentation=polygons))
-    assert masks.measure_area(build_record(drafts[0]).instances[0].mask) == 16
+    assert masks.rle_area(build_record(drafts[0]).instances[0].mask) == 16
 
 
 def test_an_unusable_annotation_takes_only_the_expressions_along_that_need_it(tmp_path: Path) -> None:
     refs = [
         make_ref([70, 71], ref_id=1), make_ref([72], ref_id=2), make_ref([71, 72], ref_id=3), make_ref([-1], ref_id=4),
     ]  # fmt: skip
-    drafts, audit = read(tmp_path, refs, "grefcoco", instances=change_annotation(segmentation=[[1, 2]]))
-    (draft,) = drop_unusable(drafts, tmp_path / "instances.json", audit)
+    drafts, collector = read(tmp_path, refs, "grefcoco", instances=change_annotation(segmentation=[[1, 2]]))
+    (draft,) = drop_unusable_annotations(drafts, tmp_path / "instances.json", collector)
     record = build_record(draft)
     assert [instance.ann_id for instance in record.instances] == [71, 72]
     assert [(expression.ref_id, expression.instances) for expression in record.expressions] == [
         (2, (1,)), (3, (0, 1)), (4, ()),
     ]  # fmt: skip
-    assert audit.count_kinds() == {"unusable annotation": 1}
+    assert collector.count_kinds() == {"unusable annotation": 1}
     with pytest.raises(DataError, match=r"expressions that need it: 1, the first grefcoco/1/11"):
-        audit.raise_if_any()
+        collector.raise_if_any()
 
 
 def test_an_unusable_annotation_that_two_splits_use_is_counted_once_and_two_are_two(tmp_path: Path) -> None:
@@ -112,6 +112,6 @@ def test_an_unusable_annotation_that_two_splits_use_is_counted_once_and_two_are_
         **instances,
         "annotations": [*instances["annotations"][:3], {**instances["annotations"][3], "segmentation": []}],
     }
-    drafts, audit = read(tmp_path, refs, instances=instances)
-    assert drop_unusable(drafts, tmp_path / "instances.json", audit) == []
-    assert audit.count_kinds() == {"unusable annotation": 2}
+    drafts, collector = read(tmp_path, refs, instances=instances)
+    assert drop_unusable_annotations(drafts, tmp_path / "instances.json", collector) == []
+    assert collector.count_kinds() == {"unusable annotation": 2}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from shards.annotations.coco import CocoInstances, Picture, read_instances
-from shards.annotations.error_collector import Audit
+from shards.annotations.error_collector import ErrorCollector
 from shards.errors import DataError
 
 IMAGE = {"id": 7, "file_name": "COCO_train2014_000000000007.jpg", "width": 40, "height": 30, "license": 3}
@@ -24,9 +24,9 @@ def _write(folder: Path, document: object) -> Path:
     return file
 
 
-def _read(folder: Path, image: dict[str, Any], annotation: dict[str, Any]) -> tuple[CocoInstances, Audit]:
-    audit = Audit()
-    return read_instances(_write(folder, {"images": [image], "annotations": [annotation]}), audit), audit
+def _read(folder: Path, image: dict[str, Any], annotation: dict[str, Any]) -> tuple[CocoInstances, ErrorCollector]:
+    collector = ErrorCollector()
+    return read_instances(_write(folder, {"images": [image], "annotations": [annotation]}), collector), collector
 
 
 def _picture() -> Picture:
@@ -34,11 +34,11 @@ def _picture() -> Picture:
 
 
 def test_pictures_and_annotations_are_found_by_their_ids(tmp_path: Path) -> None:
-    instances, audit = _read(tmp_path, IMAGE, ANNOTATION)
+    instances, collector = _read(tmp_path, IMAGE, ANNOTATION)
     assert instances.pictures == {7: _picture()}
     assert instances.annotations[70].bbox == (1.0, 2.0, 3.5, 4.0)
     assert not instances.annotations[70].iscrowd
-    assert len(audit) == 0
+    assert len(collector) == 0
 
 
 def test_a_crowd_is_kept(tmp_path: Path) -> None:
@@ -50,24 +50,24 @@ def test_a_crowd_is_kept(tmp_path: Path) -> None:
     "bbox", [None, [], [1, 2, 3], [1, 2, 0, 4], [1, 2, 3, -4], ["a", 1, 1, 1], [1, 2, 10**400, 4], [1, 2, [3], 4]]
 )
 def test_a_box_that_is_none_is_left_to_the_mask(tmp_path: Path, bbox: object) -> None:
-    instances, audit = _read(tmp_path, IMAGE, {**ANNOTATION, "bbox": bbox})
+    instances, collector = _read(tmp_path, IMAGE, {**ANNOTATION, "bbox": bbox})
     assert instances.annotations[70].bbox is None
-    assert len(audit) == 0
+    assert len(collector) == 0
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity"])
 def test_a_box_without_finite_numbers_is_left_to_the_mask(tmp_path: Path, number: str) -> None:
     text = json.dumps({"images": [IMAGE], "annotations": [ANNOTATION]}).replace("3.5", number)
-    assert read_instances(_write(tmp_path, text), Audit()).annotations[70].bbox is None
+    assert read_instances(_write(tmp_path, text), ErrorCollector()).annotations[70].bbox is None
 
 
 @pytest.mark.parametrize("key", ["id", "image_id", "category_id", "segmentation"])
 def test_an_annotation_that_lacks_a_key_is_reported(tmp_path: Path, key: str) -> None:
-    instances, audit = _read(tmp_path, IMAGE, {k: v for k, v in ANNOTATION.items() if k != key})
+    instances, collector = _read(tmp_path, IMAGE, {k: v for k, v in ANNOTATION.items() if k != key})
     assert not instances.annotations
     name = "annotation number 1" if key == "id" else "annotation 70"
     with pytest.raises(DataError, match=f"{name}: has no {key}"):
-        audit.raise_if_any()
+        collector.raise_if_any()
 
 
 @pytest.mark.parametrize(
@@ -83,16 +83,16 @@ def test_an_annotation_that_lacks_a_key_is_reported(tmp_path: Path, key: str) ->
     ],
 )
 def test_a_malformed_picture_is_reported(tmp_path: Path, change: dict[str, Any], words: str) -> None:
-    instances, audit = _read(tmp_path, {**IMAGE, **change}, ANNOTATION)
+    instances, collector = _read(tmp_path, {**IMAGE, **change}, ANNOTATION)
     assert not instances.pictures
     with pytest.raises(DataError, match=words):
-        audit.raise_if_any()
+        collector.raise_if_any()
 
 
 def test_an_entry_that_is_no_dictionary_is_reported(tmp_path: Path) -> None:
-    _, audit = _read(tmp_path, IMAGE, [1, 2])  # type: ignore[arg-type]
+    _, collector = _read(tmp_path, IMAGE, [1, 2])  # type: ignore[arg-type]
     with pytest.raises(DataError, match="annotation number 1: a list where a record should be"):
-        audit.raise_if_any()
+        collector.raise_if_any()
 
 
 @pytest.mark.parametrize(
@@ -108,24 +108,24 @@ def test_an_entry_that_is_no_dictionary_is_reported(tmp_path: Path) -> None:
 )
 def test_a_file_that_is_none_of_cocos_is_refused(tmp_path: Path, document: object, words: str) -> None:
     with pytest.raises(DataError, match=rf"instances\.json: {words}"):
-        read_instances(_write(tmp_path, document), Audit())
+        read_instances(_write(tmp_path, document), ErrorCollector())
 
 
 def test_a_file_of_other_bytes_is_refused(tmp_path: Path) -> None:
     (tmp_path / "instances.json").write_bytes(b"\xff\xd8\xff\xe0")
     with pytest.raises(DataError, match="is a JPEG image, not JSON; download it again"):
-        read_instances(tmp_path / "instances.json", Audit())
+        read_instances(tmp_path / "instances.json", ErrorCollector())
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"instances\.json: no such file"):
-        read_instances(tmp_path / "instances.json", Audit())
+        read_instances(tmp_path / "instances.json", ErrorCollector())
 
 
 def _read_lists(folder: Path, images: list[Any], annotations: list[Any]) -> tuple[CocoInstances, list[str], list[str]]:
-    audit = Audit()
-    instances = read_instances(_write(folder, {"images": images, "annotations": annotations}), audit)
-    return instances, [kind for kind, _ in audit], [str(fault) for _, fault in audit]
+    collector = ErrorCollector()
+    instances = read_instances(_write(folder, {"images": images, "annotations": annotations}), collector)
+    return instances, [kind for kind, _ in collector], [str(fault) for _, fault in collector]
 
 
 def test_identical_repetitions_are_harmless(tmp_path: Path) -> None:
@@ -164,4 +164,4 @@ def test_a_crowd_mark_that_is_no_flag_is_reported(tmp_path: Path, mark: object) 
 def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
     text = json.dumps({"images": [IMAGE], "annotations": [ANNOTATION]})
     (tmp_path / "instances.json").write_bytes(b"\xef\xbb\xbf" + text.encode())
-    assert read_instances(tmp_path / "instances.json", Audit()).annotations
+    assert read_instances(tmp_path / "instances.json", ErrorCollector()).annotations

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shards.annotations.dataset import build_record, list_files, read_dataset
-from shards.annotations.error_collector import Audit
+from shards.annotations.error_collector import ErrorCollector
 from shards.errors import DataError
 from tests.support.paths import SHARED
 from tests.support.published_files import Record, change_annotation, make_ref, read, write_files
@@ -27,7 +27,7 @@ def test_the_cleaned_text_stands_in_for_a_missing_one(tmp_path: Path, sentence: 
     # Protocol 2 has no bytes.
     folder = write_files(tmp_path, "refs(unc).p", [])
     (folder / "refs(unc).p").write_bytes(pickle.dumps([make_ref(sentences=[{"sent_id": 1, **sentence}])], 4))
-    (draft,) = read_dataset("refcoco", folder, Audit())
+    (draft,) = read_dataset("refcoco", folder, ErrorCollector())
     assert draft.expressions[0].text == "cleaned"
 
 
@@ -79,9 +79,9 @@ def test_the_draft_shows_all_that_its_record_depends_on(tmp_path: Path) -> None:
 
 def test_asked_for_splits_only_they_are_read_and_only_their_faults_reported(tmp_path: Path) -> None:
     refs = [make_ref(ref_id=1), make_ref(999, ref_id=2, split="train"), make_ref(ref_id=3, split="testA")]
-    drafts, audit = read(tmp_path, refs, splits=("testA", "val"))
+    drafts, collector = read(tmp_path, refs, splits=("testA", "val"))
     assert [draft.split for draft in drafts] == ["testA", "val"]
-    assert len(audit) == 0
+    assert len(collector) == 0
 
 
 def test_a_split_that_does_not_exist_is_refused_and_the_others_are_listed(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_split_that_does_not_exist_is_refused_and_the_others_are_listed(tmp_pa
 def test_every_published_file_name_is_read(tmp_path: Path, dataset: str, name: str) -> None:
     folder = write_files(tmp_path, name, [make_ref()])
     assert list_files(dataset, folder) == [folder / name, folder / "instances.json"]
-    (draft,) = read_dataset(dataset, folder, Audit())
+    (draft,) = read_dataset(dataset, folder, ErrorCollector())
     assert draft.expressions[0].id == f"{dataset}/5/11"
 
 
@@ -140,9 +140,9 @@ def test_a_file_without_a_list_of_references_is_refused(tmp_path: Path, content:
     [("refcoco", 35, 102, 13), ("refcoco+", 33, 96, 12), ("refcocog", 13, 24, 7), ("grefcoco", 8, 23, 3)],
 )
 def test_the_real_trial_data_have_their_known_counts(dataset: str, refs: int, expressions: int, pictures: int) -> None:
-    audit = Audit()
-    drafts = read_dataset(dataset, SHARED / "real" / dataset, audit)
-    audit.raise_if_any()
+    collector = ErrorCollector()
+    drafts = read_dataset(dataset, SHARED / "real" / dataset, collector)
+    collector.raise_if_any()
     records = [build_record(draft) for draft in drafts]
     found = [expression for record in records for expression in record.expressions]
     assert len({expression.ref_id for expression in found}) == refs
@@ -152,6 +152,6 @@ def test_the_real_trial_data_have_their_known_counts(dataset: str, refs: int, ex
 
 @shared_only
 def test_the_real_grefcoco_has_8_single_12_multiple_and_3_empty_targets() -> None:
-    drafts = read_dataset("grefcoco", SHARED / "real" / "grefcoco", Audit())
+    drafts = read_dataset("grefcoco", SHARED / "real" / "grefcoco", ErrorCollector())
     sizes = [len(expression.instances) for draft in drafts for expression in draft.expressions]
     assert (sizes.count(1), sizes.count(0), sum(size > 1 for size in sizes)) == (8, 3, 12)

@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from shards.annotations.error_collector import Audit
+from shards.annotations.error_collector import ErrorCollector
 from shards.errors import DataError
 
 
-def _collect(count: int) -> Audit:
-    audit = Audit()
+def _collect(count: int) -> ErrorCollector:
+    collector = ErrorCollector()
     for number in range(count):
         fault = DataError(f"no annotation {number}", file=Path("refs.p"), record=f"ref {number}", remedy="pray")
-        audit.add(fault, "unknown annotation" if number else "unknown picture")
-    return audit
+        collector.add(fault, "unknown annotation" if number else "unknown picture")
+    return collector
 
 
 def test_nothing_wrong_passes() -> None:
-    Audit().raise_if_any()
+    ErrorCollector().raise_if_any()
 
 
 def test_one_bad_record_is_told_as_it_is_with_both_ways_out() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from shards.annotations.dataset import ImageDraft, build_record, list_files, read_dataset
-from shards.annotations.error_collector import Audit
+from shards.annotations.error_collector import ErrorCollector
 from shards.errors import DataError
 from tests.support.published_files import SQUARE, make_ref, write_files
 
@@ -27,8 +27,8 @@ def read(folder: Path, dataset: str, sets: dict[str, Any], index: Any = None, sp
     (folder / "instance.json").write_text(json.dumps(sets))
     if index is not None:
         (folder / "instance_index.json").write_text(json.dumps(index))
-    audit = Audit()
-    return read_dataset(dataset, folder, audit, splits), audit
+    collector = ErrorCollector()
+    return read_dataset(dataset, folder, collector, splits), collector
 
 
 def list_expressions(drafts: list[ImageDraft]) -> list[tuple[str, tuple[int, ...]]]:
@@ -37,16 +37,16 @@ def list_expressions(drafts: list[ImageDraft]) -> list[tuple[str, tuple[int, ...
 
 def test_a_sample_is_a_reference_with_its_objects(tmp_path: Path) -> None:
     samples = [make_sample(SQUARE, OTHER), make_sample(OTHER), make_sample(None)]
-    drafts, audit = read(tmp_path, "grefcoco", {"val": samples})
+    drafts, collector = read(tmp_path, "grefcoco", {"val": samples})
     assert list_expressions(drafts) == [("grefcoco/1/0", (0, 1)), ("grefcoco/2/0", (1,)), ("grefcoco/3/0", ())]
-    assert len(audit) == 0
+    assert len(collector) == 0
     assert [(draft.split, len(draft.annotations)) for draft in drafts] == [("val", 2)]
     assert drafts[0].picture.file_name == "COCO_train2014_000000000007.jpg"
 
 
 def test_records_equal_those_of_the_files_of_references(tmp_path: Path) -> None:
     published = write_files(tmp_path / "refs", "grefs(unc).json", [make_ref([70])])
-    (expected,) = read_dataset("grefcoco", published, Audit())
+    (expected,) = read_dataset("grefcoco", published, ErrorCollector())
     (draft,), _ = read(tmp_path / "merged", "grefcoco", {"val": [make_sample(SQUARE)]})
     mine, theirs = build_record(draft), build_record(expected)
     assert [(instance.box, instance.mask) for instance in mine.instances] == [
@@ -124,10 +124,10 @@ def test_an_index_without_the_set_is_refused(tmp_path: Path, index: Any) -> None
 
 def test_a_reference_is_about_one_picture(tmp_path: Path) -> None:
     groups = [[make_sample(SQUARE)], [make_sample(None, image_id=8)]]
-    drafts, audit = read(tmp_path, "rrefcoco", {"val_rrefcoco": groups}, {"val_rrefcoco": [[0, 2]]})
+    drafts, collector = read(tmp_path, "rrefcoco", {"val_rrefcoco": groups}, {"val_rrefcoco": [[0, 2]]})
     assert list_expressions(drafts) == [("rrefcoco/1/0", (0,))]
     with pytest.raises(DataError, match=r"val_rrefcoco\[1\]: belongs to a reference about several pictures"):
-        audit.raise_if_any()
+        collector.raise_if_any()
 
 
 def test_grouped_files_want_their_index(tmp_path: Path) -> None:
@@ -154,17 +154,17 @@ def test_grouped_files_want_their_index(tmp_path: Path) -> None:
     ],
 )
 def test_a_malformed_sample_is_named_and_left_out(tmp_path: Path, sample: Any) -> None:
-    drafts, audit = read(tmp_path, "grefcoco", {"val": [make_sample(SQUARE), sample]})
+    drafts, collector = read(tmp_path, "grefcoco", {"val": [make_sample(SQUARE), sample]})
     assert list_expressions(drafts) == [("grefcoco/1/0", (0,))]
     with pytest.raises(DataError, match=r"instance\.json, val\[1\]"):
-        audit.raise_if_any()
+        collector.raise_if_any()
 
 
 @pytest.mark.parametrize("content", ["[]", '{"other": []}', '{"val": 5}', '{"val": [', ""])
 def test_another_kind_of_file_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "instance.json").write_text(content)
     with pytest.raises(DataError, match=r"instance\.json"):
-        read_dataset("grefcoco", tmp_path, Audit())
+        read_dataset("grefcoco", tmp_path, ErrorCollector())
 
 
 def test_a_split_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
@@ -193,17 +193,17 @@ def name_annotation(sample: dict[str, Any], ann_id: int) -> dict[str, Any]:
 
 def test_annotations_of_one_id_that_differ_are_refused_in_every_sample(tmp_path: Path) -> None:
     samples = [name_annotation(make_sample(SQUARE), 1), name_annotation(make_sample(OTHER), 1), make_sample(OTHER)]
-    drafts, audit = read(tmp_path, "grefcoco", {"val": samples})
+    drafts, collector = read(tmp_path, "grefcoco", {"val": samples})
     assert list_expressions(drafts) == [("grefcoco/3/0", (0,))]
-    assert audit.count_kinds() == {"repeated id": 2, "refers to a refused entry": 2}
+    assert collector.count_kinds() == {"repeated id": 2, "refers to a refused entry": 2}
     with pytest.raises(DataError, match=r"annotation 1 \(val\[0\]\): has the same id as val\[1\], and they differ"):
-        audit.raise_if_any()
+        collector.raise_if_any()
 
 
 def test_an_annotation_that_several_samples_repeat_is_one(tmp_path: Path) -> None:
     samples = [name_annotation(make_sample(SQUARE), 1), name_annotation(make_sample(SQUARE, raw="another"), 1)]
-    drafts, audit = read(tmp_path, "grefcoco", {"val": samples})
-    assert (len(audit), len(drafts[0].annotations)) == (0, 1)
+    drafts, collector = read(tmp_path, "grefcoco", {"val": samples})
+    assert (len(collector), len(drafts[0].annotations)) == (0, 1)
 
 
 def test_images_of_one_id_that_differ_are_refused_and_a_missing_size_is_no_difference(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shards.annotations.dataset import DATASETS, read_dataset
-from shards.annotations.error_collector import Audit
+from shards.annotations.error_collector import ErrorCollector
 from shards.errors import DataError
 from tests.support.published_files import Record, change_annotation, make_ref, read, read_targets, write_files
 
@@ -56,9 +56,9 @@ def test_grefcoco_refers_to_none_one_or_many(tmp_path: Path, record: Record, tar
     ],
 )
 def test_grefcocos_contradictions_are_reported(tmp_path: Path, record: Record, words: str) -> None:
-    _, audit = read(tmp_path, [make_ref(**record)], "grefcoco")
+    _, collector = read(tmp_path, [make_ref(**record)], "grefcoco")
     with pytest.raises(DataError, match=words):
-        audit.raise_if_any()
+        collector.raise_if_any()
 
 
 @pytest.mark.parametrize(
@@ -87,9 +87,9 @@ def test_ref_zom_refers_to_zero_one_or_many(tmp_path: Path, record: Record, targ
     ],
 )
 def test_ref_zoms_contradictions_are_reported(tmp_path: Path, record: Record, words: str) -> None:
-    _, audit = read(tmp_path, [make_ref(**record)], "ref-zom")
+    _, collector = read(tmp_path, [make_ref(**record)], "ref-zom")
     with pytest.raises(DataError, match=words):
-        audit.raise_if_any()
+        collector.raise_if_any()
 
 
 @pytest.mark.parametrize(
@@ -117,33 +117,33 @@ def test_ref_zoms_contradictions_are_reported(tmp_path: Path, record: Record, wo
     ],
 )
 def test_a_record_that_cannot_be_used_is_reported_by_its_ref(tmp_path: Path, changes: Record, words: str) -> None:
-    _, audit = read(tmp_path, [make_ref(**changes)])
+    _, collector = read(tmp_path, [make_ref(**changes)])
     with pytest.raises(DataError, match=rf"refs\(unc\)\.p, {words}"):
-        audit.raise_if_any()
+        collector.raise_if_any()
 
 
 def test_a_record_that_is_no_dictionary_is_reported_by_its_place(tmp_path: Path) -> None:
-    drafts, audit = read(tmp_path, [make_ref(), 3])
+    drafts, collector = read(tmp_path, [make_ref(), 3])
     assert len(drafts) == 1
     with pytest.raises(DataError, match="reference number 2: a int where a record should be"):
-        audit.raise_if_any()
+        collector.raise_if_any()
 
 
 def test_kinds_of_contradictions_are_told_apart(tmp_path: Path) -> None:
     refs = [
         make_ref(999, ref_id=1), make_ref(80, ref_id=2), make_ref(ref_id=3, image_id=9), make_ref("x", ref_id=4)
     ]  # fmt: skip
-    _, audit = read(tmp_path, refs)
-    assert audit.count_kinds() == {
+    _, collector = read(tmp_path, refs)
+    assert collector.count_kinds() == {
         "malformed record": 1, "unknown annotation": 1, "annotation of another picture": 1, "unknown picture": 1
     }  # fmt: skip
 
 
 def test_what_is_sound_is_kept_beside_what_is_not(tmp_path: Path) -> None:
     sentences = [{"sent_id": 1, "raw": "sound"}, {"sent_id": 2}]
-    drafts, audit = read(tmp_path, [make_ref(sentences=sentences), make_ref(999, ref_id=6)])
+    drafts, collector = read(tmp_path, [make_ref(sentences=sentences), make_ref(999, ref_id=6)])
     assert [expression.text for expression in drafts[0].expressions] == ["sound"]
-    assert len(audit) == 2
+    assert len(collector) == 2
 
 
 @given(
@@ -166,18 +166,18 @@ def test_whatever_a_record_holds_it_becomes_expressions_or_faults(
 ) -> None:
     folder = write_files(tmp_path_factory.getbasetemp() / "any", DATASETS[dataset].files[0], [])
     (folder / DATASETS[dataset].files[0]).write_bytes(pickle.dumps([make_ref(**changes)], 4))
-    audit = Audit()
-    drafts = read_dataset(dataset, folder, audit)
-    assert drafts or len(audit)
+    collector = ErrorCollector()
+    drafts = read_dataset(dataset, folder, collector)
+    assert drafts or len(collector)
 
 
 def test_refs_of_one_id_that_differ_are_all_refused(tmp_path: Path) -> None:
     refs = [make_ref(70), make_ref(80, image_id=8), make_ref(71, ref_id=6)]
-    drafts, audit = read(tmp_path, refs)
+    drafts, collector = read(tmp_path, refs)
     assert [expression.ref_id for draft in drafts for expression in draft.expressions] == [6]
-    assert audit.count_kinds() == {"repeated id": 2}
+    assert collector.count_kinds() == {"repeated id": 2}
     with pytest.raises(DataError, match=r"ref 5 \(entry 1\): has the same id as entry 2, and they differ"):
-        audit.raise_if_any()
+        collector.raise_if_any()
 
 
 def test_refs_of_one_id_in_two_splits_are_refused_where_both_splits_are_read(tmp_path: Path) -> None:
@@ -188,16 +188,16 @@ def test_refs_of_one_id_in_two_splits_are_refused_where_both_splits_are_read(tmp
 
 def test_identical_refs_and_sentences_are_harmless(tmp_path: Path) -> None:
     sentence = make_ref()["sentences"][0]
-    drafts, audit = read(tmp_path, [make_ref(sentences=[sentence, dict(sentence)]), make_ref()])
-    assert not len(audit)
+    drafts, collector = read(tmp_path, [make_ref(sentences=[sentence, dict(sentence)]), make_ref()])
+    assert not len(collector)
     assert len(drafts[0].expressions) == 1
 
 
 def test_a_ref_to_a_repeated_id_is_told_so(tmp_path: Path) -> None:
     instances = change_annotation()
     instances["annotations"].append({**instances["annotations"][0], "bbox": [1, 1, 2, 2]})
-    drafts, audit = read(tmp_path, [make_ref(70), make_ref(71, ref_id=6)], instances=instances)
+    drafts, collector = read(tmp_path, [make_ref(70), make_ref(71, ref_id=6)], instances=instances)
     assert len(drafts[0].expressions) == 1
-    assert audit.count_kinds() == {"repeated id": 2, "refers to a refused entry": 1}
+    assert collector.count_kinds() == {"repeated id": 2, "refers to a refused entry": 1}
     with pytest.raises(DataError, match=r"ref 5: annotation 70 cannot be used: its entry was refused"):
-        audit.raise_if_any()
+        collector.raise_if_any()

@@ -228,15 +228,15 @@ def test_every_expression_of_refcoco_has_the_one_object_of_its_ref_as_target(ref
     assert {ref["split"] for ref in refs} == {"train", "val"}
     assert all(isinstance(ref["ann_id"], int) for ref in refs)
     assert all("exist" not in sentence for ref in refs for sentence in ref["sentences"])
-    judged = 0
+    split_outcomes = 0
     for ref in refs:
         shape = names[ref["category_id"]]
         for sentence in ref["sentences"]:
             # A shape named without any other attribute is the only one of its kind in the image.
             if sentence["sent"] in (shape, f"the {shape}", f"every {shape}", f"all {shape}s", f"all the {shape}s"):
                 assert shapes[ref["image_id"]].count(shape) == 1
-                judged += 1
-    assert judged
+                split_outcomes += 1
+    assert split_outcomes
 
 
 def test_images_of_refcoco_have_ids_that_no_other_layout_uses(refcoco: Path, published: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipelines.evaluation.metrics.box_matching import count_matches, match_boxes, measure_boxes
+from pipelines.evaluation.metrics.box_matching import count_matches, match_boxes, pairwise_box_overlap
 
 Kind = Literal["iou", "giou"]
 KINDS: tuple[Kind, ...] = ("iou", "giou")
@@ -47,24 +47,24 @@ boxes = st.lists(box, max_size=4)
 )
 def test_overlap_of_two_boxes(other: tuple[float, ...], iou: float, giou: float) -> None:
     pair = stack(SQUARE), np.array([other], dtype=np.float64)
-    assert measure_boxes(*pair, "iou")[0, 0] == pytest.approx(iou)
-    assert measure_boxes(*pair, "giou")[0, 0] == pytest.approx(giou)
+    assert pairwise_box_overlap(*pair, "iou")[0, 0] == pytest.approx(iou)
+    assert pairwise_box_overlap(*pair, "giou")[0, 0] == pytest.approx(giou)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_equal_boxes_without_area_overlap_by_zero(kind: Kind) -> None:
-    assert measure_boxes(stack((3, 3, 3, 3)), stack((3, 3, 3, 3)), kind)[0, 0] == 0
+    assert pairwise_box_overlap(stack((3, 3, 3, 3)), stack((3, 3, 3, 3)), kind)[0, 0] == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("rows", "columns"), [(0, 0), (0, 2), (3, 0)])
 def test_no_boxes_make_an_empty_table(kind: Kind, rows: int, columns: int) -> None:
-    assert measure_boxes(stack(*[SQUARE] * rows), stack(*[SQUARE] * columns), kind).shape == (rows, columns)
+    assert pairwise_box_overlap(stack(*[SQUARE] * rows), stack(*[SQUARE] * columns), kind).shape == (rows, columns)
 
 
 @given(boxes, boxes)
 def test_overlap_agrees_with_counted_pixels(first: list[Any], second: list[Any]) -> None:
-    iou, giou = (measure_boxes(stack(*first), stack(*second), kind) for kind in KINDS)
+    iou, giou = (pairwise_box_overlap(stack(*first), stack(*second), kind) for kind in KINDS)
     for (row, one), (column, two) in itertools.product(enumerate(first), enumerate(second)):
         canvas = np.zeros((2, 6, 6), dtype=bool)
         for layer, (x0, y0, x1, y1) in zip(canvas, (one, two), strict=True):
@@ -168,8 +168,8 @@ def test_a_box_without_area_matches_nothing(kind: Kind) -> None:
 def test_boxes_that_overlap_just_enough_by_iou_may_fail_by_generalized_iou() -> None:
     # Two squares of 100, shifted by (18, 18): IoU 6724 / 13276 = 0.506, less 648 / 13924 of the enclosing square.
     pair = stack((0, 0, 100, 100)), stack((18, 18, 118, 118))
-    assert measure_boxes(*pair, "iou")[0, 0] == pytest.approx(6724 / 13276)
-    assert measure_boxes(*pair, "giou")[0, 0] == pytest.approx(6724 / 13276 - 648 / 13924)
+    assert pairwise_box_overlap(*pair, "iou")[0, 0] == pytest.approx(6724 / 13276)
+    assert pairwise_box_overlap(*pair, "giou")[0, 0] == pytest.approx(6724 / 13276 - 648 / 13924)
     assert match_boxes(*pair, "iou")
     assert not match_boxes(*pair, "giou")
 

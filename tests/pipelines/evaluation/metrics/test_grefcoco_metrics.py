@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 
 from pipelines.evaluation.metrics.grefcoco import score_grefcoco
-from tests.support.drawn_predictions import Answer, collect, drawn, judge_all, make_outcome, percent
+from tests.support.drawn_predictions import GroundingResult, collect, drawn, judge_all, make_outcome, percent
 
-CAUGHT = make_outcome(targets=0, flagged=True)
-MISSED = make_outcome(targets=0, flagged=False)
+CAUGHT = make_outcome(targets=0, predicted_empty=True)
+MISSED = make_outcome(targets=0, predicted_empty=False)
 HALF = make_outcome(predicted=10, target=5, shared=5)
 FULL = make_outcome(predicted=8, target=8, shared=8)
 
@@ -33,7 +33,7 @@ def test_an_empty_target_that_is_flagged_scores_one() -> None:
 
 
 def test_an_empty_target_that_is_flagged_scores_one_whatever_its_mask_holds() -> None:
-    caught = make_outcome(targets=0, flagged=True, predicted=7)
+    caught = make_outcome(targets=0, predicted_empty=True, predicted=7)
     scores = score_grefcoco(collect(caught, HALF))
     assert scores["gIoU"] == pytest.approx(100 * 1.5 / 2)
     assert scores["cIoU"] == pytest.approx(100 * 5 / 10)
@@ -52,8 +52,8 @@ def test_an_empty_target_that_is_not_flagged_adds_its_pixels_to_the_unions() -> 
 
 
 def test_a_target_that_is_flagged_scores_zero_and_adds_its_union_with_the_mask_as_predicted() -> None:
-    flagged = make_outcome(flagged=True, predicted=6, target=4, shared=3)
-    scores = score_grefcoco(collect(flagged, HALF))
+    predicted_empty = make_outcome(predicted_empty=True, predicted=6, target=4, shared=3)
+    scores = score_grefcoco(collect(predicted_empty, HALF))
     assert scores["gIoU"] == pytest.approx(100 * 0.5 / 2)
     assert scores["cIoU"] == pytest.approx(100 * 5 / (7 + 10))
     assert scores["Pr@0.7"] == 0
@@ -78,18 +78,18 @@ def test_precision_counts_an_iou_that_just_reaches_the_threshold(shared: int, re
 
 
 def test_a_target_that_is_flagged_misses_every_precision() -> None:
-    flagged = make_outcome(flagged=True, predicted=8, target=8, shared=8)
-    assert score_grefcoco(collect(flagged, FULL))["Pr@0.9"] == 50
+    predicted_empty = make_outcome(predicted_empty=True, predicted=8, target=8, shared=8)
+    assert score_grefcoco(collect(predicted_empty, FULL))["Pr@0.9"] == 50
 
 
 def test_n_acc_is_the_share_of_empty_targets_that_are_flagged() -> None:
-    flagged = make_outcome(flagged=True)
-    assert score_grefcoco(collect(CAUGHT, MISSED, MISSED, flagged, FULL))["N-acc"] == pytest.approx(100 / 3)
+    predicted_empty = make_outcome(predicted_empty=True)
+    assert score_grefcoco(collect(CAUGHT, MISSED, MISSED, predicted_empty, FULL))["N-acc"] == pytest.approx(100 / 3)
 
 
 def test_t_acc_is_the_share_of_targets_that_are_not_flagged() -> None:
-    flagged = make_outcome(flagged=True)
-    assert score_grefcoco(collect(CAUGHT, MISSED, flagged, HALF, FULL))["T-acc"] == pytest.approx(200 / 3)
+    predicted_empty = make_outcome(predicted_empty=True)
+    assert score_grefcoco(collect(CAUGHT, MISSED, predicted_empty, HALF, FULL))["T-acc"] == pytest.approx(200 / 3)
 
 
 def test_f1_scores_are_shares_of_all_expressions() -> None:
@@ -123,23 +123,23 @@ def test_sums_of_pixels_do_not_overflow() -> None:
 
 
 @given(drawn)
-def test_scores_agree_with_the_published_evaluator_on_pixels(answers: list[Answer]) -> None:
+def test_scores_agree_with_the_published_evaluator_on_pixels(answers: list[GroundingResult]) -> None:
     ious: list[float] = []
     of_targets: list[float] = []
     shared = union = caught = kept = 0
     for answer in answers:
-        if not answer.targets and answer.flagged:
+        if not answer.targets and answer.predicted_empty:
             ious.append(1)
             caught += 1
         elif not answer.targets:
             ious.append(0)
             union += int(answer.mask.sum())
         else:
-            ious.append(0 if answer.flagged else answer.iou)
+            ious.append(0 if answer.predicted_empty else answer.iou)
             of_targets.append(ious[-1])
-            shared += 0 if answer.flagged else answer.shared
+            shared += 0 if answer.predicted_empty else answer.shared
             union += answer.union
-            kept += not answer.flagged
+            kept += not answer.predicted_empty
     scores = score_grefcoco(judge_all(answers))
     empty = len(answers) - len(of_targets)
     assert scores["gIoU"] == pytest.approx(100 * np.mean(ious))

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from pipelines.evaluation.evaluator import judge_prediction
-from pipelines.evaluation.metrics.benchmarks import DEFINITIONS, HEADLINES, TERMS, define_metric
-from pipelines.evaluation.metrics.outcomes import count_overlap
-from pipelines.evaluation.metrics.refcoco import score_classic
+from pipelines.evaluation.evaluator import evaluate_prediction
+from pipelines.evaluation.metrics.benchmarks import DEFINITIONS, METRICS, PRIMARY_METRIC, describe_metric
+from pipelines.evaluation.metrics.outcomes import count_mask_pixels
+from pipelines.evaluation.metrics.refcoco import score_refcoco
 from pipelines.prediction.prediction_file import Prediction
 from shards.masks import encode_mask
 from shards.record import Expression, ImageRecord, Instance
-from tests.support.drawn_predictions import Answer, collect, drawn, judge_all, make_outcome, percent
+from tests.support.drawn_predictions import GroundingResult, collect, drawn, judge_all, make_outcome, percent
 
 HALF = make_outcome(predicted=10, target=5, shared=5)
 FULL = make_outcome(predicted=8, target=8, shared=8, hit=True)
@@ -30,42 +30,42 @@ def hits(boxes: list[list[float]], scores: list[float] | None, *targets: tuple[f
         image_id=1, file_name="x.jpg", width=20, height=20, instances=instances, expressions=(expression,)
     )
     prediction = Prediction(id="refcoco/1/1", boxes=boxes, scores=scores, mask=mask, no_target=False)
-    return judge_prediction(record, expression, prediction).best_box_hits
+    return evaluate_prediction(record, expression, prediction).best_box_hits
 
 
 def test_the_keys_are_those_of_the_contract() -> None:
     keys = "mIoU oIoU Pr@0.5 Pr@0.6 Pr@0.7 Pr@0.8 Pr@0.9 Acc@0.5"
-    assert list(score_classic(collect(HALF))) == keys.split()
+    assert list(score_refcoco(collect(HALF))) == keys.split()
 
 
 def test_miou_is_the_mean_and_oiou_the_ratio_of_sums() -> None:
-    scores = score_classic(collect(HALF, FULL))
+    scores = score_refcoco(collect(HALF, FULL))
     assert scores["mIoU"] == pytest.approx(75)
     assert scores["oIoU"] == pytest.approx(100 * 13 / 18)
 
 
 def test_the_flag_changes_nothing() -> None:
-    flagged = make_outcome(flagged=True, predicted=10, target=5, shared=5)
-    assert score_classic(collect(flagged)) == score_classic(collect(HALF))
+    predicted_empty = make_outcome(predicted_empty=True, predicted=10, target=5, shared=5)
+    assert score_refcoco(collect(predicted_empty)) == score_refcoco(collect(HALF))
 
 
 def test_empty_masks_on_both_sides_score_zero() -> None:
-    assert score_classic(collect(make_outcome(), FULL))["mIoU"] == 50
+    assert score_refcoco(collect(make_outcome(), FULL))["mIoU"] == 50
 
 
 def test_precision_counts_an_iou_that_just_reaches_the_threshold() -> None:
     outcomes = [make_outcome(predicted=10, target=shared, shared=shared) for shared in (4, 5, 6, 7, 8)]
-    scores = score_classic(collect(*outcomes))
+    scores = score_refcoco(collect(*outcomes))
     assert [scores[f"Pr@0.{n}"] for n in (5, 6, 7, 8, 9)] == [80, 60, 40, 20, 0]
 
 
 def test_acc_is_the_share_of_expressions_whose_best_box_hits() -> None:
-    assert score_classic(collect(HALF, HALF, FULL))["Acc@0.5"] == pytest.approx(100 / 3)
+    assert score_refcoco(collect(HALF, HALF, FULL))["Acc@0.5"] == pytest.approx(100 / 3)
 
 
 def test_without_targets_every_score_is_none() -> None:
-    assert set(score_classic(collect(make_outcome(targets=0, predicted=3))).values()) == {None}
-    assert set(score_classic(collect()).values()) == {None}
+    assert set(score_refcoco(collect(make_outcome(targets=0, predicted=3))).values()) == {None}
+    assert set(score_refcoco(collect()).values()) == {None}
 
 
 def test_the_box_with_the_best_score_is_compared() -> None:
@@ -101,8 +101,8 @@ def test_an_empty_target_is_not_hit() -> None:
 
 
 @given(drawn)
-def test_scores_agree_with_brute_force_on_pixels(answers: list[Answer]) -> None:
-    scores = score_classic(judge_all(answers))
+def test_scores_agree_with_brute_force_on_pixels(answers: list[GroundingResult]) -> None:
+    scores = score_refcoco(judge_all(answers))
     found = [answer for answer in answers if answer.targets]
     shared, union = sum(answer.shared for answer in found), sum(answer.union for answer in found)
     assert scores["oIoU"] == pytest.approx(percent(shared, union))
@@ -113,9 +113,9 @@ def test_scores_agree_with_brute_force_on_pixels(answers: list[Answer]) -> None:
 
 
 @given(drawn)
-def test_pixels_are_counted_exactly_on_run_lengths(answers: list[Answer]) -> None:
+def test_pixels_are_counted_exactly_on_run_lengths(answers: list[GroundingResult]) -> None:
     for answer in answers:
-        counts = count_overlap(encode_mask(answer.mask), encode_mask(answer.target))
+        counts = count_mask_pixels(encode_mask(answer.mask), encode_mask(answer.target))
         assert counts == (answer.mask.sum(), answer.target.sum(), answer.shared)
 
 
@@ -123,26 +123,26 @@ def test_pixels_are_counted_at_the_resolution_that_was_asked_for() -> None:
     left, upper = np.zeros((2, 4), dtype=bool), np.zeros((2, 4), dtype=bool)
     left[:, :2], upper[0] = True, True
     # 2 × 4 pixels become 6 × 6: every row three times, columns 0, 0, 1, 2, 2, 3.
-    assert count_overlap(encode_mask(left), encode_mask(upper), 6) == (6 * 3, 3 * 6, 3 * 3)
+    assert count_mask_pixels(encode_mask(left), encode_mask(upper), 6) == (6 * 3, 3 * 6, 3 * 3)
 
 
 def test_every_data_set_has_its_metrics_and_a_headline_among_them() -> None:
-    for dataset, score in TERMS.items():
-        assert HEADLINES[dataset] in score(collect())
-    assert TERMS.keys() == HEADLINES.keys()
+    for dataset, score in METRICS.items():
+        assert PRIMARY_METRIC[dataset] in score(collect())
+    assert METRICS.keys() == PRIMARY_METRIC.keys()
 
 
-@pytest.mark.parametrize("dataset", TERMS)
+@pytest.mark.parametrize("dataset", METRICS)
 def test_every_metric_says_what_it_measures(dataset: str) -> None:
-    names: list[Any] = list(TERMS[dataset](collect()))
-    assert all(define_metric(name) for name in names)
+    names: list[Any] = list(METRICS[dataset](collect()))
+    assert all(describe_metric(name) for name in names)
     assert all(name in DEFINITIONS or name.startswith("Pr@") for name in names)
 
 
 def test_a_precision_says_its_threshold() -> None:
-    assert define_metric("Pr@0.7").endswith("at least 0.7")
+    assert describe_metric("Pr@0.7").endswith("at least 0.7")
 
 
 def test_an_expression_without_a_target_enters_no_metric_whatever_its_boxes_hit() -> None:
     empty = make_outcome(predicted=10, target=0, shared=0, hit=True)._replace(targets=0)
-    assert score_classic(collect(FULL, empty, HALF)) == score_classic(collect(FULL, HALF))
+    assert score_refcoco(collect(FULL, empty, HALF)) == score_refcoco(collect(FULL, HALF))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 
 from pipelines.evaluation.metrics.refzom import score_refzom
-from tests.support.drawn_predictions import Answer, collect, drawn, judge_all, make_outcome, percent
+from tests.support.drawn_predictions import GroundingResult, collect, drawn, judge_all, make_outcome, percent
 
 PRECISIONS = [f"Pr@0.{n}" for n in (5, 6, 7, 8, 9)]
 HALF = make_outcome(predicted=10, target=5, shared=5)
@@ -24,9 +24,9 @@ def test_oiou_is_the_ratio_of_sums_and_miou_the_mean() -> None:
     assert scores["mIoU"] == pytest.approx(75)
 
 
-@pytest.mark.parametrize("flagged", [False, True])
-def test_empty_targets_enter_neither_iou_nor_precision_whatever_was_predicted(flagged: bool) -> None:
-    empty = make_outcome(targets=0, flagged=flagged, predicted=50)
+@pytest.mark.parametrize("predicted_empty", [False, True])
+def test_empty_targets_enter_neither_iou_nor_precision_whatever_was_predicted(predicted_empty: bool) -> None:
+    empty = make_outcome(targets=0, predicted_empty=predicted_empty, predicted=50)
     scores, without = score_refzom(collect(empty, HALF, FULL)), score_refzom(collect(HALF, FULL))
     assert {name: score for name, score in scores.items() if name != "Acc"} == {
         name: score for name, score in without.items() if name != "Acc"
@@ -34,8 +34,8 @@ def test_empty_targets_enter_neither_iou_nor_precision_whatever_was_predicted(fl
 
 
 def test_a_target_that_is_flagged_is_scored_by_its_mask() -> None:
-    flagged = make_outcome(flagged=True, predicted=10, target=5, shared=5)
-    assert score_refzom(collect(flagged)) == score_refzom(collect(HALF))
+    predicted_empty = make_outcome(predicted_empty=True, predicted=10, target=5, shared=5)
+    assert score_refzom(collect(predicted_empty)) == score_refzom(collect(HALF))
 
 
 def test_a_target_without_a_predicted_pixel_scores_zero_and_adds_its_union() -> None:
@@ -49,14 +49,14 @@ def test_a_target_without_pixels_on_either_side_scores_zero() -> None:
 
 
 def test_acc_goes_by_the_flag_and_not_by_the_pixels() -> None:
-    flagged = make_outcome(targets=0, flagged=True, predicted=9)
-    unflagged = make_outcome(targets=0, flagged=False, predicted=0)
-    assert score_refzom(collect(flagged, unflagged, unflagged, HALF))["Acc"] == pytest.approx(100 / 3)
+    predicted_empty = make_outcome(targets=0, predicted_empty=True, predicted=9)
+    unflagged = make_outcome(targets=0, predicted_empty=False, predicted=0)
+    assert score_refzom(collect(predicted_empty, unflagged, unflagged, HALF))["Acc"] == pytest.approx(100 / 3)
 
 
 def test_acc_does_not_count_targets_that_are_flagged() -> None:
-    flagged = make_outcome(flagged=True, predicted=8, target=8, shared=8)
-    assert score_refzom(collect(flagged, make_outcome(targets=0)))["Acc"] == 0
+    predicted_empty = make_outcome(predicted_empty=True, predicted=8, target=8, shared=8)
+    assert score_refzom(collect(predicted_empty, make_outcome(targets=0)))["Acc"] == 0
 
 
 def test_precision_counts_an_iou_that_just_reaches_the_threshold() -> None:
@@ -70,7 +70,7 @@ def test_without_empty_targets_acc_is_none() -> None:
 
 
 def test_without_targets_all_but_acc_is_none() -> None:
-    scores = score_refzom(collect(make_outcome(targets=0, flagged=True, predicted=3)))
+    scores = score_refzom(collect(make_outcome(targets=0, predicted_empty=True, predicted=3)))
     assert scores.pop("Acc") == 100
     assert set(scores.values()) == {None}
 
@@ -80,11 +80,11 @@ def test_without_expressions_every_score_is_none() -> None:
 
 
 @given(drawn)
-def test_scores_agree_with_the_published_evaluation_on_pixels(answers: list[Answer]) -> None:
+def test_scores_agree_with_the_published_evaluation_on_pixels(answers: list[GroundingResult]) -> None:
     scores = score_refzom(judge_all(answers))
     found = [answer for answer in answers if answer.targets]
     empty = [answer for answer in answers if not answer.targets]
-    assert scores["Acc"] == pytest.approx(percent(sum(answer.flagged for answer in empty), len(empty)))
+    assert scores["Acc"] == pytest.approx(percent(sum(answer.predicted_empty for answer in empty), len(empty)))
     shared, union = sum(answer.shared for answer in found), sum(answer.union for answer in found)
     assert scores["oIoU"] == pytest.approx(percent(shared, union))
     assert scores["mIoU"] == pytest.approx(100 * np.mean([answer.iou for answer in found]) if found else None)

@@ -14,8 +14,8 @@ from pipelines.model import IGVGModel
 from pipelines.model.convert.instancevg import (
     convert_state,
     infer_config,
-    load_encoder,
-    load_published,
+    load_beit3_encoder,
+    load_instancevg_checkpoint,
     read_tensors,
     resize_positions,
 )
@@ -60,7 +60,7 @@ def test_each_tensor_goes_to_its_place(published):
 
 def test_a_converted_model_can_be_saved_and_loaded(published, tmp_path: Path):
     torch.save({"state_dict": published, "epoch": 3}, tmp_path / "published.pth")
-    model = load_published(tmp_path / "published.pth")
+    model = load_instancevg_checkpoint(tmp_path / "published.pth")
     model.save_pretrained(tmp_path / "ours")
     again = IGVGModel.from_pretrained(tmp_path / "ours")
     assert again.config == CONFIG
@@ -102,26 +102,26 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path):
     for file, content in (("a.pth", {"state_dict": {}, "x": Trap()}), ("b.pth", {"state_dict": {}, "x": Path("y")})):
         torch.save(content, tmp_path / file)
         with pytest.raises(CheckpointError, match=r"not tensors alone \(it asks for [\w.]+\); igvg runs no code"):
-            load_published(tmp_path / file)
+            load_instancevg_checkpoint(tmp_path / file)
     (tmp_path / "c.pth").write_bytes(pickle.dumps(Trap()))
     with pytest.raises(CheckpointError, match=r"c\.pth: is a pickle, not a checkpoint"):
-        load_published(tmp_path / "c.pth")
+        load_instancevg_checkpoint(tmp_path / "c.pth")
     assert not (tmp_path / "ran").exists()
 
 
 def test_files_that_hold_no_tensors_are_refused(tmp_path: Path):
     with pytest.raises(CheckpointError, match=r"none\.pth: no such file"):
-        load_published(tmp_path / "none.pth")
+        load_instancevg_checkpoint(tmp_path / "none.pth")
     (tmp_path / "text.pth").write_text("hello")
     with pytest.raises(CheckpointError, match=r"text\.pth: is text that begins \"hello\", not a checkpoint"):
-        load_published(tmp_path / "text.pth")
+        load_instancevg_checkpoint(tmp_path / "text.pth")
     (tmp_path / "empty.pth").write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"empty\.pth: is an empty file, not a checkpoint"):
-        load_published(tmp_path / "empty.pth")
+        load_instancevg_checkpoint(tmp_path / "empty.pth")
     for name, content in (("list.pth", [1, 2]), ("plain.pth", {"state_dict": {"epoch": 3}})):
         torch.save(content, tmp_path / name)
         with pytest.raises(CheckpointError, match=f"{name} holds no tensors"):
-            load_published(tmp_path / name)
+            load_instancevg_checkpoint(tmp_path / name)
 
 
 def test_tensors_missing_from_a_published_state_are_listed(published):
@@ -176,7 +176,7 @@ def test_beit3_goes_into_the_encoder_and_nowhere_else(tmp_path: Path, wrap: str)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     beit3 = make_beit3(side=6)
     torch.save({wrap: beit3 | {"language_head.weight": torch.ones(2)}}, tmp_path / "beit3.zip")
-    assert load_encoder(model, tmp_path / "beit3.zip") == ["language_head.weight"]
+    assert load_beit3_encoder(model, tmp_path / "beit3.zip") == ["language_head.weight"]
     for name, tensor in model.state_dict().items():
         expected = name.startswith("encoder.") and not torch.equal(tensor, before[name])
         assert expected == name.startswith("encoder.")
@@ -190,11 +190,11 @@ def test_beit3_of_another_size_is_refused(tmp_path: Path):
     with pytest.raises(
         CheckpointError, match=r"beit3\.text_embed\.weight \[41, 64\] for encoder\.words\.weight \[40, 64\]"
     ):
-        load_encoder(IGVGModel(CONFIG), tmp_path / "large.pth")
+        load_beit3_encoder(IGVGModel(CONFIG), tmp_path / "large.pth")
     beit3["beit3.encoder.embed_positions.A.weight"] = torch.ones(15, 64)
     torch.save(beit3, tmp_path / "odd.pth")
     with pytest.raises(CheckpointError, match=r"embed_positions\.A\.weight \[15, 64\]"):
-        load_encoder(IGVGModel(CONFIG), tmp_path / "odd.pth")
+        load_beit3_encoder(IGVGModel(CONFIG), tmp_path / "odd.pth")
 
 
 def test_beit3_without_a_tensor_is_refused(tmp_path: Path):
@@ -202,7 +202,7 @@ def test_beit3_without_a_tensor_is_refused(tmp_path: Path):
     del beit3["beit3.encoder.layer_norm.B.bias"]
     torch.save(beit3, tmp_path / "beit3.pth")
     with pytest.raises(CheckpointError, match=r"1 missing: vis_enc\.beit3\.encoder\.layer_norm\.B\.bias"):
-        load_encoder(IGVGModel(CONFIG), tmp_path / "beit3.pth")
+        load_beit3_encoder(IGVGModel(CONFIG), tmp_path / "beit3.pth")
 
 
 def test_positions_of_a_plane_stay_a_plane_when_resized():
