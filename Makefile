@@ -22,9 +22,10 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/codespell
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv .venv-* build dist *.egg-info
