@@ -53,7 +53,7 @@ def convert(
         raise typer.BadParameter("--score-threshold must be a finite number")
 
     from pipelines.prediction.coco_export import ANNOTATIONS
-    from pipelines.prediction.coco_import import Results
+    from pipelines.prediction.coco_import import CocoResults
     from pipelines.stages import convert as stage
 
     if to_coco:
@@ -63,7 +63,7 @@ def convert(
             )
         counts = ", ".join(f"{count} {name}" for name, count in artifact.counts.items())
     else:
-        results = Results(
+        results = CocoResults(
             files=inputs,
             annotations=annotations or inputs[0].with_name(ANNOTATIONS),
             threshold=score_threshold,

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pipelines.evaluation.metrics.benchmarks import METRICS, given_ratios
+from pipelines.evaluation.metrics.benchmarks import METRICS, metric_ratios
 from pipelines.evaluation.metrics.box_matching import OVERLAP, match_boxes, pairwise_box_overlap
 from pipelines.evaluation.metrics.outcomes import Outcome, Outcomes, Ratio, count_mask_pixels, stack_outcomes
-from pipelines.prediction.alignment import align_predictions, check_size, ignore_progress, locate_predictions
+from pipelines.prediction.alignment import align_predictions, check_mask_size, ignore_progress, locate_predictions
 from pipelines.prediction.prediction_file import BoxExtent, Prediction
 from shards.errors import DataError
 from shards.masks import merge_rles
@@ -47,7 +47,7 @@ class SplitOutcomes:
 
     def divide(self, outcomes: Outcomes) -> dict[str, Ratio]:
         """The metrics of some of the outcomes as ratios of sums; of what is not predicted, 0 ÷ 0."""
-        return given_ratios(self.dataset, outcomes, boxes=self.has_boxes, masks=self.has_masks)
+        return metric_ratios(self.dataset, outcomes, boxes=self.has_boxes, masks=self.has_masks)
 
 
 class BoxMatches(NamedTuple):
@@ -121,7 +121,7 @@ def evaluate_prediction(
     Raises:
         DataError: its mask has another size than the picture.
     """
-    check_size(record, prediction)
+    check_mask_size(record, prediction)
     instances, masked = record.targets(expression), record.mask_targets(expression)
     # Drawing a blank mask for each empty target would take a quarter of the time of scoring.
     target = merge_rles([instance.mask for instance in masked], record.height, record.width) if masked else None

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.config.settings import PostprocessSettings
-from pipelines.prediction.postprocess import binarize, find_masks, resize_bilinear
+from pipelines.prediction.postprocess import binarize, resize_bilinear, select_mask_logits
 from pipelines.prediction.raw_output import RawOutput
 from shards.masks import decode_mask, merge_rles
 from shards.record import Expression, ImageRecord
@@ -29,7 +29,7 @@ class MaskCounter:
     """One expression's masks in the network's square, and what each pixel there is worth in the scored picture."""
 
     def __init__(self, record: ImageRecord, expression: Expression, raw: RawOutput, resolution: int = 0) -> None:
-        self.raw, self.side = raw, raw.picture_size
+        self.raw, self.side = raw, raw.image_size
         target = _draw_target(record, expression)
         rows, columns = (np.arange(length) * self.side // length for length in (record.height, record.width))
         if resolution:
@@ -73,7 +73,7 @@ class MaskCounter:
     def _cut_source(self, source: int, threshold: float) -> NDArray[np.bool_]:
         if (source, threshold) not in self._cut:
             if source not in self._enlarged:
-                logits = self.raw.global_mask_logits if source == _GLOBAL else find_masks(self.raw, [source])[0]
+                logits = self.raw.global_mask_logits if source == _GLOBAL else select_mask_logits(self.raw, [source])[0]
                 self._enlarged[source] = resize_bilinear(logits.astype(np.float32), self.side)
             self._cut[source, threshold] = binarize(self._enlarged[source], threshold)
         return self._cut[source, threshold]

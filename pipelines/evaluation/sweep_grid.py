@@ -17,7 +17,7 @@ from shards.errors import SettingsError
 
 AXES = tuple(field.name for field in dataclasses.fields(PostprocessSettings))
 """What can be varied."""
-MOST_SETTINGS = 10_000
+MAX_SETTINGS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,10 +81,10 @@ def build_grid(base: PostprocessSettings, name: str, axes: Sequence[str]) -> Gri
         if key.strip() in values:
             raise SettingsError(f"--vary {text}: {key.strip()} is varied twice; list all its values in one place")
         values[key.strip()] = [parse_value(value.strip()) for value in listed.split(",")]
-    return span_grid(base, values, name or "--vary")
+    return product_grid(base, values, name or "--vary")
 
 
-def span_grid(base: PostprocessSettings, axes: Mapping[str, Sequence[Any]], source: str = "axes") -> Grid:
+def product_grid(base: PostprocessSettings, axes: Mapping[str, Sequence[Any]], source: str = "axes") -> Grid:
     """All combinations of some axes' values, the last axis changing fastest.
 
     Raises:
@@ -98,8 +98,8 @@ def span_grid(base: PostprocessSettings, axes: Mapping[str, Sequence[Any]], sour
     if not axes or not all(axes.values()):
         raise SettingsError(f"nothing to sweep; --vary one of {', '.join(AXES)}, or --grid {' or '.join(PAPER_TABLES)}")
     count = math.prod(map(len, axes.values()))
-    if count > MOST_SETTINGS:
-        raise SettingsError(f"{source}: {count:,} settings; a sweep takes {MOST_SETTINGS:,} at most")
+    if count > MAX_SETTINGS:
+        raise SettingsError(f"{source}: {count:,} settings; a sweep takes {MAX_SETTINGS:,} at most")
     rows = (dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values()))
     settings = dict.fromkeys(overlay_settings(base, row, source) for row in rows)
     return Grid(varied=tuple(axes), settings=tuple(settings))

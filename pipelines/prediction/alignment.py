@@ -11,7 +11,7 @@ from shards.reader import ShardReader
 from shards.record import Expression, ImageRecord
 
 
-def check_size(record: ImageRecord, prediction: Prediction) -> None:
+def check_mask_size(record: ImageRecord, prediction: Prediction) -> None:
     """Pass if a prediction's mask, if it has one, has the size of its picture.
 
     Raises:

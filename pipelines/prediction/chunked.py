@@ -34,7 +34,7 @@ from shards.files import replace_file
 
 Progress = Callable[[int, int, str], None]
 
-Draw = Callable[[ImageFolderDataset, int, RawOutput, GroundingResult], tuple[str, Image.Image]]
+DrawOverlay = Callable[[ImageFolderDataset, int, RawOutput, GroundingResult], tuple[str, Image.Image]]
 
 PARTS_FOLDER = "parts"
 OVERLAYS_FOLDER = "overlays"
@@ -42,7 +42,7 @@ CHUNK = 128
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictionWork:
+class PredictionJob:
     """What a prediction consists of."""
 
     settings: PredictSettings
@@ -52,7 +52,7 @@ class PredictionWork:
     """What the network computes in."""
     data: ExampleDataset
     out: Path
-    draw: Draw | None = None
+    draw: DrawOverlay | None = None
     """Makes the name and the overlay of an answer about an example of the user's own images; None draws nothing."""
 
     @property
@@ -61,14 +61,14 @@ class PredictionWork:
         return [range(first, min(first + CHUNK, len(self.data))) for first in range(0, len(self.data), CHUNK)]
 
 
-def open_prediction(
+def setup_prediction(
     settings: PredictSettings,
     checkpoint: Path,
     open_data: Callable[[Processor], ExampleDataset],
     out: Path,
     accelerator: Accelerator,
-    draw: Draw | None = None,
-) -> PredictionWork:
+    draw: DrawOverlay | None = None,
+) -> PredictionJob:
     """Load the checkpoint on this process's device, and the data as its network sees it.
 
     Raises:
@@ -79,7 +79,7 @@ def open_prediction(
     model = model.to(accelerator.device)
     compute_dtype = resolve_precision_together(settings.precision, accelerator)
     log_compute_dtype("predicting", settings.precision, [compute_dtype], accelerator.device)
-    return PredictionWork(
+    return PredictionJob(
         settings=settings,
         accelerator=accelerator,
         model=model,
@@ -90,12 +90,12 @@ def open_prediction(
     )
 
 
-def open_writer(work: PredictionWork) -> RawWriter:
+def open_writer(work: PredictionJob) -> RawWriter:
     """The writer of the prediction's raw outputs."""
     return RawWriter(work.out / RAW_FOLDER, effective_mask_floor(work.settings.postprocess.score_threshold))
 
 
-def predict_chunks(work: PredictionWork, progress: Progress) -> None:
+def predict_chunks(work: PredictionJob, progress: Progress) -> None:
     """Predict this process's turn of the unfinished chunks; progress is that of all processes together."""
     writer = open_writer(work)
     (work.out / PARTS_FOLDER).mkdir(exist_ok=True)
@@ -118,12 +118,12 @@ def predict_chunks(work: PredictionWork, progress: Progress) -> None:
             progress(count_finished(work, writer.find_finished()), len(work.data), "")
 
 
-def count_finished(work: PredictionWork, finished: Iterable[int]) -> int:
+def count_finished(work: PredictionJob, finished: Iterable[int]) -> int:
     """How many expressions some chunks hold."""
     return sum(len(work.chunks[number]) for number in finished)
 
 
-def merge_chunks(work: PredictionWork) -> dict[str, Any]:
+def merge_chunks(work: PredictionJob) -> dict[str, Any]:
     """Join all chunks into predictions.jsonl, index the raw outputs, and count; for one process, at the end.
 
     Raises:
@@ -133,10 +133,12 @@ def merge_chunks(work: PredictionWork) -> dict[str, Any]:
     open_writer(work).finish()
     no_target = merge_parts(parts, work.out / PREDICTIONS)
     counts = {"expressions": len(work.data), "no_target": no_target}
-    return counts | (work.data.describe() if isinstance(work.data, ImageFolderDataset) else describe_phrases(work.data))
+    return counts | (
+        work.data.describe() if isinstance(work.data, ImageFolderDataset) else describe_truncation(work.data)
+    )
 
 
-def describe_phrases(data: ExampleDataset) -> dict[str, Any]:
+def describe_truncation(data: ExampleDataset) -> dict[str, Any]:
     """What the artifact says of expressions that the network did not get whole: how many were cut, and notes."""
     if not isinstance(data, GroundingDataset):
         return {}
@@ -152,7 +154,7 @@ def describe_phrases(data: ExampleDataset) -> dict[str, Any]:
     return {"cut": cut, "notes": describe_findings(findings, max_tokens, each=False)}
 
 
-def _predict_in_order(work: PredictionWork, turns: list[int]) -> Generator[RawOutput, None, None]:
+def _predict_in_order(work: PredictionJob, turns: list[int]) -> Generator[RawOutput, None, None]:
     settings, size = work.settings, work.settings.batch_size
     shares = (
         work.chunks[number][first : first + size]
@@ -165,7 +167,7 @@ def _predict_in_order(work: PredictionWork, turns: list[int]) -> Generator[RawOu
             yield from outputs
 
 
-def _draw_chunk(work: PredictionWork, numbers: range, raw: list[RawOutput], answers: list[GroundingResult]) -> None:
+def _draw_chunk(work: PredictionJob, numbers: range, raw: list[RawOutput], answers: list[GroundingResult]) -> None:
     assert work.draw
     assert isinstance(work.data, ImageFolderDataset)
     folder = work.out / OVERLAYS_FOLDER

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from pipelines.prediction.alignment import Progress, align_predictions, check_size
+from pipelines.prediction.alignment import Progress, align_predictions, check_mask_size
 from pipelines.prediction.prediction_file import BoxExtent, Prediction
 from shards.errors import DataError
 from shards.files import replace_file
@@ -53,7 +53,7 @@ def write_annotations(file: Path, reader: ShardReader) -> int:
                         "id": count,
                         "image_id": image_id,
                         "category_id": instance.category_id,
-                        "bbox": to_xywh(instance.box),
+                        "bbox": box_xyxy_to_xywh(instance.box),
                         "area": rle_area(instance.mask),
                         "iscrowd": int(instance not in masked),
                         "segmentation": instance.mask,
@@ -86,7 +86,7 @@ def write_results(
         append_box, append_segmentation = (stack.enter_context(_write_list(stream)) for stream in streams)
         for image_id, (record, _, prediction) in enumerate(align_predictions(predictions, reader), start=1):
             try:
-                check_size(record, prediction)
+                check_mask_size(record, prediction)
             except DataError as fault:
                 raise DataError(fault.what, file=predictions, remedy=fault.remedy) from fault
             extent.add(prediction)
@@ -112,7 +112,7 @@ def write_results(
     return {name: count for name, count in counts.items() if given[name]}, warnings
 
 
-def to_xywh(box: Sequence[float]) -> list[float]:
+def box_xyxy_to_xywh(box: Sequence[float]) -> list[float]:
     """A box x0, y0, x1, y1 as COCO's x, y, width, height, all in pixels."""
     x0, y0, x1, y1 = (float(value) for value in box)
     return [x0, y0, x1 - x0, y1 - y0]
@@ -141,7 +141,7 @@ def _describe_expression(image_id: int, record: ImageRecord, expression: Express
 def _describe_boxes(image_id: int, prediction: Prediction) -> list[dict[str, Any]]:
     boxes = prediction.boxes or []
     entries: list[dict[str, Any]] = [
-        {"image_id": image_id, "category_id": CATEGORY, "bbox": to_xywh(box), "score": score}
+        {"image_id": image_id, "category_id": CATEGORY, "bbox": box_xyxy_to_xywh(box), "score": score}
         for box, score in zip(boxes, prediction.scores or [SCORE] * len(boxes), strict=True)
     ]
     if prediction.mask is None and entries and prediction.no_target:

@@ -15,8 +15,15 @@ from typing import Any
 
 from pipelines.prediction.alignment import Progress, ignore_progress
 from pipelines.prediction.coco_export import SCORE
-from pipelines.prediction.json_values import expect, is_number, refuse_constant, refuse_repetition, say_fault, shorten
-from pipelines.prediction.prediction_file import FARTHEST, Prediction
+from pipelines.prediction.json_values import (
+    describe_json_error,
+    expect,
+    is_number,
+    reject_constant,
+    reject_duplicate_keys,
+    shorten,
+)
+from pipelines.prediction.prediction_file import MAX_COORDINATE, Prediction
 from shards.errors import DataError
 from shards.file_kinds import describe_content, explain_unreadable
 from shards.files import read_text
@@ -31,7 +38,7 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Results:
+class CocoResults:
     """COCO results, and what to take of them."""
 
     files: Sequence[Path]
@@ -60,7 +67,7 @@ class ImportedResult:
     """None where no entry says it."""
 
 
-def read_results(results: Results, reader: ShardReader, progress: Progress = ignore_progress) -> list[Prediction]:
+def read_results(results: CocoResults, reader: ShardReader, progress: Progress = ignore_progress) -> list[Prediction]:
     """The predictions that COCO results make for a split, one for each expression, in the order of the shards.
 
     Where no entry of any file has a box, the predictions have no boxes; likewise masks.
@@ -94,7 +101,7 @@ def read_results(results: Results, reader: ShardReader, progress: Progress = ign
                 answer = find_result(entry, expression_ids, answers)
                 add_entry(entry, answer, file, results.threshold)
             except (DataError, ValueError, OverflowError) as error:
-                raise DataError(say_fault(error), file=file, record=f"entry {number}") from error
+                raise DataError(describe_json_error(error), file=file, record=f"entry {number}") from error
             kinds |= {kind for kind in KINDS if entry.get(kind) not in (None, [])}
         # A file without any entry may be of either kind: it says that there is none of it.
         kinds |= set() if number else KINDS
@@ -109,9 +116,9 @@ def read_expression_ids(file: Path) -> dict[int, str]:
     """
     remedy = "give the annotations.json that igvg convert wrote"
     try:
-        document = json.loads(_read_text(file), parse_constant=refuse_constant, object_pairs_hook=refuse_repetition)
+        document = json.loads(_read_text(file), parse_constant=reject_constant, object_pairs_hook=reject_duplicate_keys)
     except (ValueError, RecursionError) as error:
-        raise DataError(say_fault(error), file=file, remedy=remedy) from error
+        raise DataError(describe_json_error(error), file=file, remedy=remedy) from error
     if not isinstance(document, dict) or not isinstance(document.get("images"), list):
         raise DataError("has no list 'images'", file=file, remedy=remedy)
     expression_ids: dict[int, str] = {}
@@ -137,7 +144,7 @@ def read_entries(file: Path, progress: Progress = ignore_progress) -> Iterator[t
     Raises:
         DataError: the file cannot be read, or is no such list; names the entry.
     """
-    decoder = json.JSONDecoder(parse_constant=refuse_constant, object_pairs_hook=refuse_repetition)
+    decoder = json.JSONDecoder(parse_constant=reject_constant, object_pairs_hook=reject_duplicate_keys)
     text, number = _read_text(file), 0
     mark, position = _read_mark(text, 0)
     if mark != "[":
@@ -149,7 +156,7 @@ def read_entries(file: Path, progress: Progress = ignore_progress) -> Iterator[t
         try:
             entry, position = decoder.raw_decode(text, position)
         except (ValueError, RecursionError) as error:
-            raise DataError(say_fault(error), file=file, record=f"entry {number}") from error
+            raise DataError(describe_json_error(error), file=file, record=f"entry {number}") from error
         if number % _PROGRESS_STEP == 0:
             progress(position, len(text), file.name)
         yield number, entry
@@ -196,7 +203,7 @@ def add_entry(entry: dict[str, Any], answer: ImportedResult, file: Path, thresho
     if box not in (None, []):
         if answer.boxes_from not in (None, file):
             raise ValueError(f"{answer.boxes_from} holds boxes of this image, too; give one of the two files")
-        answer.boxes.append(read_box(box))
+        answer.boxes.append(parse_box(box))
         answer.scores.append(score)
         answer.boxes_from = file
     if segmentation is not None:
@@ -210,7 +217,7 @@ def add_entry(entry: dict[str, Any], answer: ImportedResult, file: Path, thresho
         answer.no_target = no_target
 
 
-def read_box(bbox: Any) -> list[float]:
+def parse_box(bbox: Any) -> list[float]:
     """COCO's x, y, width, height as x0, y0, x1, y1, all in pixels.
 
     Raises:
@@ -223,7 +230,7 @@ def read_box(bbox: Any) -> list[float]:
     if width < 0 or height < 0:
         raise ValueError(f"bbox {shorten(bbox)} has a negative size; COCO's boxes are x, y, width, height")
     box = [x, y, x + width, y + height]
-    if max(map(abs, box)) > FARTHEST:
+    if max(map(abs, box)) > MAX_COORDINATE:
         raise ValueError(f"bbox {shorten(bbox)} lies beyond any picture; boxes are in pixels")
     return box
 

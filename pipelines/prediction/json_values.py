@@ -37,12 +37,12 @@ def shorten(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-def say_fault(error: Exception) -> str:
+def describe_json_error(error: Exception) -> str:
     """One clause on why a text was refused; RecursionError means that it is nested too deep."""
     return f"not JSON ({error})" if isinstance(error, (json.JSONDecodeError, RecursionError)) else str(error)
 
 
-def refuse_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """JSON's `object_pairs_hook`: an object whose keys differ.
 
     Raises:
@@ -55,7 +55,7 @@ def refuse_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return document
 
 
-def refuse_constant(name: str) -> NoReturn:
+def reject_constant(name: str) -> NoReturn:
     """JSON's `parse_constant`: no NaN and no Infinity.
 
     Raises:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.config.settings import PostprocessSettings
-from pipelines.prediction.raw_output import RawOutput, score_classes
+from pipelines.prediction.raw_output import RawOutput, object_probabilities
 from shards.errors import SettingsError
 
 
@@ -63,10 +63,10 @@ def postprocess(raw: RawOutput, settings: PostprocessSettings) -> GroundingResul
     queries = select_queries(boxes, scores, settings)
     sources = [] if settings.mask_source == "instance" else [raw.global_mask_logits]
     if settings.mask_source != "global":
-        sources += find_masks(raw, queries)
-    mask = np.zeros((raw.picture_size, raw.picture_size), dtype=bool)
+        sources += select_mask_logits(raw, queries)
+    mask = np.zeros((raw.image_size, raw.image_size), dtype=bool)
     for logits in sources:
-        mask |= threshold_mask(logits, raw.picture_size, settings.mask_threshold)
+        mask |= logits_to_mask(logits, raw.image_size, settings.mask_threshold)
     return GroundingResult(
         id=raw.id,
         queries=queries,
@@ -77,17 +77,17 @@ def postprocess(raw: RawOutput, settings: PostprocessSettings) -> GroundingResul
     )
 
 
-def find_instance_masks(raw: RawOutput, answer: GroundingResult, settings: PostprocessSettings) -> NDArray[np.bool_]:
+def postprocess_instance_masks(
+    raw: RawOutput, answer: GroundingResult, settings: PostprocessSettings
+) -> NDArray[np.bool_]:
     """Masks (N, H, W) of the chosen queries one by one, for drawing.
 
     Raises:
         SettingsError: as `postprocess`.
     """
     masks = np.zeros((len(answer.queries), *raw.original_size), dtype=bool)
-    for row, logits in enumerate(find_masks(raw, answer.queries)):
-        masks[row] = resize_nearest(
-            threshold_mask(logits, raw.picture_size, settings.mask_threshold), *raw.original_size
-        )
+    for row, logits in enumerate(select_mask_logits(raw, answer.queries)):
+        masks[row] = resize_nearest(logits_to_mask(logits, raw.image_size, settings.mask_threshold), *raw.original_size)
     return masks
 
 
@@ -96,7 +96,7 @@ def score_queries(raw: RawOutput, *, existence_weighting: bool) -> NDArray[np.fl
 
     NOTE: existence is trained as softmax over two logits, but weighs as the sigmoid of the first alone, as published.
     """
-    scores = score_classes(raw.class_logits)
+    scores = object_probabilities(raw.class_logits)
     return scores / (1 + math.exp(-float(raw.existence_logits[0].clip(-80, 80)))) if existence_weighting else scores
 
 
@@ -139,7 +139,7 @@ def non_max_suppression(boxes_xyxy: NDArray[np.float64], scores: NDArray[np.floa
     return np.array(survivors, dtype=np.int64)
 
 
-def threshold_mask(logits: NDArray[np.float16], size: int, threshold: float) -> NDArray[np.bool_]:
+def logits_to_mask(logits: NDArray[np.float16], size: int, threshold: float) -> NDArray[np.bool_]:
     """Pixels (size, size) where the upsampled logits (h, w) give a probability of at least `threshold`."""
     return binarize(resize_bilinear(logits.astype(np.float32), size), threshold)
 
@@ -170,7 +170,7 @@ def resize_nearest(mask: NDArray[np.bool_], height: int, width: int) -> NDArray[
     return stretched
 
 
-def find_masks(raw: RawOutput, queries: Sequence[int] | NDArray[np.int64]) -> list[NDArray[np.float16]]:
+def select_mask_logits(raw: RawOutput, queries: Sequence[int] | NDArray[np.int64]) -> list[NDArray[np.float16]]:
     """The mask logits (h, w) of some queries.
 
     Raises:
@@ -178,7 +178,7 @@ def find_masks(raw: RawOutput, queries: Sequence[int] | NDArray[np.int64]) -> li
     """
     places = {int(query): place for place, query in enumerate(raw.mask_queries)}
     if missing := [int(query) for query in queries if int(query) not in places]:
-        score = float(score_classes(raw.class_logits)[missing].max())
+        score = float(object_probabilities(raw.class_logits)[missing].max())
         raise SettingsError(
             f"the mask of a query that scores {score:.3f} was not kept with the raw outputs; raise score_threshold "
             f"above that, or predict again with it"

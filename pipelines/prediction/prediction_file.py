@@ -14,7 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.prediction.json_values import expect, is_number, refuse_constant, refuse_repetition, say_fault, shorten
+from pipelines.prediction.json_values import (
+    describe_json_error,
+    expect,
+    is_number,
+    reject_constant,
+    reject_duplicate_keys,
+    shorten,
+)
 from pipelines.prediction.postprocess import GroundingResult
 from shards.errors import DataError
 from shards.file_kinds import describe_bytes, describe_content, explain_unreadable
@@ -29,7 +36,7 @@ _GIVE = f"give a {PREDICTIONS}, or the folder that igvg predict made"
 _HEAD = 4096
 _LONGEST_LINE = 1 << 27
 """Bytes; a line of more would fill the memory before it is refused."""
-FARTHEST = 1e7
+MAX_COORDINATE = 1e7
 """Pixels; boxes beyond lie in no picture."""
 
 
@@ -159,7 +166,9 @@ def parse_prediction(line: bytes, file: Path, number: int) -> Prediction:
         DataError: it is none; names file and line.
     """
     try:
-        document = json.loads(decode_text(line), parse_constant=refuse_constant, object_pairs_hook=refuse_repetition)
+        document = json.loads(
+            decode_text(line), parse_constant=reject_constant, object_pairs_hook=reject_duplicate_keys
+        )
         if not isinstance(document, dict):
             raise ValueError("not a JSON object")
         if "id" not in document:
@@ -181,7 +190,7 @@ def parse_prediction(line: bytes, file: Path, number: int) -> Prediction:
         what = f"is no UTF-8: byte {error.start + 1} is {error.object[error.start]:#04x}"
         raise DataError(what, file=file, record=f"line {number}", remedy="save the file as UTF-8") from error
     except (ValueError, OverflowError, RecursionError) as error:
-        raise DataError(say_fault(error), file=file, record=f"line {number}", remedy=_REMEDY) from error
+        raise DataError(describe_json_error(error), file=file, record=f"line {number}", remedy=_REMEDY) from error
 
 
 def _refuse_other_files(line: bytes, file: Path, number: int) -> None:
@@ -219,7 +228,7 @@ def _read_boxes(boxes: Any) -> list[list[float]] | None:
     for box in expect(boxes, list, "boxes", "a list of boxes"):
         if not isinstance(box, list) or len(box) != 4 or not all(is_number(value) for value in box):
             raise ValueError(f"box {shorten(box)} is not four finite numbers x0, y0, x1, y1")
-        if max(map(abs, box)) > FARTHEST:
+        if max(map(abs, box)) > MAX_COORDINATE:
             raise ValueError(f"box {shorten(box)} lies beyond any picture; boxes are in pixels")
         if box[2] < box[0] or box[3] < box[1]:
             raise ValueError(f"box {shorten(box)} ends before it starts; boxes are x0, y0, x1, y1")

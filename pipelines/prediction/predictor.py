@@ -34,6 +34,6 @@ def predict_batches(
             output,
             batch.ids,
             batch.original_sizes,
-            picture_size=model.config.image_size,
+            image_size=model.config.image_size,
             mask_floor=effective_mask_floor(score_threshold),
         )

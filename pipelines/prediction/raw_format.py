@@ -32,11 +32,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.prediction.raw_output import FLOATS, RawOutput
+from pipelines.prediction.raw_output import FLOAT_FIELDS, RawOutput
 from shards.errors import DataError
 from shards.file_kinds import explain_unreadable
 
-_NAMES = ("ids", "original_sizes", "picture_size", *FLOATS, "global_mask_logits", "instance_mask_logits", "mask_owners")
+_NAMES = (
+    "ids",
+    "original_sizes",
+    "picture_size",
+    *FLOAT_FIELDS,
+    "global_mask_logits",
+    "instance_mask_logits",
+    "mask_owners",
+)
 _LARGEST_PICTURE = 1 << 15
 _REMEDY = "delete it and run igvg predict again"
 # A chunk of 128 expressions on the large network takes less than 0.2 GB.
@@ -55,15 +63,15 @@ def pack_arrays(outputs: Sequence[RawOutput]) -> dict[str, NDArray[Any]]:
     return {
         "ids": np.array([output.id for output in outputs]),
         "original_sizes": np.array([output.original_size for output in outputs], dtype=np.int64),
-        "picture_size": np.array(outputs[0].picture_size, dtype=np.int64),
-        **{name: np.stack([getattr(output, name) for output in outputs]) for name in FLOATS},
-        "global_mask_logits": part_bytes(np.stack([output.global_mask_logits for output in outputs])),
-        "instance_mask_logits": part_bytes(np.concatenate([output.instance_mask_logits for output in outputs])),
+        "picture_size": np.array(outputs[0].image_size, dtype=np.int64),
+        **{name: np.stack([getattr(output, name) for output in outputs]) for name in FLOAT_FIELDS},
+        "global_mask_logits": split_bytes(np.stack([output.global_mask_logits for output in outputs])),
+        "instance_mask_logits": split_bytes(np.concatenate([output.instance_mask_logits for output in outputs])),
         "mask_owners": np.array(owners, dtype=np.int64).reshape(-1, 2),
     }
 
 
-def part_bytes(values: NDArray[np.float16]) -> NDArray[np.uint8]:
+def split_bytes(values: NDArray[np.float16]) -> NDArray[np.uint8]:
     """Halves (…) as their low bytes, then their high bytes (2, …)."""
     little = np.ascontiguousarray(values, dtype="<f2")
     return np.moveaxis(little.view(np.uint8).reshape(*values.shape, 2), -1, 0)
@@ -161,7 +169,7 @@ def _check_arrays(arrays: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, boo
         if array.dtype != kind or array.shape != shape:
             yield name, False
             return
-        if name in FLOATS:
+        if name in FLOAT_FIELDS:
             yield name, bool(np.isfinite(array).all())
         elif array.dtype == np.uint8:
             yield name, bool(array.size or not shape[1]) and bool(np.isfinite(join_bytes(array)).all())

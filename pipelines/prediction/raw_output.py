@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pipelines.model.igvg import IGVGOutput
 
 
-FLOATS = ("class_logits", "boxes", "points", "existence_logits")
+FLOAT_FIELDS = ("class_logits", "boxes", "points", "existence_logits")
 
 MASK_FLOOR = 0.1
 """Masks of queries with an object probability up to this are not kept, unless the prediction was made with a lower
@@ -33,7 +33,7 @@ class RawOutput:
     id: str
     original_size: tuple[int, int]
     """Height and width of the original picture in pixels."""
-    picture_size: int
+    image_size: int
     """S, side in pixels of the square that the network saw."""
     class_logits: NDArray[np.float32]
     """(Q, 2): target, no object."""
@@ -56,7 +56,7 @@ def unpack_output(
     ids: Sequence[str],
     original_sizes: Sequence[Sequence[int]] | Tensor,
     *,
-    picture_size: int,
+    image_size: int,
     mask_floor: float = MASK_FLOOR,
 ) -> list[RawOutput]:
     """A batch's output as one `RawOutput` for each expression, on the CPU.
@@ -65,25 +65,25 @@ def unpack_output(
         output: of B expressions.
         ids: (B,) of the expressions.
         original_sizes: (B, 2) height, width of the original pictures in pixels.
-        picture_size: side in pixels of the square that the network saw.
+        image_size: side in pixels of the square that the network saw.
         mask_floor: masks of queries with an object probability up to this are dropped.
 
     Raises:
         FloatingPointError: an output is not finite; says which.
     """
-    arrays = {name: _to_numpy(getattr(output, name), name) for name in FLOATS}
+    arrays = {name: _to_numpy(getattr(output, name), name) for name in FLOAT_FIELDS}
     masks = {
         name: _to_numpy(getattr(output, name), name).clip(-_LARGEST_LOGIT, _LARGEST_LOGIT).astype(np.float16)
         for name in ("global_mask_logits", "instance_mask_logits")
     }
     outputs = []
     for row, (id_, size) in enumerate(zip(ids, original_sizes, strict=True)):
-        kept = np.flatnonzero(score_classes(arrays["class_logits"][row]) > mask_floor)
+        kept = np.flatnonzero(object_probabilities(arrays["class_logits"][row]) > mask_floor)
         outputs.append(
             RawOutput(
                 id=id_,
                 original_size=(int(size[0]), int(size[1])),
-                picture_size=picture_size,
+                image_size=image_size,
                 **{name: array[row] for name, array in arrays.items()},
                 global_mask_logits=masks["global_mask_logits"][row, 0],
                 instance_mask_logits=masks["instance_mask_logits"][row, kept],
@@ -98,7 +98,7 @@ def effective_mask_floor(score_threshold: float) -> float:
     return min(MASK_FLOOR, score_threshold)
 
 
-def score_classes(class_logits: NDArray[np.float32]) -> NDArray[np.float64]:
+def object_probabilities(class_logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """Object probabilities (…,) of logits (…, 2): softmax over target and no object."""
     gap = class_logits[..., 1].astype(np.float64) - class_logits[..., 0]
     scores: NDArray[np.float64] = 1 / (1 + np.exp(gap.clip(-80, 80)))

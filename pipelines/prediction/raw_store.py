@@ -17,7 +17,7 @@ import numpy as np
 from pipelines.config.settings import PostprocessSettings
 from pipelines.prediction.json_values import shorten
 from pipelines.prediction.raw_format import count_expressions, join_bytes, pack_arrays, read_arrays
-from pipelines.prediction.raw_output import FLOATS, MASK_FLOOR, RawOutput
+from pipelines.prediction.raw_output import FLOAT_FIELDS, MASK_FLOOR, RawOutput
 from shards.errors import DataError, SettingsError
 from shards.files import read_json, replace_file, write_json
 
@@ -159,8 +159,8 @@ def read_chunk(file: Path) -> list[RawOutput]:
         RawOutput(
             id=str(id_),
             original_size=(int(arrays["original_sizes"][row, 0]), int(arrays["original_sizes"][row, 1])),
-            picture_size=int(arrays["picture_size"]),
-            **{name: arrays[name][row] for name in FLOATS},
+            image_size=int(arrays["picture_size"]),
+            **{name: arrays[name][row] for name in FLOAT_FIELDS},
             global_mask_logits=whole[row],
             instance_mask_logits=parts[ends[row] : ends[row + 1]],
             mask_queries=owners[ends[row] : ends[row + 1], 1],

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pipelines.config.settings import PostprocessSettings
 from pipelines.data.image_dataset import ImageFolderDataset
 from pipelines.data.image_transforms import read_image
-from pipelines.prediction.postprocess import GroundingResult, find_instance_masks
+from pipelines.prediction.postprocess import GroundingResult, postprocess_instance_masks
 from pipelines.prediction.raw_output import RawOutput
 
 _OPACITY = 0.45
@@ -34,7 +34,7 @@ def draw_answer(
         mask=answer.mask,
         boxes=answer.boxes,
         scores=answer.scores,
-        instance_masks=find_instance_masks(raw, answer, settings),
+        instance_masks=postprocess_instance_masks(raw, answer, settings),
         points=answer.points,
     )
     return name_overlay(data.names[place], text), overlay

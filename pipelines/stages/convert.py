@@ -13,7 +13,7 @@ from typing import Any
 from pipelines.evaluation.evaluator import Progress, ignore_warning
 from pipelines.prediction.alignment import ignore_progress, locate_predictions
 from pipelines.prediction.coco_export import ANNOTATIONS, BOXES, SEGMENTATIONS, write_annotations, write_results
-from pipelines.prediction.coco_import import Results, read_results
+from pipelines.prediction.coco_import import CocoResults, read_results
 from pipelines.prediction.prediction_file import PREDICTIONS, read_predictions, write_predictions
 from pipelines.stages.artifact import RECORD, Artifact, find_finished, finish_work
 from pipelines.stages.inputs import digest_shards
@@ -87,7 +87,7 @@ def export_predictions(
 
 
 def import_results(
-    results: Results,
+    results: CocoResults,
     shards: Path,
     split: str,
     out: Path,

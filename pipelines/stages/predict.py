@@ -27,7 +27,7 @@ from shards.files import name_file, remove_drafts
 if TYPE_CHECKING:
     from pipelines.data.datasets import ExampleDataset
     from pipelines.data.image_dataset import ImageFolderDataset
-    from pipelines.prediction.chunked import Draw
+    from pipelines.prediction.chunked import DrawOverlay
 
 Progress = Callable[[int, int, str], None]
 
@@ -191,18 +191,18 @@ def _predict(
     progress: Progress,
     *,
     force: bool,
-    draw: Draw | None = None,
+    draw: DrawOverlay | None = None,
 ) -> tuple[Artifact, bool]:
     progress(0, 0, f"predicting {settings.split}".rstrip())
     inputs, options = description
     if finished := find_finished(out, "predict", inputs, options, force=force):
         return finished, True
     # Only work that is to be done is worth the seconds that torch takes to load.
-    from pipelines.prediction.chunked import PARTS_FOLDER, merge_chunks, open_prediction, predict_chunks
+    from pipelines.prediction.chunked import PARTS_FOLDER, merge_chunks, predict_chunks, setup_prediction
 
     accelerator = start_accelerator()
     with share_fate(accelerator):
-        prediction = open_prediction(settings, checkpoint, open_data, out, accelerator, draw)
+        prediction = setup_prediction(settings, checkpoint, open_data, out, accelerator, draw)
         # Every process has looked before the first one writes.
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:

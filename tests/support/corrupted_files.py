@@ -51,7 +51,7 @@ def write_whole(folder: Path) -> None:
             torch.rand(2, 3, side, side), torch.ones(2, length, dtype=torch.long), torch.ones(2, length)
         )
     writer = RawWriter(folder / "raw")
-    writer.write_chunk(0, unpack_output(output, ["a/1/1", "a/1/2"], [(9, 8), (7, 6)], picture_size=side))
+    writer.write_chunk(0, unpack_output(output, ["a/1/1", "a/1/2"], [(9, 8), (7, 6)], image_size=side))
     writer.finish()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.prediction.raw_output import MASK_FLOOR, RawOutput, score_classes
+from pipelines.prediction.raw_output import MASK_FLOOR, RawOutput, object_probabilities
 from pipelines.prediction.raw_store import RawWriter
 from shards.record import ImageRecord
 
@@ -20,13 +20,13 @@ def draw_output(
     *,
     queries: int = 4,
     side: int = 8,
-    picture_size: int = 32,
+    image_size: int = 32,
     doubt: float = 0.0,
 ) -> RawOutput:
     """One expression's output; `doubt` is how far the logits of "no object" lie above the others on average."""
     random = np.random.default_rng(seed)
     class_logits = (random.normal(size=(queries, 2)) * 2 + (0, doubt)).astype(np.float32)
-    kept = np.flatnonzero(score_classes(class_logits) > MASK_FLOOR)
+    kept = np.flatnonzero(object_probabilities(class_logits) > MASK_FLOOR)
     centres = random.uniform(0.2, 0.8, size=(queries, 2))
     sizes = random.uniform(0.1, 0.5, size=(queries, 2))
     masks = np.stack([
@@ -35,7 +35,7 @@ def draw_output(
     return RawOutput(
         id=id_,
         original_size=original_size,
-        picture_size=picture_size,
+        image_size=image_size,
         class_logits=class_logits,
         boxes=np.concatenate((centres, sizes), axis=1).astype(np.float32),
         points=centres.astype(np.float32),

@@ -56,7 +56,7 @@ DEFINITIONS = {
 }
 
 
-def given_ratios(dataset: str, outcomes: Outcomes, *, boxes: bool, masks: bool) -> dict[str, Ratio]:
+def metric_ratios(dataset: str, outcomes: Outcomes, *, boxes: bool, masks: bool) -> dict[str, Ratio]:
     """The metrics of a data set as ratios of sums; those of what predictions do not give are 0 ÷ 0: not measured.
 
     Args:

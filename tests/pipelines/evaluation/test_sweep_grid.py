@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.config.settings import PostprocessSettings
-from pipelines.evaluation.sweep_grid import build_grid, span_grid
+from pipelines.evaluation.sweep_grid import build_grid, product_grid
 from shards.errors import SettingsError
 
 BASE = PostprocessSettings(score_threshold=0.45)
@@ -109,4 +109,4 @@ def test_a_file_with_an_empty_list_has_nothing_to_sweep(tmp_path: Path):
 def test_a_grid_that_would_never_end_is_refused():
     axes = {"score_threshold": [n / 300 for n in range(300)], "mask_threshold": [n / 300 for n in range(300)]}
     with pytest.raises(SettingsError, match="90,000 settings; a sweep takes 10,000 at most"):
-        span_grid(BASE, axes)
+        product_grid(BASE, axes)

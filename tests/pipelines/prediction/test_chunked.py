@@ -18,14 +18,14 @@ from tests.support.small_training import open_small, write_set
 
 
 @pytest.fixture
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> chunks.PredictionWork:
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> chunks.PredictionJob:
     """Twelve expressions in three chunks."""
     monkeypatch.setattr(chunks, "CHUNK", 4)
     shards = write_set(tmp_path)
     training = open_small(shards, tmp_path / "run", text=TextSettings(max_tokens=8))
     save_checkpoint(tmp_path / "run", training.model, training.tokenizer, 8)
     (tmp_path / "out").mkdir()
-    return chunks.open_prediction(
+    return chunks.setup_prediction(
         PredictSettings(split="val", workers=0, batch_size=3),
         tmp_path / "run",
         lambda processor: GroundingDataset([(shards, "val")], processor, mask_size=0),
@@ -34,7 +34,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> chunks.PredictionWo
     )
 
 
-def test_an_interrupted_prediction_goes_on_after_the_chunks_that_are_finished(work: chunks.PredictionWork) -> None:
+def test_an_interrupted_prediction_goes_on_after_the_chunks_that_are_finished(work: chunks.PredictionJob) -> None:
     def interrupt(done: int, total: int, remark: str) -> None:
         if done == 4:
             raise KeyboardInterrupt
@@ -50,7 +50,7 @@ def test_an_interrupted_prediction_goes_on_after_the_chunks_that_are_finished(wo
     assert chunks.merge_chunks(work)["expressions"] == 12
 
 
-def test_progress_counts_what_the_other_processes_have_finished(work: chunks.PredictionWork) -> None:
+def test_progress_counts_what_the_other_processes_have_finished(work: chunks.PredictionJob) -> None:
     reports: list[tuple[int, int]] = []
 
     def report(done: int, total: int, remark: str) -> None:

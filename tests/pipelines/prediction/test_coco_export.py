@@ -14,8 +14,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from pipelines.config.settings import ScoreSettings
-from pipelines.prediction.coco_export import to_xywh
-from pipelines.prediction.coco_import import Results, read_box
+from pipelines.prediction.coco_export import box_xyxy_to_xywh
+from pipelines.prediction.coco_import import CocoResults, parse_box
 from pipelines.prediction.prediction_file import Prediction, read_predictions
 from pipelines.stages import convert, score
 from shards.errors import DataError
@@ -123,7 +123,7 @@ def restore(folder: Path, shards: Path) -> list[Prediction]:
     """The predictions that COCO's files make."""
     results = [folder / "boxes.json", folder / "segmentations.json"]
     convert.import_results(
-        Results(files=results, annotations=folder / "annotations.json"), shards, "val", folder.parent / "back.jsonl"
+        CocoResults(files=results, annotations=folder / "annotations.json"), shards, "val", folder.parent / "back.jsonl"
     )
     return list(read_predictions(folder.parent / "back.jsonl"))
 
@@ -193,7 +193,7 @@ def test_boxes_without_a_mask_come_back_without_one(tmp_path: Path, shards: Path
 @given(st.tuples(*[st.floats(-2000, 2000)] * 4))
 def test_a_box_comes_back_to_a_billionth_of_a_pixel(values: tuple[float, ...]) -> None:
     x0, x1, y0, y1 = *sorted(values[:2]), *sorted(values[2:])
-    assert np.abs(np.subtract(read_box(to_xywh([x0, y0, x1, y1])), [x0, y0, x1, y1])).max() <= 1e-9
+    assert np.abs(np.subtract(parse_box(box_xyxy_to_xywh([x0, y0, x1, y1])), [x0, y0, x1, y1])).max() <= 1e-9
 
 
 def test_a_box_beyond_any_picture_is_refused(tmp_path: Path, shards: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from pipelines.prediction.coco_import import Results, read_results
+from pipelines.prediction.coco_import import CocoResults, read_results
 from pipelines.prediction.prediction_file import Prediction
 from pipelines.stages import convert
 from shards.errors import DataError
@@ -44,7 +44,7 @@ def read(folder: Path, shards: Path, annotations: Path, entries: Any, threshold:
     file = folder / "r.json"
     file.write_text(entries if isinstance(entries, str) else json.dumps(entries))
     with ShardReader(shards, "val") as reader:
-        return read_results(Results(files=[file], annotations=annotations, threshold=threshold), reader)
+        return read_results(CocoResults(files=[file], annotations=annotations, threshold=threshold), reader)
 
 
 def test_an_expression_without_entries_has_no_target(tmp_path: Path, shards: Path, annotations: Path) -> None:
@@ -75,7 +75,7 @@ def test_what_no_file_gives_is_not_predicted(
 ) -> None:
     for number, entries in enumerate(files):
         (tmp_path / f"{number}.json").write_text(json.dumps(entries))
-    results = Results(files=[tmp_path / f"{number}.json" for number in range(len(files))], annotations=annotations)
+    results = CocoResults(files=[tmp_path / f"{number}.json" for number in range(len(files))], annotations=annotations)
     with ShardReader(shards, "val") as reader:
         found = read_results(results, reader)
     assert {prediction.boxes is not None for prediction in found} == {has_boxes}
@@ -86,7 +86,7 @@ def test_progress_tells_how_far_the_file_is_read(tmp_path: Path, shards: Path, a
     file, told = tmp_path / "many.json", []
     file.write_text(json.dumps([{"image_id": 2, "bbox": [0, 0, 4, 4], "score": 0.5}] * 2000))
     with ShardReader(shards, "val") as reader:
-        read_results(Results(files=[file], annotations=annotations), reader, lambda *call: told.append(call))
+        read_results(CocoResults(files=[file], annotations=annotations), reader, lambda *call: told.append(call))
     assert [round(4 * done / total) for done, total, _ in told] == [1, 2, 3, 4]
     assert {(total, remark) for _, total, remark in told} == {(file.stat().st_size, "many.json")}
 
@@ -209,7 +209,7 @@ def test_results_that_are_something_else_are_told(tmp_path: Path, shards: Path, 
     file = tmp_path / "r.json"
     file.write_bytes(content)
     with ShardReader(shards, "val") as reader, pytest.raises(DataError, match=rf"r\.json: {words}, not COCO's JSON"):
-        read_results(Results(files=[file], annotations=annotations), reader)
+        read_results(CocoResults(files=[file], annotations=annotations), reader)
 
 
 def test_bytes_that_are_no_text_are_named(tmp_path: Path, shards: Path, annotations: Path) -> None:
@@ -217,7 +217,7 @@ def test_bytes_that_are_no_text_are_named(tmp_path: Path, shards: Path, annotati
     file.write_bytes(b"[\xff]")
     words = r"r\.json: is damaged or not COCO's JSON \('utf-8' codec"
     with ShardReader(shards, "val") as reader, pytest.raises(DataError, match=words):
-        read_results(Results(files=[file], annotations=annotations), reader)
+        read_results(CocoResults(files=[file], annotations=annotations), reader)
 
 
 def test_contradicting_flags_are_named(tmp_path: Path, shards: Path, annotations: Path) -> None:
@@ -232,7 +232,7 @@ def test_boxes_of_an_expression_in_two_files_are_refused(tmp_path: Path, shards:
     for file in files:
         file.write_text(json.dumps([GOOD]))
     with ShardReader(shards, "val") as reader, pytest.raises(DataError, match=r"two\.json, entry 1: .*one\.json holds"):
-        read_results(Results(files=files, annotations=annotations), reader)
+        read_results(CocoResults(files=files, annotations=annotations), reader)
 
 
 def change_annotations(folder: Path, annotations: Path, **changes: Any) -> Path:
@@ -313,7 +313,7 @@ def test_spoilt_results_are_read_or_named(tmp_path: Path, shards: Path, annotati
         for _ in range(500):
             (tmp_path / "r.json").write_bytes(spoil(text, source))
             try:
-                found = read_results(Results(files=[tmp_path / "r.json"], annotations=annotations), reader)
+                found = read_results(CocoResults(files=[tmp_path / "r.json"], annotations=annotations), reader)
             except DataError as fault:
                 refusals.append(str(fault))
                 continue
@@ -333,7 +333,7 @@ def test_spoilt_annotations_are_read_or_named(tmp_path: Path, shards: Path, anno
         for _ in range(300):
             (tmp_path / "a.json").write_bytes(spoil(text, source))
             try:
-                found = read_results(Results(files=[tmp_path / "r.json"], annotations=tmp_path / "a.json"), reader)
+                found = read_results(CocoResults(files=[tmp_path / "r.json"], annotations=tmp_path / "a.json"), reader)
             except DataError as fault:
                 refusals.append(str(fault))
                 continue

@@ -18,13 +18,13 @@ from hypothesis.extra import numpy as hnp
 
 from pipelines.config.settings import PostprocessSettings
 from pipelines.prediction.postprocess import (
-    find_instance_masks,
+    logits_to_mask,
     non_max_suppression,
     postprocess,
+    postprocess_instance_masks,
     resize_bilinear,
     resize_nearest,
     score_queries,
-    threshold_mask,
 )
 from pipelines.prediction.raw_output import RawOutput
 from shards.errors import SettingsError
@@ -49,7 +49,7 @@ def make_raw(scores: list[float], boxes: list[tuple[float, ...]], /, **changes: 
     raw = RawOutput(
         id="shapes/1/1",
         original_size=(30, 40),
-        picture_size=8,
+        image_size=8,
         class_logits=np.stack([logits, np.zeros_like(logits)], axis=1).astype(np.float32),
         boxes=np.array(boxes, dtype=np.float32),
         points=np.array(boxes, dtype=np.float32)[:, :2],
@@ -76,7 +76,7 @@ def read_golden_raw(inputs: Any, picture: int, *, rescale: bool, kind: type = np
     return RawOutput(
         id=str(picture),
         original_size=(int(height), int(width)),
-        picture_size=320,
+        image_size=320,
         class_logits=inputs["class_logits"][picture],
         boxes=inputs["boxes_cxcywh"][picture],
         points=inputs["boxes_cxcywh"][picture][:, :2],
@@ -107,7 +107,7 @@ def test_the_published_answers_are_reproduced_in_every_setting(kind: type, pixel
             assert answer.no_target == (not chosen.any())
             assert np.abs(answer.boxes - np.array(golden["boxes"]).reshape(-1, 4)[chosen]).max(initial=0) < 1e-3
             assert np.count_nonzero(answer.mask != decode_mask(golden["rle"])) <= pixels
-            areas = find_instance_masks(raw, answer, settings).sum(axis=(1, 2))
+            areas = postprocess_instance_masks(raw, answer, settings).sum(axis=(1, 2))
             assert np.abs(areas - np.array(golden["part_areas"])[chosen]).max(initial=0) <= pixels
 
 
@@ -126,14 +126,14 @@ def test_a_score_must_be_above_the_threshold_not_at_it() -> None:
 
 
 def test_a_pixel_at_the_mask_threshold_belongs_to_the_mask() -> None:
-    assert threshold_mask(np.zeros((4, 4), dtype=np.float16), 8, 0.5).all()
-    assert not threshold_mask(np.full((4, 4), -0.01, dtype=np.float16), 8, 0.5).any()
+    assert logits_to_mask(np.zeros((4, 4), dtype=np.float16), 8, 0.5).all()
+    assert not logits_to_mask(np.full((4, 4), -0.01, dtype=np.float16), 8, 0.5).any()
 
 
 def test_mask_thresholds_zero_and_one_take_everything_and_nothing() -> None:
     logits = np.zeros((4, 4), dtype=np.float16)
-    assert threshold_mask(logits, 8, 0.0).all()
-    assert not threshold_mask(logits, 8, 1.0).any()
+    assert logits_to_mask(logits, 8, 0.0).all()
+    assert not logits_to_mask(logits, 8, 1.0).any()
 
 
 def test_scores_are_weighted_with_the_sigmoid_of_the_first_existence_logit() -> None:
@@ -168,7 +168,7 @@ def test_without_a_chosen_query_the_global_mask_stays_and_the_flag_says_no_targe
     assert answer.mask[27:].all()
     raw = make_raw([0.1, 0.2], QUADRANTS[:2])
     assert not postprocess(raw, dataclasses.replace(SETTINGS, mask_source="instance")).mask.any()
-    assert find_instance_masks(raw, answer, SETTINGS).shape == (0, 30, 40)
+    assert postprocess_instance_masks(raw, answer, SETTINGS).shape == (0, 30, 40)
 
 
 def test_boxes_are_clipped_and_one_without_area_goes_with_its_mask_and_no_other() -> None:

@@ -38,7 +38,7 @@ def make_output(pictures: int = 5, queries: int = 4, side: int = 8, seed: int = 
 
 
 def make_outputs(**changes: Any) -> list[RawOutput]:
-    return unpack_output(make_output(**changes), IDS, SIZES, picture_size=32)
+    return unpack_output(make_output(**changes), IDS, SIZES, image_size=32)
 
 
 def assert_equal(first: RawOutput, second: RawOutput) -> None:
@@ -51,7 +51,7 @@ def assert_equal(first: RawOutput, second: RawOutput) -> None:
 def test_a_batch_is_unpacked_expression_by_expression() -> None:
     output = make_output()
     for row, raw in enumerate(make_outputs()):
-        assert (raw.id, raw.original_size, raw.picture_size) == (IDS[row], SIZES[row], 32)
+        assert (raw.id, raw.original_size, raw.image_size) == (IDS[row], SIZES[row], 32)
         assert np.array_equal(raw.boxes, output.boxes[row].numpy())
         assert np.array_equal(raw.global_mask_logits, output.global_mask_logits[row, 0].half().numpy())
         kept = output.class_logits[row].softmax(dim=-1)[:, 0].numpy() > MASK_FLOOR
@@ -63,21 +63,21 @@ def test_a_batch_is_unpacked_expression_by_expression() -> None:
 def test_sizes_may_come_as_a_tensor_and_outputs_in_half_precision_with_gradients() -> None:
     output = make_output()
     output = dataclasses.replace(output, boxes=output.boxes.bfloat16().requires_grad_())
-    raw = unpack_output(output, IDS, torch.tensor(SIZES), picture_size=32)[3]
+    raw = unpack_output(output, IDS, torch.tensor(SIZES), image_size=32)[3]
     assert raw.original_size == (23, 30)
     assert type(raw.original_size[0]) is int
     assert raw.boxes.dtype == np.float32
 
 
 def test_no_mask_is_dropped_where_the_floor_is_below_all_scores() -> None:
-    outputs = unpack_output(make_output(), IDS, SIZES, picture_size=32, mask_floor=-1.0)
+    outputs = unpack_output(make_output(), IDS, SIZES, image_size=32, mask_floor=-1.0)
     assert all(raw.mask_queries.tolist() == [0, 1, 2, 3] for raw in outputs)
 
 
 def test_logits_too_large_for_half_precision_stay_finite() -> None:
     output = make_output()
     output.global_mask_logits[0, 0, 0, :2] = torch.tensor([1e6, -1e6])
-    raw = unpack_output(output, IDS, SIZES, picture_size=32)[0]
+    raw = unpack_output(output, IDS, SIZES, image_size=32)[0]
     assert raw.global_mask_logits[0, :2].tolist() == [60000, -60000]
 
 
@@ -86,7 +86,7 @@ def test_an_output_that_is_not_finite_is_an_error_that_names_it(name: str) -> No
     output = make_output()
     getattr(output, name)[1, 0] = torch.nan
     with pytest.raises(FloatingPointError, match=f"the network's {name} are not finite"):
-        unpack_output(output, IDS, SIZES, picture_size=32)
+        unpack_output(output, IDS, SIZES, image_size=32)
 
 
 def test_a_chunk_comes_back_as_it_was_written(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_a_chunk_comes_back_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_a_chunk_without_a_single_instance_mask_comes_back_too(tmp_path: Path) -> None:
-    outputs = unpack_output(make_output(), IDS, SIZES, picture_size=32, mask_floor=1.0)
+    outputs = unpack_output(make_output(), IDS, SIZES, image_size=32, mask_floor=1.0)
     read = read_chunk(RawWriter(tmp_path).write_chunk(0, outputs))
     assert all(raw.instance_mask_logits.shape == (0, 8, 8) for raw in read)
     assert_equal(outputs[4], read[4])
@@ -145,7 +145,7 @@ def test_an_expression_of_the_base_model_takes_less_than_60_kilobytes(tmp_path: 
                 *(axis - place for axis, place in zip((rows, columns), rng.uniform(20, 60, 2), strict=True))
             )
             mask.copy_(torch.from_numpy(8 * np.tanh((15 - distance) / 3) + rng.normal(0, 0.4, (80, 80))))
-    file = RawWriter(tmp_path).write_chunk(0, unpack_output(output, IDS, SIZES, picture_size=320))
+    file = RawWriter(tmp_path).write_chunk(0, unpack_output(output, IDS, SIZES, image_size=320))
     assert file.stat().st_size / len(IDS) < 60_000
 
 
@@ -282,7 +282,7 @@ def test_a_lower_score_threshold_keeps_what_it_may_choose_and_the_index_says_so(
 def test_a_query_at_the_floor_keeps_no_mask_and_one_above_it_does() -> None:
     output = make_output()
     output.class_logits[0] = torch.tensor([[0.0, 0.0], [0.001, 0.0], [-5.0, 0.0], [5.0, 0.0]])
-    raw = unpack_output(output, IDS, SIZES, picture_size=32, mask_floor=0.5)[0]
+    raw = unpack_output(output, IDS, SIZES, image_size=32, mask_floor=0.5)[0]
     assert raw.mask_queries.tolist() == [1, 3]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipelines.config.settings import ScoreSettings
-from pipelines.prediction.coco_import import Results
+from pipelines.prediction.coco_import import CocoResults
 from pipelines.stages import convert, score
 from shards.errors import ArtifactError, DataError
 from tests.support.drawn_shards import predict_truth, write_lines, write_shards
@@ -30,7 +30,7 @@ def restore(coco: Path, shards: Path, out: Path, *, force: bool = False) -> bool
     """Write COCO's boxes as predictions; whether they were there."""
     results = [coco / "boxes.json"]
     return convert.import_results(
-        Results(files=results, annotations=coco / "annotations.json"), shards, "val", out, force=force
+        CocoResults(files=results, annotations=coco / "annotations.json"), shards, "val", out, force=force
     )[1]
 
 
@@ -103,7 +103,7 @@ def test_a_file_given_twice_is_refused(tmp_path: Path, shards: Path) -> None:
     results = [coco / "boxes.json", coco / ".." / "coco" / "boxes.json"]
     with pytest.raises(DataError, match="a file is given twice; give every file once"):
         convert.import_results(
-            Results(files=results, annotations=coco / "annotations.json"), shards, "val", tmp_path / "back.jsonl"
+            CocoResults(files=results, annotations=coco / "annotations.json"), shards, "val", tmp_path / "back.jsonl"
         )
 
 

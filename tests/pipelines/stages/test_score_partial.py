@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipelines.config.settings import ScoreSettings
-from pipelines.prediction.coco_import import Results
+from pipelines.prediction.coco_import import CocoResults
 from pipelines.stages import compare, convert, score
 from shards.errors import DataError
 from tests.support.drawn_shards import BOXES, fill, predict_truth, write_lines, write_shards
@@ -146,7 +146,7 @@ def test_coco_files_hold_what_is_predicted_and_give_it_back(
     artifact, _ = convert.export_predictions(file, shards, "val", coco)
     assert sorted(path.name for path in coco.iterdir()) == ["annotations.json", "artifact.json", *files]
     assert list(artifact.counts) == ["expressions", "targets", files[0].removesuffix(".json")]
-    results = Results(files=[coco / files[0]], annotations=coco / "annotations.json")
+    results = CocoResults(files=[coco / files[0]], annotations=coco / "annotations.json")
     convert.import_results(results, shards, "val", tmp_path / "back.jsonl")
     assert all(key not in json.loads(line) for line in (tmp_path / "back.jsonl").read_text().splitlines())
     before, after = (score.run(tmp_path / name, shards, VAL).document for name in ("p.jsonl", "back.jsonl"))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pipelines.config.settings import PostprocessSettings, ScoreSettings
 from pipelines.evaluation.evaluator import evaluate_prediction
-from pipelines.evaluation.sweep_grid import AXES, Grid, span_grid
+from pipelines.evaluation.sweep_grid import AXES, Grid, product_grid
 from pipelines.prediction.alignment import ignore_progress
 from pipelines.prediction.postprocess import postprocess
 from pipelines.prediction.prediction_file import encode_result, write_predictions
@@ -49,7 +49,7 @@ def make_input(folder: Path, dataset: str) -> tuple[Path, Path]:
 @pytest.mark.parametrize("resolution", [0, 5])
 def test_every_setting_scores_what_predicting_and_scoring_with_it_gives(tmp_path, dataset, resolution):
     raw, shards = make_input(tmp_path, dataset)
-    grid = span_grid(PostprocessSettings(), EVERYTHING | {"mask_threshold": [0.3, 0.5]})
+    grid = product_grid(PostprocessSettings(), EVERYTHING | {"mask_threshold": [0.3, 0.5]})
     found = sweep.run(raw, shards, "val", grid, resolution=resolution, progress=ignore_progress)
     for settings, row in zip(grid.settings, found["settings"], strict=True):
         answers = (encode_result(postprocess(output, settings)) for output in RawReader(raw))
@@ -76,7 +76,7 @@ def test_counts_of_pixels_are_those_of_the_stretched_mask(height, width, resolut
         image_id=1, file_name="x.jpg", width=width, height=height, instances=instances, expressions=(expression,)
     )
     raw = draw_output(expression.id, (height, width), seed)
-    settings = span_grid(PostprocessSettings(), EVERYTHING).settings
+    settings = product_grid(PostprocessSettings(), EVERYTHING).settings
     for setting, found in zip(
         settings, sweep.evaluate_settings(record, expression, raw, settings, resolution), strict=True
     ):
@@ -88,7 +88,11 @@ def test_only_what_varies_is_listed_and_the_rest_is_told_once(tmp_path):
     raw, shards = make_input(tmp_path, "grefcoco")
     base = PostprocessSettings(mask_threshold=0.4)
     found = sweep.run(
-        raw, shards, "val", span_grid(base, {"nms": [True, False], "score_threshold": [0.5]}), progress=ignore_progress
+        raw,
+        shards,
+        "val",
+        product_grid(base, {"nms": [True, False], "score_threshold": [0.5]}),
+        progress=ignore_progress,
     )
     assert [row["settings"] for row in found["settings"]] == [
         {"nms": True, "score_threshold": 0.5}, {"nms": False, "score_threshold": 0.5},
@@ -136,7 +140,7 @@ def test_outputs_of_other_expressions_are_named(tmp_path, how, words):
     with ShardReader(shards, "val") as reader:
         outputs = draw_outputs(list(reader.records()))
     raw = write_outputs(tmp_path / "raw", change(outputs, how))
-    grid = span_grid(PostprocessSettings(), {"nms": [True]})
+    grid = product_grid(PostprocessSettings(), {"nms": [True]})
     with pytest.raises(DataError, match=words):
         sweep.run(raw, shards, "val", grid, progress=ignore_progress)
 
@@ -150,6 +154,6 @@ def test_thresholds_below_which_no_masks_are_kept_are_refused_unless_no_masks_of
 
 def test_every_setting_of_post_processing_can_be_varied():
     assert set(EVERYTHING) == set(AXES)
-    grid = span_grid(PostprocessSettings(), EVERYTHING)
+    grid = product_grid(PostprocessSettings(), EVERYTHING)
     assert isinstance(grid, Grid)
     assert len(grid.settings) == len(list(itertools.product(*EVERYTHING.values())))
