@@ -29,7 +29,7 @@ class DataError(IGVGError):
 
     Args:
         what: one clause without a final stop, e.g. "no annotation has id 17".
-        file: the file that holds the fault.
+        file: the file that holds the error.
         record: the record inside it, e.g. "ref 1234" or "line 5".
         remedy: what the user can do, a clause without a final stop.
     """

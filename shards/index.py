@@ -1,7 +1,7 @@
 """What the shards of a split hold: counts, checksums, and where every record's two members lie in the tars.
 
 The index is the only truth about lengths; `index_shard` makes it from a tar alone, so our own shards and those of
-anybody who keeps to the layout (a picture and KEY.json per record) are indexed by the same code.
+anybody who keeps to the layout (an image and KEY.json per record) are indexed by the same code.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from shards.files import digest_file, name_file, read_json, write_json
 from shards.record import ImageRecord
 
 INDEX = "index.json"
-PICTURE_EXTENSIONS = frozenset({"bmp", "gif", "jpeg", "jpg", "pgm", "png", "ppm", "tif", "tiff", "webp"})
+IMAGE_EXTENSIONS = frozenset({"bmp", "gif", "jpeg", "jpg", "pgm", "png", "ppm", "tif", "tiff", "webp"})
 
 
 def is_image_name(name: str) -> bool:
     """Whether a file is taken for an image, by its name alone: it has an ending of one and is not hidden."""
     stem, _, extension = name.rpartition(".")
-    return extension.lower() in PICTURE_EXTENSIONS and bool(stem) and not name.startswith(".")
+    return extension.lower() in IMAGE_EXTENSIONS and bool(stem) and not name.startswith(".")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,12 +55,16 @@ class Row(NamedTuple):
     extension: str
     image_id: int
     expressions: int
-    picture_offset: int
-    picture_size: int
-    picture_crc32: int
+    image_offset: int
+    image_size: int
+    image_crc32: int
     json_offset: int
     json_size: int
     json_crc32: int
+
+
+_COLUMNS = tuple(name.replace("image_", "picture_") if name != "image_id" else name for name in Row._fields)
+"""The fields of `Row` as index.json names them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ class ShardIndex:
     image_ids: NDArray[np.int64]
     expressions: NDArray[np.int64]
     """Number of expressions of each record."""
-    pictures: Members
+    images: Members
     documents: Members
 
     def __len__(self) -> int:
@@ -110,9 +114,9 @@ class ShardIndex:
 
     def to_json(self) -> dict[str, Any]:
         """The document of index.json."""
-        pictures, documents = self.pictures, self.documents
+        images, documents = self.images, self.documents
         columns = [self.image_ids, self.expressions]
-        columns += [pictures.offsets, pictures.sizes, pictures.crc32s]
+        columns += [images.offsets, images.sizes, images.crc32s]
         columns += [documents.offsets, documents.sizes, documents.crc32s]
         rows = zip(self.keys, self.extensions, *(column.tolist() for column in columns), strict=True)
         return {
@@ -120,7 +124,7 @@ class ShardIndex:
             "records": len(self),
             "expressions": self.num_expressions,
             "shards": [asdict(shard) for shard in self.shards],
-            "columns": list(Row._fields),
+            "columns": list(_COLUMNS),
             "rows": [list(row) for row in rows],
         }
 
@@ -154,7 +158,7 @@ def read_index(folder: Path, split: str) -> ShardIndex:
     file, remedy = folder / split / INDEX, "prepare the split again"
     document = read_json(file, "the index of a split", remedy)
     try:
-        if document["columns"] != list(Row._fields):
+        if document["columns"] != list(_COLUMNS):
             raise ValueError(f"columns {document['columns']}")
         shards = [_check_entry(ShardEntry(**entry)) for entry in document["shards"]]
         if sum(shard.records for shard in shards) != len(document["rows"]):
@@ -218,7 +222,7 @@ def _assemble(split: str, shards: list[ShardEntry], rows: Sequence[Sequence[Any]
         extensions=extensions,
         image_ids=columns[0],
         expressions=columns[1],
-        pictures=Members(*columns[2:5]),
+        images=Members(*columns[2:5]),
         documents=Members(*columns[5:8]),
     )
     if not all(isinstance(name, str) for name in (*keys, *extensions)) or (columns < 0).any():
@@ -233,24 +237,24 @@ def index_shard(file: Path) -> ShardContents:
     """Find and check the records of one tar.
 
     Raises:
-        DataError: the tar is damaged or compressed, or a record lacks its picture or a readable KEY.json.
+        DataError: the tar is damaged or compressed, or a record lacks its image or a readable KEY.json.
     """
     members = _list_members(file)
     rows = []
     with file.open("rb") as stream, name_file(file):
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         for key, kinds in members.items():
-            pictures = [extension for extension in kinds if extension.rpartition(".")[2].lower() in PICTURE_EXTENSIONS]
-            if "json" not in kinds or len(pictures) != 1:
-                what = f"is not one picture and one .json, but {', '.join(f'.{kind}' for kind in kinds)}"
+            images = [extension for extension in kinds if extension.rpartition(".")[2].lower() in IMAGE_EXTENSIONS]
+            if "json" not in kinds or len(images) != 1:
+                what = f"is not one image and one .json, but {', '.join(f'.{kind}' for kind in kinds)}"
                 raise DataError(what, file=file, record=f"key {key}")
             checks = {}
-            for kind in (pictures[0], "json"):
+            for kind in (images[0], "json"):
                 data = os.pread(stream.fileno(), kinds[kind][1], kinds[kind][0])
                 checks[kind] = (*kinds[kind], zlib.crc32(data))
             record = parse_record(data, file, key)
             counts = record.image_id, len(record.expressions)
-            rows.append(Row(key, pictures[0], *counts, *checks[pictures[0]], *checks["json"]))
+            rows.append(Row(key, images[0], *counts, *checks[images[0]], *checks["json"]))
     total = sum(row.expressions for row in rows)
     size = file.stat().st_size
     return ShardContents(

@@ -25,8 +25,8 @@ def encode_segmentation(segmentation: Any, height: int, width: int) -> Rle:
     Args:
         segmentation: a list of flat [x, y, x, y, …] polygons in pixels (those with fewer than three points are
             dropped, as COCO's consumers do), or an RLE dict, compressed or not (crowd regions).
-        height: pixels of the picture.
-        width: pixels of the picture.
+        height: pixels of the image.
+        width: pixels of the image.
 
     Raises:
         DataError: neither of the two, or an RLE of another size.
@@ -45,11 +45,11 @@ def encode_segmentation(segmentation: Any, height: int, width: int) -> Rle:
             raise DataError("a polygon that is not a flat list of finite numbers")
         if (np.abs(points) > _FARTHEST).any():
             # COCO's C code would ask for memory by their distance.
-            raise DataError("a polygon with points far beyond any picture")
+            raise DataError("a polygon with points far beyond any image")
         if len(points) >= 6 and len(points) % 2 == 0:
             if np.abs(np.diff(points.reshape(-1, 2), axis=0, append=points[None, :2])).sum() > _LONGEST:
                 # … and by the length of the outline.
-                raise DataError("a polygon whose outline is far longer than any picture's")
+                raise DataError("a polygon whose outline is far longer than any image's")
             polygons.append(points.tolist())
     if not polygons:
         return encode_mask(np.zeros((height, width), dtype=bool))
@@ -62,7 +62,7 @@ def _encode_rle(segmentation: dict[str, Any], height: int, width: int) -> Rle:
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"run lengths without size and counts: {error}") from error
     if size != [height, width]:
-        raise DataError(f"run lengths of size {size} in a picture of [{height}, {width}]")
+        raise DataError(f"run lengths of size {size} in an image of [{height}, {width}]")
     try:
         return validate_rle(counts, height, width)
     except ValueError as error:
@@ -76,12 +76,12 @@ def validate_rle(counts: Any, height: int, width: int) -> Rle:
     early, or writes past its memory; decoding is safe, so such masks are encoded anew.
 
     Raises:
-        ValueError: they are neither, or do not add up to the picture's pixels.
+        ValueError: they are neither, or do not add up to the image's pixels.
     """
     pixels = height * width
     if isinstance(counts, (list, tuple)):
         if not all(type(run) is int and 0 <= run <= pixels for run in counts) or sum(counts) != pixels:
-            raise ValueError(f"run lengths that do not add up to the {pixels} pixels of the picture")
+            raise ValueError(f"run lengths that do not add up to the {pixels} pixels of the image")
         rle = _to_text(coco_mask.frPyObjects({"size": [height, width], "counts": list(counts)}, height, width))
         return rle if all(counts[1:]) else encode_mask(decode_mask(rle))
     text = counts.encode("ascii", errors="replace") if isinstance(counts, str) else counts
@@ -89,7 +89,7 @@ def validate_rle(counts: Any, height: int, width: int) -> Rle:
         raise ValueError("run lengths that are neither a string nor a list of whole numbers")
     runs = decode_rle_counts(text)
     if runs.min(initial=0) < 0 or int(runs.sum()) != pixels:
-        raise ValueError(f"run lengths that do not add up to the {pixels} pixels of the picture")
+        raise ValueError(f"run lengths that do not add up to the {pixels} pixels of the image")
     rle = {"size": [height, width], "counts": text.decode("ascii")}
     return rle if runs[1:].all() else encode_mask(decode_mask(rle))
 
@@ -114,7 +114,7 @@ def decode_rle_counts(text: bytes) -> NDArray[np.int64]:
     starts = np.concatenate(([0], ends[:-1] + 1))
     lengths = ends - starts + 1
     if lengths.max() > 6:
-        raise ValueError("run lengths with a number beyond any picture's size")
+        raise ValueError("run lengths with a number beyond any image's size")
     places = np.arange(len(groups)) - np.repeat(starts, lengths)
     values = np.add.reduceat((groups & 0x1F) << (5 * places), starts)
     values -= np.where(groups[ends] & 0x10, 1 << (5 * lengths), 0)
@@ -143,7 +143,7 @@ def decode_mask(rle: Rle) -> NDArray[np.bool_]:
 
 
 def merge_rles(rles: Sequence[Rle], height: int, width: int) -> Rle:
-    """The union of any number of masks of one picture; of none, the empty mask."""
+    """The union of any number of masks of one image; of none, the empty mask."""
     if not rles:
         return encode_mask(np.zeros((height, width), dtype=bool))
     return rles[0] if len(rles) == 1 else _to_text(coco_mask.merge(list(rles)))
@@ -166,7 +166,7 @@ def rle_to_box(rle: Rle) -> Box:
 
 
 def resize_mask(rle: Rle, height: int, width: int) -> Rle:
-    """Nearest-neighbour resize as the published evaluations do: source index = floor(target index × old ÷ new)."""
+    """Nearest-neighbor resize as the published evaluations do: source index = floor(target index × old ÷ new)."""
     mask = decode_mask(rle)
     rows = np.arange(height) * mask.shape[0] // height
     columns = np.arange(width) * mask.shape[1] // width

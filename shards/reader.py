@@ -1,4 +1,4 @@
-"""Records and pictures of a split by number, read straight from the tars at the offsets that the index knows."""
+"""Records and images of a split by number, read straight from the tars at the offsets that the index knows."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ class ShardReader:
         data = self._read(number, self.index.documents, "json")
         return parse_record(data, self._locate(number), self.index.keys[number])
 
-    def picture(self, number: int) -> bytes:
+    def image(self, number: int) -> bytes:
         """The image file's bytes of a record.
 
         Raises:
             DataError: the shard is missing or damaged; names shard and key.
         """
-        return self._read(number, self.index.pictures, self.index.extensions[number])
+        return self._read(number, self.index.images, self.index.extensions[number])
 
     def records(self) -> Iterator[ImageRecord]:
-        """All records in shard order; no picture is read."""
+        """All records in shard order; no image is read."""
         for number in range(len(self)):
             yield self.record(number)
 

@@ -1,4 +1,4 @@
-"""The one label schema: a picture, its instances, and the expressions that refer to none, one or several of them.
+"""The one label schema: an image, its instances, and the expressions that refer to none, one or several of them.
 
 Every published data set becomes `ImageRecord`s; everything after `igvg prepare` knows nothing else.
 
@@ -60,7 +60,7 @@ class Expression:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRecord:
-    """One picture of one split with everything that is said about it.
+    """One image of one split with everything that is said about it.
 
     Raises:
         DataError: a size, box, mask or position that contradicts the rest of the record.
@@ -75,24 +75,24 @@ class ImageRecord:
 
     def __post_init__(self) -> None:
         if self.width <= 0 or self.height <= 0:
-            raise self._fault(f"a picture of {self.width} × {self.height} pixels")
+            raise self._error(f"an image of {self.width} × {self.height} pixels")
         for instance in self.instances:
             if instance.mask["size"] != [self.height, self.width]:
-                raise self._fault(
-                    f"annotation {instance.ann_id} has a mask of {instance.mask['size']} in a picture of "
+                raise self._error(
+                    f"annotation {instance.ann_id} has a mask of {instance.mask['size']} in an image of "
                     f"[{self.height}, {self.width}]"
                 )
             x0, y0, x1, y1 = instance.box
             if not (0 <= x0 <= x1 <= self.width and 0 <= y0 <= y1 <= self.height):
-                raise self._fault(f"annotation {instance.ann_id} has box {list(instance.box)} outside the picture")
+                raise self._error(f"annotation {instance.ann_id} has box {list(instance.box)} outside the image")
         for expression in self.expressions:
             if any(not 0 <= position < len(self.instances) for position in expression.instances):
-                raise self._fault(
+                raise self._error(
                     f"expression {expression.id} points to instances {list(expression.instances)} of "
                     f"{len(self.instances)}"
                 )
 
-    def _fault(self, what: str) -> DataError:
+    def _error(self, what: str) -> DataError:
         return DataError(what, record=f"image {self.image_id}")
 
     def targets(self, expression: Expression) -> tuple[Instance, ...]:

@@ -120,7 +120,7 @@ def split_in_order(total: int, process: int, processes: int) -> NDArray[np.int64
     """This process's run of 0 … total - 1: every number goes to one process, and none to several.
 
     Runs follow each other and differ by one in length at most; with fewer numbers than processes some are empty.
-    Neighbours stay together because expressions of one picture are numbered in a row.
+    Neighbours stay together because expressions of one image are numbered in a row.
     """
     return np.arange(total * process // processes, total * (process + 1) // processes, dtype=np.int64)
 

@@ -1,6 +1,6 @@
 """Records → tars: in parallel, the same bytes for any number of workers, and interrupted work is taken up again.
 
-A shard is a run of neighbouring items, so its bytes depend on nothing else. Each is written under a temporary name,
+A shard is a run of neighboring items, so its bytes depend on nothing else. Each is written under a temporary name,
 indexed from what was written, and renamed; what is known of it lies beside it until the split's index.json holds it.
 """
 
@@ -24,7 +24,7 @@ from shards.exif import UPRIGHT, read_orientation
 from shards.file_kinds import explain_unreadable
 from shards.files import TEMPORARY, dump_json, replace_file, write_json
 from shards.index import (
-    PICTURE_EXTENSIONS,
+    IMAGE_EXTENSIONS,
     Row,
     ShardContents,
     ShardEntry,
@@ -56,7 +56,7 @@ class WriteResult:
     """The index of the split as written, and the records that had to be left out, in order."""
 
     index: ShardIndex
-    faults: tuple[DataError, ...]
+    errors: tuple[DataError, ...]
     turned: tuple[tuple[Path, int], ...] = ()
     """Image files with an EXIF orientation that is not 1, and the orientation."""
 
@@ -65,7 +65,7 @@ class _Written(NamedTuple):
     """One shard: what it holds, the records left out, and as `WriteResult.turned`."""
 
     contents: ShardContents
-    faults: list[DataError]
+    errors: list[DataError]
     turned: list[tuple[Path, int]]
 
 
@@ -97,10 +97,10 @@ def write_split(
 
 
 def slice_items(items: Sequence[Item[Draft]], *, records: int, size: int) -> list[Sequence[Item[Draft]]]:
-    """Cut items into runs of at most `records` items or `size` bytes of pictures, each of one item at least."""
+    """Cut items into runs of at most `records` items or `size` bytes of images, each of one item at least."""
     bounds, filled = [0], 0
-    for number, (_, picture) in enumerate(items):
-        added = picture.stat().st_size if picture.is_file() else 0
+    for number, (_, image) in enumerate(items):
+        added = image.stat().st_size if image.is_file() else 0
         if number > bounds[-1] and (number - bounds[-1] == records or filled + added > size):
             bounds.append(number)
             filled = 0
@@ -120,7 +120,7 @@ def write_slices(
 ) -> WriteResult:
     """Write one shard per slice and the split's index.
 
-    An interrupted call leaves its finished shards; the next one keeps those whose drafts and pictures are unchanged.
+    An interrupted call leaves its finished shards; the next one keeps those whose drafts and images are unchanged.
 
     Args:
         folder: the prepared folder (in the making).
@@ -131,7 +131,7 @@ def write_slices(
         on_progress: called after each shard with the number of items done so far.
 
     Returns:
-        The index, and the faults of the records that were left out: build raised DataError, or the image file is
+        The index, and the errors of the records that were left out: build raised DataError, or the image file is
         missing, damaged or of another size than its record says.
 
     Raises:
@@ -166,30 +166,30 @@ def write_slices(
     for file in [*target.glob("*.tar"), *target.glob("*.tar.json")]:
         if file.name not in names:
             file.unlink()
-    faults = tuple(fault for result in results for fault in result.faults)
-    return WriteResult(index, faults, tuple(found for result in results for found in result.turned))
+    errors = tuple(error for result in results for error in result.errors)
+    return WriteResult(index, errors, tuple(found for result in results for found in result.turned))
 
 
 def _write_shard(job: _Job[Draft]) -> _Written:
     source, turned = _digest_source(job.items)
     if job.known is not None and job.known.entry.source == source and _is_intact(job):
         return _Written(job.known, [], turned)
-    faults: list[DataError] = []
+    errors: list[DataError] = []
     with replace_file(job.file) as temporary:
         with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as archive:
-            for draft, picture in job.items:
+            for draft, image in job.items:
                 check_parent()
                 try:
-                    _add_record(archive, job.build(draft), picture)
-                except DataError as fault:
-                    faults.append(fault)
+                    _add_record(archive, job.build(draft), image)
+                except DataError as error:
+                    errors.append(error)
         written = index_shard(temporary)
-        # A shard with faults is never taken as finished: they would not be reported again.
-        entry = replace(written.entry, name=job.file.name, source="" if faults else source)
+        # A shard with errors is never taken as finished: they would not be reported again.
+        entry = replace(written.entry, name=job.file.name, source="" if errors else source)
         contents = ShardContents(entry, written.rows)
         _note(job.file).unlink(missing_ok=True)
     write_json(_note(job.file), {"entry": asdict(entry), "rows": contents.rows}, compact=True)
-    return _Written(contents, faults, turned)
+    return _Written(contents, errors, turned)
 
 
 def _note(shard: Path) -> Path:
@@ -235,13 +235,13 @@ def _digest_source(items: Sequence[Item[Draft]]) -> tuple[str, list[tuple[Path, 
     Also the files that an EXIF mark asks to turn, and how: their bytes are at hand here.
     """
     digest, turned = hashlib.sha256(), []
-    for draft, picture in items:
-        digest.update(f"{draft!r}\0{picture.suffix}\0".encode(errors="surrogatepass"))
+    for draft, image in items:
+        digest.update(f"{draft!r}\0{image.suffix}\0".encode(errors="surrogatepass"))
         with contextlib.suppress(OSError):
-            data = picture.read_bytes()
+            data = image.read_bytes()
             digest.update(hashlib.sha256(data).digest())
             if (orientation := _find_orientation(data)) != UPRIGHT:
-                turned.append((picture, orientation))
+                turned.append((image, orientation))
     return digest.hexdigest(), turned
 
 
@@ -257,34 +257,34 @@ def _find_orientation(data: bytes) -> int:
     return UPRIGHT
 
 
-def _add_record(archive: tarfile.TarFile, record: ImageRecord, picture: Path) -> None:
-    data = _read_picture(picture, record)
+def _add_record(archive: tarfile.TarFile, record: ImageRecord, image: Path) -> None:
+    data = _read_image(image, record)
     document = dump_json(record.to_json(), separators=(",", ":"))
-    for extension, content in ((picture.suffix[1:].lower(), data), ("json", document)):
+    for extension, content in ((image.suffix[1:].lower(), data), ("json", document)):
         # TarInfo's own defaults are fixed: time 0, user 0, group 0, mode 0644.
         member = tarfile.TarInfo(f"{record.image_id:012d}.{extension}")
         member.size = len(content)
         archive.addfile(member, io.BytesIO(content))
 
 
-def _read_picture(file: Path, record: ImageRecord) -> bytes:
-    """The image file's bytes, after a look that they are a whole picture of the record's size."""
+def _read_image(file: Path, record: ImageRecord) -> bytes:
+    """The image file's bytes, after a look that they are a whole image of the record's size."""
     name = f"image {record.image_id}"
-    if file.suffix[1:].lower() not in PICTURE_EXTENSIONS:
-        raise DataError(f"'{file.suffix}' is no known extension of a picture", file=file, record=name)
+    if file.suffix[1:].lower() not in IMAGE_EXTENSIONS:
+        raise DataError(f"'{file.suffix}' is no known extension of an image", file=file, record=name)
     try:
         data = file.read_bytes()
         # Pillow warns of damage that harms nothing here.
-        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as picture:
-            size = picture.size
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:
+            size = image.size
             # An eighth of a JPEG's size costs a fraction of decoding it and still reads the file to its end.
-            picture.draft(None, (max(1, size[0] // 8), max(1, size[1] // 8)))
-            picture.load()
+            image.draft(None, (max(1, size[0] // 8), max(1, size[1] // 8)))
+            image.load()
     except Exception as error:  # whatever a parser raises on a stranger's file
-        fault = explain_unreadable(file, "a picture", error, "", sound=_IMAGES, record=name)
-        raise DataError(fault.what, file=file, record=name) from error
+        unreadable = explain_unreadable(file, "an image", error, "", sound=_IMAGES, record=name)
+        raise DataError(unreadable.what, file=file, record=name) from error
     if size != (record.width, record.height):
-        what = f"the picture has {size[0]} × {size[1]} pixels, the annotations say {record.width} × {record.height}"
+        what = f"the image has {size[0]} × {size[1]} pixels, the annotations say {record.width} × {record.height}"
         orientation = _find_orientation(data)
         if orientation >= _FIRST_QUARTER_TURN and size == (record.height, record.width):
             what += (

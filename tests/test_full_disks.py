@@ -44,7 +44,7 @@ def quiet(done: int, total: int, remark: str) -> None:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Published files, shards, a checkpoint and predictions with raw outputs."""
     home = tmp_path_factory.mktemp("home")
-    prepare(draw_published(home / "published", train_pictures=8), home / "shards")
+    prepare(draw_published(home / "published", train_images=8), home / "shards")
     words = train_tokenizer(["red star", "blue star"] * 3, 40)
     save_checkpoint(home / "checkpoint", IGVGModel(CONFIG), words, 9)
     settings = PredictSettings(split="val", workers=0)
@@ -117,7 +117,7 @@ def test_everything_that_is_written_has_the_permissions_of_the_umask(home: Path,
         save_checkpoint(tmp_path / "run", IGVGModel(CONFIG), train_tokenizer(["red star"] * 3, 40), 9)
         save_state(tmp_path / "run", {"step": 1})
         RawWriter(tmp_path / "raw").finish()
-        draw_published(tmp_path / "published", train_pictures=4, held_out_pictures=1)
+        draw_published(tmp_path / "published", train_images=4, held_out_images=1)
         prepare(tmp_path / "published", tmp_path / "shards")
     finally:
         os.umask(before)

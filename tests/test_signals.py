@@ -28,7 +28,7 @@ STEPS = 60
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Some hundred expressions to train on: several chunks of a prediction."""
     home = tmp_path_factory.mktemp("signals")
-    return prepare(draw_published(home / "published", train_pictures=80), home / "shards")
+    return prepare(draw_published(home / "published", train_images=80), home / "shards")
 
 
 @pytest.fixture(scope="module")

@@ -88,7 +88,7 @@ class GroundingDataset:
         if self._last is None or self._last[0] != (part, position):
             reader = self.readers[part]
             record = reader.record(position)
-            picture = decode_image(reader.picture(position), record.file_name)
+            picture = decode_image(reader.image(position), record.file_name)
             self._last = (part, position), record, resize_image(picture, self.processor.image_size)
         _, record, resized = self._last
         return record, resized, record.expressions[expression]

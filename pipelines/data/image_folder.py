@@ -11,7 +11,7 @@ from pathlib import Path
 from shards.errors import DataError
 from shards.file_kinds import describe_content, explain_unreadable
 from shards.files import digest_file
-from shards.index import PICTURE_EXTENSIONS, is_image_name
+from shards.index import IMAGE_EXTENSIONS, is_image_name
 
 Progress = Callable[[int, int, str], None]
 
@@ -64,7 +64,7 @@ def list_images(path: Path) -> ImageFiles:
         else:
             files.append(file)
     if not files:
-        endings = ", ".join(f".{extension}" for extension in sorted(PICTURE_EXTENSIONS))
+        endings = ", ".join(f".{extension}" for extension in sorted(IMAGE_EXTENSIONS))
         others = f" ({describe_left_out(left_out)[0]})" if left_out else ""
         raise DataError(f"holds no image{others}", file=path, remedy=f"give an image, or a folder with {endings} files")
     return ImageFiles(files=tuple(files), left_out=tuple(left_out))

@@ -172,7 +172,12 @@ def draw_data(folder: Path, plan: DemoPlan, note: Note, progress: Progress, work
     progress(0, 0, "drawing")
     with replace_folder(folder, working):
         shapes.write_published(
-            working, **options, workers=workers, on_progress=lambda done, total: progress(done, total, "drawing")
+            working,
+            seed=SEED,
+            train_images=plan.train_pictures,
+            held_out_images=plan.held_out_pictures,
+            workers=workers,
+            on_progress=lambda done, total: progress(done, total, "drawing"),
         )
         finish_work(working, "shapes", {}, options, {"pictures": plan.train_pictures + 3 * plan.held_out_pictures})
     note(f"shapes: {folder} is drawn")
@@ -264,7 +269,7 @@ def draw_examples(folder: Path, settings: PredictSettings, checkpoint: Path, sha
     """What the network finds in the held-out image with the most instances, drawn."""
     with ShardReader(shards, "val") as reader:
         number = max(range(len(reader)), key=lambda number: len(reader.record(number).instances))
-        file, image = folder / "images" / reader.record(number).file_name, reader.picture(number)
+        file, image = folder / "images" / reader.record(number).file_name, reader.image(number)
     # Demos of other sizes have other images of the same name.
     if not file.is_file() or file.read_bytes() != image:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -42,7 +42,7 @@ def run(out: Path, *, train_pictures: int = TRAIN_PICTURES, settings: TrainSetti
     """
     published = _draw(out / "published", train_pictures)
     prepare.run(
-        PrepareSettings(dataset="refcoco"), published / "refcoco", [published / shapes.PICTURES_FOLDER],
+        PrepareSettings(dataset="refcoco"), published / "refcoco", [published / shapes.IMAGES_FOLDER],
         out / "shards", progress=_report,
     )  # fmt: skip
     settings = settings or read_settings(train_preset("tiny"), None, SETTINGS)
@@ -81,7 +81,12 @@ def _draw(folder: Path, train_pictures: int) -> Path:
         working = folder.with_name(f".{folder.name}.working")
         with replace_folder(folder, working):
             shapes.write_refcoco(
-                working, **options, workers=2, on_progress=lambda done, total: _report(done, total, "images drawn")
+                working,
+                seed=SEED,
+                train_images=train_pictures,
+                held_out_images=HELD_OUT_PICTURES,
+                workers=2,
+                on_progress=lambda done, total: _report(done, total, "images drawn"),
             )
             finish_work(working, "shapes", {}, options, {"images": train_pictures + HELD_OUT_PICTURES})
     return folder

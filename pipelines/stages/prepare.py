@@ -165,7 +165,7 @@ def inspect(settings: PrepareSettings, annotations: Path, images: Sequence[Path]
             Missing(names=tuple(candidate_names(picture)), folders=tuple(images)) for picture in selection.missing
         ),
         collector=collector,
-        pictures=len({draft.picture.image_id for draft, _ in selection.items}),
+        pictures=len({draft.image.image_id for draft, _ in selection.items}),
         expressions=sum(len(draft.expressions) for draft, _ in selection.items),
     )
 
@@ -200,15 +200,15 @@ def _write_splits(
 
         advance(0)
         result = write_split(working, split, chosen, build_record, workers=processes, on_progress=advance)
-        for fault in result.faults:
-            selection.collector.add(fault, UNUSABLE_IMAGE)
+        for error in result.errors:
+            selection.collector.add(error, UNUSABLE_IMAGE)
         written = set(result.index.image_ids.tolist())
-        image_ids = {file: draft.picture.image_id for draft, file in chosen}
+        image_ids = {file: draft.image.image_id for draft, file in chosen}
         for file, orientation in result.turned:
             if image_ids[file] in written:
                 what = f"EXIF orientation mark {orientation}: the pixels are taken as they are stored, not turned"
                 selection.notes.add(DataError(what, file=file, record=f"image {image_ids[file]}"), TURNED)
-        counts[split] = _count([draft for draft, _ in chosen if draft.picture.image_id in written])
+        counts[split] = _count([draft for draft, _ in chosen if draft.image.image_id in written])
         before += len(chosen)
     return counts
 

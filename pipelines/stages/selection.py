@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipelines.config.settings import PrepareSettings, TextSettings
 from pipelines.data.tokenizer import clean_expression
-from shards.annotations.coco import Picture
+from shards.annotations.coco import CocoImage
 from shards.annotations.dataset import (
     ImageDraft,
     drop_unusable_annotations,
@@ -27,7 +27,7 @@ from shards.annotations.image_files import (
     candidate_names,
     find_shared_files,
     index_folders,
-    locate_picture,
+    locate_image,
 )
 from shards.errors import DataError
 
@@ -47,7 +47,7 @@ class Selection:
 
     items: list[Item]
     """Drafts whose annotations all have masks, with their image files."""
-    missing: list[Picture]
+    missing: list[CocoImage]
     """Images without a file; they are in `collector`, too."""
     collector: ErrorCollector
     """What cannot be used."""
@@ -74,7 +74,7 @@ def select_items(settings: PrepareSettings, annotations: Path, images: Sequence[
     located, missing = _locate_pictures(drafts, index_folders(images), images, collector)
     drafts = _measure_pictures(drafts, located, collector)
     sound = drop_unusable_annotations(drafts, locate_instances(settings.dataset, annotations), collector)
-    items = [(draft, located[draft.picture.image_id]) for draft in sound if draft.picture.image_id in located]
+    items = [(draft, located[draft.image.image_id]) for draft in sound if draft.image.image_id in located]
     for draft, _ in items:
         _note_expressions(draft, notes)
     return Selection(items=items, missing=missing, collector=collector, notes=notes)
@@ -82,15 +82,15 @@ def select_items(settings: PrepareSettings, annotations: Path, images: Sequence[
 
 def _locate_pictures(
     drafts: Sequence[ImageDraft], files: Files, folders: Sequence[Path], collector: ErrorCollector
-) -> tuple[dict[int, Path], list[Picture]]:
+) -> tuple[dict[int, Path], list[CocoImage]]:
     """Image files by the images' ids, and the images without one; both kinds of trouble are reported."""
     places = " or ".join(str(folder) for folder in folders)
-    pictures = {draft.picture.image_id: draft.picture for draft in drafts}
+    pictures = {draft.image.image_id: draft.image for draft in drafts}
     located: dict[int, Path] = {}
     missing = []
     for image_id, picture in pictures.items():
         try:
-            file = locate_picture(picture, files)
+            file = locate_image(picture, files)
         except DataError as fault:
             collector.add(fault, AMBIGUOUS)
             continue
@@ -112,17 +112,17 @@ def _measure_pictures(
     """Drafts of known size: where the annotations do not say it, it is the image file's."""
     measured = []
     for draft in drafts:
-        if draft.picture.width:
+        if draft.image.width:
             measured.append(draft)
-        elif file := located.get(draft.picture.image_id):
+        elif file := located.get(draft.image.image_id):
             try:
                 with warnings.catch_warnings(action="ignore"), Image.open(file) as picture:
                     width, height = picture.size
             except Exception as error:  # whatever a parser raises on a stranger's file
-                record = f"image {draft.picture.image_id}"
+                record = f"image {draft.image.image_id}"
                 collector.add(DataError(f"is no picture ({error})", file=file, record=record), UNUSABLE_IMAGE)
             else:
-                measured.append(replace(draft, picture=replace(draft.picture, width=width, height=height)))
+                measured.append(replace(draft, image=replace(draft.image, width=width, height=height)))
     return measured
 
 

@@ -22,8 +22,8 @@ _SHOWN = 3
 Entry = TypeVar("Entry")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class CocoImage:
     """One entry of `images`; sizes in pixels.
 
     `same_name` and `same_base_name` are ids of other images with the same `file_name`, as it is and without folders.
@@ -35,6 +35,11 @@ class Picture:
     height: int
     same_name: tuple[int, ...] = ()
     same_base_name: tuple[int, ...] = ()
+
+    def __repr__(self) -> str:
+        # Part of `source` in index.json, which is to stay as it is: see ImageDraft.
+        fields = (f"{name}={getattr(self, name)!r}" for name in self.__slots__)
+        return f"Picture({', '.join(fields)})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +58,9 @@ class Annotation:
 class CocoInstances:
     """Images and annotations by their ids, and the ids of entries that were refused."""
 
-    pictures: dict[int, Picture]
+    images: dict[int, CocoImage]
     annotations: dict[int, Annotation]
-    refused_pictures: frozenset[int] = frozenset()
+    refused_images: frozenset[int] = frozenset()
     refused_annotations: frozenset[int] = frozenset()
 
 
@@ -75,14 +80,14 @@ def read_instances(file: Path, collector: ErrorCollector) -> CocoInstances:
     for key in ("images", "annotations"):
         if not isinstance(document.get(key), list):
             raise DataError(f"has no list {key!r}", file=file, remedy="use the file that came with the data set")
-    pictures = UniqueEntries[Picture]()
-    bad_pictures = _read_entries(document["images"], "image", _read_picture, pictures, file, collector)
+    images = UniqueEntries[CocoImage]()
+    bad_images = _read_entries(document["images"], "image", _read_image, images, file, collector)
     annotations = UniqueEntries[Annotation]()
     bad_annotations = _read_entries(
         document["annotations"], "annotation", _read_annotation, annotations, file, collector
     )
-    mark_namesakes(pictures.entries)
-    return CocoInstances(pictures.entries, annotations.entries, bad_pictures, bad_annotations)
+    mark_namesakes(images.entries)
+    return CocoInstances(images.entries, annotations.entries, bad_images, bad_annotations)
 
 
 def _read_entries(
@@ -98,11 +103,11 @@ def _read_entries(
     for number, entry in enumerate(entries, 1):
         try:
             found.add(*read(entry), f"entry {number} of {kind}s")
-        except DataError as fault:
+        except DataError as error:
             known = isinstance(entry, dict) and isinstance(entry.get("id"), int)
             malformed |= {entry["id"]} if known else set()
             record = f"{kind} {entry['id']}" if known else f"{kind} number {number}"
-            collector.add(DataError(fault.what, file=file, record=record))
+            collector.add(DataError(error.what, file=file, record=record))
     return found.drop_differing(collector, file, kind) | malformed.difference(found.entries)
 
 
@@ -115,15 +120,15 @@ def load_json(file: Path) -> Any:
     return read_json(file, "JSON", "download it again")
 
 
-def _read_picture(entry: Any) -> tuple[int, Picture]:
+def _read_image(entry: Any) -> tuple[int, CocoImage]:
     width, height = read_integer(entry, "width"), read_integer(entry, "height")
     if width <= 0 or height <= 0:
-        raise DataError(f"a picture of {width} × {height} pixels")
+        raise DataError(f"an image of {width} × {height} pixels")
     image_id = read_integer(entry, "id")
     if image_id < 0:
-        raise DataError(f"a picture with the number {image_id}")
+        raise DataError(f"an image with the number {image_id}")
     name = read_text(entry, "file_name")
-    return image_id, Picture(image_id=image_id, file_name=name, width=width, height=height)
+    return image_id, CocoImage(image_id=image_id, file_name=name, width=width, height=height)
 
 
 def _read_annotation(entry: Any) -> tuple[int, Annotation]:
@@ -153,18 +158,18 @@ def read_bbox(values: Any) -> tuple[float, float, float, float] | None:
     return (x, y, width, height) if width > 0 and height > 0 else None
 
 
-def mark_namesakes(pictures: dict[int, Picture]) -> None:
+def mark_namesakes(images: dict[int, CocoImage]) -> None:
     """Tell each image which others have its name, with folders or without: it does not say whose a file is."""
-    for image_id, others in _find_namesakes(pictures, full_name).items():
-        pictures[image_id] = replace(pictures[image_id], same_name=others)
-    for image_id, others in _find_namesakes(pictures, base_name).items():
-        pictures[image_id] = replace(pictures[image_id], same_base_name=others)
+    for image_id, others in _find_namesakes(images, full_name).items():
+        images[image_id] = replace(images[image_id], same_name=others)
+    for image_id, others in _find_namesakes(images, base_name).items():
+        images[image_id] = replace(images[image_id], same_base_name=others)
 
 
-def _find_namesakes(pictures: Mapping[int, Picture], shorten: Callable[[str], str]) -> dict[int, tuple[int, ...]]:
+def _find_namesakes(images: Mapping[int, CocoImage], shorten: Callable[[str], str]) -> dict[int, tuple[int, ...]]:
     owners: dict[str, list[int]] = defaultdict(list)
-    for picture in pictures.values():
-        owners[shorten(picture.file_name)].append(picture.image_id)
+    for image in images.values():
+        owners[shorten(image.file_name)].append(image.image_id)
     shared = [ids for ids in owners.values() if len(ids) > 1]
     return {
         image_id: tuple([other for other in ids[: _SHOWN + 1] if other != image_id][:_SHOWN])

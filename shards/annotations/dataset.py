@@ -1,4 +1,4 @@
-"""Published data sets, read as they are: eight names, one kind of draft, one record a picture and split."""
+"""Published data sets, read as they are: eight names, one kind of draft, one record per image and split."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from shards.annotations import grefcoco, refcoco, refzom
 from shards.annotations import instancevg as merged
-from shards.annotations.coco import INSTANCES_FILE, Annotation, CocoInstances, Picture, read_instances
+from shards.annotations.coco import INSTANCES_FILE, Annotation, CocoImage, CocoInstances, read_instances
 from shards.annotations.error_collector import ErrorCollector
 from shards.annotations.polygons import build_instance
 from shards.annotations.refer import Ref, RefFormat, read_refs
@@ -33,20 +33,26 @@ REFUSED = "refers to a refused entry"
 """The kind under which refs are counted whose image or annotation was refused before."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ImageDraft:
-    """What a split says about one picture, before masks are made: all that its record depends on.
+    """What a split says about one image, before masks are made: all that its record depends on.
 
     `annotations` are those that some expression refers to, in the order of first use; the expressions' `instances` are
     positions in them.
     """
 
     split: str
-    picture: Picture
+    image: CocoImage
     annotations: tuple[Annotation, ...]
     expressions: tuple[Expression, ...]
     instances: tuple[Instance, ...] = ()
     """What the annotations are, once `drop_unusable_annotations` has made it of their segmentations."""
+
+    def __repr__(self) -> str:
+        # `source` in index.json is a digest of this text: with other words, shards that are whole would be made again.
+        values = {"split": self.split, "picture": self.image, "annotations": self.annotations}
+        values |= {"expressions": self.expressions, "instances": self.instances}
+        return f"ImageDraft({', '.join(f'{name}={value!r}' for name, value in values.items())})"
 
 
 def expect_files(dataset: str, folder: Path) -> list[tuple[str, ...]]:
@@ -92,7 +98,7 @@ def read_dataset(dataset: str, folder: Path, collector: ErrorCollector, splits: 
         splits: names of the splits; none means all.
 
     Returns:
-        One draft a picture and split, sorted by the split's name and the picture's number. A picture whose size the
+        One draft per image and split, sorted by the split's name and the image's number. An image whose size the
         files do not say is 0 × 0.
 
     Raises:
@@ -106,13 +112,13 @@ def read_dataset(dataset: str, folder: Path, collector: ErrorCollector, splits: 
         instances = read_instances(files[1], collector)
     grouped: dict[tuple[str, int], list[Ref]] = {}
     for ref in refs:
-        if fault := _find_contradiction(ref, instances):
-            kind, what = fault
+        if error := _find_contradiction(ref, instances):
+            kind, what = error
             collector.add(DataError(what, file=files[0], record=f"ref {ref.ref_id}"), kind)
         else:
             grouped.setdefault((ref.split, ref.image_id), []).append(ref)
     return [
-        _draft_picture(dataset, split, instances.pictures[image_id], grouped[split, image_id], instances)
+        _draft_image(dataset, split, instances.images[image_id], grouped[split, image_id], instances)
         for split, image_id in sorted(grouped)
     ]
 
@@ -128,21 +134,21 @@ def drop_unusable_annotations(drafts: Sequence[ImageDraft], file: Path, collecto
         collector: collects the annotations without a usable mask, each once.
     """
     sound: list[ImageDraft] = []
-    faults: dict[int, DataError] = {}
+    errors: dict[int, DataError] = {}
     lost: dict[int, list[str]] = {}
     for draft in drafts:
         kept: dict[int, Instance] = {}
         for index, annotation in enumerate(draft.annotations):
             try:
-                kept[index] = build_instance(annotation, draft.picture)
-            except DataError as fault:
-                faults.setdefault(annotation.ann_id, fault)
+                kept[index] = build_instance(annotation, draft.image)
+            except DataError as error:
+                errors.setdefault(annotation.ann_id, error)
                 needing = [expression.id for expression in draft.expressions if index in expression.instances]
                 lost.setdefault(annotation.ann_id, []).extend(needing)
         expressions = [each for each in draft.expressions if kept.keys() >= set(each.instances)]
         if expressions:
             sound.append(_select_expressions(draft, kept, expressions))
-    for ann_id, found in faults.items():
+    for ann_id, found in errors.items():
         what = f"{found.what}; expressions that need it: {len(lost[ann_id])}, the first {lost[ann_id][0]}"
         collector.add(DataError(what, file=file, record=found.record), UNUSABLE)
     return sound
@@ -181,11 +187,11 @@ def build_record(draft: ImageDraft) -> ImageRecord:
         DataError: a segmentation is malformed or covers no pixel.
     """
     return ImageRecord(
-        image_id=draft.picture.image_id,
-        file_name=draft.picture.file_name,
-        width=draft.picture.width,
-        height=draft.picture.height,
-        instances=draft.instances or tuple(build_instance(each, draft.picture) for each in draft.annotations),
+        image_id=draft.image.image_id,
+        file_name=draft.image.file_name,
+        width=draft.image.width,
+        height=draft.image.height,
+        instances=draft.instances or tuple(build_instance(each, draft.image) for each in draft.annotations),
         expressions=draft.expressions,
     )
 
@@ -197,10 +203,10 @@ def _find_instancevg_files(dataset: str, folder: Path) -> tuple[Path, ...]:
 
 def _find_contradiction(ref: Ref, instances: CocoInstances) -> tuple[str, str] | None:
     """The kind of contradiction with `instances.json`, and what it is."""
-    if ref.image_id in instances.refused_pictures:
+    if ref.image_id in instances.refused_images:
         return REFUSED, f"image {ref.image_id} cannot be used: its entry was refused"
-    if ref.image_id not in instances.pictures:
-        return "unknown picture", f"{INSTANCES_FILE} has no picture {ref.image_id}"
+    if ref.image_id not in instances.images:
+        return "unknown picture", f"{INSTANCES_FILE} has no image {ref.image_id}"
     for ann_id in dict.fromkeys(ann_id for sentence in ref.sentences for ann_id in sentence.ann_ids):
         annotation = instances.annotations.get(ann_id)
         if ann_id in instances.refused_annotations:
@@ -208,13 +214,13 @@ def _find_contradiction(ref: Ref, instances: CocoInstances) -> tuple[str, str] |
         if annotation is None:
             return "unknown annotation", f"{INSTANCES_FILE} has no annotation {ann_id}"
         if annotation.image_id != ref.image_id:
-            what = f"annotation {ann_id} belongs to picture {annotation.image_id}, the ref to {ref.image_id}"
+            what = f"annotation {ann_id} belongs to image {annotation.image_id}, the ref to {ref.image_id}"
             return "annotation of another picture", what
     return None
 
 
-def _draft_picture(
-    dataset: str, split: str, picture: Picture, refs: Sequence[Ref], instances: CocoInstances
+def _draft_image(
+    dataset: str, split: str, image: CocoImage, refs: Sequence[Ref], instances: CocoInstances
 ) -> ImageDraft:
     positions: dict[int, int] = {}
     expressions = [
@@ -230,7 +236,7 @@ def _draft_picture(
     ]
     return ImageDraft(
         split=split,
-        picture=picture,
+        image=image,
         annotations=tuple(instances.annotations[ann_id] for ann_id in positions),
         expressions=tuple(expressions),
     )

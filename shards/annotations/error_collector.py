@@ -14,25 +14,25 @@ _SHOWN = 3
 
 
 class ErrorCollector:
-    """The faults found so far, in the order in which they were found."""
+    """The errors found so far, in the order in which they were found."""
 
     def __init__(self) -> None:
-        self._faults: list[tuple[str, DataError]] = []
+        self._errors: list[tuple[str, DataError]] = []
 
     def __len__(self) -> int:
-        return len(self._faults)
+        return len(self._errors)
 
     def __iter__(self) -> Iterator[tuple[str, DataError]]:
-        """The kind and the fault of each record, in order."""
-        return iter(self._faults)
+        """The kind and the error of each record, in order."""
+        return iter(self._errors)
 
-    def add(self, fault: DataError, kind: str = MALFORMED) -> None:
-        """Note a record that cannot be used; faults of one `kind` are counted together."""
-        self._faults.append((kind, fault))
+    def add(self, error: DataError, kind: str = MALFORMED) -> None:
+        """Note a record that cannot be used; errors of one `kind` are counted together."""
+        self._errors.append((kind, error))
 
     def count_kinds(self) -> dict[str, int]:
-        """How many faults there are of each kind, the most frequent first."""
-        return dict(Counter(kind for kind, _ in self._faults).most_common())
+        """How many errors there are of each kind, the most frequent first."""
+        return dict(Counter(kind for kind, _ in self._errors).most_common())
 
     def raise_if_any(self) -> None:
         """Pass if nothing is wrong.
@@ -40,25 +40,25 @@ class ErrorCollector:
         Raises:
             DataError: something is; says how much, the first few records and what can be done.
         """
-        if not self._faults:
+        if not self._errors:
             return
         remedy = "mend the files or pass --skip-invalid"
-        first = self._faults[0][1]
-        if len(self._faults) == 1:
+        first = self._errors[0][1]
+        if len(self._errors) == 1:
             raise DataError(first.what, file=first.file, record=first.record, remedy=remedy) from first
-        shown = "; ".join(_describe(fault) for _, fault in self._faults[:_SHOWN])
-        more = f"; and {len(self._faults) - _SHOWN} more" if len(self._faults) > _SHOWN else ""
-        raise DataError(f"{len(self._faults)} records cannot be used: {shown}{more}", remedy=remedy) from first
+        shown = "; ".join(_describe(error) for _, error in self._errors[:_SHOWN])
+        more = f"; and {len(self._errors) - _SHOWN} more" if len(self._errors) > _SHOWN else ""
+        raise DataError(f"{len(self._errors)} records cannot be used: {shown}{more}", remedy=remedy) from first
 
     def save(self, file: Path) -> None:
-        """Write all faults as a JSON document: `count`, `kinds`, and `records` with kind, file, record and what."""
+        """Write all errors as a JSON document: `count`, `kinds`, and `records` with kind, file, record and what."""
         records = [
-            {"kind": kind, "file": fault.file and str(fault.file), "record": fault.record, "what": fault.what}
-            for kind, fault in self._faults
+            {"kind": kind, "file": error.file and str(error.file), "record": error.record, "what": error.what}
+            for kind, error in self._errors
         ]
         document = {"count": len(self), "kinds": self.count_kinds(), "records": records}
         write_json(file, document)
 
 
-def _describe(fault: DataError) -> str:
-    return str(DataError(fault.what, file=fault.file, record=fault.record))
+def _describe(error: DataError) -> str:
+    return str(DataError(error.what, file=error.file, record=error.record))

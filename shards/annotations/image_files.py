@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from shards.annotations.coco import Picture
+from shards.annotations.coco import CocoImage
 from shards.annotations.file_names import base_name, full_name
 from shards.errors import DataError
 from shards.file_kinds import explain_unreadable
@@ -63,26 +63,26 @@ def _walk(folder: Path, prefix: str, seen: set[tuple[int, int]]) -> Iterator[str
             continue
 
 
-def candidate_names(picture: Picture) -> list[str]:
+def candidate_names(image: CocoImage) -> list[str]:
     """Names under which an image may be found: its own with folders, its own without, and those of COCO's releases."""
-    names = [full_name(picture.file_name), base_name(picture.file_name)]
-    names += [f"{prefix}{picture.image_id:012d}.jpg" for prefix in ("COCO_train2014_", "COCO_val2014_", "")]
+    names = [full_name(image.file_name), base_name(image.file_name)]
+    names += [f"{prefix}{image.image_id:012d}.jpg" for prefix in ("COCO_train2014_", "COCO_val2014_", "")]
     return list(dict.fromkeys(names))
 
 
-def locate_picture(picture: Picture, files: Mapping[str, Sequence[Path]]) -> Path | None:
+def locate_image(image: CocoImage, files: Mapping[str, Sequence[Path]]) -> Path | None:
     """The image file among those of `index_folders`, under the first of its names that is there; None if none is.
 
     Raises:
         DataError: the name is also another image's, or stands in several folders for files that differ.
     """
-    record = f"image {picture.image_id}"
-    full = full_name(picture.file_name)
-    for name in candidate_names(picture):
+    record = f"image {image.image_id}"
+    full = full_name(image.file_name)
+    for name in candidate_names(image):
         if not (found := files.get(name)):
             continue
-        others = picture.same_name if name == full else picture.same_base_name
-        if others and name in (full, base_name(picture.file_name)):
+        others = image.same_name if name == full else image.same_base_name
+        if others and name in (full, base_name(image.file_name)):
             advice = "keep the folders in file_name, and give the folder above them as --images"
             what = f"{name} is the name of image {', '.join(map(str, others))} too; {advice}"
             raise DataError(what, file=found[0], record=record)

@@ -1,6 +1,6 @@
 """The merged layout of InstanceVG's data release: one JSON file with every split, the geometry inside its records.
 
-Its top level maps a set's name to samples. A sample holds one picture, its expressions and the annotations that all of
+Its top level maps a set's name to samples. A sample holds one image, its expressions and the annotations that all of
 them refer to. R-RefCOCO's samples stand in groups: those of the training set are the sentences of one reference, and
 `instance_index.json` says which groups of the other sets are. The files number no references; samples are numbered in
 the order of the file, whichever splits are asked for.
@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 from shards.annotations.coco import (
     INSTANCES_FILE,
     Annotation,
+    CocoImage,
     CocoInstances,
-    Picture,
     load_json,
     mark_namesakes,
     read_bbox,
@@ -56,13 +56,13 @@ SETS: dict[str, dict[str, tuple[str, ...]]] = {
 class _Sample(NamedTuple):
     """The image of a sample or group as each entry tells it, its annotations, and its phrases."""
 
-    pictures: list[Picture]
+    images: list[CocoImage]
     annotations: list[Annotation]
     sentences: list[Sentence]
 
     @property
-    def picture(self) -> Picture:
-        return self.pictures[0]
+    def image(self) -> CocoImage:
+        return self.images[0]
 
 
 _FIRST_KEY = re.compile(rb'\s*\{\s*"(train|val|test)')
@@ -91,7 +91,7 @@ def read_instancevg(
         splits: names of the splits; none means all.
 
     Returns:
-        The references in the order of the file, and the pictures and annotations in them. A picture whose size is not
+        The references in the order of the file, and the images and annotations in them. An image whose size is not
         published is 0 × 0; an annotation without a number has a digest of its geometry for one.
 
     Raises:
@@ -110,7 +110,7 @@ def read_instancevg(
             what = f"has no split {split!r} of {dataset}; there are {', '.join(present) or 'none'}"
             raise DataError(what, file=files[0])
     refs: list[Ref] = []
-    pictures, annotations = UniqueEntries[Picture](), UniqueEntries[Annotation]()
+    images, annotations = UniqueEntries[CocoImage](), UniqueEntries[Annotation]()
     first = 1
     for split, name in present.items():
         samples = document[name]
@@ -125,21 +125,21 @@ def read_instancevg(
                 for position in range(start, end):
                     try:
                         sample = _read_sample(samples[position], image_id, len(sentences))
-                    except DataError as fault:
-                        collector.add(DataError(fault.what, file=files[0], record=f"{name}[{position}]"))
+                    except DataError as error:
+                        collector.add(DataError(error.what, file=files[0], record=f"{name}[{position}]"))
                         continue
-                    image_id = sample.picture.image_id
+                    image_id = sample.image.image_id
                     sentences += sample.sentences
-                    _add_sample(sample, f"{name}[{position}]", pictures, annotations)
+                    _add_sample(sample, f"{name}[{position}]", images, annotations)
                 if image_id is not None:
                     refs.append(Ref(first + start, image_id, split, tuple(sentences)))
         first += len(samples)
     refused = (
-        pictures.drop_differing(collector, files[0], "image"),
+        images.drop_differing(collector, files[0], "image"),
         annotations.drop_differing(collector, files[0], "annotation"),
     )
-    mark_namesakes(pictures.entries)
-    return refs, CocoInstances(pictures.entries, annotations.entries, *refused)
+    mark_namesakes(images.entries)
+    return refs, CocoInstances(images.entries, annotations.entries, *refused)
 
 
 def _begins_with_set(file: Path) -> bool:
@@ -172,10 +172,10 @@ def _read_sample(sample: Any, image_id: int | None, sent_id: int) -> _Sample:
     group = sample if isinstance(sample, list) else [sample]
     if not group:
         raise DataError("is an empty group")
-    pictures = [_read_picture(entry) for entry in group]
-    image_id = pictures[0].image_id if image_id is None else image_id
-    if any(picture.image_id != image_id for picture in pictures):
-        raise DataError("belongs to a reference about several pictures")
+    images = [_read_image(entry) for entry in group]
+    image_id = images[0].image_id if image_id is None else image_id
+    if any(image.image_id != image_id for image in images):
+        raise DataError("belongs to a reference about several images")
     sentences: list[Sentence] = []
     annotations: list[Annotation] = []
     for entry in group:
@@ -183,33 +183,33 @@ def _read_sample(sample: Any, image_id: int | None, sent_id: int) -> _Sample:
             found = [_read_annotation(target, image_id) for target in targets]
             annotations += found
             sentences.append(Sentence(sent_id + len(sentences), text, tuple(annotation.ann_id for annotation in found)))
-    return _Sample(pictures, annotations, sentences)
+    return _Sample(images, annotations, sentences)
 
 
 def _add_sample(
-    sample: _Sample, place: str, pictures: UniqueEntries[Picture], annotations: UniqueEntries[Annotation]
+    sample: _Sample, place: str, images: UniqueEntries[CocoImage], annotations: UniqueEntries[Annotation]
 ) -> None:
-    for picture in sample.pictures:
-        known = pictures.entries.get(picture.image_id)
+    for image in sample.images:
+        known = images.entries.get(image.image_id)
         # Some samples do not say the image's size: they do not differ from those that do.
-        if known and known.file_name == picture.file_name and not (known.width and picture.width):
-            pictures.entries[picture.image_id] = known if known.width else picture
+        if known and known.file_name == image.file_name and not (known.width and image.width):
+            images.entries[image.image_id] = known if known.width else image
         else:
-            pictures.add(picture.image_id, picture, place)
+            images.add(image.image_id, image, place)
     for annotation in sample.annotations:
         annotations.add(annotation.ann_id, annotation, place)
 
 
-def _read_picture(entry: Any) -> Picture:
+def _read_image(entry: Any) -> CocoImage:
     image_id = read_integer(entry, "image_id")
     if image_id < 0:
-        raise DataError(f"is about a picture with the number {image_id}")
+        raise DataError(f"is about an image with the number {image_id}")
     name = read_text(entry, "file_name") if "file_name" in entry else f"COCO_train2014_{image_id:012d}.jpg"
     sized = entry.get("width") is not None and entry.get("height") is not None
     width, height = (read_integer(entry, "width"), read_integer(entry, "height")) if sized else (0, 0)
     if width < 0 or height < 0:
-        raise DataError(f"has a picture of {width} × {height} pixels")
-    return Picture(image_id=image_id, file_name=name, width=width, height=height)
+        raise DataError(f"has an image of {width} × {height} pixels")
+    return CocoImage(image_id=image_id, file_name=name, width=width, height=height)
 
 
 def _read_annotation(entry: Mapping[str, Any], image_id: int) -> Annotation:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from shards import masks
-from shards.annotations.coco import Annotation, Picture
+from shards.annotations.coco import Annotation, CocoImage
 from shards.errors import DataError
 from shards.record import Box, Instance, Rle
 
@@ -17,18 +17,18 @@ _FEWEST = 6
 """Numbers of the smallest polygon."""
 
 
-def build_instance(annotation: Annotation, picture: Picture) -> Instance:
+def build_instance(annotation: Annotation, image: CocoImage) -> Instance:
     """The instance that an annotation is.
 
     Raises:
         DataError: its segmentation is malformed or covers no pixel of the image.
     """
     try:
-        mask = encode_outline(annotation.segmentation, picture.height, picture.width)
-    except (DataError, TypeError, ValueError, OverflowError) as fault:
-        what = f"annotation {annotation.ann_id}: {fault}"
-        raise DataError(what, record=f"image {picture.image_id}") from fault
-    box = _clip_box(annotation, picture) or masks.rle_to_box(mask)
+        mask = encode_outline(annotation.segmentation, image.height, image.width)
+    except (DataError, TypeError, ValueError, OverflowError) as error:
+        what = f"annotation {annotation.ann_id}: {error}"
+        raise DataError(what, record=f"image {image.image_id}") from error
+    box = _clip_box(annotation, image) or masks.rle_to_box(mask)
     return Instance(
         ann_id=annotation.ann_id, category_id=annotation.category_id, box=box, mask=mask, crowd=annotation.iscrowd
     )
@@ -80,11 +80,11 @@ def _measure_shoelace(polygon: list[float]) -> float:
     return abs(sum(x * next_y - next_x * y for x, y, next_x, next_y in pairs)) / 2
 
 
-def _clip_box(annotation: Annotation, picture: Picture) -> Box | None:
-    """The published box as x0, y0, x1, y1 inside the picture; None if nothing of it is there."""
+def _clip_box(annotation: Annotation, image: CocoImage) -> Box | None:
+    """The published box as x0, y0, x1, y1 inside the image; None if nothing of it is there."""
     if annotation.bbox is None:
         return None
     x, y, width, height = annotation.bbox
     x0, y0 = max(x, 0.0), max(y, 0.0)
-    x1, y1 = min(x + width, float(picture.width)), min(y + height, float(picture.height))
+    x1, y1 = min(x + width, float(image.width)), min(y + height, float(image.height))
     return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None

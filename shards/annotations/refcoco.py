@@ -1,6 +1,6 @@
 """RefCOCO, RefCOCO+, RefCOCOg and their robust versions R-RefCOCO, R-RefCOCO+, R-RefCOCOg.
 
-A record belongs to one object. The robust versions mix sentences about nothing in the picture among the others; these
+A record belongs to one object. The robust versions mix sentences about nothing in the image among the others; these
 have `exist` false or 0. Where `exist` is missing the sentence fits.
 """
 

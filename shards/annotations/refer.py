@@ -37,7 +37,7 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """One published record: sentences about the same objects of one picture."""
+    """One published record: sentences about the same objects of one image."""
 
     ref_id: int
     image_id: int
@@ -85,11 +85,11 @@ def read_refs(layout: RefFormat, file: Path, collector: ErrorCollector, splits: 
         if splits and isinstance(split, str) and split not in splits:
             continue
         try:
-            ref, faults = _read_ref(layout, record)
-        except DataError as fault:
-            collector.add(DataError(fault.what, file=file, record=_name(record, number)))
+            ref, errors = _read_ref(layout, record)
+        except DataError as error:
+            collector.add(DataError(error.what, file=file, record=_name(record, number)))
             continue
-        for kind, unusable in faults:
+        for kind, unusable in errors:
             name = f"{_name(record, number)}, {unusable.record}"
             collector.add(DataError(unusable.what, file=file, record=name), kind)
         if ref.sentences:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from shards.synthetic.scenes import COLOURS, SHAPES, SIZES, Scene, Thing
+from shards.synthetic.scenes import COLORS, SHAPES, SIZES, Scene, Thing
 
 Direction = Literal["left", "right", "top", "bottom"]
 
@@ -20,10 +20,10 @@ _RELATIONS = {"left": "left of", "right": "right of", "top": "above", "bottom": 
 _SUPERLATIVES = {"left": "leftmost", "right": "rightmost", "top": "topmost", "bottom": "lowest"}
 # How often a phrase says what beside its description.
 _FORMS = {"plain": 0.32, "every": 0.32, "number": 0.18, "extreme": 0.09, "relation": 0.09}
-# How often a description names each attribute. Shapes most: colours are so much easier to see that a network which
+# How often a description names each attribute. Shapes most: colors are so much easier to see that a network which
 # could do with them would learn nothing else for long.
-_NAMED = {"shape": 0.92, "colour": 0.4, "size": 0.25}
-# Closer than this fraction of the picture's side, "left of" would be a matter of opinion.
+_NAMED = {"shape": 0.92, "color": 0.4, "size": 0.25}
+# Closer than this fraction of the image's side, "left of" would be a matter of opinion.
 _MARGIN = 0.1
 _ATTEMPTS = 200
 
@@ -33,19 +33,19 @@ class Description:
     """The attributes that a phrase names; None for those it leaves open."""
 
     shape: str | None = None
-    colour: str | None = None
+    color: str | None = None
     size: str | None = None
 
     def fits(self, thing: Thing) -> bool:
         """Whether a thing has all the attributes."""
         return all(
             wanted in (None, found)
-            for wanted, found in ((self.shape, thing.shape), (self.colour, thing.colour), (self.size, thing.size))
+            for wanted, found in ((self.shape, thing.shape), (self.color, thing.color), (self.size, thing.size))
         )
 
     def say(self, *, plural: bool = False) -> str:
         """E.g. "small red circles"."""
-        words = [self.size, self.colour, (self.shape or "shape") + ("s" if plural else "")]
+        words = [self.size, self.color, (self.shape or "shape") + ("s" if plural else "")]
         return " ".join(word for word in words if word)
 
 
@@ -134,10 +134,10 @@ def _draft_query(scene: Scene, random: np.random.Generator, target: int | None) 
 
 
 def _describe(thing: Thing, random: np.random.Generator) -> Description:
-    shape, colour, size = random.random(3) < tuple(_NAMED.values())
-    if not (shape or colour):
-        colour = True
-    return Description(thing.shape if shape else None, thing.colour if colour else None, thing.size if size else None)
+    shape, color, size = random.random(3) < tuple(_NAMED.values())
+    if not (shape or color):
+        color = True
+    return Description(thing.shape if shape else None, thing.color if color else None, thing.size if size else None)
 
 
 def _spoil(query: Query, random: np.random.Generator) -> Query:
@@ -145,11 +145,11 @@ def _spoil(query: Query, random: np.random.Generator) -> Query:
     if query.form == "relation" and random.random() < 0.5:
         return replace(query, direction=_OPPOSITE[query.direction])
     description = query.description
-    named = [name for name in ("shape", "colour", "size") if getattr(description, name)]
+    named = [name for name in ("shape", "color", "size") if getattr(description, name)]
     name = str(random.choice(named))
-    choices = {"shape": SHAPES, "colour": tuple(COLOURS), "size": tuple(SIZES)}[name]
+    choices = {"shape": SHAPES, "color": tuple(COLORS), "size": tuple(SIZES)}[name]
     others = [choice for choice in choices if choice != getattr(description, name)]
-    changed = {"shape": description.shape, "colour": description.colour, "size": description.size}
+    changed = {"shape": description.shape, "color": description.color, "size": description.size}
     changed[name] = str(random.choice(others))
     return replace(query, description=Description(**changed))
 
@@ -181,7 +181,7 @@ def _relate(query: Query, scene: Scene, matches: list[int]) -> list[int] | None:
 
 
 def _advance(direction: Direction, scene: Scene, thing: Thing) -> float:
-    """How far a thing lies towards a direction, in fractions of the picture."""
+    """How far a thing lies towards a direction, in fractions of the image."""
     across, down = thing.x / scene.width, thing.y / scene.height
     return {"left": -across, "right": across, "top": -down, "bottom": down}[direction]
 

@@ -37,13 +37,13 @@ def _direct_edges(mask: NDArray[np.bool_]) -> dict[Point, list[Point]]:
     padded = np.pad(mask, 1)
     inside = padded[1:-1, 1:-1]
     ahead: dict[Point, list[Point]] = {}
-    for neighbour, (x0, y0), (x1, y1) in (
+    for neighbor, (x0, y0), (x1, y1) in (
         (padded[:-2, 1:-1], (0, 0), (1, 0)),
         (padded[1:-1, 2:], (1, 0), (1, 1)),
         (padded[2:, 1:-1], (1, 1), (0, 1)),
         (padded[1:-1, :-2], (0, 1), (0, 0)),
     ):
-        rows, columns = np.nonzero(inside & ~neighbour)
+        rows, columns = np.nonzero(inside & ~neighbor)
         for x, y in zip(columns.tolist(), rows.tolist(), strict=True):
             ahead.setdefault((x + x0, y + y0), []).append((x + x1, y + y1))
     return ahead

@@ -1,6 +1,6 @@
-"""Scenes: a few coloured shapes that partly cover each other, as a picture and as the visible pixels of each.
+"""Scenes: a few colored shapes that partly cover each other, as an image and as the visible pixels of each.
 
-Letters: N things, H × W pixels of the picture.
+Letters: N things, H × W pixels of the image.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 SHAPES = ("circle", "square", "triangle", "star")
-COLOURS = {
+COLORS = {
     "red": (208, 44, 40),
     "green": (46, 160, 62),
     "blue": (48, 84, 214),
@@ -28,7 +28,7 @@ _THINGS = (3, 5)
 # All stand nearly upright: turned squares would be diamonds.
 _TURN = math.pi / 12
 _LOOKALIKES = 0.55
-# A dark rim parts things of the same colour that overlap.
+# A dark rim parts things of the same color that overlap.
 _RIM = (24, 24, 24)
 _VISIBLE = 0.7
 _ATTEMPTS = 60
@@ -37,10 +37,10 @@ _OVERSAMPLING = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thing:
-    """One shape; its centre and radius in pixels, its rotation in radians."""
+    """One shape; its center and radius in pixels, its rotation in radians."""
 
     shape: str
-    colour: str
+    color: str
     size: str
     x: float
     y: float
@@ -87,25 +87,25 @@ def find_visible(covers: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def paint_scene(scene: Scene, random: np.random.Generator) -> Image.Image:
-    """The picture of a scene: smooth dark rims, uneven grey ground, slightly varying colours."""
+    """The image of a scene: smooth dark rims, uneven gray ground, slightly varying colors."""
     scale = _OVERSAMPLING
     ground = random.uniform(90, 170, size=(3, 3)).astype(np.float32)
     size = (scene.width * scale, scene.height * scale)
     canvas = Image.fromarray(ground).resize(size, Image.Resampling.BICUBIC).convert("RGB")
     pen = ImageDraw.Draw(canvas)
     for thing in scene.things:
-        colour = np.clip(np.array(COLOURS[thing.colour]) + random.integers(-18, 19, size=3), 0, 255)
-        fill = (int(colour[0]), int(colour[1]), int(colour[2]))
+        color = np.clip(np.array(COLORS[thing.color]) + random.integers(-18, 19, size=3), 0, 255)
+        fill = (int(color[0]), int(color[1]), int(color[2]))
         pen.polygon(_outline(thing, scale), fill=fill, outline=_RIM, width=2 * scale)
-    picture = np.asarray(canvas.reduce(scale), dtype=np.float32)
-    noise = random.normal(0, 4, size=picture.shape[:2])[..., None]
-    return Image.fromarray(np.clip(picture + noise, 0, 255).astype(np.uint8))
+    image = np.asarray(canvas.reduce(scale), dtype=np.float32)
+    noise = random.normal(0, 4, size=image.shape[:2])[..., None]
+    return Image.fromarray(np.clip(image + noise, 0, 255).astype(np.uint8))
 
 
 def _place_thing(random: np.random.Generator, things: list[Thing], width: int, height: int) -> Thing:
     attributes = {
         "shape": str(random.choice(SHAPES)),
-        "colour": str(random.choice(list(COLOURS))),
+        "color": str(random.choice(list(COLORS))),
         "size": str(random.choice(list(SIZES))),
     }
     if things and random.random() < _LOOKALIKES:
@@ -137,7 +137,7 @@ def _outline(thing: Thing, scale: int) -> list[tuple[float, float]]:
         angles += math.pi / 4
     elif thing.shape == "star":
         radii[1::2] *= 0.45
-    # Drawing puts a corner on the centre of its pixel.
+    # Drawing puts a corner on the center of its pixel.
     x = (thing.x + radii * np.cos(angles)) * scale - 0.5
     y = (thing.y + radii * np.sin(angles)) * scale - 0.5
     return list(zip(x.tolist(), y.tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""Scenes and phrases as published files: grefs(unc).json, refs(final).p, refs(unc).p, instances.json and pictures.
+"""Scenes and phrases as published files: grefs(unc).json, refs(final).p, refs(unc).p, instances.json and images.
 
 ```
 FOLDER/images/train2014/COCO_train2014_############.jpg
@@ -31,9 +31,9 @@ from shards.workers import check_parent, map_ordered
 
 Document = dict[str, Any]
 
-PICTURES_FOLDER = "images/train2014"
+IMAGES_FOLDER = "images/train2014"
 HELD_OUT_SPLITS = {"grefcoco": "val", "ref-zom": "test", "rrefcoco": "val", "refcoco": "val"}
-# Shares of the training pictures.
+# Shares of the training images.
 _SHARES = {"grefcoco": 0.5, "ref-zom": 0.25, "rrefcoco": 0.25}
 _PHRASES = 8
 _EMPTY = 0.25
@@ -47,7 +47,7 @@ _REMEDY = "close other programs and run the same command again"
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """One picture to draw and to talk about."""
+    """One image to draw and to talk about."""
 
     dataset: str
     split: str
@@ -61,7 +61,7 @@ class _Task:
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """What the published files say about one picture."""
+    """What the published files say about one image."""
 
     image: Document
     annotations: list[Document]
@@ -72,24 +72,24 @@ def write_published(
     folder: Path,
     *,
     seed: int,
-    train_pictures: int,
-    held_out_pictures: int,
+    train_images: int,
+    held_out_images: int,
     workers: int = 1,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write the three data sets; the same arguments give the same files, whatever the number of workers.
 
-    No picture belongs to two splits or two data sets.
+    No image belongs to two splits or two data sets.
 
     Args:
         folder: where they are written; files of an earlier call are replaced.
         seed: of everything drawn and said.
-        train_pictures: pictures to train on, shared among the data sets.
-        held_out_pictures: pictures of val or test in each data set.
+        train_images: images to train on, shared among the data sets.
+        held_out_images: images of val or test in each data set.
         workers: processes.
-        on_progress: called with (pictures done, pictures).
+        on_progress: called with (images done, images).
     """
-    tasks = _plan_pictures(seed, _SHARES, train_pictures, held_out_pictures)
+    tasks = _plan_images(seed, _SHARES, train_images, held_out_images)
     _write_layouts(folder, tasks, workers, on_progress)
 
 
@@ -97,8 +97,8 @@ def write_refcoco(
     folder: Path,
     *,
     seed: int,
-    train_pictures: int,
-    held_out_pictures: int,
+    train_images: int,
+    held_out_images: int,
     workers: int = 1,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> None:
@@ -110,23 +110,23 @@ def write_refcoco(
     Args:
         folder: where it is written; files of an earlier call are replaced.
         seed: of everything drawn and said.
-        train_pictures: images of split train.
-        held_out_pictures: images of split val.
+        train_images: images of split train.
+        held_out_images: images of split val.
         workers: processes.
         on_progress: called with (images done, images).
     """
-    tasks = _plan_pictures(seed, {"refcoco": 1.0}, train_pictures, held_out_pictures, first_id=_FIRST_REFCOCO_ID)
+    tasks = _plan_images(seed, {"refcoco": 1.0}, train_images, held_out_images, first_id=_FIRST_REFCOCO_ID)
     _write_layouts(folder, tasks, workers, on_progress)
 
 
 def _write_layouts(
     folder: Path, tasks: list[_Task], workers: int, on_progress: Callable[[int, int], None] | None
 ) -> None:
-    pictures = folder / PICTURES_FOLDER
-    pictures.mkdir(parents=True, exist_ok=True)
+    images = folder / IMAGES_FOLDER
+    images.mkdir(parents=True, exist_ok=True)
     blocks = [tasks[first : first + _BLOCK] for first in range(0, len(tasks), _BLOCK)]
     pages: list[_Page] = []
-    draw = functools.partial(_draw_block, pictures)
+    draw = functools.partial(_draw_block, images)
     processes = workers if workers > 1 else 0
     with contextlib.closing(map_ordered(draw, blocks, workers=processes, method="spawn", remedy=_REMEDY)) as drawn:
         for block in drawn:
@@ -138,21 +138,21 @@ def _write_layouts(
         _write_dataset(folder / dataset, dataset, chosen)
 
 
-def _plan_pictures(
-    seed: int, shares: Mapping[str, float], train_pictures: int, held_out_pictures: int, *, first_id: int = 1
+def _plan_images(
+    seed: int, shares: Mapping[str, float], train_images: int, held_out_images: int, *, first_id: int = 1
 ) -> list[_Task]:
     tasks: list[_Task] = []
     for dataset, share in shares.items():
-        for split, count in (("train", round(share * train_pictures)), (HELD_OUT_SPLITS[dataset], held_out_pictures)):
+        for split, count in (("train", round(share * train_images)), (HELD_OUT_SPLITS[dataset], held_out_images)):
             tasks += [_Task(dataset, split, first_id + len(tasks) + number, seed) for number in range(count)]
     return tasks
 
 
-def _draw_block(pictures: Path, tasks: list[_Task]) -> list[_Page]:
-    return [_draw_page(pictures, task) for task in tasks]
+def _draw_block(images: Path, tasks: list[_Task]) -> list[_Page]:
+    return [_draw_page(images, task) for task in tasks]
 
 
-def _draw_page(pictures: Path, task: _Task) -> _Page:
+def _draw_page(images: Path, task: _Task) -> _Page:
     check_parent()
     random = np.random.default_rng((task.seed, task.image_id))
     while True:
@@ -163,7 +163,7 @@ def _draw_page(pictures: Path, task: _Task) -> _Page:
             # One thing inside another leaves a hole: draw another scene.
             continue
         break
-    file = pictures / task.file_name
+    file = images / task.file_name
     # Into memory: Pillow's own writing to a file hides what the system says of a full disk.
     drawn = io.BytesIO()
     paint_scene(scene, random).save(drawn, format="jpeg", quality=92)

@@ -15,7 +15,7 @@ def measure() -> list[Figure]:
     """Seconds of whole processes."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        write_published(home, seed=1, train_pictures=20, held_out_pictures=2)
+        write_published(home, seed=1, train_images=20, held_out_images=2)
         prepare = [
             "prepare", "grefcoco", "--annotations", str(home / "grefcoco"),
             "--images", str(home / "images" / "train2014"), "--out", str(home / "shards"),

@@ -22,7 +22,7 @@ def measure() -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         drawing = time_best(
-            lambda: write_published(home, seed=1, train_pictures=PICTURES, held_out_pictures=1), repeats=1, warm_up=0
+            lambda: write_published(home, seed=1, train_images=PICTURES, held_out_images=1), repeats=1, warm_up=0
         )
         shards = home / "shards"
         preparing = time_best(lambda: _prepare(home, shards), repeats=1, warm_up=0)

@@ -15,7 +15,7 @@ from tests.support.pipeline_runs import SMALL_NETWORK, draw_published, igvg, onl
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ablate")
-    return prepare(draw_published(folder / "published", train_pictures=4), folder / "shards")
+    return prepare(draw_published(folder / "published", train_images=4), folder / "shards")
 
 
 def arguments(table: str, shards: Path, out: Path, *more: str) -> list[str]:

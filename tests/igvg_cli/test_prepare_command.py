@@ -25,7 +25,7 @@ app.main()
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("published")
-    write_published(folder, seed=3, train_pictures=12, held_out_pictures=2)
+    write_published(folder, seed=3, train_images=12, held_out_images=2)
     return folder
 
 
@@ -112,7 +112,7 @@ def test_a_missing_picture_is_one_line_and_leaves_nothing(published: Path) -> No
 
 def test_what_is_skipped_is_counted_beneath_the_table(published: Path) -> None:
     sorted((published / "images" / "train2014").iterdir())[0].write_bytes(b"no picture")
-    assert_one_error(run_on(published), "not a picture")
+    assert_one_error(run_on(published), "not an image")
     result = run_on(published, "--skip-invalid")
     assert result.returncode == 0
     assert "skipped: 1 × unusable picture" in result.stdout

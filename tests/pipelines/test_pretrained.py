@@ -61,8 +61,8 @@ def test_it_says_what_made_it() -> None:
 
 
 def test_it_finds_single_targets_and_knows_nothing_of_empty_ones(tmp_path: Path) -> None:
-    write_refcoco(tmp_path / "single", seed=21, train_pictures=1, held_out_pictures=12)
-    write_published(tmp_path / "generalized", seed=22, train_pictures=8, held_out_pictures=8)
+    write_refcoco(tmp_path / "single", seed=21, train_images=1, held_out_images=12)
+    write_published(tmp_path / "generalized", seed=22, train_images=8, held_out_images=8)
     scores = {}
     for source, dataset in (("single", "refcoco"), ("generalized", "grefcoco")):
         shards = prepare(tmp_path / source, tmp_path / dataset, dataset)

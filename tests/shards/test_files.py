@@ -59,8 +59,8 @@ def test_an_error_of_the_system_names_the_file_and_not_its_temporary_name(tmp_pa
 
 def test_an_error_that_names_another_file_keeps_its_name(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught, replace_file(tmp_path / "a.json"):
-        (tmp_path / "picture.jpg").read_bytes()
-    assert caught.value.filename == str(tmp_path / "picture.jpg")
+        (tmp_path / "image.jpg").read_bytes()
+    assert caught.value.filename == str(tmp_path / "image.jpg")
 
 
 def test_words_of_a_library_that_are_no_system_error_are_left_as_they_are(tmp_path: Path) -> None:

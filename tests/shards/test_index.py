@@ -22,8 +22,8 @@ Members = list[tuple[str, bytes]]
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("prepared")
-    write_items(folder, make_items(folder / "pictures", [2, 0, 3]))
-    shutil.rmtree(folder / "pictures")
+    write_items(folder, make_items(folder / "images", [2, 0, 3]))
+    shutil.rmtree(folder / "images")
     return folder
 
 
@@ -45,7 +45,7 @@ def write_tar(file: Path, members: Members, tar_format: int = tarfile.USTAR_FORM
 
 def make_members(key: str, image_id: int, count: int) -> Members:
     document = json.dumps(make_record(image_id, "any.jpg", (16, 12), count).to_json(), indent=2).encode()
-    return [(f"{key}.cls", b"7"), (f"{key}.json", document), (f"{key}.jpg", b"picture of " + key.encode())]
+    return [(f"{key}.cls", b"7"), (f"{key}.json", document), (f"{key}.jpg", b"image of " + key.encode())]
 
 
 def test_an_index_reads_back_as_it_was_written(prepared: Path) -> None:
@@ -82,7 +82,7 @@ def test_shards_of_another_program_can_be_indexed_and_read(tmp_path: Path, tar_f
         assert reader.index.keys == ("ü/2", "a.folder/1", long_key, "x")
         assert [record.image_id for record in reader.records()] == [2, 1, 9, 3]
         assert reader.index.expressions.tolist() == [0, 4, 2, 1]
-        assert reader.picture(1) == b"picture of a.folder/1"
+        assert reader.image(1) == b"image of a.folder/1"
 
 
 def test_folders_in_a_tar_are_passed_over(tmp_path: Path) -> None:
@@ -215,16 +215,16 @@ def test_a_split_without_tars_cannot_be_indexed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [[0, 1], [0, 2]])
-def test_a_record_needs_its_picture_and_its_json(tmp_path: Path, kept: list[int]) -> None:
+def test_a_record_needs_its_image_and_its_json(tmp_path: Path, kept: list[int]) -> None:
     members = make_members("1", 1, 1)
     file = write_tar(tmp_path / "a.tar", [*make_members("0", 0, 1), *(members[position] for position in kept)])
-    with pytest.raises(DataError, match=r"a.tar, key 1: is not one picture and one .json, but .cls, .j"):
+    with pytest.raises(DataError, match=r"a.tar, key 1: is not one image and one .json, but .cls, .j"):
         index_shard(file)
 
 
-def test_a_record_has_one_picture(tmp_path: Path) -> None:
+def test_a_record_has_one_image(tmp_path: Path) -> None:
     file = write_tar(tmp_path / "a.tar", [*make_members("1", 1, 1), ("1.png", b"")])
-    with pytest.raises(DataError, match=r"one picture and one .json, but .cls, .json, .jpg, .png"):
+    with pytest.raises(DataError, match=r"one image and one .json, but .cls, .json, .jpg, .png"):
         index_shard(file)
 
 

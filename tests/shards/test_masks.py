@@ -94,13 +94,13 @@ def test_run_lengths_are_read_as_a_list_a_string_or_bytes(form: str) -> None:
         ([[0, 0, 4, 0, 4, float("nan")]], "not a flat list of finite numbers"),
         ([[0, 0, 4, 0, float("inf"), 4]], "not a flat list of finite numbers"),
         ([[10**400, 0, 4, 0, 4, 4]], "not a flat list of numbers"),
-        ([[0, 0, 1e9, 0, 1e9, 1e9]], "points far beyond any picture"),
-        ([[0, 0, 1e6, 1e6] * 1000], "outline is far longer than any picture's"),
+        ([[0, 0, 1e9, 0, 1e9, 1e9]], "points far beyond any image"),
+        ([[0, 0, 1e6, 1e6] * 1000], "outline is far longer than any image's"),
         ({"size": [3, float("inf")], "counts": [12]}, "without size and counts"),
         ({"counts": [12]}, "without size and counts"),
         ({"size": [3, 4]}, "without size and counts"),
         ({"size": None, "counts": [12]}, "without size and counts"),
-        ({"size": [4, 3], "counts": [12]}, r"size \[4, 3\] in a picture of \[3, 4\]"),
+        ({"size": [4, 3], "counts": [12]}, r"size \[4, 3\] in an image of \[3, 4\]"),
         ({"size": [3, 4], "counts": [11]}, "do not add up to the 12 pixels"),
         ({"size": [3, 4], "counts": 12}, "neither a string nor a list of whole numbers"),
         ({"size": [3, 4], "counts": "\x01"}, "no compressed string"),
@@ -146,7 +146,7 @@ def test_run_lengths_lose_their_runs_of_no_pixels() -> None:
 @pytest.mark.parametrize(
     "counts", [[], [11], [13], [-1, 13], [6, 6.0], [True, 11], ["12"], [12, None], [1 << 70, 12 - (1 << 70)]]
 )
-def test_a_list_that_does_not_make_up_the_picture_is_refused(counts: list[Any]) -> None:
+def test_a_list_that_does_not_make_up_the_image_is_refused(counts: list[Any]) -> None:
     with pytest.raises(ValueError, match="do not add up to the 12 pixels"):
         masks.validate_rle(counts, 3, 4)
 
@@ -163,7 +163,7 @@ def test_a_list_that_does_not_make_up_the_picture_is_refused(counts: list[Any]) 
         ("<\x00", "no compressed string"),
         ("/", "no compressed string"),
         ("p", "no compressed string"),
-        ("PPPPPP0", "beyond any picture's size"),
+        ("PPPPPP0", "beyond any image's size"),
         (None, "neither a string nor a list"),
         (12, "neither a string nor a list"),
         ({"a": 1}, "neither a string nor a list"),
@@ -175,7 +175,7 @@ def test_a_damaged_string_is_refused(counts: Any, words: str) -> None:
 
 
 @given(pixels, st.data())
-def test_a_string_damaged_anywhere_is_refused_or_still_fills_the_picture(
+def test_a_string_damaged_anywhere_is_refused_or_still_fills_the_image(
     mask: NDArray[np.bool_], data: st.DataObject
 ) -> None:
     text = bytearray(encode_coco(mask))
@@ -190,7 +190,7 @@ def test_a_string_damaged_anywhere_is_refused_or_still_fills_the_picture(
 
 
 @given(st.one_of(st.binary(max_size=20), st.text(max_size=20)), st.integers(1, 400))
-def test_any_string_is_refused_or_makes_up_the_picture(counts: bytes | str, size: int) -> None:
+def test_any_string_is_refused_or_makes_up_the_image(counts: bytes | str, size: int) -> None:
     try:
         rle = masks.validate_rle(counts, 1, size)
     except ValueError:
@@ -222,7 +222,7 @@ def test_a_union_holds_the_pixels_of_either(pair: tuple[NDArray[np.bool_], NDArr
     np.testing.assert_array_equal(masks.decode_mask(united), first | second)
 
 
-def test_the_union_of_nothing_is_the_empty_mask_of_the_picture() -> None:
+def test_the_union_of_nothing_is_the_empty_mask_of_the_image() -> None:
     assert masks.merge_rles([], 3, 5) == masks.encode_mask(np.zeros((3, 5), dtype=bool))
 
 

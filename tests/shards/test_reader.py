@@ -22,7 +22,7 @@ Prepared = tuple[Path, list[Item]]
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     folder = tmp_path_factory.mktemp("prepared")
-    items = make_items(folder / "pictures", [2, 0, 3, 1, 1])
+    items = make_items(folder / "images", [2, 0, 3, 1, 1])
     write_items(folder, items)
     return folder, items
 
@@ -38,12 +38,12 @@ def count_open_files() -> int:
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 4)))
-def test_records_and_pictures_are_read_in_any_order(prepared: Prepared, numbers: list[int]) -> None:
+def test_records_and_images_are_read_in_any_order(prepared: Prepared, numbers: list[int]) -> None:
     folder, items = prepared
     with ShardReader(folder, "val") as reader:
         assert len(reader) == 5
         assert [reader.record(number) for number in numbers] == [items[number][0] for number in numbers]
-        assert [reader.picture(number) for number in numbers] == [items[number][1].read_bytes() for number in numbers]
+        assert [reader.image(number) for number in numbers] == [items[number][1].read_bytes() for number in numbers]
 
 
 def test_records_stream_in_shard_order(prepared: Prepared) -> None:
@@ -66,10 +66,10 @@ def test_a_reader_moves_to_another_process_without_its_open_files(prepared: Prep
 
 def test_threads_share_a_reader(prepared: Prepared) -> None:
     folder, items = prepared
-    pictures = [file.read_bytes() for _, file in items]
+    images = [file.read_bytes() for _, file in items]
     with ShardReader(folder, "val") as reader, ThreadPoolExecutor(8) as threads:
         numbers = [number * 3 % 5 for number in range(400)]
-        assert list(threads.map(reader.picture, numbers)) == [pictures[number] for number in numbers]
+        assert list(threads.map(reader.image, numbers)) == [images[number] for number in numbers]
 
 
 def test_few_files_that_may_be_open_are_enough_for_many_shards(prepared: Prepared) -> None:
@@ -80,10 +80,10 @@ def test_few_files_that_may_be_open_are_enough_for_many_shards(prepared: Prepare
     try:
         # One more than are open now.
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 1, hard))  # noqa: PTH208
-        found = [reader.picture(number) for number in [*range(len(items)), 0]]
+        found = [reader.image(number) for number in [*range(len(items)), 0]]
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert found == [picture.read_bytes() for _, picture in [*items, items[0]]]
+    assert found == [image.read_bytes() for _, image in [*items, items[0]]]
 
 
 def test_a_reader_leaves_most_of_the_files_that_may_be_open_to_others(prepared: Prepared) -> None:
@@ -92,11 +92,11 @@ def test_a_reader_leaves_most_of_the_files_that_may_be_open_to_others(prepared: 
     with ShardReader(prepared[0], "val") as reader:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (40, hard))
-            pictures = [reader.picture(number) for number in range(5)]
+            images = [reader.image(number) for number in range(5)]
             opened = count_open_files() - before
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert pictures == [picture.read_bytes() for _, picture in prepared[1]]
+    assert images == [image.read_bytes() for _, image in prepared[1]]
     assert opened == 2
 
 
@@ -123,7 +123,7 @@ def test_a_flipped_bit_in_a_member_names_shard_and_key(prepared: Prepared, data:
     whole = file.read_bytes()
     reader = ShardReader(folder, "val")
     members, read = data.draw(
-        st.sampled_from([(reader.index.pictures, reader.picture), (reader.index.documents, reader.record)])
+        st.sampled_from([(reader.index.images, reader.image), (reader.index.documents, reader.record)])
     )
     bit = data.draw(st.integers(0, int(members.sizes[3]) * 8 - 1))
     damaged = bytearray(whole)
@@ -149,7 +149,7 @@ def test_a_shard_that_breaks_off_names_the_member(copied: Path) -> None:
 def test_a_missing_shard_is_named(copied: Path) -> None:
     (copied / "val/val-000002.tar").unlink()
     with pytest.raises(DataError, match=r"val-000002.tar: no such file or folder; check the path"):
-        ShardReader(copied, "val").picture(4)
+        ShardReader(copied, "val").image(4)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in list_foreign_contents(b"") if kind != "half"])

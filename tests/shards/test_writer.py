@@ -47,7 +47,7 @@ def interrupt(done: int) -> None:
 
 
 def test_a_split_is_written_in_the_layout_of_the_contract(tmp_path: Path) -> None:
-    items = make_items(tmp_path / "pictures", [2, 0, 3])
+    items = make_items(tmp_path / "images", [2, 0, 3])
     write_items(tmp_path / "out", items)
     assert list_names(tmp_path / "out/val") == ["index.json", "val-000000.tar", "val-000001.tar"]
     with tarfile.open(tmp_path / "out/val/val-000000.tar") as archive:
@@ -60,7 +60,7 @@ def test_a_split_is_written_in_the_layout_of_the_contract(tmp_path: Path) -> Non
 
 
 def test_the_index_names_shards_counts_sizes_and_checksums(tmp_path: Path) -> None:
-    write_items(tmp_path, make_items(tmp_path / "pictures", [2, 0, 3]))
+    write_items(tmp_path, make_items(tmp_path / "images", [2, 0, 3]))
     document = json.loads((tmp_path / "val/index.json").read_text(encoding="utf-8"))
     assert [document[key] for key in ("split", "records", "expressions")] == ["val", 3, 5]
     first = document["shards"][0]
@@ -70,30 +70,30 @@ def test_the_index_names_shards_counts_sizes_and_checksums(tmp_path: Path) -> No
 
 
 def test_plain_webdataset_streams_the_shards(tmp_path: Path) -> None:
-    items = make_items(tmp_path / "pictures", [2, 0, 3])
+    items = make_items(tmp_path / "images", [2, 0, 3])
     write_items(tmp_path, items)
     # In a process of its own: webdataset leaves its files to the garbage collector, which warns, and loads torch.
     command = [sys.executable, "-c", textwrap.dedent(STREAM), *sorted(map(str, (tmp_path / "val").glob("*.tar")))]
     samples = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert samples == [
-        [f"{record.image_id:012d}", hashlib.sha256(picture.read_bytes()).hexdigest(), record.to_json()]
-        for record, picture in items
+        [f"{record.image_id:012d}", hashlib.sha256(image.read_bytes()).hexdigest(), record.to_json()]
+        for record, image in items
     ]
 
 
 @pytest.mark.parametrize(("extension", "written"), [("png", "png"), ("jpeg", "jpeg"), ("JPG", "jpg"), ("webp", "webp")])
-def test_a_picture_keeps_its_bytes_and_its_own_extension(tmp_path: Path, extension: str, written: str) -> None:
-    items = make_items(tmp_path / "pictures", [1], extension)
+def test_an_image_keeps_its_bytes_and_its_own_extension(tmp_path: Path, extension: str, written: str) -> None:
+    items = make_items(tmp_path / "images", [1], extension)
     write_items(tmp_path, items)
     with ShardReader(tmp_path, "val") as reader:
         assert reader.index.extensions == (written,)
-        assert reader.picture(0) == items[0][1].read_bytes()
+        assert reader.image(0) == items[0][1].read_bytes()
 
 
 def test_bytes_depend_neither_on_workers_nor_on_time_nor_on_place(tmp_path: Path) -> None:
-    items = make_items(tmp_path / "pictures", [2, 0, 3, 1, 1])
+    items = make_items(tmp_path / "images", [2, 0, 3, 1, 1])
     moved = [(record, tmp_path / "elsewhere" / file.name) for record, file in items]
-    shutil.copytree(tmp_path / "pictures", tmp_path / "elsewhere")
+    shutil.copytree(tmp_path / "images", tmp_path / "elsewhere")
     for _, file in moved:
         os.utime(file, (0, 0))
     write_items(tmp_path / "one", items)
@@ -103,12 +103,12 @@ def test_bytes_depend_neither_on_workers_nor_on_time_nor_on_place(tmp_path: Path
 
 def test_an_empty_split_is_an_index_without_shards(tmp_path: Path) -> None:
     result = write_split(tmp_path, "val", [], tiny_shards.return_record)
-    assert (len(result.index), result.faults) == (0, ())
+    assert (len(result.index), result.errors) == (0, ())
     assert list(ShardReader(tmp_path, "val").records()) == []
 
 
-def test_a_shard_of_nothing_but_faults_is_empty_and_streams(tmp_path: Path) -> None:
-    items = make_items(tmp_path / "pictures", [1, 1, 1])
+def test_a_shard_of_nothing_but_errors_is_empty_and_streams(tmp_path: Path) -> None:
+    items = make_items(tmp_path / "images", [1, 1, 1])
     items[0][1].unlink()
     items[1][1].unlink()
     assert len(write_items(tmp_path, items)) == 2
@@ -116,7 +116,7 @@ def test_a_shard_of_nothing_but_faults_is_empty_and_streams(tmp_path: Path) -> N
 
 
 def test_progress_counts_the_items_done(tmp_path: Path) -> None:
-    items, seen = make_items(tmp_path / "pictures", [1] * 5), list[int]()
+    items, seen = make_items(tmp_path / "images", [1] * 5), list[int]()
     slices = slice_items(items, records=2, size=1 << 30)
     write_slices(tmp_path, "val", slices, tiny_shards.return_record, on_progress=seen.append)
     assert seen == [2, 4, 5]
@@ -137,12 +137,12 @@ def test_slices_are_all_items_in_order_within_the_bounds(sizes: list[int], recor
     assert [item for part in slices for item in part] == items
     for part in slices:
         assert 1 <= len(part) <= records
-        assert len(part) == 1 or sum(int(picture.name) for _, picture in part) <= size
+        assert len(part) == 1 or sum(int(image.name) for _, image in part) <= size
     for part, following in itertools.pairwise(slices):
-        assert len(part) == records or sum(int(picture.name) for _, picture in [*part, following[0]]) > size
+        assert len(part) == records or sum(int(image.name) for _, image in [*part, following[0]]) > size
 
 
-# Faults
+# Errors
 
 
 def make_faulty_items(folder: Path) -> list[Item]:
@@ -150,42 +150,42 @@ def make_faulty_items(folder: Path) -> list[Item]:
     items = make_items(folder, [1, 1, 1, 1, 1, 3, 1])
     items[1][1].unlink()
     items[2][1].write_bytes(items[2][1].read_bytes()[:-200])
-    items[3] = make_record(3, "picture3.jpg", (99, 98), 1), items[3][1]
+    items[3] = make_record(3, "image3.jpg", (99, 98), 1), items[3][1]
     items[4][1].write_text("<html>404</html>")
     return items
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_all_faults_are_collected_and_the_other_records_written(tmp_path: Path, workers: int) -> None:
-    items = make_faulty_items(tmp_path / "pictures")
+def test_all_errors_are_collected_and_the_other_records_written(tmp_path: Path, workers: int) -> None:
+    items = make_faulty_items(tmp_path / "images")
     slices = slice_items(items, records=3, size=1 << 30)
     result = write_slices(tmp_path, "val", slices, tiny_shards.refuse_crowds, workers=workers)
     words = [
         "no such file",
         "is damaged or cut short",
         "16 × 15 pixels, the annotations say 99 × 98",
-        "not a picture",
+        "not an image",
         "too many",
     ]
-    assert [word in str(fault) for word, fault in zip(words, result.faults, strict=True)] == [True] * 5
-    assert [Path(fault.file).name for fault in result.faults[:4] if fault.file] == [
-        f"picture{number}.jpg" for number in (1, 2, 3, 4)
+    assert [word in str(error) for word, error in zip(words, result.errors, strict=True)] == [True] * 5
+    assert [Path(error.file).name for error in result.errors[:4] if error.file] == [
+        f"image{number}.jpg" for number in (1, 2, 3, 4)
     ]
-    assert [fault.record for fault in result.faults] == [f"image {number}" for number in (107, 114, 3, 128, 135)]
+    assert [error.record for error in result.errors] == [f"image {number}" for number in (107, 114, 3, 128, 135)]
     assert [record.image_id for record in ShardReader(tmp_path, "val").records()] == [100, 142]
 
 
-def test_faults_are_reported_again_by_the_next_run(tmp_path: Path) -> None:
-    items = make_faulty_items(tmp_path / "pictures")
-    first = [str(fault) for fault in write_items(tmp_path, items)]
+def test_errors_are_reported_again_by_the_next_run(tmp_path: Path) -> None:
+    items = make_faulty_items(tmp_path / "images")
+    first = [str(error) for error in write_items(tmp_path, items)]
     assert first
-    assert [str(fault) for fault in write_items(tmp_path, items)] == first
+    assert [str(error) for error in write_items(tmp_path, items)] == first
 
 
-def test_a_file_that_is_no_picture_by_its_name_is_a_fault(tmp_path: Path) -> None:
-    items = make_items(tmp_path / "pictures", [1])
-    file = items[0][1].rename(tmp_path / "picture.xyz")
-    assert ["'.xyz' is no known extension" in str(fault) for fault in write_items(tmp_path, [(items[0][0], file)])] == [
+def test_a_file_that_is_no_image_by_its_name_is_an_error(tmp_path: Path) -> None:
+    items = make_items(tmp_path / "images", [1])
+    file = items[0][1].rename(tmp_path / "image.xyz")
+    assert ["'.xyz' is no known extension" in str(error) for error in write_items(tmp_path, [(items[0][0], file)])] == [
         True
     ]
 
@@ -193,7 +193,7 @@ def test_a_file_that_is_no_picture_by_its_name_is_a_fault(tmp_path: Path) -> Non
 @pytest.mark.parametrize("extension", ["jpg", "png"])
 @settings(deadline=None)
 @given(st.data())
-def test_a_picture_that_breaks_off_anywhere_is_a_fault(
+def test_an_image_that_breaks_off_anywhere_is_an_error(
     tmp_path_factory: pytest.TempPathFactory, extension: str, data: st.DataObject
 ) -> None:
     folder = tmp_path_factory.mktemp("cut")
@@ -201,23 +201,23 @@ def test_a_picture_that_breaks_off_anywhere_is_a_fault(
     whole = file.read_bytes()
     # The last bytes hold end marks only: the pixels are whole without them.
     file.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 24))])
-    [fault] = write_items(folder, [(record, file)])
-    assert fault.file == file
+    [error] = write_items(folder, [(record, file)])
+    assert error.file == file
 
 
-def test_a_large_jpeg_that_breaks_off_is_a_fault(tmp_path: Path) -> None:
+def test_a_large_jpeg_that_breaks_off_is_an_error(tmp_path: Path) -> None:
     stream = io.BytesIO()
     Image.effect_noise((640, 480), 60).convert("RGB").save(stream, "JPEG")
     file = tmp_path / "large.jpg"
     record = make_record(1, file.name, (640, 480), 1)
     file.write_bytes(stream.getvalue()[:-100])
-    assert ["truncated" in str(fault) for fault in write_items(tmp_path, [(record, file)])] == [True]
+    assert ["truncated" in str(error) for error in write_items(tmp_path, [(record, file)])] == [True]
     file.write_bytes(stream.getvalue())
     assert write_items(tmp_path, [(record, file)]) == []
 
 
-def test_a_picture_given_twice_is_an_error(tmp_path: Path) -> None:
-    [item] = make_items(tmp_path / "pictures", [1])
+def test_an_image_given_twice_is_an_error(tmp_path: Path) -> None:
+    [item] = make_items(tmp_path / "images", [1])
     with pytest.raises(DataError, match=r"key 000000000100: occurs twice in split 'val'"):
         write_items(tmp_path, [item, item], records=1)
     with pytest.raises(DataError, match=r"000000000100.jpg: occurs twice in the shard"):
@@ -225,8 +225,8 @@ def test_a_picture_given_twice_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_bug_in_build_is_not_taken_for_a_fault_of_the_data(tmp_path: Path, workers: int) -> None:
-    slices = slice_items(make_items(tmp_path / "pictures", [1, 1, 1, 1]), records=2, size=1 << 30)
+def test_a_bug_in_build_is_not_taken_for_an_error_of_the_data(tmp_path: Path, workers: int) -> None:
+    slices = slice_items(make_items(tmp_path / "images", [1, 1, 1, 1]), records=2, size=1 << 30)
     with pytest.raises(ZeroDivisionError, match="a bug at 1"):
         write_slices(tmp_path, "val", slices, tiny_shards.stumble, workers=workers)
     assert list_names(tmp_path / "val") == []
@@ -237,7 +237,7 @@ def test_a_bug_in_build_is_not_taken_for_a_fault_of_the_data(tmp_path: Path, wor
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_interrupted_work_goes_on_where_it_stopped(tmp_path: Path, workers: int) -> None:
-    items = make_items(tmp_path / "pictures", [2, 0, 3, 1, 1])
+    items = make_items(tmp_path / "images", [2, 0, 3, 1, 1])
     slices = slice_items(items, records=2, size=1 << 30)
     with pytest.raises(KeyboardInterrupt):
         write_slices(tmp_path / "out", "val", slices, tiny_shards.return_record, workers=workers, on_progress=interrupt)
@@ -251,20 +251,20 @@ def test_interrupted_work_goes_on_where_it_stopped(tmp_path: Path, workers: int)
 
 
 def test_a_finished_split_is_kept_as_it_is(tmp_path: Path) -> None:
-    items = make_items(tmp_path / "pictures", [2, 0, 3, 1, 1])
+    items = make_items(tmp_path / "images", [2, 0, 3, 1, 1])
     write_items(tmp_path, items)
     before = {file: file.stat().st_ino for file in (tmp_path / "val").glob("*.tar")}
     write_items(tmp_path, items)
     assert {file: file.stat().st_ino for file in (tmp_path / "val").glob("*.tar")} == before
 
 
-def change_picture(items: list[Item], out: Path) -> None:
+def change_image(items: list[Item], out: Path) -> None:
     record, file = items[2]
     Image.new("RGB", (record.width, record.height), "red").save(file)
 
 
 def change_draft(items: list[Item], out: Path) -> None:
-    items[2] = make_record(114, "picture2.bmp", (16, 14), 2), items[2][1]
+    items[2] = make_record(114, "image2.bmp", (16, 14), 2), items[2][1]
 
 
 def damage_shard(items: list[Item], out: Path) -> None:
@@ -290,12 +290,12 @@ def change_levels(items: list[Item], out: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [change_picture, change_levels, change_draft, damage_shard, damage_index, leave_damaged_note]
+    "change", [change_image, change_levels, change_draft, damage_shard, damage_index, leave_damaged_note]
 )
 def test_a_shard_whose_sources_or_bytes_changed_is_written_again(tmp_path: Path, change: object) -> None:
     assert callable(change)
-    # Of uncompressed pictures every byte is a level.
-    items = make_items(tmp_path / "pictures", [2, 0, 3, 1, 1], "bmp")
+    # Of uncompressed images every byte is a level.
+    items = make_items(tmp_path / "images", [2, 0, 3, 1, 1], "bmp")
     write_items(tmp_path / "out", items)
     before = (tmp_path / "out/val/val-000001.tar").stat().st_ino
     os.link(tmp_path / "out/val/val-000001.tar", tmp_path / "keeps-the-inode-in-use")
@@ -307,7 +307,7 @@ def test_a_shard_whose_sources_or_bytes_changed_is_written_again(tmp_path: Path,
 
 
 def test_shards_and_scraps_of_an_earlier_run_are_cleared_away(tmp_path: Path) -> None:
-    items = make_items(tmp_path / "pictures", [2, 0, 3, 1, 1])
+    items = make_items(tmp_path / "images", [2, 0, 3, 1, 1])
     write_items(tmp_path, items, records=1)
     (tmp_path / "val/.val-000009.tar.123.tmp").write_text("half a shard")
     write_items(tmp_path, items[:2], records=2)

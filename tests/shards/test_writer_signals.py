@@ -21,7 +21,7 @@ PROGRAM = """
     from shards.writer import slice_items, write_slices
 
     if __name__ == "__main__":
-        slices = slice_items(make_items(Path("pictures"), [1] * 300), records=5, size=1 << 30)
+        slices = slice_items(make_items(Path("images"), [1] * 300), records=5, size=1 << 30)
         show = lambda done: print(done, flush=True)
         with Interruption():
             write_slices(Path(), "val", slices, dawdle, workers=2, on_progress=show)

@@ -136,10 +136,10 @@ def read_mutated(folder: Path, images: Path, layout: str, seed: int) -> str:
         for draft, _ in selection.items:
             record = build_record(draft)
             assert all(rle_area(instance.mask) for instance in record.instances)
-        lines = [str(fault) for _, fault in (*selection.collector, *selection.notes)]
+        lines = [str(error) for _, error in (*selection.collector, *selection.notes)]
         selection.collector.raise_if_any()
-    except DataError as fault:
-        outcome, lines = "refused", [*lines, str(fault)]
+    except DataError as error:
+        outcome, lines = "refused", [*lines, str(error)]
     assert all(len(line.splitlines()) == 1 for line in lines), f"{layout} {seed}: {lines}"
     return outcome
 

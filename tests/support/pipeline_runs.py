@@ -23,9 +23,9 @@ SMALL_NETWORK = (
 )  # fmt: skip
 
 
-def draw_published(folder: Path, *, train_pictures: int = 16, held_out_pictures: int = 2) -> Path:
+def draw_published(folder: Path, *, train_images: int = 16, held_out_images: int = 2) -> Path:
     """A small embedded data set in the published layouts."""
-    write_published(folder, seed=3, train_pictures=train_pictures, held_out_pictures=held_out_pictures)
+    write_published(folder, seed=3, train_images=train_images, held_out_images=held_out_images)
     return folder
 
 

@@ -43,7 +43,7 @@ def read(
 
 
 def read_targets(folder: Path, refs: Any, dataset: str) -> list[tuple[int, ...]]:
-    """Annotation numbers of every expression, of refs without a fault."""
+    """Annotation numbers of every expression, of refs without an error."""
     drafts, collector = read(folder, refs, dataset)
     collector.raise_if_any()
     return [

@@ -11,11 +11,11 @@ from PIL import Image
 from pipelines.config.settings import PrepareSettings
 from pipelines.stages import prepare
 
-PICTURES = (7, 8, 9)
+IMAGE_IDS = (7, 8, 9)
 
 
 class Published:
-    """A gRefCOCO of three pictures: two of train, one of val."""
+    """A gRefCOCO of three images: two of train, one of val."""
 
     def __init__(self, folder: Path) -> None:
         self.annotations, self.images = folder / "grefcoco", folder / "train2014"
@@ -24,9 +24,9 @@ class Published:
         square = [[10, 5, 20, 5, 20, 15, 10, 15]]
         self.instances: dict[str, Any] = {
             "images": [{"id": n, "file_name": f"COCO_train2014_{n:012d}.jpg", "width": 40, "height": 30}
-                       for n in PICTURES],
+                       for n in IMAGE_IDS],
             "annotations": [{"id": 10 * n + k, "image_id": n, "category_id": 3, "bbox": [10, 5, 10, 10],
-                             "segmentation": square} for n in PICTURES for k in range(2)],
+                             "segmentation": square} for n in IMAGE_IDS for k in range(2)],
         }  # fmt: skip
         self.refs = [
             self.make_ref(1, 7, [70], "train"),
@@ -34,7 +34,7 @@ class Published:
             self.make_ref(3, 8, [-1], "train"),
             self.make_ref(4, 9, [90], "val"),
         ]
-        for n in PICTURES:
+        for n in IMAGE_IDS:
             Image.new("RGB", (40, 30), (n, 2 * n, 3 * n)).save(self.images / f"COCO_train2014_{n:012d}.jpg")
         self.save()
 
@@ -47,7 +47,7 @@ class Published:
         (self.annotations / "grefs(unc).json").write_text(json.dumps(self.refs))
         (self.annotations / "instances.json").write_text(json.dumps(self.instances))
 
-    def picture(self, number: int) -> Path:
+    def image(self, number: int) -> Path:
         return self.images / f"COCO_train2014_{number:012d}.jpg"
 
     def prepare(self, out: Path, *, force: bool = False, workers: int = 1, **settings: Any) -> tuple[Any, bool]:

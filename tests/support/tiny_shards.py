@@ -1,4 +1,4 @@
-"""Small pictures and their records, and a build function that worker processes can import."""
+"""Small images and their records, and a build function that worker processes can import."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Item = tuple[ImageRecord, Path]
 
 
 def make_items(folder: Path, expressions: list[int], extension: str = "jpg") -> list[Item]:
-    """One noisy picture per entry, with so many expressions."""
+    """One noisy image per entry, with so many expressions."""
     folder.mkdir(parents=True, exist_ok=True)
     items = []
     for number, count in enumerate(expressions):
         height, width = 12 + number % 5, 16
         levels = np.random.default_rng(number).integers(0, 255, (height, width, 3), dtype=np.uint8)
-        file = folder / f"picture{number}.{extension}"
+        file = folder / f"image{number}.{extension}"
         Image.fromarray(levels).save(file)
         items.append((make_record(100 + 7 * number, file.name, (width, height), count), file))
     return items
@@ -50,9 +50,9 @@ def make_record(image_id: int, file_name: str, size: tuple[int, int], count: int
 
 
 def write_items(folder: Path, items: list[Item], records: int = 2, workers: int = 1) -> list[DataError]:
-    """Write split "val" in shards of so many records; returns the faults."""
+    """Write split "val" in shards of so many records; returns the errors."""
     slices = slice_items(items, records=records, size=1 << 30)
-    return list(write_slices(folder, "val", slices, return_record, workers=workers).faults)
+    return list(write_slices(folder, "val", slices, return_record, workers=workers).errors)
 
 
 def return_record(record: ImageRecord) -> ImageRecord:

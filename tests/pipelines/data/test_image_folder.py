@@ -25,7 +25,7 @@ from pipelines.stages import predict
 from pipelines.stages.artifact import Artifact
 from shards.annotations.image_files import index_folders
 from shards.errors import ArtifactError, DataError, SettingsError
-from shards.index import PICTURE_EXTENSIONS
+from shards.index import IMAGE_EXTENSIONS
 from shards.record import LONGEST_SIDE
 from tests.support.exif_blocks import ASCII, ORIENTATION, SHORT, make_block, make_entry
 from tests.support.pipeline_runs import igvg, only_error
@@ -63,7 +63,7 @@ def find(checkpoint: Path, images: Path, out: Path, *texts: str) -> Artifact:
 
 
 def test_a_folder_s_images_are_those_that_prepare_takes(tmp_path: Path) -> None:
-    names = [f"{n}.{ending}" for n, ending in enumerate(sorted(PICTURE_EXTENSIONS))] + ["big.JPG", "Mixed.Tiff"]
+    names = [f"{n}.{ending}" for n, ending in enumerate(sorted(IMAGE_EXTENSIONS))] + ["big.JPG", "Mixed.Tiff"]
     for name in [*names, "notes.txt", "photo.heic", "jpg", ".jpg"]:
         (tmp_path / name).touch()
     assert [file.name for file in list_images(tmp_path).files] == sorted(names)

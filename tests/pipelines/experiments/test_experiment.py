@@ -178,7 +178,7 @@ def list_stages(folder: Path) -> list[str]:
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The home of an experiment that names `prepare` alone."""
     home = tmp_path_factory.mktemp("home")
-    draw_published(home / "published", train_pictures=4)
+    draw_published(home / "published", train_images=4)
     run(home, '[prepare.grefcoco]\nannotations = "published/grefcoco"\nimages = "published/images/train2014"\n')
     return home
 

@@ -18,7 +18,7 @@ from shards.synthetic.writer import write_published, write_refcoco
 
 def test_it_draws_prepares_trains_and_stores_halves_of_the_trained_weights(tmp_path: Path) -> None:
     settings = replace(train_preset("tiny"), max_steps=1, batch_size=2, workers=0, validation_limit=2)
-    folder = pretraining.run(tmp_path, train_pictures=4, settings=settings)
+    folder = pretraining.run(tmp_path, train_images=4, settings=settings)
     stored, trained = (load_file(place / "model.safetensors") for place in (folder, tmp_path / "run"))
     assert stored.keys() == trained.keys()
     for name, tensor in trained.items():
@@ -31,7 +31,7 @@ def test_it_draws_prepares_trains_and_stores_halves_of_the_trained_weights(tmp_p
 
 
 def test_its_images_are_none_of_the_demo_s_and_no_image_of_either_is_drawn_twice(tmp_path: Path) -> None:
-    sizes = {"train_pictures": 8, "held_out_pictures": 2}
+    sizes = {"train_images": 8, "held_out_images": 2}
     write_refcoco(tmp_path / "pretraining", seed=pretraining.SEED, **sizes)
     write_published(tmp_path / "demo", seed=demo.SEED, **sizes)
     files = sorted(tmp_path.rglob("*.jpg"))

@@ -52,7 +52,7 @@ def test_the_shards_hold_the_pictures_bytes_and_the_expressions(published: Publi
     published.prepare(out)
     with ShardReader(out, "train") as reader:
         records = [reader.record(number) for number in range(2)]
-        assert reader.picture(0) == published.picture(7).read_bytes()
+        assert reader.image(0) == published.image(7).read_bytes()
     assert [record.image_id for record in records] == [7, 8]
     assert [expression.instances for expression in records[0].expressions] == [(0,), (0,), (0, 1), (0, 1)]
     assert records[1].instances == ()
@@ -85,7 +85,7 @@ def test_the_progress_counts_the_pictures_of_all_splits(published: Published, ou
 
 def test_pictures_are_looked_for_in_every_folder(published: Published, out: Path, tmp_path: Path) -> None:
     (tmp_path / "val2017").mkdir()
-    published.picture(9).rename(tmp_path / "val2017" / "000000000009.jpg")
+    published.image(9).rename(tmp_path / "val2017" / "000000000009.jpg")
     artifact, _ = prepare.run(
         PrepareSettings(dataset="grefcoco"), published.annotations, [published.images, tmp_path / "val2017"], out,
         progress=lambda done, total, remark: None,
@@ -145,8 +145,8 @@ def test_force_replaces_a_finished_folder_all_at_once(published: Published, out:
 def test_if_a_forced_run_fails_the_old_folder_stays_whole(published: Published, out: Path) -> None:
     published.prepare(out)
     before = snapshot(out)
-    published.picture(9).write_bytes(b"no picture at all")
-    with pytest.raises(DataError, match="not a picture"):
+    published.image(9).write_bytes(b"no picture at all")
+    with pytest.raises(DataError, match="not an image"):
         published.prepare(out, force=True)
     assert snapshot(out) == before
     assert list_siblings(out) == ["shards"]
@@ -193,7 +193,7 @@ def test_interrupted_work_of_other_settings_is_thrown_away(published: Published,
 def test_workers_that_are_asked_for_write_shards_and_give_the_same_bytes(tmp_path: Path) -> None:
     """More pictures than one shard holds: a worker has something to do."""
     published = Published(tmp_path)
-    picture = published.picture(7).read_bytes()
+    picture = published.image(7).read_bytes()
     ids = range(1000, 1501)
     published.instances["images"] = [
         {"id": n, "file_name": f"COCO_train2014_{n:012d}.jpg", "width": 40, "height": 30} for n in ids
@@ -201,7 +201,7 @@ def test_workers_that_are_asked_for_write_shards_and_give_the_same_bytes(tmp_pat
     published.instances["annotations"] = []
     published.refs = [published.make_ref(n, n, [-1], "train") for n in ids]
     for n in ids:
-        published.picture(n).write_bytes(picture)
+        published.image(n).write_bytes(picture)
     published.save()
     helpers: dict[int, set[int]] = {}
     for workers in (1, 2):

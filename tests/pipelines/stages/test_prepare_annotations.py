@@ -90,12 +90,12 @@ def test_an_unusable_outline_leaves_the_images_other_expressions(published: Publ
 def test_frames_of_two_clips_keep_their_own_pixels(published: Published, out: Path) -> None:
     for image, clip in zip(published.instances["images"][:2], ("clip1", "clip2"), strict=True):
         (published.images / clip).mkdir()
-        published.picture(image["id"]).rename(published.images / clip / "frame66.jpg")
+        published.image(image["id"]).rename(published.images / clip / "frame66.jpg")
         image["file_name"] = f"{clip}/frame66.jpg"
     published.save()
     published.prepare(out)
     with ShardReader(out, "train") as reader:
-        assert [reader.picture(number) for number in range(2)] == [
+        assert [reader.image(number) for number in range(2)] == [
             (published.images / clip / "frame66.jpg").read_bytes() for clip in ("clip1", "clip2")
         ]
     moved = published.images / "clip1" / "frame66.jpg"
@@ -143,7 +143,7 @@ def test_a_phrase_of_more_words_than_tokens_is_counted_and_listed(
 def mark_image(published: Published, number: int, orientation: int, size: tuple[int, int] = (40, 30)) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.new("RGB", size).save(published.picture(number), exif=exif)
+    Image.new("RGB", size).save(published.image(number), exif=exif)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -154,8 +154,8 @@ def test_images_with_an_orientation_mark_are_counted_and_listed(published: Publi
     assert artifact.counts["notes"] == {"image with an EXIF orientation mark": 2}
     listed = json.loads((out / "notes.json").read_text())["records"]
     assert [(note["file"], note["record"], note["what"][:26]) for note in listed] == [
-        (str(published.picture(8)), "image 8", "EXIF orientation mark 3: t"),
-        (str(published.picture(9)), "image 9", "EXIF orientation mark 6: t"),
+        (str(published.image(8)), "image 8", "EXIF orientation mark 3: t"),
+        (str(published.image(9)), "image 9", "EXIF orientation mark 6: t"),
     ]
 
 
@@ -178,7 +178,7 @@ def test_another_contradiction_is_not_put_down_to_the_mark(
 
 
 def test_a_damaged_exif_block_is_no_hindrance(published: Published, out: Path) -> None:
-    Image.new("RGB", (40, 30)).save(published.picture(9), exif=b"Exif\0\0MM\0*\0\0\xff\xff")
+    Image.new("RGB", (40, 30)).save(published.image(9), exif=b"Exif\0\0MM\0*\0\0\xff\xff")
     assert "notes" not in published.prepare(out)[0].counts
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from pipelines.config.settings import PrepareSettings
 from pipelines.stages import prepare
 from shards.errors import DataError, SettingsError
-from tests.support.published_set import PICTURES, Published, list_siblings
+from tests.support.published_set import IMAGE_IDS, Published, list_siblings
 
 
 @pytest.fixture
@@ -38,26 +38,26 @@ def spoil_segmentation(published: Published) -> None:
 
 
 def spoil_size(published: Published) -> None:
-    Image.new("RGB", (30, 40)).save(published.picture(9))
+    Image.new("RGB", (30, 40)).save(published.image(9))
 
 
 def spoil_picture(published: Published) -> None:
-    published.picture(9).write_bytes(b"no picture at all")
+    published.image(9).write_bytes(b"no picture at all")
 
 
 def cut_picture(published: Published) -> None:
-    published.picture(9).write_bytes(published.picture(9).read_bytes()[:400])
+    published.image(9).write_bytes(published.image(9).read_bytes()[:400])
 
 
 def remove_picture(published: Published) -> None:
-    published.picture(9).unlink()
+    published.image(9).unlink()
 
 
 SPOILERS = {
     spoil_target: ("unknown annotation", r"grefs\(unc\)\.json, ref 4: instances\.json has no annotation 999"),
     spoil_segmentation: ("unusable annotation", "image 9: annotation 90: segmentation is a str"),
-    spoil_size: ("unusable picture", "image 9: the picture has 30 × 40 pixels, the annotations say 40 × 30"),
-    spoil_picture: ("unusable picture", r"000000000009\.jpg, image 9: is text that begins .*, not a picture"),
+    spoil_size: ("unusable picture", "image 9: the image has 30 × 40 pixels, the annotations say 40 × 30"),
+    spoil_picture: ("unusable picture", r"000000000009\.jpg, image 9: is text that begins .*, not an image"),
     cut_picture: ("unusable picture", r"000000000009\.jpg, image 9: is damaged or cut short"),
     remove_picture: (
         "missing picture",
@@ -98,7 +98,7 @@ def test_with_skip_invalid_the_rest_is_prepared_and_what_is_left_out_is_counted_
 
 def test_bad_records_of_one_kind_are_all_counted(published: Published, out: Path) -> None:
     published.refs += [published.make_ref(5, 8, [999], "train"), published.make_ref(6, 7, [998, 70], "train")]
-    published.picture(9).unlink()
+    published.image(9).unlink()
     published.save()
     artifact, _ = published.prepare(out, skip_invalid=True)
     assert artifact.counts["skipped"] == {"unknown annotation": 2, "missing picture": 1}
@@ -108,16 +108,16 @@ def test_bad_records_of_one_kind_are_all_counted(published: Published, out: Path
 
 
 def test_if_nothing_is_left_nothing_is_published(published: Published, out: Path) -> None:
-    for number in PICTURES:
-        published.picture(number).unlink()
+    for number in IMAGE_IDS:
+        published.image(number).unlink()
     with pytest.raises(DataError, match=r"no picture is left to prepare \(3 × missing picture"):
         published.prepare(out, skip_invalid=True)
     assert list_siblings(out) == []
 
 
 def test_if_no_record_can_be_written_nothing_is_published(published: Published, out: Path) -> None:
-    for number in PICTURES:
-        published.picture(number).write_bytes(b"no picture")
+    for number in IMAGE_IDS:
+        published.image(number).write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"no picture is left to prepare \(3 × unusable picture"):
         published.prepare(out, skip_invalid=True)
     assert list_siblings(out) == []
@@ -153,7 +153,7 @@ def test_an_inspection_names_missing_annotation_files_with_all_their_names(publi
 
 
 def test_an_inspection_names_missing_pictures_also_if_their_folder_is_missing(published: Published) -> None:
-    published.picture(8).unlink()
+    published.image(8).unlink()
     assert [file.names[2] for file in published.inspect().missing] == ["000000000008.jpg"]
     assert published.inspect(splits=("val",)).missing == ()
     shutil.rmtree(published.images)

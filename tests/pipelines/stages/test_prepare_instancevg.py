@@ -59,7 +59,7 @@ def test_the_merged_file_gives_the_same_pictures_objects_and_targets(published: 
 
 def test_a_file_that_is_no_picture_cannot_tell_its_size(published: Published, tmp_path: Path) -> None:
     merge(published)
-    published.picture(9).write_bytes(b"nothing")
+    published.image(9).write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"COCO_train2014_000000000009\.jpg, image 9: is no picture"):
         published.prepare(tmp_path / "shards")
 

@@ -21,7 +21,7 @@ def test_a_record_holds_the_union_of_the_polygons_and_the_published_box(tmp_path
 
 
 @pytest.mark.parametrize(("bbox", "box"), [([-3, -2, 10, 10], (0, 0, 7, 8)), ([35, 25, 10.5, 10], (35, 25, 40, 30))])
-def test_boxes_are_clipped_to_the_picture(tmp_path: Path, bbox: list[float], box: tuple[float, ...]) -> None:
+def test_boxes_are_clipped_to_the_image(tmp_path: Path, bbox: list[float], box: tuple[float, ...]) -> None:
     drafts, _ = read(tmp_path, [make_ref()], instances=change_annotation(bbox=bbox))
     assert build_record(drafts[0]).instances[0].box == box
 

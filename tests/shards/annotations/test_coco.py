@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shards.annotations.coco import CocoInstances, Picture, read_instances
+from shards.annotations.coco import CocoImage, CocoInstances, read_instances
 from shards.annotations.error_collector import ErrorCollector
 from shards.errors import DataError
 
@@ -29,13 +29,13 @@ def _read(folder: Path, image: dict[str, Any], annotation: dict[str, Any]) -> tu
     return read_instances(_write(folder, {"images": [image], "annotations": [annotation]}), collector), collector
 
 
-def _picture() -> Picture:
-    return Picture(image_id=7, file_name="COCO_train2014_000000000007.jpg", width=40, height=30)
+def _image() -> CocoImage:
+    return CocoImage(image_id=7, file_name="COCO_train2014_000000000007.jpg", width=40, height=30)
 
 
-def test_pictures_and_annotations_are_found_by_their_ids(tmp_path: Path) -> None:
+def test_images_and_annotations_are_found_by_their_ids(tmp_path: Path) -> None:
     instances, collector = _read(tmp_path, IMAGE, ANNOTATION)
-    assert instances.pictures == {7: _picture()}
+    assert instances.images == {7: _image()}
     assert instances.annotations[70].bbox == (1.0, 2.0, 3.5, 4.0)
     assert not instances.annotations[70].iscrowd
     assert len(collector) == 0
@@ -73,18 +73,18 @@ def test_an_annotation_that_lacks_a_key_is_reported(tmp_path: Path, key: str) ->
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"width": 0}, "image 7: a picture of 0 × 30 pixels"),
+        ({"width": 0}, "image 7: an image of 0 × 30 pixels"),
         ({"height": "tall"}, "image 7: height is 'tall', not a whole number"),
         ({"file_name": 7}, "image 7: file_name is 7, not a text"),
         ({"file_name": "\ud800"}, "not valid Unicode"),
-        ({"id": -7}, "a picture with the number -7"),
+        ({"id": -7}, "an image with the number -7"),
         ({"id": 10**20}, "id is 1000.* not a whole number"),
         ({"id": True}, "id is True, not a whole number"),
     ],
 )
-def test_a_malformed_picture_is_reported(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+def test_a_malformed_image_is_reported(tmp_path: Path, change: dict[str, Any], words: str) -> None:
     instances, collector = _read(tmp_path, {**IMAGE, **change}, ANNOTATION)
-    assert not instances.pictures
+    assert not instances.images
     with pytest.raises(DataError, match=words):
         collector.raise_if_any()
 
@@ -125,29 +125,29 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def _read_lists(folder: Path, images: list[Any], annotations: list[Any]) -> tuple[CocoInstances, list[str], list[str]]:
     collector = ErrorCollector()
     instances = read_instances(_write(folder, {"images": images, "annotations": annotations}), collector)
-    return instances, [kind for kind, _ in collector], [str(fault) for _, fault in collector]
+    return instances, [kind for kind, _ in collector], [str(error) for _, error in collector]
 
 
 def test_identical_repetitions_are_harmless(tmp_path: Path) -> None:
     instances, kinds, _ = _read_lists(tmp_path, [IMAGE, {**IMAGE, "license": 4}], [ANNOTATION, dict(ANNOTATION)])
-    assert (list(instances.pictures), list(instances.annotations), kinds) == ([7], [70], [])
+    assert (list(instances.images), list(instances.annotations), kinds) == ([7], [70], [])
 
 
 def test_annotations_of_one_id_that_differ_are_all_refused_by_their_id(tmp_path: Path) -> None:
     other = {**ANNOTATION, "bbox": [1, 2, 4, 4]}
-    instances, kinds, faults = _read_lists(tmp_path, [IMAGE], [ANNOTATION, other, ANNOTATION, {**ANNOTATION, "id": 71}])
+    instances, kinds, errors = _read_lists(tmp_path, [IMAGE], [ANNOTATION, other, ANNOTATION, {**ANNOTATION, "id": 71}])
     assert (list(instances.annotations), instances.refused_annotations) == ([71], {70})
     assert kinds == ["repeated id"] * 3
-    assert faults[0] == (
+    assert errors[0] == (
         f"{tmp_path}/instances.json, annotation 70 (entry 1 of annotations): has the same id as "
         "entry 2 of annotations, entry 3 of annotations, and they differ; give every annotation an id of its own"
     )
 
 
 def test_images_of_one_id_that_differ_are_all_refused(tmp_path: Path) -> None:
-    instances, kinds, faults = _read_lists(tmp_path, [IMAGE, {**IMAGE, "file_name": "b.png"}], [ANNOTATION])
-    assert (instances.pictures, instances.refused_pictures, kinds) == ({}, {7}, ["repeated id"] * 2)
-    assert "image 7 (entry 2 of images): has the same id as entry 1 of images" in faults[1]
+    instances, kinds, errors = _read_lists(tmp_path, [IMAGE, {**IMAGE, "file_name": "b.png"}], [ANNOTATION])
+    assert (instances.images, instances.refused_images, kinds) == ({}, {7}, ["repeated id"] * 2)
+    assert "image 7 (entry 2 of images): has the same id as entry 1 of images" in errors[1]
 
 
 def test_a_malformed_annotation_is_known_as_refused(tmp_path: Path) -> None:
@@ -157,8 +157,8 @@ def test_a_malformed_annotation_is_known_as_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mark", ["yes", 2, [1]])
 def test_a_crowd_mark_that_is_no_flag_is_reported(tmp_path: Path, mark: object) -> None:
-    _, _, faults = _read_lists(tmp_path, [IMAGE], [{**ANNOTATION, "iscrowd": mark}])
-    assert "iscrowd is" in faults[0]
+    _, _, errors = _read_lists(tmp_path, [IMAGE], [{**ANNOTATION, "iscrowd": mark}])
+    assert "iscrowd is" in errors[0]
 
 
 def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_a_sentence_without_a_number_takes_the_records_or_its_place(
     assert drafts[0].expressions[0].id == f"refcoco/5/{number}"
 
 
-def test_there_is_one_draft_a_picture_and_split_sorted_by_both(tmp_path: Path) -> None:
+def test_there_is_one_draft_per_image_and_split_sorted_by_both(tmp_path: Path) -> None:
     refs = [
         make_ref(80, ref_id=1, image_id=8, split="val"),
         make_ref(70, ref_id=2, split="val"),
@@ -49,7 +49,7 @@ def test_there_is_one_draft_a_picture_and_split_sorted_by_both(tmp_path: Path) -
         make_ref(80, ref_id=4, image_id=8, split="train"),
     ]
     drafts, _ = read(tmp_path, refs)
-    assert [(draft.split, draft.picture.image_id, len(draft.expressions)) for draft in drafts] == [
+    assert [(draft.split, draft.image.image_id, len(draft.expressions)) for draft in drafts] == [
         ("train", 8, 1), ("val", 7, 2), ("val", 8, 1)
     ]  # fmt: skip
 
@@ -77,7 +77,7 @@ def test_the_draft_shows_all_that_its_record_depends_on(tmp_path: Path) -> None:
         assert repr(before) != repr(after)
 
 
-def test_asked_for_splits_only_they_are_read_and_only_their_faults_reported(tmp_path: Path) -> None:
+def test_asked_for_splits_only_they_are_read_and_only_their_errors_reported(tmp_path: Path) -> None:
     refs = [make_ref(ref_id=1), make_ref(999, ref_id=2, split="train"), make_ref(ref_id=3, split="testA")]
     drafts, collector = read(tmp_path, refs, splits=("testA", "val"))
     assert [draft.split for draft in drafts] == ["testA", "val"]
@@ -136,10 +136,10 @@ def test_a_file_without_a_list_of_references_is_refused(tmp_path: Path, content:
 
 @shared_only
 @pytest.mark.parametrize(
-    ("dataset", "refs", "expressions", "pictures"),
+    ("dataset", "refs", "expressions", "images"),
     [("refcoco", 35, 102, 13), ("refcoco+", 33, 96, 12), ("refcocog", 13, 24, 7), ("grefcoco", 8, 23, 3)],
 )
-def test_the_real_trial_data_have_their_known_counts(dataset: str, refs: int, expressions: int, pictures: int) -> None:
+def test_the_real_trial_data_have_their_known_counts(dataset: str, refs: int, expressions: int, images: int) -> None:
     collector = ErrorCollector()
     drafts = read_dataset(dataset, SHARED / "real" / dataset, collector)
     collector.raise_if_any()
@@ -147,7 +147,7 @@ def test_the_real_trial_data_have_their_known_counts(dataset: str, refs: int, ex
     found = [expression for record in records for expression in record.expressions]
     assert len({expression.ref_id for expression in found}) == refs
     assert len(found) == len({expression.id for expression in found}) == expressions
-    assert len({record.image_id for record in records}) == pictures
+    assert len({record.image_id for record in records}) == images
 
 
 @shared_only

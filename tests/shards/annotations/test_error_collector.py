@@ -14,8 +14,8 @@ from shards.errors import DataError
 def _collect(count: int) -> ErrorCollector:
     collector = ErrorCollector()
     for number in range(count):
-        fault = DataError(f"no annotation {number}", file=Path("refs.p"), record=f"ref {number}", remedy="pray")
-        collector.add(fault, "unknown annotation" if number else "unknown picture")
+        error = DataError(f"no annotation {number}", file=Path("refs.p"), record=f"ref {number}", remedy="pray")
+        collector.add(error, "unknown annotation" if number else "unknown picture")
     return collector
 
 

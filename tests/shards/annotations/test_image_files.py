@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.annotations.coco import Picture, mark_namesakes
-from shards.annotations.image_files import candidate_names, find_shared_files, index_folders, locate_picture
+from shards.annotations.coco import CocoImage, mark_namesakes
+from shards.annotations.image_files import candidate_names, find_shared_files, index_folders, locate_image
 from shards.errors import DataError
 
 
-def make_picture(file_name: str = "COCO_train2014_000000000007.jpg", image_id: int = 7) -> Picture:
-    return Picture(image_id=image_id, file_name=file_name, width=40, height=30)
+def make_image(file_name: str = "COCO_train2014_000000000007.jpg", image_id: int = 7) -> CocoImage:
+    return CocoImage(image_id=image_id, file_name=file_name, width=40, height=30)
 
 
 def write(file: Path, content: str = "") -> Path:
@@ -23,13 +23,13 @@ def write(file: Path, content: str = "") -> Path:
     return file
 
 
-def make_clips(folder: Path) -> dict[int, Picture]:
+def make_clips(folder: Path) -> dict[int, CocoImage]:
     """Two clips with a frame of one name; the folder is part of the published name."""
     for clip in (1, 2):
         write(folder / f"clip{clip}" / "frame66.png", f"clip {clip}")
-    pictures = {clip: make_picture(f"clip{clip}/frame66.png", clip) for clip in (1, 2)}
-    mark_namesakes(pictures)
-    return pictures
+    images = {clip: make_image(f"clip{clip}/frame66.png", clip) for clip in (1, 2)}
+    mark_namesakes(images)
+    return images
 
 
 @pytest.mark.parametrize(
@@ -37,44 +37,44 @@ def make_clips(folder: Path) -> dict[int, Picture]:
 )
 def test_an_image_is_found_under_each_of_its_names(tmp_path: Path, name: str) -> None:
     file = write(tmp_path / name)
-    assert locate_picture(make_picture("elsewhere.jpg"), index_folders([tmp_path])) == file
+    assert locate_image(make_image("elsewhere.jpg"), index_folders([tmp_path])) == file
 
 
 def test_an_image_that_is_nowhere_is_not_found(tmp_path: Path) -> None:
     write(tmp_path / "000000000008.jpg")
-    assert locate_picture(make_picture(), index_folders([tmp_path])) is None
+    assert locate_image(make_image(), index_folders([tmp_path])) is None
 
 
 def test_a_name_with_its_folder_comes_before_the_name_alone(tmp_path: Path) -> None:
     write(tmp_path / "frame.png", "other")
     inside = write(tmp_path / "clip" / "frame.png")
-    assert locate_picture(make_picture("clip/frame.png"), index_folders([tmp_path])) == inside
-    assert locate_picture(make_picture("clip\\frame.png"), index_folders([tmp_path])) == inside
+    assert locate_image(make_image("clip/frame.png"), index_folders([tmp_path])) == inside
+    assert locate_image(make_image("clip\\frame.png"), index_folders([tmp_path])) == inside
 
 
 def test_frames_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
-    pictures, files = make_clips(tmp_path), index_folders([tmp_path])
-    assert [locate_picture(pictures[clip], files) for clip in (1, 2)] == [
+    images, files = make_clips(tmp_path), index_folders([tmp_path])
+    assert [locate_image(images[clip], files) for clip in (1, 2)] == [
         tmp_path / f"clip{clip}" / "frame66.png" for clip in (1, 2)
     ]
 
 
 @pytest.mark.parametrize("folders", [["clip1", "clip2"], ["clip1"]])
 def test_without_the_folder_above_frames_of_one_name_are_refused(tmp_path: Path, folders: list[str]) -> None:
-    pictures, files = make_clips(tmp_path), index_folders([tmp_path / name for name in folders])
+    images, files = make_clips(tmp_path), index_folders([tmp_path / name for name in folders])
     for clip, other in ((1, 2), (2, 1)):
         with pytest.raises(
             DataError, match=rf"image {clip}: frame66\.png is the name of image {other} too; keep the fol"
         ):
-            locate_picture(pictures[clip], files)
+            locate_image(images[clip], files)
 
 
 def test_one_name_for_two_images_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "frame.png")
-    pictures = {number: make_picture("frame.png", number) for number in (1, 2)}
-    mark_namesakes(pictures)
+    images = {number: make_image("frame.png", number) for number in (1, 2)}
+    mark_namesakes(images)
     with pytest.raises(DataError, match=r"frame\.png, image 2: frame\.png is the name of image 1 too"):
-        locate_picture(pictures[2], index_folders([tmp_path]))
+        locate_image(images[2], index_folders([tmp_path]))
 
 
 def test_one_file_that_is_found_for_two_images_is_refused_for_both() -> None:
@@ -86,13 +86,13 @@ def test_one_file_that_is_found_for_two_images_is_refused_for_both() -> None:
 def test_a_name_in_two_folders_with_other_content_is_refused_and_both_are_named(tmp_path: Path) -> None:
     first, second = (write(tmp_path / name / "000000000007.jpg", name) for name in "ab")
     with pytest.raises(DataError, match=f"{first}, image 7: {second} has the same name and other content; give only"):
-        locate_picture(make_picture(), index_folders([tmp_path / "a", tmp_path / "b"]))
+        locate_image(make_image(), index_folders([tmp_path / "a", tmp_path / "b"]))
 
 
 def test_copies_of_an_image_in_two_folders_are_harmless(tmp_path: Path) -> None:
     files = [write(tmp_path / name / "000000000007.jpg", "the same") for name in "ab"]
-    assert locate_picture(make_picture(), index_folders([tmp_path / "a", tmp_path / "b"])) == files[0]
-    assert locate_picture(make_picture(), index_folders([tmp_path / "b", tmp_path / "a"])) == files[1]
+    assert locate_image(make_image(), index_folders([tmp_path / "a", tmp_path / "b"])) == files[0]
+    assert locate_image(make_image(), index_folders([tmp_path / "b", tmp_path / "a"])) == files[1]
 
 
 def test_only_visible_image_files_count(tmp_path: Path) -> None:
@@ -116,6 +116,6 @@ def test_a_missing_folder_of_images_is_named(tmp_path: Path) -> None:
 
 @given(file_name=st.text(alphabet=st.sampled_from("./\\ab"), max_size=12))
 def test_no_file_name_leads_out_of_the_folder(file_name: str) -> None:
-    for name in candidate_names(make_picture(file_name)):
+    for name in candidate_names(make_image(file_name)):
         assert not PurePosixPath(name).is_absolute()
         assert name == ".." or ".." not in PurePosixPath(name).parts

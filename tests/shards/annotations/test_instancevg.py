@@ -1,4 +1,4 @@
-"""InstanceVG's merged layout: the same pictures, targets and texts as the files that it was made from."""
+"""InstanceVG's merged layout: the same images, targets and texts as the files that it was made from."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_sample_is_a_reference_with_its_objects(tmp_path: Path) -> None:
     assert list_expressions(drafts) == [("grefcoco/1/0", (0, 1)), ("grefcoco/2/0", (1,)), ("grefcoco/3/0", ())]
     assert len(collector) == 0
     assert [(draft.split, len(draft.annotations)) for draft in drafts] == [("val", 2)]
-    assert drafts[0].picture.file_name == "COCO_train2014_000000000007.jpg"
+    assert drafts[0].image.file_name == "COCO_train2014_000000000007.jpg"
 
 
 def test_records_equal_those_of_the_files_of_references(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_records_equal_those_of_the_files_of_references(tmp_path: Path) -> None:
 def test_several_texts_of_a_sample_are_sentences_of_one_reference(tmp_path: Path) -> None:
     drafts, _ = read(tmp_path, "ref-zom", {"test": [make_sample(SQUARE, raw=["one", "the same"], file_name="a.jpg")]})
     assert list_expressions(drafts) == [("ref-zom/1/0", (0,)), ("ref-zom/1/1", (0,))]
-    assert drafts[0].picture.file_name == "a.jpg"
+    assert drafts[0].image.file_name == "a.jpg"
 
 
 @pytest.mark.parametrize("empty", [None, []])
@@ -122,11 +122,11 @@ def test_an_index_without_the_set_is_refused(tmp_path: Path, index: Any) -> None
         read(tmp_path, "rrefcocog", {"val_rrefcocog": [[make_sample(SQUARE)]]}, index)
 
 
-def test_a_reference_is_about_one_picture(tmp_path: Path) -> None:
+def test_a_reference_is_about_one_image(tmp_path: Path) -> None:
     groups = [[make_sample(SQUARE)], [make_sample(None, image_id=8)]]
     drafts, collector = read(tmp_path, "rrefcoco", {"val_rrefcoco": groups}, {"val_rrefcoco": [[0, 2]]})
     assert list_expressions(drafts) == [("rrefcoco/1/0", (0,))]
-    with pytest.raises(DataError, match=r"val_rrefcoco\[1\]: belongs to a reference about several pictures"):
+    with pytest.raises(DataError, match=r"val_rrefcoco\[1\]: belongs to a reference about several images"):
         collector.raise_if_any()
 
 

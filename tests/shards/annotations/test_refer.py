@@ -96,8 +96,8 @@ def test_ref_zoms_contradictions_are_reported(tmp_path: Path, record: Record, wo
     ("changes", "words"),
     [
         ({"ann_id": 999}, r"ref 5: instances\.json has no annotation 999"),
-        ({"ann_id": 80}, "ref 5: annotation 80 belongs to picture 8, the ref to 7"),
-        ({"image_id": 9}, r"ref 5: instances\.json has no picture 9"),
+        ({"ann_id": 80}, "ref 5: annotation 80 belongs to image 8, the ref to 7"),
+        ({"image_id": 9}, r"ref 5: instances\.json has no image 9"),
         ({"ann_id": "70"}, "ref 5: ann_id is '70', not a whole number"),
         ({"ann_id": []}, "ref 5: ann_id is an empty list"),
         ({"ref_id": "five"}, "reference number 1: ref_id is 'five', not a whole number"),
@@ -161,7 +161,7 @@ def test_what_is_sound_is_kept_beside_what_is_not(tmp_path: Path) -> None:
     ),
     dataset=st.sampled_from(["refcoco", "ref-zom", "rrefcoco"]),
 )
-def test_whatever_a_record_holds_it_becomes_expressions_or_faults(
+def test_whatever_a_record_holds_it_becomes_expressions_or_errors(
     changes: Record, dataset: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = write_files(tmp_path_factory.getbasetemp() / "any", DATASETS[dataset].files[0], [])

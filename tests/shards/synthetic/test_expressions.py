@@ -1,4 +1,4 @@
-"""The embedded data set as a reader finds it: every phrase is judged by the pictures and annotations alone."""
+"""The embedded data set as a reader finds it: every phrase is judged by the images and annotations alone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COLORS = {
 }  # fmt: skip
 # Pixels of a shape whose farthest corner is one pixel away from its center.
 AREAS = {"circle": 3.14, "square": 2.0, "triangle": 1.3, "star": 1.32}
-# Small shapes have radii of up to 0.14 of the picture's shorter side, large ones from 0.2, of which 0.7 is visible.
+# Small shapes have radii of up to 0.14 of the image's shorter side, large ones from 0.2, of which 0.7 is visible.
 LARGE = 0.153
 # What covers a shape moves the center of what is visible.
 TOLERANCE = 0.06
@@ -49,19 +49,19 @@ class Seen:
     color: str
     size: str
     center: tuple[float, float]
-    """x, y of its visible pixels, as fractions of the picture."""
+    """x, y of its visible pixels, as fractions of the image."""
 
 
 def look(folder: Path, dataset: str) -> dict[int, dict[int, Seen]]:
-    """The objects of every picture by their annotation ids."""
+    """The objects of every image by their annotation ids."""
     document = json.loads((folder / dataset / "instances.json").read_text())
     names = {category["id"]: category["name"] for category in document["categories"]}
-    pictures, seen = {}, {image["id"]: {} for image in document["images"]}
+    images, seen = {}, {image["id"]: {} for image in document["images"]}
     for image in document["images"]:
-        with Image.open(folder / "images" / "train2014" / image["file_name"]) as picture:
-            pictures[image["id"]] = np.asarray(picture.convert("RGB"), dtype=float)
+        with Image.open(folder / "images" / "train2014" / image["file_name"]) as drawn:
+            images[image["id"]] = np.asarray(drawn.convert("RGB"), dtype=float)
     for annotation in document["annotations"]:
-        levels, shape = pictures[annotation["image_id"]], names[annotation["category_id"]]
+        levels, shape = images[annotation["image_id"]], names[annotation["category_id"]]
         height, width = levels.shape[:2]
         mask = decode_mask(encode_segmentation(annotation["segmentation"], height, width))
         rows, columns = np.nonzero(mask)
@@ -124,7 +124,7 @@ def is_extreme(objects: dict[int, Seen], targets: set[int], matches: set[int], a
 
 
 def read_phrases(folder: Path, dataset: str) -> Iterator[tuple[int, str, set[int]]]:
-    """Picture, phrase and the annotations it is about, as each data set writes them."""
+    """Image, phrase and the annotations it is about, as each data set writes them."""
     if dataset == "grefcoco":
         refs = json.loads((folder / dataset / "grefs(unc).json").read_text())
     else:
@@ -142,15 +142,15 @@ def read_phrases(folder: Path, dataset: str) -> Iterator[tuple[int, str, set[int
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("phrases")
-    write_published(folder, seed=11, train_pictures=60, held_out_pictures=10)
+    write_published(folder, seed=11, train_images=60, held_out_images=10)
     return folder
 
 
 @pytest.mark.parametrize("dataset", ["grefcoco", "ref-zom", "rrefcoco"])
-def test_every_phrase_is_true_of_the_picture_and_of_no_other_object_in_it(published: Path, dataset: str) -> None:
-    pictures = look(published, dataset)
+def test_every_phrase_is_true_of_the_image_and_of_no_other_object_in_it(published: Path, dataset: str) -> None:
+    images = look(published, dataset)
     phrases = list(read_phrases(published, dataset))
-    wrong = [(image, phrase) for image, phrase, targets in phrases if not is_right(phrase, pictures[image], targets)]
+    wrong = [(image, phrase) for image, phrase, targets in phrases if not is_right(phrase, images[image], targets)]
     assert wrong == []
     assert len(phrases) > 50
     assert any(not targets for _, _, targets in phrases)
@@ -160,12 +160,12 @@ def test_every_phrase_is_true_of_the_picture_and_of_no_other_object_in_it(publis
 
 def test_other_objects_than_the_named_ones_would_be_noticed(published: Path) -> None:
     """The judge of these tests is no rubber stamp: it refuses all but a few targets that are one object off."""
-    pictures = look(published, "grefcoco")
+    images = look(published, "grefcoco")
     shifted = refused = 0
     for image, phrase, targets in read_phrases(published, "grefcoco"):
-        ids = sorted(pictures[image])
+        ids = sorted(images[image])
         moved = {ids[(ids.index(target) + 1) % len(ids)] for target in targets}
         if moved != targets:
             shifted += 1
-            refused += not is_right(phrase, pictures[image], moved)
+            refused += not is_right(phrase, images[image], moved)
     assert refused > 0.97 * shifted > 50

@@ -19,12 +19,12 @@ from scipy import ndimage
 from shards.masks import decode_mask, encode_segmentation
 from shards.synthetic.expressions import Description, Query, answer_query, ask_false, ask_true
 from shards.synthetic.polygons import trace_outlines
-from shards.synthetic.scenes import COLOURS, SHAPES, SIZES, Scene, Thing, compose_scene, find_visible, paint_scene
+from shards.synthetic.scenes import COLORS, SHAPES, SIZES, Scene, Thing, compose_scene, find_visible, paint_scene
 from shards.synthetic.writer import write_published, write_refcoco
 
 
-def place(shape: str, colour: str, size: str, x: float, y: float) -> Thing:
-    return Thing(shape=shape, colour=colour, size=size, x=x, y=y, radius=5, angle=0)
+def place(shape: str, color: str, size: str, x: float, y: float) -> Thing:
+    return Thing(shape=shape, color=color, size=size, x=x, y=y, radius=5, angle=0)
 
 
 # A red star to the left, two small circles in the middle and to the right, a large square above them.
@@ -78,7 +78,7 @@ def test_true_queries_are_answered_and_false_ones_are_one_word_away_from_true(se
     assert true is None or answer_query(true, scene)
     if false is not None:
         assert answer_query(false, scene) == ()
-        assert any(answer_query(neighbour, scene) for neighbour in list_neighbours(false))
+        assert any(answer_query(neighbor, scene) for neighbor in list_neighbors(false))
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -90,15 +90,15 @@ def test_a_query_for_one_thing_refers_to_that_thing_alone(seed: int) -> None:
     assert query is None or answer_query(query, scene) == (target,)
 
 
-def list_neighbours(query: Query) -> list[Query]:
+def list_neighbors(query: Query) -> list[Query]:
     opposite: dict[str, Any] = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
-    neighbours = [replace(query, direction=opposite[query.direction])]
-    for name, choices in (("shape", SHAPES), ("colour", COLOURS), ("size", SIZES)):
+    neighbors = [replace(query, direction=opposite[query.direction])]
+    for name, choices in (("shape", SHAPES), ("color", COLORS), ("size", SIZES)):
         if getattr(query.description, name):
-            neighbours += [
+            neighbors += [
                 replace(query, description=replace(query.description, **{name: choice})) for choice in choices
             ]
-    return neighbours
+    return neighbors
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -120,13 +120,13 @@ def test_what_lies_above_hides_what_lies_below() -> None:
     ]
 
 
-def test_a_picture_shows_things_in_their_colours() -> None:
+def test_an_image_shows_things_in_their_colors() -> None:
     random = np.random.default_rng(3)
     scene = compose_scene(random)
-    picture = np.asarray(paint_scene(scene, random), dtype=int)
-    assert picture.shape == (scene.height, scene.width, 3)
+    image = np.asarray(paint_scene(scene, random), dtype=int)
+    assert image.shape == (scene.height, scene.width, 3)
     for thing, visible in zip(scene.things, scene.visible, strict=True):
-        assert np.abs(np.median(picture[visible], axis=0) - COLOURS[thing.colour]).max() < 25
+        assert np.abs(np.median(image[visible], axis=0) - COLORS[thing.color]).max() < 25
 
 
 @given(hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9)))
@@ -153,7 +153,7 @@ def test_a_ring_has_a_hole() -> None:
 
 def test_the_same_seed_writes_the_same_files_with_any_number_of_workers(tmp_path: Path) -> None:
     for workers in (1, 2):
-        write_published(tmp_path / str(workers), seed=1, train_pictures=60, held_out_pictures=5, workers=workers)
+        write_published(tmp_path / str(workers), seed=1, train_images=60, held_out_images=5, workers=workers)
     one, two = (
         {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
         for folder in (tmp_path / "1", tmp_path / "2")
@@ -164,7 +164,7 @@ def test_the_same_seed_writes_the_same_files_with_any_number_of_workers(tmp_path
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shapes")
-    write_published(folder, seed=5, train_pictures=40, held_out_pictures=8)
+    write_published(folder, seed=5, train_images=40, held_out_images=8)
     return folder
 
 
@@ -176,7 +176,7 @@ def read_refs(folder: Path, dataset: str) -> list[dict[str, Any]]:
     return pickle.loads((folder / dataset / name).read_bytes())
 
 
-def test_no_picture_is_in_two_splits_or_data_sets(published: Path) -> None:
+def test_no_image_is_in_two_splits_or_data_sets(published: Path) -> None:
     homes: dict[int, set[tuple[str, str]]] = {}
     for dataset in ("grefcoco", "ref-zom", "rrefcoco"):
         for ref in read_refs(published, dataset):
@@ -196,12 +196,12 @@ def test_empty_targets_are_written_in_each_data_sets_own_way(published: Path) ->
     assert all({sentence["exist"] for sentence in ref["sentences"]} == {True, False} for ref in robust)
 
 
-def test_annotations_are_the_visible_pixels_of_pictures_that_are_there(published: Path) -> None:
+def test_annotations_are_the_visible_pixels_of_images_that_are_there(published: Path) -> None:
     document = json.loads((published / "grefcoco" / "instances.json").read_text())
     sizes = {}
     for image in document["images"]:
-        with Image.open(published / "images/train2014" / image["file_name"]) as picture:
-            assert picture.size == (image["width"], image["height"])
+        with Image.open(published / "images/train2014" / image["file_name"]) as drawn:
+            assert drawn.size == (image["width"], image["height"])
         sizes[image["id"]] = image["height"], image["width"]
     for annotation in document["annotations"]:
         mask = decode_mask(encode_segmentation(annotation["segmentation"], *sizes[annotation["image_id"]]))
@@ -214,7 +214,7 @@ def test_annotations_are_the_visible_pixels_of_pictures_that_are_there(published
 @pytest.fixture(scope="module")
 def refcoco(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("refcoco")
-    write_refcoco(folder, seed=5, train_pictures=30, held_out_pictures=5)
+    write_refcoco(folder, seed=5, train_images=30, held_out_images=5)
     return folder
 
 
