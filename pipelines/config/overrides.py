@@ -1,6 +1,7 @@
-"""Settings from outside: TOML files and `--set KEY=VALUE`, laid over defaults, and what differs between two of them.
+"""Settings from TOML files and `--set KEY=VALUE`, and as plain values for JSON files.
 
-A key that does not exist is an error that names the nearest one that does.
+An unknown key is an error that names the nearest known one. Keys and values of earlier versions are read under their
+present names, and fingerprints are computed over the earlier ones, so that finished artifacts are still found.
 """
 
 from __future__ import annotations
@@ -21,16 +22,21 @@ from shards.files import decode_text
 
 SettingsT = TypeVar("SettingsT")
 
+# Dotted keys of settings, and values of a key, as in earlier versions → as now.
+_RENAMED_KEYS = {"loss.whole": "loss.global_mask", "model.auxiliary_boxes": "loss.auxiliary_boxes"}
+_RENAMED_VALUES = {("mask_targets", "picture"): "image"}
+_SHOWN = 80
+
 
 def read_settings(base: SettingsT, file: Path | None = None, overrides: Sequence[str] = ()) -> SettingsT:
     """`base`, changed by a TOML file, then by `KEY=VALUE` texts with dotted keys.
 
     Raises:
-        SettingsError: an unreadable file, an unknown key (names the nearest), or a value that cannot be.
+        SettingsError: an unreadable file, an unknown key (names the nearest), or an invalid value.
     """
     values = to_mapping(base)
     if file is not None:
-        _merge(values, read_toml(file), source=str(file))
+        _merge(values, _rename(read_toml(file)), source=str(file))
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals:
@@ -38,23 +44,23 @@ def read_settings(base: SettingsT, file: Path | None = None, overrides: Sequence
         nested: Any = parse_value(value.strip())
         for part in reversed(key.strip().split(".")):
             nested = {part: nested}
-        _merge(values, nested, source=f"--set {text}")
+        _merge(values, _rename(nested), source=f"--set {text}")
     return from_mapping(type(base), values)
 
 
 def overlay_settings(base: SettingsT, changes: Mapping[str, Any], source: str, prefix: str = "") -> SettingsT:
-    """`base` with nested values changed; `source` and `prefix` say in errors where they stand.
+    """`base` with nested values changed; errors begin with `source` and name keys with `prefix`.
 
     Raises:
-        SettingsError: an unknown key (names the nearest), or a value that cannot be.
+        SettingsError: an unknown key (names the nearest), or an invalid value.
     """
     values = to_mapping(base)
-    _merge(values, changes, source, prefix)
+    _merge(values, _rename(changes), source, prefix)
     return from_mapping(type(base), values, source)
 
 
 def read_toml(file: Path) -> dict[str, Any]:
-    """The tables of a TOML file.
+    """The content of a TOML file.
 
     Raises:
         SettingsError: it cannot be read or is not TOML.
@@ -62,34 +68,37 @@ def read_toml(file: Path) -> dict[str, Any]:
     try:
         text = decode_text(file.read_bytes())
         if not text.strip():
-            raise ValueError("it says nothing")
+            raise ValueError("it is blank")
         return tomllib.loads(text)
     except (OSError, ValueError, RecursionError) as error:
         content = describe_content(file)
-        # A table's name in brackets looks like a list in JSON.
+        # describe_content takes a table's name in brackets for a list in JSON.
         if isinstance(error, tomllib.TOMLDecodeError) and content and content.kind in ("text", "JSON", "script"):
             raise SettingsError(f"{file}: cannot be read as TOML: {error}") from error
-        fault = explain_unreadable(file, "settings in TOML", error, "give a TOML file in UTF-8")
-        raise SettingsError(str(fault)) from error
+        reason = explain_unreadable(file, "settings in TOML", error, "give a TOML file in UTF-8")
+        raise SettingsError(str(reason)) from error
 
 
 def from_mapping(kind: type[SettingsT], values: Mapping[str, Any], source: str = "settings") -> SettingsT:
-    """Settings of `kind` from plain values.
+    """Settings of `kind` from plain values; keys left out keep their defaults.
 
     Raises:
-        SettingsError: a key is unknown or a value cannot be; says which and why.
+        SettingsError: an unknown key (names the nearest), a missing key or an invalid value; begins with `source`.
     """
     try:
         return TypeAdapter(kind).validate_python(dict(values))
     except ValidationError as error:
-        fault = error.errors()[0]
-        key = ".".join(str(part) for part in fault["loc"])
-        if fault["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
             raise SettingsError(f"{source}: {_unknown_key(key, _list_keys(kind))}") from error
-        if fault["type"] in ("missing", "missing_argument"):
+        if first["type"] in ("missing", "missing_argument"):
             raise SettingsError(f"{source}: {key} is missing") from error
-        value = "" if isinstance(fault["input"], Mapping) else f" = {fault['input']!r}"
-        raise SettingsError(f"{source}: {key}{value}: {fault['msg'].removeprefix('Value error, ')}") from error
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] != "value_error":
+            shown = repr(first["input"])
+            key += f" = {shown if len(shown) <= _SHOWN else shown[:_SHOWN] + '…'}"
+        raise SettingsError(f"{source}: {key}: {message}" if key else f"{source}: {message}") from error
 
 
 def to_mapping(settings: Any) -> dict[str, Any]:
@@ -99,19 +108,23 @@ def to_mapping(settings: Any) -> dict[str, Any]:
 
 
 def fingerprinted_settings(settings: Any) -> dict[str, Any]:
-    """The settings that decide what a stage makes, as plain values."""
-    return {key: value for key, value in to_mapping(settings).items() if key not in NOT_FINGERPRINTED}
+    """The settings that decide what a stage writes, as plain values under the names of earlier versions."""
+    values = {key: value for key, value in to_mapping(settings).items() if key not in NOT_FINGERPRINTED}
+    for (key, before), now in _RENAMED_VALUES.items():
+        values |= {key: before} if values.get(key) == now else {}
+    return _move_keys(values, {now: before for before, now in _RENAMED_KEYS.items()})
 
 
 def describe_differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """What changed between two nested mappings, e.g. `optimizer.head_lr 0.0005 → 0.001`."""
+    """The differences of two nested mappings under present names, e.g. `optimizer.head_lr 0.0005 → 0.001`."""
     changes: list[str] = []
     for key in dict.fromkeys([*old, *new]):
         before, after = old.get(key), new.get(key)
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             changes += describe_differences(before, after, f"{prefix}{key}.")
         elif before != after:
-            changes.append(f"{prefix}{key} {_show(before)} → {_show(after)}")
+            name = _RENAMED_KEYS.get(f"{prefix}{key}", f"{prefix}{key}")
+            changes.append(f"{name} {_show(before)} → {_show(after)}")
     return changes
 
 
@@ -120,11 +133,32 @@ def _show(value: Any) -> str:
 
 
 def parse_value(text: str) -> Any:
-    """A TOML value where the text is one, else the text itself, so that names need no quotes."""
+    """The TOML value that the text spells, else the text itself, so that names need no quotes."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):
         return text
+
+
+def _rename(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The same changes with keys and values of earlier versions under their present names."""
+    renamed = {key: _RENAMED_VALUES.get((key, value), value) if isinstance(value, str) else value
+               for key, value in changes.items()}  # fmt: skip
+    return _move_keys(renamed, _RENAMED_KEYS)
+
+
+def _move_keys(values: Mapping[str, Any], moves: Mapping[str, str]) -> dict[str, Any]:
+    """A copy of nested values with keys `GROUP.KEY` moved; a group that is left empty is dropped."""
+    moved = {key: dict(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+    for source, target in moves.items():
+        (group, key), (new_group, new_key) = source.split("."), target.split(".")
+        if isinstance(moved.get(group), dict) and key in moved[group]:
+            value = moved[group].pop(key)
+            if not moved[group]:
+                del moved[group]
+            if isinstance(moved.setdefault(new_group, {}), dict):
+                moved[new_group][new_key] = value
+    return moved
 
 
 def _merge(values: dict[str, Any], changes: Mapping[str, Any], source: str, prefix: str = "") -> None:
@@ -141,7 +175,7 @@ def _merge(values: dict[str, Any], changes: Mapping[str, Any], source: str, pref
 
 
 def _unknown_key(key: str, known: Sequence[str]) -> str:
-    """A key typed without its group, or only in part, is as likely a slip as a misspelt one."""
+    """An error that names the nearest known keys: of the same last part, of similar spelling, or sharing a word."""
     last = key.rpartition(".")[2]
     near = [name for name in known if name.rpartition(".")[2] == last]
     near = near or difflib.get_close_matches(key, known, n=1)

@@ -1,4 +1,4 @@
-"""The presets: the settings of the published recipes, and of a network that trains on two CPU cores."""
+"""The presets of `igvg train`: the published recipes for two sizes, and a small network for two CPU cores."""
 
 from __future__ import annotations
 
@@ -6,41 +6,20 @@ from pipelines.config.model import IGVGConfig
 from pipelines.config.settings import LossSettings, OptimizerSettings, PostprocessSettings, Preset, TrainSettings
 from shards.errors import SettingsError
 
-
-def base_config() -> IGVGConfig:
-    """The published base size (BEiT-3 base)."""
-    return IGVGConfig()
-
-
-def large_config() -> IGVGConfig:
-    """The published large size (BEiT-3 large)."""
-    return IGVGConfig(encoder_dim=1024, encoder_layers=24, encoder_heads=16, encoder_ffn=4096, drop_path=0.0)
-
-
-def tiny_config() -> IGVGConfig:
-    """A size that learns from scratch in minutes on two CPU cores."""
-    return IGVGConfig(
-        image_size=96,
-        patch_size=12,
-        encoder_dim=128,
-        encoder_layers=4,
-        encoder_heads=8,
-        encoder_ffn=384,
-        drop_path=0.0,
-        vocab_size=1000,
-        text_positions=64,
-        hidden_dim=64,
-        decoder_ffn=128,
-        generation_ffn=128,
-        decoder_heads=4,
-        dropout=0.0,
-        reference="point",
-    )
-
+BASE = IGVGConfig()
+"""The published base size (BEiT-3 base)."""
+LARGE = IGVGConfig(encoder_dim=1024, encoder_layers=24, encoder_heads=16, encoder_ffn=4096, drop_path=0.0)
+"""The published large size (BEiT-3 large)."""
+TINY = IGVGConfig(
+    image_size=96, patch_size=12, encoder_dim=128, encoder_layers=4, encoder_heads=8, encoder_ffn=384, drop_path=0.0,
+    vocab_size=1000, text_positions=64, hidden_dim=64, decoder_heads=4, decoder_ffn=128, generation_ffn=128,
+    dropout=0.0, reference="point",
+)  # fmt: skip
+"""A size that trains from scratch in minutes on two CPU cores."""
 
 _TRAIN_PRESETS: dict[str, TrainSettings] = {
-    "base": TrainSettings(preset="base"),
-    "large": TrainSettings(preset="large", model=large_config()),
+    "base": TrainSettings(preset="base", model=BASE),
+    "large": TrainSettings(preset="large", model=LARGE),
     "tiny": TrainSettings(
         preset="tiny",
         epochs=2,
@@ -48,7 +27,7 @@ _TRAIN_PRESETS: dict[str, TrainSettings] = {
         precision="auto",
         mask_targets="decoder",
         validation_limit=400,
-        model=tiny_config(),
+        model=TINY,
         loss=LossSettings(existence=0.5),
         postprocess=PostprocessSettings(score_threshold=0.45, nms=True, nms_iou=0.5),
         optimizer=OptimizerSettings(

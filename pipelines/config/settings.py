@@ -1,6 +1,6 @@
-"""The settings of every stage: what they mean, their units and their defaults (the paper's recipe).
+"""The settings of every stage, with their units and defaults (the paper's recipe).
 
-One frozen dataclass a stage; `pipelines.config.overrides` fills them from TOML files and `--set KEY=VALUE`.
+One frozen dataclass per stage; `pipelines.config.overrides` fills them from TOML files and `--set KEY=VALUE`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pipelines.config.model import IGVGConfig
 
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
-# Strict: true is no fraction, and 1 no choice.
+# Strict: `true` is not read as 1, and 1 not as `true`.
 Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
 Choice = Annotated[bool, Field(strict=True)]
 Weight = Annotated[float, Field(ge=0)]
@@ -29,16 +29,16 @@ _STRICT = ConfigDict(extra="forbid")
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class PrepareSettings:
-    """`igvg prepare`: which part of a published data set becomes shards."""
+    """`igvg prepare`."""
 
     dataset: str
     """One of the names in `shards.annotations.dataset.DATASETS`."""
     splits: tuple[str, ...] = ()
-    """Splits to prepare; none means all that the files hold."""
+    """Splits to prepare; none: all splits of the annotation files."""
     limit: Count = 0
-    """First so many pictures of each split; 0 means all."""
+    """Images of each split at most, the first ones; 0: all."""
     skip_invalid: bool = False
-    """Count and list bad records instead of stopping."""
+    """Leave invalid records out, count and list them; otherwise they are an error."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -46,9 +46,9 @@ class TextSettings:
     """How expressions become token ids."""
 
     tokenizer: str = ""
-    """A SentencePiece file (beit3.spm) or a folder that holds a tokenizer; empty: learnt from the shards."""
+    """A SentencePiece file (beit3.spm) or a folder with a tokenizer; empty: trained on the shards' expressions."""
     max_tokens: Annotated[int, Field(ge=4)] = 50
-    """Tokens of an expression at most, both ends included (paper, section C)."""
+    """Tokens of an expression at most, including <s> and </s> (paper, section C)."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -56,13 +56,13 @@ class MatchingSettings:
     """Weights of the matching costs (paper, equation 4)."""
 
     class_cost: Weight = 1.0
-    """Weight of minus the object probability."""
+    """Weight of the negative target probability."""
     box_cost: Weight = 5.0
     """Weight of the L1 distance of boxes, cxcywh in [0, 1]."""
     giou_cost: Weight = 2.0
-    """Weight of minus the generalized IoU."""
+    """Weight of the negative generalized IoU."""
     point_cost: Weight = 2.0
-    """Weight of the L1 distance between a query's point and the target's centre."""
+    """Weight of the L1 distance between a query's point and the center of the target box."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -78,12 +78,12 @@ class LossSettings:
     giou: Weight = 2.0
     """Weight of the generalized-IoU term inside the detection term."""
     no_object: Weight = 0.1
-    """Weight of the class "no object" in the class term."""
+    """Weight of the class "no object" in the cross-entropy."""
     instance: Weight = 1.0
-    """Weight of the instance masks that belong to a target."""
+    """Weight of the masks of matched queries."""
     negative: Weight = 0.2
-    """Weight of the instance masks of unmatched queries, which should be empty."""
-    whole: Weight = 1.0
+    """Weight of the masks of unmatched queries, whose target is the empty mask."""
+    global_mask: Weight = 1.0
     """Weight of the global mask."""
     attention: Weight = 0.1
     """Weight of the attention map of the query generation."""
@@ -91,6 +91,8 @@ class LossSettings:
     """Weight of the existence branch."""
     existence_balance: tuple[Weight, Weight] = (0.9, 1.1)
     """Weights of "a target exists" and "none does" inside the existence term."""
+    auxiliary_boxes: Literal["paper", "published"] = "paper"
+    """Weights of the box terms of earlier decoder layers: those of the last layer, or 1 as published."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -106,37 +108,37 @@ class OptimizerSettings:
     eps: Rate = 1e-9
     """Adam's epsilon."""
     amsgrad: bool = True
-    """Keep the largest second moment seen."""
+    """Divide by the largest second moment so far (AMSGrad)."""
     warmup_epochs: Weight = 1.0
-    """Length of the warm-up in epochs."""
+    """Length of the warmup in epochs."""
     warmup_factor: Fraction = 0.5
-    """Factor on both rates during the warm-up."""
+    """Factor on both learning rates during the warmup."""
     decay_epochs: tuple[Positive, ...] = (7,)
-    """From these epochs on, counted from 1, both rates are multiplied by `decay_factor` once more."""
+    """At the start of each of these epochs, counted from 1, both learning rates are multiplied by `decay_factor`."""
     decay_factor: Fraction = 0.1
-    """Factor of one decay."""
+    """Factor of each decay."""
     schedule: Literal["step", "cosine"] = "step"
-    """`step`: as above; `cosine`: linear warm-up from 0, then half a cosine down to 0 at the end of training."""
+    """`step`: as above; `cosine`: linear warmup from 0, then half a cosine down to 0 at the end of training."""
     clip_norm: Weight = 0.15
-    """Largest norm of the gradient over all parameters; 0 leaves it alone."""
+    """Largest norm of the gradient over all parameters; 0: no clipping."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class PostprocessSettings:
-    """From outputs to the final answer (paper, section D.2)."""
+    """From the network's outputs to the prediction (paper, section D.2)."""
 
     score_threshold: Fraction = 0.7
-    """A query is a target if its score is above."""
+    """Queries with a score above this are selected."""
     mask_threshold: Fraction = 0.5
     """A pixel belongs to a mask if its probability is at least this."""
     mask_source: Literal["merge", "instance", "global"] = "merge"
-    """The mask of the answer: both united, the chosen instances', or the global one."""
+    """The predicted mask: the union of the selected instance masks and the global mask, or only one of the two."""
     existence_weighting: Choice = True
     """Multiply query scores with the probability that a target exists."""
     nms: Choice = False
-    """Suppress boxes that overlap a better one before the threshold."""
+    """Apply non-maximum suppression to the boxes."""
     nms_iou: Fraction = 0.7
-    """Overlap above which the worse box is suppressed."""
+    """IoU above which the box with the lower score is suppressed."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -144,38 +146,37 @@ class TrainSettings:
     """`igvg train`."""
 
     preset: Preset = "base"
-    """The size of network that the defaults belong to."""
+    """The preset that the settings start from."""
     seed: Count = 6666
-    """Seed of the weights, the order of the data and dropout."""
+    """Seed of the initial weights, the order of the data and dropout."""
     epochs: Positive = 10
     """Passes over all expressions."""
     max_steps: Count = 0
-    """Stop after so many optimiser steps; 0: the epochs decide."""
+    """Optimizer steps at most; 0: no limit besides `epochs`."""
     batch_size: Positive = 16
-    """Expressions in one optimiser step, over all processes."""
+    """Expressions in one optimizer step, over all processes."""
     micro_batches: Positive = 1
-    """Parts into which a process splits its share of a batch, to save memory."""
+    """Micro-batches into which a process splits its part of a batch, to save memory."""
     precision: Precision = "fp32"
-    """Arithmetic of the network: `fp32`; `bf16`, bfloat16 where it is safe; `auto`, `bf16` where the device multiplies
-    it natively, else `fp32`."""
-    mask_targets: Literal["picture", "decoder"] = "picture"
-    """Resolution of the mask losses: the network's picture size, or that of the pixel decoder."""
+    """`fp32`; `bf16`: autocast to bfloat16; `auto`: `bf16` where the device supports it natively, else `fp32`."""
+    mask_targets: Literal["image", "decoder"] = "image"
+    """Resolution of the mask losses: that of the network's image, or that of the pixel decoder."""
     splits: tuple[str, ...] = ("train",)
-    """The splits that are trained on, of every shard folder that has them."""
+    """Splits to train on, of every shard folder that has them."""
     validation_split: str = "val"
-    """The split that is scored after each epoch, where the shards hold it."""
+    """The split to validate on, of every shard folder that has it."""
     validation_limit: Count = 2000
-    """Expressions scored after each epoch; 0: all."""
+    """Expressions of each validation split at most; 0: all."""
     validation_epochs: Positive = 1
-    """Score after every so many epochs, and after the last."""
+    """Epochs between two validations; the last epoch is always validated."""
     init: str = ""
-    """A published BEiT-3 file, or an igvg checkpoint folder, to start from."""
+    """A published BEiT-3 file or an igvg checkpoint to start from."""
     workers: Count = 2
-    """Processes that read and decode pictures, for each training process."""
+    """Worker processes that read and decode images, for each training process."""
     checkpoint_minutes: Weight = 10.0
-    """Minutes between two checkpoints of the running training."""
+    """Minutes between two saved training states."""
     log_steps: Positive = 20
-    """Steps between two lines of the log."""
+    """Optimizer steps between two lines of the log."""
     model: IGVGConfig = dataclasses.field(default_factory=IGVGConfig)
     """The network's sizes and choices."""
     text: TextSettings = dataclasses.field(default_factory=TextSettings)
@@ -194,9 +195,9 @@ class PredictSettings:
     batch_size: Positive = 16
     """Expressions in one forward pass of a process."""
     precision: Precision = "fp32"
-    """Arithmetic of the network: `fp32`, `bf16` or `auto`, as in training."""
+    """As in training."""
     workers: Count = 2
-    """Processes that read and decode pictures, for each predicting process."""
+    """Worker processes that read and decode images, for each predicting process."""
     postprocess: PostprocessSettings = dataclasses.field(default_factory=PostprocessSettings)
 
 
@@ -207,12 +208,12 @@ class ScoreSettings:
     split: str
     """The split of the shards."""
     resolution: Side = 0
-    """Scale predictions and ground truth to so many pixels square first; 0: score at the picture's own size."""
+    """Side in pixels to which masks are resized before scoring; 0: the size of the original image."""
     bootstrap: Count = 1000
-    """Splits drawn for the 95 % intervals; 0: no intervals."""
+    """Bootstrap samples for the 95 % intervals; 0: no intervals."""
     seed: Count = 0
-    """Seed of these draws."""
+    """Seed of the bootstrap samples."""
 
 
-# Settings that change how fast or how safely a stage runs, and no byte of what it makes.
+# Settings that do not change a byte of what a stage writes.
 NOT_FINGERPRINTED = frozenset({"workers", "checkpoint_minutes", "log_steps"})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pipelines.config.model import IGVGConfig
-from shards.errors import CheckpointError, DataError, find_system_error
+from pipelines.config.overrides import from_mapping
+from shards.errors import CheckpointError, DataError, SettingsError, find_system_error
 from shards.file_kinds import explain_unreadable
 from shards.files import read_json, replace_file, write_bytes
 
@@ -28,6 +28,8 @@ _OF_OTHERS = frozenset({
     "output_hidden_states", "problem_type", "return_dict", "torch_dtype", "torchscript", "transformers_version",
     "use_bfloat16", "use_cache",
 })  # fmt: skip
+# An option of the loss that checkpoints of earlier versions hold.
+_FORMER = frozenset({"auxiliary_boxes"})
 # Sizes of the network by the tensors that have them.
 _SIZES = {
     "encoder_dim": ("encoder.words.weight", 1),
@@ -90,24 +92,6 @@ def read_checkpoint(folder: Path) -> tuple[IGVGConfig, dict[str, Tensor]]:
     return config, state
 
 
-def parse_config(values: Mapping[str, Any]) -> IGVGConfig:
-    """A configuration from plain values; keys left out keep their defaults.
-
-    Raises:
-        ValueError: a key is unknown (names the nearest), or a value cannot be.
-    """
-    known = {field.name: field.default for field in dataclasses.fields(IGVGConfig)}
-    for name, value in values.items():
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-            raise ValueError(f"no setting {name}; {hint}")
-        kind = type(known[name])
-        if type(value) is not kind and not (kind is float and type(value) is int):
-            raise ValueError(f"{name} is {value!r}; it must be of type {kind.__name__}")
-    return IGVGConfig(**values)
-
-
 def check_state_dict(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], what: str) -> None:
     """Make sure that tensors have the names and shapes that a network expects.
 
@@ -149,9 +133,10 @@ def _read_config(file: Path) -> IGVGConfig:
             f"{file} does not describe an igvg model; give a folder that igvg train or igvg import made"
         )
     try:
-        return parse_config({name: value for name, value in values.items() if name not in _OF_OTHERS})
-    except (ValueError, OverflowError) as error:
-        raise CheckpointError(f"{file}: {error}") from error
+        own = {name: value for name, value in values.items() if name not in _OF_OTHERS | _FORMER}
+        return from_mapping(IGVGConfig, own, str(file))
+    except SettingsError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def _refuse_other_sizes(config: IGVGConfig, state: Mapping[str, Tensor], folder: Path) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -86,8 +85,6 @@ def compute_losses(
     targets: Targets,
     matching: MatchingSettings,
     settings: LossSettings,
-    *,
-    auxiliary_boxes: Literal["paper", "published"],
     counts: StepCounts | None = None,
 ) -> dict[str, Tensor]:
     """All terms of the objective, and their weighted sum `total`.
@@ -97,7 +94,6 @@ def compute_losses(
         targets: of the same pictures; masks at any resolution, to which mask logits are upsampled.
         matching: weights of the matching costs.
         settings: weights of the terms.
-        auxiliary_boxes: terms of earlier decoder layers count as the last layer's ("paper") or by 1 ("published").
         counts: of the whole step, which `targets` are a part of; None: they are all of it.
 
     Returns:
@@ -132,13 +128,11 @@ def compute_losses(
     terms["existence"] = loss_existence(
         output.existence_logits, targets.exists, settings.existence_balance, weights / counts.parts
     )
-    terms["total"] = weighted_sum(terms, settings, auxiliary_boxes)
+    terms["total"] = weighted_sum(terms, settings)
     return terms
 
 
-def weighted_sum(
-    terms: dict[str, Tensor], settings: LossSettings, auxiliary_boxes: Literal["paper", "published"]
-) -> Tensor:
+def weighted_sum(terms: dict[str, Tensor], settings: LossSettings) -> Tensor:
     """The weighted sum of the terms of `compute_losses` (paper, equation 6).
 
     NOTE: the published training looks the weights of earlier layers up under names it does not have, so that they
@@ -148,14 +142,14 @@ def weighted_sum(
     masks = {
         "instance": settings.instance,
         "negative": settings.negative,
-        "global": settings.whole,
+        "global": settings.global_mask,
         "attention": settings.attention,
     }
     total = settings.existence * terms["existence"]
     for name, value in terms.items():
         kind, _, suffix = name.partition("_")
         if kind in detection:
-            weight = 1.0 if suffix and auxiliary_boxes == "published" else detection[kind]
+            weight = 1.0 if suffix and settings.auxiliary_boxes == "published" else detection[kind]
             total = total + settings.detection * weight * value
         elif kind in masks:
             total = total + masks[kind] * value

@@ -109,7 +109,7 @@ def setup_training(settings: TrainSettings, shards: Sequence[Path], out: Path, a
     parts = list_parts(shards, settings.splits)
     model, tokenizer = build_model(settings, parts)
     processor = Processor(tokenizer=tokenizer, max_tokens=settings.text.max_tokens, image_size=model.config.image_size)
-    mask_size = model.config.image_size if settings.mask_targets == "picture" else model.config.mask_size
+    mask_size = model.config.image_size if settings.mask_targets == "image" else model.config.mask_size
     compute_dtype = resolve_precision_together(settings.precision, accelerator)
     return Training(
         settings=settings,

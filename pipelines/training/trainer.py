@@ -154,10 +154,7 @@ def train_step(training: Training, batch: Batch) -> dict[str, torch.Tensor]:
             with autocast_context(accelerator.device, training.compute_dtype):
                 output = network(normalize_images(part.pixel_values), part.input_ids, part.attention_mask)
             assert part.targets is not None
-            losses = compute_losses(
-                output, part.targets, settings.matching, settings.loss,
-                auxiliary_boxes=training.model.config.auxiliary_boxes, counts=counts,
-            )  # fmt: skip
+            losses = compute_losses(output, part.targets, settings.matching, settings.loss, counts)
             (losses["total"] / len(parts)).backward()  # type: ignore[no-untyped-call]
     if settings.optimizer.clip_norm:
         torch.nn.utils.clip_grad_norm_(network.parameters(), settings.optimizer.clip_norm)

@@ -172,10 +172,7 @@ def make_step(settings: TrainSettings, model: torch.nn.Module, batch: dict[str, 
             batch["pixel_values"].device, resolve_precision(settings.precision, batch["pixel_values"].device)
         ):
             output = model(batch["pixel_values"], batch["input_ids"], batch["attention_mask"])
-        losses = compute_losses(
-            output, batch["targets"], settings.matching, settings.loss,
-            auxiliary_boxes=settings.model.auxiliary_boxes,
-        )  # fmt: skip
+        losses = compute_losses(output, batch["targets"], settings.matching, settings.loss)
         losses["total"].backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.optimizer.clip_norm or 1.0)
         optimizer.step()

@@ -50,7 +50,7 @@ def test_a_second_run_changes_nothing_and_prints_the_paper_s_columns(shards: Pat
 
 def test_a_variant_that_cannot_be_is_refused_before_anything_is_trained(shards: Path, tmp_path: Path) -> None:
     # The small network's grid has 16 cells, too few for the 20 points of table 10.
-    assert "20 queries need as many cells" in only_error(igvg(*arguments("table-10", shards, tmp_path / "out")))
+    assert "20 queries need as many patches" in only_error(igvg(*arguments("table-10", shards, tmp_path / "out")))
     assert not (tmp_path / "out").exists()
 
 

@@ -57,7 +57,7 @@ def test_the_folder_computes_what_the_file_does_to_the_last_bit(published: Path,
 
 def test_the_published_behaviour_is_written_into_its_configuration(imported: Path) -> None:
     config = json.loads((imported / "config.json").read_text())
-    assert (config["text_score"], config["auxiliary_boxes"]) == ("mean", "published")
+    assert (config["text_score"], config["reference"]) == ("mean", "shifted")
     assert (config["image_size"], config["num_queries"]) == (CONFIG.image_size, CONFIG.num_queries)
 
 

@@ -11,7 +11,7 @@ from pipelines.model.convert.key_mapping import build_key_mapping
 CONFIG = IGVGConfig(
     image_size=32, patch_size=8, encoder_dim=64, encoder_layers=2, encoder_heads=1, encoder_ffn=16, vocab_size=40,
     text_positions=20, hidden_dim=16, num_queries=3, decoder_layers=2, decoder_heads=8, decoder_ffn=24,
-    generation_ffn=12, sampling_points=2, text_score="mean", auxiliary_boxes="published",
+    generation_ffn=12, sampling_points=2, text_score="mean",
 )  # fmt: skip
 T2I = "head.query_generation.T2I_decoder.layers.0."
 

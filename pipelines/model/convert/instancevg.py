@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipelines.config.model import IGVGConfig
-from pipelines.config.presets import base_config, large_config
+from pipelines.config.overrides import from_mapping
+from pipelines.config.presets import BASE, LARGE
 from pipelines.model.convert.key_mapping import (
     BEIT3,
     DECODER,
@@ -28,7 +29,7 @@ from pipelines.model.convert.key_mapping import (
 from pipelines.model.convert.torch_file import check_tensor, load_values
 from pipelines.model.igvg import IGVGModel
 from pipelines.model.serialization import report_mismatch
-from shards.errors import CheckpointError
+from shards.errors import CheckpointError, SettingsError
 
 _HEAD_CHANNELS = 64
 """Channels of an attention head, the same in BEiT-3 base and large."""
@@ -101,31 +102,31 @@ def infer_config(published: Mapping[str, Tensor], what: str = "checkpoint") -> I
     dim, patch = measure(BEIT3 + "text_embed.weight", 1), measure(BEIT3 + "vision_embed.proj.weight", 2)
     encoder_layers = _count_layers(published, BEIT3 + "encoder.layers.")
     grid = isqrt(max(0, measure(BEIT3 + "encoder.embed_positions.A.weight") - 3))
+    sizes = {
+        "image_size": grid * patch,
+        "patch_size": patch,
+        "encoder_dim": dim,
+        "encoder_layers": encoder_layers,
+        "encoder_heads": max(1, dim // _HEAD_CHANNELS),
+        "encoder_ffn": measure(BEIT3 + "encoder.layers.0.ffn.A.fc1.weight"),
+        # NOTE: the published large configuration misspells the option, so that nothing is dropped.
+        "drop_path": (LARGE if encoder_layers > BASE.encoder_layers else BASE).drop_path,
+        "vocab_size": measure(BEIT3 + "text_embed.weight"),
+        "text_positions": measure(BEIT3 + "encoder.embed_positions.B.weight"),
+        "hidden_dim": measure("head.lan_embedding.weight"),
+        "num_queries": measure("head.query_generation.query_embed.weight"),
+        "decoder_layers": _count_layers(published, DECODER + "layers."),
+        "decoder_heads": _DECODER_HEADS,
+        "decoder_ffn": measure(layer + "ffns.0.layers.0.0.weight"),
+        "generation_ffn": measure(T2I + "layers.0.ffns.0.layers.0.0.weight"),
+        "sampling_points": measure(layer + "attentions.1.attention_weights.weight") // (_DECODER_HEADS * LEVELS),
+        "text_score": "mean",
+        "reference": "shifted",
+    }
     try:
-        return IGVGConfig(
-            image_size=grid * patch,
-            patch_size=patch,
-            encoder_dim=dim,
-            encoder_layers=encoder_layers,
-            encoder_heads=max(1, dim // _HEAD_CHANNELS),
-            encoder_ffn=measure(BEIT3 + "encoder.layers.0.ffn.A.fc1.weight"),
-            # NOTE: the published large configuration misspells the option, so that nothing is dropped.
-            drop_path=(large_config() if encoder_layers > base_config().encoder_layers else base_config()).drop_path,
-            vocab_size=measure(BEIT3 + "text_embed.weight"),
-            text_positions=measure(BEIT3 + "encoder.embed_positions.B.weight"),
-            hidden_dim=measure("head.lan_embedding.weight"),
-            num_queries=measure("head.query_generation.query_embed.weight"),
-            decoder_layers=_count_layers(published, DECODER + "layers."),
-            decoder_heads=_DECODER_HEADS,
-            decoder_ffn=measure(layer + "ffns.0.layers.0.0.weight"),
-            generation_ffn=measure(T2I + "layers.0.ffns.0.layers.0.0.weight"),
-            sampling_points=measure(layer + "attentions.1.attention_weights.weight") // (_DECODER_HEADS * LEVELS),
-            text_score="mean",
-            reference="shifted",
-            auxiliary_boxes="published",
-        )
-    except ValueError as error:
-        raise CheckpointError(f"{what} is no InstanceVG checkpoint: {error}") from error
+        return from_mapping(IGVGConfig, sizes, f"{what} is no InstanceVG checkpoint")
+    except SettingsError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:

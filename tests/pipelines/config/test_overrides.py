@@ -1,5 +1,7 @@
 """Settings from TOML and --set: what is taken, and what every slip is told."""
 
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from pipelines.config.overrides import (
     describe_differences,
     fingerprinted_settings,
     from_mapping,
+    overlay_settings,
     read_settings,
     read_toml,
     to_mapping,
@@ -89,6 +92,48 @@ def test_settings_that_change_no_byte_are_left_out_of_the_material_ones() -> Non
     material = fingerprinted_settings(train_preset("base"))
     assert "workers" not in material
     assert material["optimizer"]["encoder_lr"] == 5e-5
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("loss.whole=0.5", "global_mask", 0.5),
+        ("loss.global_mask=0.5", "global_mask", 0.5),
+        ("model.auxiliary_boxes=published", "auxiliary_boxes", "published"),
+        ("loss.auxiliary_boxes=published", "auxiliary_boxes", "published"),
+    ],
+)
+def test_settings_of_earlier_versions_are_read_under_their_present_names(
+    override: str, key: str, value: object
+) -> None:
+    settings = read_settings(train_preset("tiny"), overrides=[override])
+    assert getattr(settings.loss, key) == value
+    group, _, rest = override.partition(".")
+    changes = {group: {rest.partition("=")[0]: value}}
+    assert overlay_settings(train_preset("tiny"), changes, "a.toml") == settings
+
+
+def test_values_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(
+        'mask_targets = "picture"\n[loss]\nwhole = 2\n[model]\nauxiliary_boxes = "paper"\n'
+    )
+    settings = read_settings(train_preset("tiny"), tmp_path / "a.toml")
+    assert (settings.mask_targets, settings.loss.global_mask) == ("image", 2)
+
+
+def test_errors_name_present_keys() -> None:
+    with pytest.raises(SettingsError, match=r"loss\.global_mask = -1"):
+        read_settings(train_preset("tiny"), overrides=["loss.whole=-1"])
+    with pytest.raises(SettingsError, match=r"loss\.auxiliary_boxes = 'no'"):
+        read_settings(train_preset("tiny"), overrides=["model.auxiliary_boxes=no"])
+
+
+def test_fingerprints_are_those_of_earlier_versions() -> None:
+    # Computed before the settings were renamed.
+    expected = {"tiny": "50609249baa126f2", "base": "3559e90af4b3f9ca", "large": "eb8af643081e1982"}
+    for name, digest in expected.items():
+        text = json.dumps(fingerprinted_settings(train_preset(name)), sort_keys=True)  # type: ignore[arg-type]
+        assert hashlib.sha256(text.encode()).hexdigest()[:16] == digest
 
 
 def test_differences_are_told_by_dotted_key_and_both_values() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipelines.config.presets import base_config
+from pipelines.config.presets import BASE
 from pipelines.model import IGVGModel, IGVGOutput
 from pipelines.runtime.precision import autocast_context
 
@@ -18,7 +18,7 @@ BOXES, EXISTENCE, PIXELS = 0.01, 0.001, 0.005
 @pytest.fixture(scope="module")
 def outputs() -> tuple[IGVGOutput, IGVGOutput]:
     torch.manual_seed(0)
-    config = base_config()
+    config = BASE
     model = IGVGModel(config).eval()
     pixels = torch.randn(2, 3, config.image_size, config.image_size)
     inputs = pixels, torch.randint(4, 900, (2, 12)), torch.ones(2, 12, dtype=torch.int64)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipelines.config.presets import base_config
+from pipelines.config.presets import BASE
 from pipelines.model import IGVGModel, IGVGOutput
 from pipelines.model.convert.instancevg import convert_state, load_beit3_encoder
 from pipelines.model.encoder import MultiwayEncoder
@@ -106,7 +106,7 @@ def test_all_697_published_tensors_are_used_or_known_to_be_unused(published):
 
 def test_a_published_checkpoint_keeps_the_published_behaviour(model):
     config = model.config
-    assert (config.text_score, config.reference, config.auxiliary_boxes) == ("mean", "shifted", "published")
+    assert (config.text_score, config.reference) == ("mean", "shifted")
     assert (config.image_size, config.num_queries, config.drop_path) == (320, 10, 0.1)
 
 
@@ -232,7 +232,7 @@ def beit3_file(seeding: ModuleType, tmp_path_factory: pytest.TempPathFactory) ->
 
 def open_encoder(image_size: int, file: Path) -> MultiwayEncoder:
     with torch.device("meta"):
-        model = IGVGModel(replace(base_config(), image_size=image_size))
+        model = IGVGModel(replace(BASE, image_size=image_size))
     model.to_empty(device="cpu")
     assert load_beit3_encoder(model, file) == ["logit_scale"]
     return model.encoder.eval()

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from pipelines.model import IGVGConfig, IGVGModel, IGVGOutput
 from pipelines.model.decoder import DecoderLayer
-from pipelines.model.serialization import parse_config
 from shards.errors import CheckpointError
 
 CONFIG = IGVGConfig(
@@ -218,8 +217,8 @@ def test_tensors_that_do_not_fit_are_listed(model, tmp_path: Path):
         ('{"model_type": "bert"}', "does not describe an igvg model"),
         ('{"model_type": "igvg", "num_querys": 3}', "no setting num_querys; did you mean num_queries?"),
         ('{"model_type": "igvg", "zzz": 3}', "no setting zzz; there are image_size, "),
-        ('{"model_type": "igvg", "num_queries": "3"}', "num_queries is '3'; it must be of type int"),
-        ('{"model_type": "igvg", "num_queries": true}', "num_queries is True; it must be of type int"),
+        ('{"model_type": "igvg", "num_queries": "3"}', "num_queries = '3': Input should be a valid integer"),
+        ('{"model_type": "igvg", "num_queries": true}', "num_queries = True: Input should be a valid integer"),
     ],
 )
 def test_a_wrong_configuration_is_an_error(model, tmp_path: Path, content: str, words: str):
@@ -230,34 +229,10 @@ def test_a_wrong_configuration_is_an_error(model, tmp_path: Path, content: str, 
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"num_queries": 0}, "num_queries is 0; it must be at least 1"),
-        ({"num_queries": 65}, "65 queries need as many cells; the grid has 64"),
-        ({"image_size": 33}, "image_size 33 is not a multiple of patch_size 4"),
-        ({"image_size": 36}, "a grid of 9 cells a side; it must be even"),
-        ({"encoder_heads": 5}, "encoder_dim 24 is not a multiple of encoder_heads 5"),
-        ({"hidden_dim": 18}, "hidden_dim 18 is not a multiple of 4"),
-        ({"text_positions": 2}, "text_positions is 2; the first two are unused"),
-        ({"drop_path": 1.0}, "drop_path is 1.0; it must be at least 0 and less than 1"),
-        ({"dropout": -0.1}, "dropout is -0.1; it must be at least 0 and less than 1"),
-        ({"text_score": "max"}, "text_score is 'max'; it must be l2 or mean"),
-        ({"reference": "published"}, "reference is 'published'; it must be shifted or point"),
-        ({"auxiliary_boxes": "none"}, "auxiliary_boxes is 'none'; it must be paper or published"),
-    ],
-)
-def test_sizes_that_do_not_fit_together_are_errors(changes: dict[str, object], words: str):
-    with pytest.raises(ValueError, match=r".") as caught:
-        parse_config(dataclasses.asdict(CONFIG) | changes)
-    assert words in str(caught.value)
-
-
 def test_the_configuration_is_written_as_hugging_face_does(model, tmp_path: Path):
     model.save_pretrained(tmp_path)
     written = json.loads((tmp_path / "config.json").read_text())
     assert (written["model_type"], written["architectures"]) == ("igvg", ["IGVGModel"])
-    assert parse_config({**dataclasses.asdict(CONFIG), "dropout": 0}) == dataclasses.replace(CONFIG, dropout=0)
 
 
 def test_a_fresh_network_expects_objects_of_about_an_eighth_of_the_picture(model, inputs):

@@ -37,7 +37,7 @@ NOT_FINGERPRINTED = {"workers", "checkpoint_minutes", "log_steps"}
 # Files and folders, which count by what they hold.
 BY_CONTENT = {"init", "text.tokenizer"}
 WORDS = (
-    "tiny", "base", "large", "fp32", "bf16", "picture", "decoder", "step", "cosine", "merge", "instance", "global",
+    "tiny", "base", "large", "fp32", "bf16", "image", "decoder", "step", "cosine", "merge", "instance", "global",
     "l2", "mean", "shifted", "point", "paper", "published", "another",
 )  # fmt: skip
 

@@ -38,7 +38,6 @@ def test_forward_losses_and_backward_never_wait_for_a_value() -> None:
             targets,
             MatchingSettings(),
             LossSettings(),
-            auxiliary_boxes="paper",
         )
         losses["total"].backward()
     called = {event.key for event in profiler.key_averages()}

@@ -18,6 +18,7 @@ from pipelines.data.batch import Targets
 from pipelines.model.box_ops import box_xyxy_to_cxcywh
 from pipelines.model.igvg import IGVGOutput
 from pipelines.training.losses import (
+    StepCounts,
     compute_losses,
     count_step,
     loss_existence,
@@ -73,10 +74,10 @@ def make_targets(counts: list[int], side: int = SIDE, seed: int = 0) -> Targets:
     )
 
 
-def measure(output: IGVGOutput, targets: Targets, **changes: Any) -> dict[str, Tensor]:
-    return compute_losses(
-        output, targets, MatchingSettings(), LossSettings(), **{"auxiliary_boxes": "paper", **changes}
-    )
+def measure(
+    output: IGVGOutput, targets: Targets, counts: StepCounts | None = None, **settings: Any
+) -> dict[str, Tensor]:
+    return compute_losses(output, targets, MatchingSettings(), LossSettings(**settings), counts)
 
 
 def select_pictures(output: IGVGOutput, part: slice) -> IGVGOutput:

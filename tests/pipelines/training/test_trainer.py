@@ -176,7 +176,7 @@ def test_the_network_trains_and_is_scored_in_the_precision_that_is_set(
 # Targets
 
 
-@pytest.mark.parametrize(("mask_targets", "side"), [("picture", 32), ("decoder", 16)])
+@pytest.mark.parametrize(("mask_targets", "side"), [("image", 32), ("decoder", 16)])
 def test_target_masks_have_the_side_that_is_set(shards: Path, tmp_path: Path, mask_targets: str, side: int) -> None:
     training = open_small(shards, tmp_path, mask_targets=mask_targets)
     batch = next(open_batches(training))

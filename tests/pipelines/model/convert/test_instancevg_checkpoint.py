@@ -144,7 +144,7 @@ def test_another_networks_state_is_no_instancevg_checkpoint():
 
 def test_a_state_of_impossible_sizes_is_no_instancevg_checkpoint(published):
     published["vis_enc.beit3.encoder.embed_positions.A.weight"] = torch.ones(2, 64)
-    with pytest.raises(CheckpointError, match="is no InstanceVG checkpoint: image_size is 0"):
+    with pytest.raises(CheckpointError, match="is no InstanceVG checkpoint: image_size = 0"):
         convert_state(published)
 
 
