@@ -38,10 +38,8 @@ def ablate(
     from pipelines.experiments import ablation
 
     settings = read_settings(train_preset(preset.value), config, set_ or [])
-    with render.show_progress("ablation") as progress:
-        document = ablation.run(
-            ablation.TABLES[table.value], settings, shards, split, out, note=render.note, progress=progress
-        )
+    with render.show_progress("ablation"):
+        document = ablation.run(ablation.TABLES[table.value], settings, shards, split, out)
     if format_ is options.OutputFormat.json:
         render.print_json(document)
     else:

@@ -18,6 +18,7 @@ from igvg_cli.progress import Display
 from pipelines.runtime.distributed import require_one_process, speaks
 from pipelines.runtime.signals import Interruption, LastWord, Stopped, handle_signals
 from shards.errors import IGVGError, describe_system_error
+from shards.progress import set_sink
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,9 +88,8 @@ def main() -> None:
     Debug.shown, Display.quiet = "--debug" in switches, "--quiet" in switches
     if not speaks(os.environ):
         sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115, for good
-    render.print_log()
     LastWord.say = staticmethod(_report_stop)
-    with handle_signals(_leave):
+    with set_sink(log=render.note), handle_signals(_leave):
         build_app()(arguments, prog_name="igvg")
 
 

@@ -30,8 +30,8 @@ def compare(
     from pipelines.stages import compare as stage
 
     settings = ScoreSettings(split=split, resolution=resolution, bootstrap=bootstrap)
-    with render.show_progress("comparing") as progress:
-        document = stage.run(a, b, shards, settings, most=most, progress=progress, warn=render.note)
+    with render.show_progress("comparing"):
+        document = stage.run(a, b, shards, settings, most=most)
     if format_ is options.OutputFormat.json:
         render.print_json(document)
     else:

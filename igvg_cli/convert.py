@@ -57,10 +57,8 @@ def convert(
     from pipelines.stages import convert as stage
 
     if to_coco:
-        with render.show_progress("converting") as progress:
-            artifact, hit = stage.export_predictions(
-                next(iter(inputs), None), shards, split, out, force=force, progress=progress, warn=render.note
-            )
+        with render.show_progress("converting"):
+            artifact, hit = stage.export_predictions(next(iter(inputs), None), shards, split, out, force=force)
         counts = ", ".join(f"{count} {name}" for name, count in artifact.counts.items())
     else:
         results = CocoResults(
@@ -68,8 +66,8 @@ def convert(
             annotations=annotations or inputs[0].with_name(ANNOTATIONS),
             threshold=score_threshold,
         )
-        with render.show_progress("converting") as progress:
-            found, hit = stage.import_results(results, shards, split, out, force=force, progress=progress)
+        with render.show_progress("converting"):
+            found, hit = stage.import_results(results, shards, split, out, force=force)
         counts = f"{found['expressions']} expressions, {found['no_target']} without a target"
     if hit:
         render.note(f"{out} is up to date: same input, same shards; nothing to do.")

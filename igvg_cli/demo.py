@@ -38,8 +38,8 @@ def demo(
     plan = stage.FROM_SCRATCH if from_scratch else stage.SHORT
     images = plan.train_pictures if pictures is None else pictures
     plan = replace(plan, train_pictures=images, held_out_pictures=held_out, max_steps=max_steps)
-    with render.show_progress("demo") as progress:
-        comparisons, overlays = stage.run(out, plan, note=render.note, progress=progress)
+    with render.show_progress("demo"):
+        comparisons, overlays = stage.run(out, plan)
     if format_ is options.OutputFormat.json:
         render.print_json({comparison.title: comparison.scores for comparison in comparisons})
     else:

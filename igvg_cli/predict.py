@@ -66,14 +66,14 @@ def predict(
     settings = read_settings(base, config, [*(set_ or []), *([f"split={split}"] if split else [])])
     if raw is not None and replace(settings, postprocess=base.postprocess) != base:
         raise typer.BadParameter("with --from, only settings of postprocess can change")
-    with render.show_progress("predicting") as progress:
+    with render.show_progress("predicting"):
         if raw is not None:
-            artifact, hit = stage.run_on_raw(settings.postprocess, raw, out, force=force, progress=progress)
+            artifact, hit = stage.run_on_raw(settings.postprocess, raw, out, force=force)
         elif shards is not None and checkpoint is not None:
-            artifact, hit = stage.run(settings, checkpoint, shards, out, force=force, progress=progress)
+            artifact, hit = stage.run(settings, checkpoint, shards, out, force=force)
         elif image is not None and checkpoint is not None:
             texts = [streams.decode_argument("--text", word) for word in text or []]
-            artifact, hit = stage.run_on_images(settings, checkpoint, image, texts, out, force=force, progress=progress)
+            artifact, hit = stage.run_on_images(settings, checkpoint, image, texts, out, force=force)
     if hit:
         render.note(f"{out} is up to date: same input, same settings; nothing to do.")
     _report(out, artifact.counts, image)

@@ -66,8 +66,8 @@ def prepare(
             found = stage.inspect(settings, annotations, images)
         _report_inspection(settings, found)
         return
-    with render.show_progress("preparing") as progress:
-        artifact, hit = stage.run(settings, annotations, images, out, force=force, workers=workers, progress=progress)
+    with render.show_progress("preparing"):
+        artifact, hit = stage.run(settings, annotations, images, out, force=force, workers=workers)
     if hit:
         render.note(f"{out} is up to date: same files, same settings; nothing to do.")
     _print_counts(dataset.value, out, artifact.counts)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pipelines.runtime.distributed import speaks
+from shards.progress import set_sink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -117,10 +118,8 @@ def has_terminal() -> bool:
 
 
 @contextlib.contextmanager
-def show_progress(label: str, *, write: Callable[[str], None], interval: float) -> Iterator[Advance]:
-    """Show the progress of a block, which reports it by calls (done, total, remark).
-
-    A call without a total begins a stage of the name `remark`.
+def show_progress(label: str, *, write: Callable[[str], None], interval: float) -> Iterator[None]:
+    """Show what a block reports by `shards.progress.report_progress`.
 
     Args:
         label: what the command does, e.g. training.
@@ -128,13 +127,13 @@ def show_progress(label: str, *, write: Callable[[str], None], interval: float) 
         interval: seconds between two plain lines.
     """
     if Display.quiet or not speaks(os.environ):
-        yield lambda done, total, remark: None  # noqa: ARG005
+        yield
     elif has_terminal():
-        with _show_bar(label) as advance:
-            yield advance
+        with _show_bar(label) as advance, set_sink(progress=advance):
+            yield
     else:
-        with ProgressLines(label, interval=interval, write=write) as advance:
-            yield advance
+        with ProgressLines(label, interval=interval, write=write) as advance, set_sink(progress=advance):
+            yield
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ from igvg_cli import progress, streams
 
 if TYPE_CHECKING:
     import contextlib
-    from collections.abc import Callable, Container, Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
 
 def print_table(
@@ -199,26 +198,11 @@ def print_line(message: str) -> None:
         sys.stdout.write(message + "\n")
 
 
-class _Notes(logging.Handler):
-    """Prints what the stages log."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """One record, one line."""
-        note(record.getMessage())
-
-
-def print_log() -> None:
-    """Print remarks that the stages log under the name `igvg`, one line each, on standard error."""
-    logger = logging.getLogger("igvg")
-    logger.setLevel(logging.INFO)
-    logger.addHandler(_Notes())
-
-
 def note(message: str) -> None:
     """One line on standard error."""
     streams.write_error(message + "\n")
 
 
-def show_progress(label: str) -> contextlib.AbstractContextManager[Callable[[int, int, str], None]]:
-    """Progress on standard error: see `igvg_cli.progress.show_progress`."""
+def show_progress(label: str) -> contextlib.AbstractContextManager[None]:
+    """Show on standard error what a block reports: see `igvg_cli.progress.show_progress`."""
     return progress.show_progress(label, write=note, interval=progress.INTERVAL)

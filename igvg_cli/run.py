@@ -23,8 +23,8 @@ def run(
     """
     from pipelines.experiments.experiment import read_experiment, run_stages
 
-    with render.show_progress("running") as progress:
-        scores = run_stages(read_experiment(experiment), note=render.note, progress=progress).scores
+    with render.show_progress("running"):
+        scores = run_stages(read_experiment(experiment)).scores
     if format_ is options.OutputFormat.json:
         render.print_json(scores)
     else:

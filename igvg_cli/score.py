@@ -35,8 +35,8 @@ def score(
     from pipelines.stages import score as stage
 
     settings = ScoreSettings(split=split, resolution=resolution, bootstrap=bootstrap)
-    with render.show_progress("scoring") as progress:
-        result = stage.run(predictions, shards, settings, out=out, force=force, progress=progress)
+    with render.show_progress("scoring"):
+        result = stage.run(predictions, shards, settings, out=out, force=force)
     for warning in result.warnings:
         render.note(warning)
     if result.hit:

@@ -54,8 +54,8 @@ def sweep(
     folder = locate_raw(raw)
     settings = read_settings(read_postprocessing(folder), None, set_ or [])
     chosen = build_grid(settings, grid, vary or [])
-    with render.show_progress("sweeping") as progress:
-        document = stage.run(folder, shards, split, chosen, resolution=resolution, progress=progress)
+    with render.show_progress("sweeping"):
+        document = stage.run(folder, shards, split, chosen, resolution=resolution)
     if format_ is SweepFormat.json:
         render.print_json(document)
     elif format_ is SweepFormat.csv:

@@ -37,8 +37,8 @@ def train(
 
     overrides = [*(set_ or []), *([f"init={init}"] if init else [])]
     settings = read_settings(train_preset(preset.value), config, overrides)
-    with render.show_progress("training") as progress:
-        artifact, hit = stage.run(settings, shards, out, force=force, progress=progress)
+    with render.show_progress("training"):
+        artifact, hit = stage.run(settings, shards, out, force=force)
     if hit:
         render.note(f"{out} is up to date: same shards, same settings; nothing to do.")
     counts = artifact.counts

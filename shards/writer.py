@@ -36,6 +36,7 @@ from shards.index import (
     verify_shards,
     write_index,
 )
+from shards.progress import report_progress
 from shards.record import ImageRecord
 from shards.workers import check_parent, map_ordered
 
@@ -80,20 +81,14 @@ class _Job(Generic[Draft]):
 
 
 def write_split(
-    folder: Path,
-    split: str,
-    items: Sequence[Item[Draft]],
-    build: Callable[[Draft], ImageRecord],
-    *,
-    workers: int = 1,
-    on_progress: Callable[[int], None] | None = None,
+    folder: Path, split: str, items: Sequence[Item[Draft]], build: Callable[[Draft], ImageRecord], *, workers: int = 1
 ) -> WriteResult:
     """Write FOLDER/SPLIT/SPLIT-000000.tar … and index.json, in shards of at most 500 records or 256 MiB.
 
     See `write_slices`.
     """
     slices = slice_items(items, records=RECORDS_PER_SHARD, size=BYTES_PER_SHARD)
-    return write_slices(folder, split, slices, build, workers=workers, on_progress=on_progress)
+    return write_slices(folder, split, slices, build, workers=workers)
 
 
 def slice_items(items: Sequence[Item[Draft]], *, records: int, size: int) -> list[Sequence[Item[Draft]]]:
@@ -116,7 +111,6 @@ def write_slices(
     build: Callable[[Draft], ImageRecord],
     *,
     workers: int = 1,
-    on_progress: Callable[[int], None] | None = None,
 ) -> WriteResult:
     """Write one shard per slice and the split's index.
 
@@ -128,7 +122,6 @@ def write_slices(
         slices: for each shard the drafts of its records and their image files.
         build: makes a draft's record; with several workers it is pickled, so a function of a module.
         workers: processes; 1 works in this one.
-        on_progress: called after each shard with the number of items done so far.
 
     Returns:
         The index, and the errors of the records that were left out: build raised DataError, or the image file is
@@ -149,7 +142,8 @@ def write_slices(
         for name, items in zip(names, slices, strict=True)
     ]
     results: list[_Written] = []
-    done, processes = 0, min(workers, len(jobs))
+    done, total, processes = 0, sum(map(len, slices)), min(workers, len(jobs))
+    report_progress(done, total, split)
     # Closed at once when interrupted, and not when the traceback is forgotten. Not forked: the caller may have threads.
     with contextlib.closing(
         map_ordered(
@@ -159,8 +153,7 @@ def write_slices(
         for job, result in zip(jobs, finished, strict=True):
             results.append(result)
             done += len(job.items)
-            if on_progress:
-                on_progress(done)
+            report_progress(done, total, split)
     index = join_shards(split, [result.contents for result in results])
     write_index(folder, index)
     for file in [*target.glob("*.tar"), *target.glob("*.tar.json")]:

@@ -36,10 +36,6 @@ def limit_files(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def quiet(done: int, total: int, remark: str) -> None:
-    pass
-
-
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Published files, shards, a checkpoint and predictions with raw outputs."""
@@ -48,7 +44,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = train_tokenizer(["red star", "blue star"] * 3, 40)
     save_checkpoint(home / "checkpoint", IGVGModel(CONFIG), words, 9)
     settings = PredictSettings(split="val", workers=0)
-    predict.run(settings, home / "checkpoint", home / "shards", home / "found", progress=quiet)
+    predict.run(settings, home / "checkpoint", home / "shards", home / "found")
     return home
 
 
@@ -56,10 +52,8 @@ def list_stages(home: Path, out: Path) -> dict[str, Callable[[], object]]:
     """What writes files, each into `out`."""
     settings = PredictSettings(split="val", workers=0)
     return {
-        "predict": lambda: predict.run(settings, home / "checkpoint", home / "shards", out, progress=quiet),
-        "predict from raw": lambda: predict.run_on_raw(
-            PostprocessSettings(), home / "found" / "raw", out, progress=quiet
-        ),
+        "predict": lambda: predict.run(settings, home / "checkpoint", home / "shards", out),
+        "predict from raw": lambda: predict.run_on_raw(PostprocessSettings(), home / "found" / "raw", out),
         "score": lambda: score.run(home / "found", home / "shards", ScoreSettings(split="val", bootstrap=0), out=out),
         "convert": lambda: convert.export_predictions(home / "found", home / "shards", "val", out),
     }

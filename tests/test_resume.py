@@ -16,7 +16,8 @@ from pipelines.config.settings import TrainSettings
 from pipelines.stages import train
 from pipelines.training.state import load_state
 from shards.errors import ArtifactError, CheckpointError
-from tests.support.small_training import ignore_progress, small_settings, write_set
+from shards.progress import set_sink
+from tests.support.small_training import small_settings, write_set
 
 STEPS, LAST_SAVED = 7, 4
 
@@ -49,7 +50,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undisturbed(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a training that nothing disturbed."""
     out = tmp_path_factory.mktemp("undisturbed") / "run"
-    train.run(choose(), [shards], out, progress=ignore_progress)
+    train.run(choose(), [shards], out)
     return out
 
 
@@ -57,13 +58,13 @@ def undisturbed(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stopped(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a training that ended in its fifth step of seven, and was then continued."""
     out = tmp_path_factory.mktemp("stopped") / "run"
-    with pytest.raises(StoppedError):
-        train.run(choose(), [shards], out, progress=stop_after(LAST_SAVED))
+    with pytest.raises(StoppedError), set_sink(progress=stop_after(LAST_SAVED)):
+        train.run(choose(), [shards], out)
     state = load_state(out / "state")
     assert state is not None
     assert 0 < state["step"] == LAST_SAVED < STEPS
     assert not (out / "artifact.json").exists()
-    train.run(choose(), [shards], out, progress=ignore_progress)
+    train.run(choose(), [shards], out)
     return out
 
 
@@ -102,11 +103,11 @@ def test_its_record_counts_all_steps_and_knows_the_best_score(undisturbed: Path,
 
 def test_a_finished_training_leaves_no_weights_of_an_earlier_divergence(shards: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    with pytest.raises(StoppedError):
-        train.run(choose(), [shards], out, progress=stop_after(LAST_SAVED))
+    with pytest.raises(StoppedError), set_sink(progress=stop_after(LAST_SAVED)):
+        train.run(choose(), [shards], out)
     (out / "last-good").mkdir()
     (out / "last-good" / "model.safetensors").touch()
-    train.run(choose(), [shards], out, progress=ignore_progress)
+    train.run(choose(), [shards], out)
     assert not (out / "last-good").exists()
 
 
@@ -123,8 +124,8 @@ def test_a_training_that_is_told_to_stop_saves_the_step_it_has_done(shards: Path
 
     out = tmp_path / "run"
     settings = small_settings(max_steps=STEPS, epochs=5, checkpoint_minutes=1000.0)
-    with pytest.raises(KeyboardInterrupt):
-        train.run(settings, [shards], out, progress=interrupt)
+    with pytest.raises(KeyboardInterrupt), set_sink(progress=interrupt):
+        train.run(settings, [shards], out)
     state = load_state(out / "state")
     assert state is not None
     assert state["step"] == 2
@@ -138,12 +139,12 @@ def test_a_training_that_is_stopped_while_it_is_scored_continues_with_the_scorin
             signal.raise_signal(signal.SIGTERM)
 
     out = tmp_path / "run"
-    with pytest.raises(KeyboardInterrupt):
-        train.run(choose(), [shards], out, progress=interrupt)
+    with pytest.raises(KeyboardInterrupt), set_sink(progress=interrupt):
+        train.run(choose(), [shards], out)
     state = load_state(out / "state")
     assert state is not None
     assert (state["step"], state["scored"]) == (3, 0)
-    train.run(choose(), [shards], out, progress=ignore_progress)
+    train.run(choose(), [shards], out)
     assert read_log(out) == read_log(undisturbed)
     one, two = (load_file(folder / "model.safetensors") for folder in (undisturbed, out))
     assert [name for name in one if not torch.equal(one[name], two[name])] == []
@@ -151,11 +152,11 @@ def test_a_training_that_is_stopped_while_it_is_scored_continues_with_the_scorin
 
 def test_the_state_is_saved_after_a_scoring_and_not_after_every_step(shards: Path, tmp_path: Path) -> None:
     settings = small_settings(max_steps=STEPS, epochs=5, checkpoint_minutes=1000.0)
-    with pytest.raises(StoppedError):
-        train.run(settings, [shards], tmp_path / "run", progress=stop_after(2))
+    with pytest.raises(StoppedError), set_sink(progress=stop_after(2)):
+        train.run(settings, [shards], tmp_path / "run")
     assert load_state(tmp_path / "run" / "state") is None
-    with pytest.raises(StoppedError):
-        train.run(settings, [shards], tmp_path / "run", progress=stop_after(4))
+    with pytest.raises(StoppedError), set_sink(progress=stop_after(4)):
+        train.run(settings, [shards], tmp_path / "run")
     state = load_state(tmp_path / "run" / "state")
     assert state is not None
     assert state["step"] == 3
@@ -163,14 +164,14 @@ def test_the_state_is_saved_after_a_scoring_and_not_after_every_step(shards: Pat
 
 def test_a_forced_training_of_other_settings_starts_from_its_own_beginning(shards: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    with pytest.raises(StoppedError):
-        train.run(choose(), [shards], out, progress=stop_after(LAST_SAVED))
+    with pytest.raises(StoppedError), set_sink(progress=stop_after(LAST_SAVED)):
+        train.run(choose(), [shards], out)
     other = choose(seed=1)
     with pytest.raises(ArtifactError, match="unfinished work of other inputs or settings"):
-        train.run(other, [shards], out, progress=ignore_progress)
-    train.run(other, [shards], out, progress=ignore_progress, force=True)
+        train.run(other, [shards], out)
+    train.run(other, [shards], out, force=True)
     assert [line["step"] for line in read_log(out) if "losses" in line] == list(range(1, STEPS + 1))
-    train.run(other, [shards], tmp_path / "fresh", progress=ignore_progress)
+    train.run(other, [shards], tmp_path / "fresh")
     assert read_log(out) == read_log(tmp_path / "fresh")
 
 
@@ -178,12 +179,12 @@ def test_a_state_that_cannot_be_used_is_deleted_as_its_message_says_and_the_same
     shards: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    with pytest.raises(StoppedError):
-        train.run(choose(), [shards], out, progress=stop_after(LAST_SAVED))
+    with pytest.raises(StoppedError), set_sink(progress=stop_after(LAST_SAVED)):
+        train.run(choose(), [shards], out)
     file = out / "state" / "state.pt"
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="; delete it, and the same command begins the training again"):
-        train.run(choose(), [shards], out, progress=ignore_progress)
+        train.run(choose(), [shards], out)
     file.unlink()
-    train.run(choose(), [shards], out, progress=ignore_progress)
+    train.run(choose(), [shards], out)
     assert read_log(out) == read_log(undisturbed)

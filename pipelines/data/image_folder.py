@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,8 +12,7 @@ from shards.errors import DataError
 from shards.file_kinds import describe_content, explain_unreadable
 from shards.files import digest_file
 from shards.index import IMAGE_EXTENSIONS, is_image_name
-
-Progress = Callable[[int, int, str], None]
+from shards.progress import begin_stage, report_progress
 
 _SHOWN = 10
 
@@ -108,12 +107,11 @@ def digest_images(files: Sequence[Path]) -> dict[str, str]:
     return digests
 
 
-def check_images(files: Sequence[Path], progress: Progress) -> CheckedImages:
+def check_images(files: Sequence[Path]) -> CheckedImages:
     """Decode every image once, so that one that cannot be read does not cost the others their work.
 
     Args:
         files: the images.
-        progress: called with (images done, images, remark).
 
     Raises:
         DataError: none can be read.
@@ -122,7 +120,7 @@ def check_images(files: Sequence[Path], progress: Progress) -> CheckedImages:
 
     checked = CheckedImages()
     first: DataError | None = None
-    progress(0, 0, "reading images")
+    begin_stage("reading images")
     for number, (name, file) in enumerate(zip(name_images(files), files, strict=True), start=1):
         try:
             _, remark = inspect_image(file)
@@ -132,7 +130,7 @@ def check_images(files: Sequence[Path], progress: Progress) -> CheckedImages:
             continue
         checked.files.append(file)
         checked.remarks.extend([_clean(remark)] if remark else [])
-        progress(number, len(files), "")
+        report_progress(number, len(files))
     if first is not None and not checked.files:
         if len(files) == 1:
             raise first

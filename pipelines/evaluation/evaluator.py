@@ -5,7 +5,7 @@ Both are read side by side, one expression at a time; only what comes out of ord
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -16,14 +16,13 @@ from numpy.typing import ArrayLike
 from pipelines.evaluation.metrics.benchmarks import METRICS, metric_ratios
 from pipelines.evaluation.metrics.box_matching import OVERLAP, match_boxes, pairwise_box_overlap
 from pipelines.evaluation.metrics.outcomes import Outcome, Outcomes, Ratio, count_mask_pixels, stack_outcomes
-from pipelines.prediction.alignment import align_predictions, check_mask_size, ignore_progress, locate_predictions
+from pipelines.prediction.alignment import align_predictions, check_mask_size, locate_predictions
 from pipelines.prediction.prediction_file import BoxExtent, Prediction
 from shards.errors import DataError
 from shards.masks import merge_rles
+from shards.progress import report_progress
 from shards.reader import ShardReader
 from shards.record import Expression, ImageRecord
-
-Progress = Callable[[int, int, str], None]
 
 _SHOWN = 3
 _PROGRESS_STEP = 200
@@ -58,13 +57,7 @@ class BoxMatches(NamedTuple):
     best: bool
 
 
-def ignore_warning(line: str) -> None:
-    """Do nothing with a warning."""
-
-
-def evaluate_split(
-    predictions: Path, shards: Path, split: str, resolution: int = 0, *, progress: Progress = ignore_progress
-) -> SplitOutcomes:
+def evaluate_split(predictions: Path, shards: Path, split: str, resolution: int = 0) -> SplitOutcomes:
     """Compare every prediction for a split with the truth.
 
     Args:
@@ -72,7 +65,6 @@ def evaluate_split(
         shards: folder that `igvg prepare` made.
         split: of the shards.
         resolution: masks are scaled to so many pixels square first; 0: the picture's own size.
-        progress: called with (expressions done, expressions, remark).
 
     Raises:
         DataError: a prediction is damaged, unknown, missing, given twice, or has a mask of the wrong size; or the
@@ -91,7 +83,7 @@ def evaluate_split(
             extent.add(prediction)
             given = prediction.boxes is not None, prediction.mask is not None
             if len(ids) % _PROGRESS_STEP == 0:
-                progress(len(ids), reader.index.num_expressions, "")
+                report_progress(len(ids), reader.index.num_expressions)
             try:
                 rows.append(evaluate_prediction(record, expression, prediction, resolution))
             except DataError as error:

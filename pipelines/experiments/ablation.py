@@ -13,10 +13,11 @@ from typing import Any
 
 from pipelines.config.overrides import overlay_settings
 from pipelines.config.settings import PredictSettings, ScoreSettings, TrainSettings
-from pipelines.experiments.experiment import Note, Progress, predict_split, train_network
+from pipelines.experiments.experiment import predict_split, train_network
 from pipelines.stages import score
 from shards.errors import SettingsError
 from shards.index import INDEX
+from shards.progress import log
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,16 +60,7 @@ TABLES = {
 }
 
 
-def run(
-    table: Table,
-    settings: TrainSettings,
-    shards: Sequence[Path],
-    split: str,
-    out: Path,
-    *,
-    note: Note,
-    progress: Progress,
-) -> dict[str, Any]:
+def run(table: Table, settings: TrainSettings, shards: Sequence[Path], split: str, out: Path) -> dict[str, Any]:
     """Train and score every variant that is not finished yet.
 
     Args:
@@ -77,8 +69,6 @@ def run(
         shards: folders to train on together; those that hold `split` are scored.
         split: the split that is predicted and scored.
         out: folder for every variant's artifacts.
-        note: called with one line per stage.
-        progress: called with (done, total, remark) inside a stage.
 
     Returns:
         What `igvg ablate --format json` prints.
@@ -95,12 +85,12 @@ def run(
     predicting = PredictSettings(split=split, precision=settings.precision, postprocess=settings.postprocess)
     rows = []
     for value, variant in zip(table.values, variants, strict=True):
-        note(f"{table.setting} = {value:g}")
-        checkpoint = train_network(out, variant, shards, variant.preset, note=note, progress=progress)
+        log(f"{table.setting} = {value:g}")
+        checkpoint = train_network(out, variant, shards, variant.preset)
         for folder in scored:
-            predictions = predict_split(out, predicting, checkpoint, folder, folder.name, note=note, progress=progress)
+            predictions = predict_split(out, predicting, checkpoint, folder, folder.name)
             scoring = ScoreSettings(split=split)
-            result = score.run(predictions, folder, scoring, out=predictions / "score", progress=progress)
+            result = score.run(predictions, folder, scoring, out=predictions / "score")
             rows.append({
                 "value": value, "checkpoint": str(checkpoint), "predictions": str(predictions), "score": result.document
             })  # fmt: skip

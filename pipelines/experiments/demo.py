@@ -26,8 +26,6 @@ from typing import Any
 from pipelines.config.settings import PredictSettings, ScoreSettings
 from pipelines.experiments.experiment import (
     Experiment,
-    Note,
-    Progress,
     name_folder,
     predict_split,
     read_experiment,
@@ -40,6 +38,7 @@ from pipelines.stages.inputs import digest_shards
 from shards import masks
 from shards.errors import ArtifactError
 from shards.files import replace_folder, write_bytes
+from shards.progress import begin_stage, log
 from shards.reader import ShardReader
 from shards.record import ImageRecord, leaves_crowds_out
 from shards.synthetic import writer as shapes
@@ -111,16 +110,12 @@ class Comparison:
     scores: dict[str, dict[str, Any]]
 
 
-def run(
-    out: Path, plan: DemoPlan, *, note: Note, progress: Progress, workers: int = 2
-) -> tuple[list[Comparison], Path]:
+def run(out: Path, plan: DemoPlan, *, workers: int = 2) -> tuple[list[Comparison], Path]:
     """Draw the data, run every stage, and score answers that need no learning beside them.
 
     Args:
         out: folder of the demo; what it holds already is not made again.
         plan: of the data and the training.
-        note: called with one line per stage.
-        progress: called with (done, total, remark) inside a stage.
         workers: processes that draw.
 
     Returns:
@@ -133,9 +128,9 @@ def run(
         out = out / "from-scratch"
     data = name_data(out, plan)
     file = write_experiment(out, plan, data.name)
-    draw_data(data, plan, note, progress, workers)
+    draw_data(data, plan, workers)
     experiment = read_experiment(file)
-    stages = run_stages(experiment, note=note, progress=progress)
+    stages = run_stages(experiment)
     baselines = out / "baselines"
     start = Path(experiment.train.init) if experiment.train.init else None
     start = start or save_untrained(baselines, experiment, list(stages.shards.values()))
@@ -143,13 +138,13 @@ def run(
     for (name, split), document in zip(experiment.predict_on, stages.scores, strict=True):
         shards = stages.shards[name]
         settings = replace(experiment.predict, split=split)
-        found = predict_split(baselines, settings, start, shards, f"start-{name}", note=note, progress=progress)
+        found = predict_split(baselines, settings, start, shards, f"start-{name}")
         scores = {"start": _score(found, shards, split), "after training": document}
         for title in BASELINES:
             scores[title] = _score(write_baseline(baselines, name, shards, split, title), shards, split)
         comparisons.append(Comparison(title=f"{name}/{split}", scores=scores))
     return comparisons, draw_examples(
-        out / "examples", experiment.predict, stages.checkpoint, stages.shards["grefcoco"], progress
+        out / "examples", experiment.predict, stages.checkpoint, stages.shards["grefcoco"]
     )
 
 
@@ -158,7 +153,7 @@ def name_data(out: Path, plan: DemoPlan) -> Path:
     return name_folder(out, "shapes", {}, _size(plan), f"{plan.train_pictures}-{plan.held_out_pictures}")
 
 
-def draw_data(folder: Path, plan: DemoPlan, note: Note, progress: Progress, workers: int) -> None:
+def draw_data(folder: Path, plan: DemoPlan, workers: int) -> None:
     """Draw the embedded data set, once.
 
     Raises:
@@ -166,10 +161,10 @@ def draw_data(folder: Path, plan: DemoPlan, note: Note, progress: Progress, work
     """
     options = _size(plan)
     if find_finished(folder, "shapes", {}, options):
-        note(f"shapes: {folder} is up to date")
+        log(f"shapes: {folder} is up to date")
         return
     working = folder.with_name(f".{folder.name}.working")
-    progress(0, 0, "drawing")
+    begin_stage("drawing")
     with replace_folder(folder, working):
         shapes.write_published(
             working,
@@ -177,10 +172,9 @@ def draw_data(folder: Path, plan: DemoPlan, note: Note, progress: Progress, work
             train_images=plan.train_pictures,
             held_out_images=plan.held_out_pictures,
             workers=workers,
-            on_progress=lambda done, total: progress(done, total, "drawing"),
         )
         finish_work(working, "shapes", {}, options, {"pictures": plan.train_pictures + 3 * plan.held_out_pictures})
-    note(f"shapes: {folder} is drawn")
+    log(f"shapes: {folder} is drawn")
 
 
 def write_experiment(out: Path, plan: DemoPlan, data: str) -> Path:
@@ -265,7 +259,7 @@ def write_baseline(home: Path, name: str, shards: Path, split: str, title: str) 
     return folder
 
 
-def draw_examples(folder: Path, settings: PredictSettings, checkpoint: Path, shards: Path, progress: Progress) -> Path:
+def draw_examples(folder: Path, settings: PredictSettings, checkpoint: Path, shards: Path) -> Path:
     """What the network finds in the held-out image with the most instances, drawn."""
     with ShardReader(shards, "val") as reader:
         number = max(range(len(reader)), key=lambda number: len(reader.record(number).instances))
@@ -276,7 +270,7 @@ def draw_examples(folder: Path, settings: PredictSettings, checkpoint: Path, sha
         write_bytes(file, image)
     inputs, options = predict.describe_images(settings, checkpoint, [file], EXAMPLES)
     found = name_folder(folder, "found", inputs, options, file.stem)
-    predict.run_on_images(settings, checkpoint, file, EXAMPLES, found, progress=progress)
+    predict.run_on_images(settings, checkpoint, file, EXAMPLES, found)
     return found / "overlays"
 
 

@@ -30,7 +30,7 @@ splits = ["shards/grefcoco/val"]
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -43,9 +43,7 @@ from pipelines.stages import predict, prepare, score, train
 from pipelines.stages.artifact import Artifact, compute_fingerprint
 from shards.errors import SettingsError
 from shards.index import read_index
-
-Progress = Callable[[int, int, str], None]
-Note = Callable[[str], None]
+from shards.progress import log
 
 _KEY_LENGTH = 8
 STAGES = ("prepare", "train", "predict", "score")
@@ -140,40 +138,36 @@ class Stages:
         return self.network
 
 
-def run_stages(experiment: Experiment, *, note: Note, progress: Progress) -> Stages:
+def run_stages(experiment: Experiment) -> Stages:
     """Run every stage that is not finished yet, in order.
 
     Args:
         experiment: the stages.
-        note: called with one line per stage: what was done, or why it was skipped.
-        progress: called with (done, total, remark) inside a stage, with (0, 0, its name) where one begins.
 
     Raises:
         ArtifactError, CheckpointError, DataError, SettingsError: whatever a stage raises.
     """
-    shards = {name: _prepare(experiment, name, note, progress) for name in experiment.prepare} | experiment.folders
+    shards = {name: _prepare(experiment, name) for name in experiment.prepare} | experiment.folders
     for name, split in (*experiment.predict_on, *experiment.score_on):
         # A split that is not there is told before a training, not after it.
         read_index(shards[name], split)
     network = experiment.checkpoint
     if "train" in experiment.stages:
         train_on, preset = [shards[name] for name in experiment.train_on], experiment.train.preset
-        network = train_network(experiment.out, experiment.train, train_on, preset, note=note, progress=progress)
+        network = train_network(experiment.out, experiment.train, train_on, preset)
     scores = []
     for name, split in experiment.predict_on:
         assert network is not None, "read_experiment has checked it"
         settings = replace(experiment.predict, split=split)
-        folder = predict_split(experiment.out, settings, network, shards[name], name, note=note, progress=progress)
+        folder = predict_split(experiment.out, settings, network, shards[name], name)
         if "score" in experiment.stages:
-            scores.append(_score(experiment, folder, shards[name], split, folder / "score", note, progress))
+            scores.append(_score(experiment, folder, shards[name], split, folder / "score"))
     for predictions, (name, split) in zip(experiment.scored, experiment.score_on, strict=True):
-        scores.append(_score(experiment, predictions, shards[name], split, None, note, progress))
+        scores.append(_score(experiment, predictions, shards[name], split, None))
     return Stages(shards=shards, network=network, scores=scores)
 
 
-def train_network(
-    out: Path, settings: TrainSettings, shards: Sequence[Path], name: str, *, note: Note, progress: Progress
-) -> Path:
+def train_network(out: Path, settings: TrainSettings, shards: Sequence[Path], name: str) -> Path:
     """Train into a folder of `out` that carries `name` and the key of settings and shards; returns that folder.
 
     Raises:
@@ -181,13 +175,11 @@ def train_network(
     """
     inputs, options = train.describe(settings, shards)
     folder = name_folder(out, "train", inputs, options, name)
-    _tell(note, folder, train.run(settings, shards, folder, progress=progress))
+    _tell(folder, train.run(settings, shards, folder))
     return folder
 
 
-def predict_split(
-    out: Path, settings: PredictSettings, checkpoint: Path, shards: Path, name: str, *, note: Note, progress: Progress
-) -> Path:
+def predict_split(out: Path, settings: PredictSettings, checkpoint: Path, shards: Path, name: str) -> Path:
     """Predict `settings.split` of one prepared folder into a folder of `out` named likewise; returns that folder.
 
     Raises:
@@ -195,7 +187,7 @@ def predict_split(
     """
     inputs, options = predict.describe(settings, checkpoint, shards)
     folder = name_folder(out, "predict", inputs, options, f"{name}-{settings.split}")
-    _tell(note, folder, predict.run(settings, checkpoint, shards, folder, progress=progress))
+    _tell(folder, predict.run(settings, checkpoint, shards, folder))
     return folder
 
 
@@ -204,33 +196,25 @@ def name_folder(out: Path, stage: str, inputs: Mapping[str, Any], options: Mappi
     return out / f"{stage}-{name.replace('/', '-')}-{compute_fingerprint(stage, inputs, options)[:_KEY_LENGTH]}"
 
 
-def _prepare(experiment: Experiment, name: str, note: Note, progress: Progress) -> Path:
+def _prepare(experiment: Experiment, name: str) -> Path:
     step = experiment.prepare[name]
     inputs, options = prepare.describe(step.settings, step.annotations, step.images)
     folder = name_folder(experiment.out, "prepare", inputs, options, name)
-    outcome = prepare.run(step.settings, step.annotations, step.images, folder, progress=progress)
-    _tell(note, folder, outcome)
+    outcome = prepare.run(step.settings, step.annotations, step.images, folder)
+    _tell(folder, outcome)
     return folder
 
 
-def _score(
-    experiment: Experiment,
-    predictions: Path,
-    shards: Path,
-    split: str,
-    out: Path | None,
-    note: Note,
-    progress: Progress,
-) -> dict[str, Any]:
+def _score(experiment: Experiment, predictions: Path, shards: Path, split: str, out: Path | None) -> dict[str, Any]:
     settings = replace(experiment.score, split=split)
     if out is None:
         inputs, options = score.describe(settings, predictions, shards)
         out = name_folder(experiment.out, "score", inputs, options, f"{shards.name}-{split}")
-    result = score.run(predictions, shards, settings, out=out, progress=progress)
+    result = score.run(predictions, shards, settings, out=out)
     for warning in result.warnings:
-        note(warning)
+        log(warning)
     if result.artifact is not None:
-        _tell(note, out, (result.artifact, result.hit))
+        _tell(out, (result.artifact, result.hit))
     return result.document
 
 
@@ -280,9 +264,9 @@ def _find_shards(name: str, steps: Mapping[str, PrepareStep], file: Path) -> Pat
     return folder
 
 
-def _tell(note: Note, folder: Path, outcome: tuple[Artifact, bool]) -> None:
+def _tell(folder: Path, outcome: tuple[Artifact, bool]) -> None:
     artifact, hit = outcome
-    note(f"{artifact.stage}: {folder} " + ("is up to date: same inputs, same settings" if hit else "is finished"))
+    log(f"{artifact.stage}: {folder} " + ("is up to date: same inputs, same settings" if hit else "is finished"))
 
 
 def _read_step(name: str, table: Any, file: Path) -> PrepareStep:

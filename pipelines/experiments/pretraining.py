@@ -20,6 +20,7 @@ from pipelines.networks import SHIPPED
 from pipelines.stages import prepare, train
 from pipelines.stages.artifact import find_finished, finish_work
 from shards.files import replace_file, replace_folder, write_json
+from shards.progress import set_sink
 from shards.synthetic import writer as shapes
 
 SEED = 11
@@ -43,10 +44,10 @@ def run(out: Path, *, train_pictures: int = TRAIN_PICTURES, settings: TrainSetti
     published = _draw(out / "published", train_pictures)
     prepare.run(
         PrepareSettings(dataset="refcoco"), published / "refcoco", [published / shapes.IMAGES_FOLDER],
-        out / "shards", progress=_report,
+        out / "shards",
     )  # fmt: skip
     settings = settings or read_settings(train_preset("tiny"), None, SETTINGS)
-    artifact, _ = train.run(settings, [out / "shards"], out / "run", progress=_report)
+    artifact, _ = train.run(settings, [out / "shards"], out / "run")
     return store_halves(out / "run", out / "shapes", artifact.counts)
 
 
@@ -86,15 +87,18 @@ def _draw(folder: Path, train_pictures: int) -> Path:
                 train_images=train_pictures,
                 held_out_images=HELD_OUT_PICTURES,
                 workers=2,
-                on_progress=lambda done, total: _report(done, total, "images drawn"),
             )
             finish_work(working, "shapes", {}, options, {"images": train_pictures + HELD_OUT_PICTURES})
     return folder
 
 
-def _report(done: int, total: int, remark: str) -> None:
+def _print_progress(done: int, total: int, remark: str) -> None:
     if done % max(1, total // 50) == 0 or done == total:
         sys.stderr.write(f"{done} of {total} {remark}\n")
+
+
+def _print_line(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
 
 
 def main() -> None:
@@ -103,7 +107,8 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder for everything")
     parser.add_argument("--install", action="store_true", help="copy the checkpoint into the package")
     arguments = parser.parse_args()
-    folder = run(arguments.out)
+    with set_sink(progress=_print_progress, log=_print_line):
+        folder = run(arguments.out)
     if arguments.install:
         shutil.copytree(folder, SHIPPED["shapes"], dirs_exist_ok=True)
     sys.stdout.write(f"{folder}\n")

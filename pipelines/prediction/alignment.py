@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from pipelines.prediction.prediction_file import PREDICTIONS, Prediction, read_predictions
@@ -27,13 +27,7 @@ def check_mask_size(record: ImageRecord, prediction: Prediction) -> None:
     raise DataError(what, remedy="give masks at the original picture's size")
 
 
-Progress = Callable[[int, int, str], None]
-
 _SHOWN = 3
-
-
-def ignore_progress(done: int, total: int, remark: str) -> None:
-    """Do nothing with how far the work is."""
 
 
 def locate_predictions(path: Path) -> Path:

@@ -31,8 +31,7 @@ from pipelines.pretrained import open_checkpoint
 from pipelines.runtime.distributed import agree, resolve_precision_together
 from pipelines.runtime.precision import ComputeDtype, log_compute_dtype
 from shards.files import replace_file
-
-Progress = Callable[[int, int, str], None]
+from shards.progress import report_progress
 
 DrawOverlay = Callable[[ImageFolderDataset, int, RawOutput, GroundingResult], tuple[str, Image.Image]]
 
@@ -95,7 +94,7 @@ def open_writer(work: PredictionJob) -> RawWriter:
     return RawWriter(work.out / RAW_FOLDER, effective_mask_floor(work.settings.postprocess.score_threshold))
 
 
-def predict_chunks(work: PredictionJob, progress: Progress) -> None:
+def predict_chunks(work: PredictionJob) -> None:
     """Predict this process's turn of the unfinished chunks; progress is that of all processes together."""
     writer = open_writer(work)
     (work.out / PARTS_FOLDER).mkdir(exist_ok=True)
@@ -104,7 +103,7 @@ def predict_chunks(work: PredictionJob, progress: Progress) -> None:
     agree(len(finished), "finished chunks")
     missing = [number for number in range(len(work.chunks)) if number not in finished]
     turns = missing[work.accelerator.process_index :: work.accelerator.num_processes]
-    progress(count_finished(work, finished), len(work.data), "")
+    report_progress(count_finished(work, finished), len(work.data))
     # Closed at once when interrupted, and not when the traceback is forgotten.
     with contextlib.closing(_predict_in_order(work, turns)) as outputs:
         for number in turns:
@@ -115,7 +114,7 @@ def predict_chunks(work: PredictionJob, progress: Progress) -> None:
                 _draw_chunk(work, work.chunks[number], raw, answers)
             writer.write_chunk(number, raw)
             # With what the other processes have written by now.
-            progress(count_finished(work, writer.find_finished()), len(work.data), "")
+            report_progress(count_finished(work, writer.find_finished()), len(work.data))
 
 
 def count_finished(work: PredictionJob, finished: Iterable[int]) -> int:

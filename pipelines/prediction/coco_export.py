@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from pipelines.prediction.alignment import Progress, align_predictions, check_mask_size
+from pipelines.prediction.alignment import align_predictions, check_mask_size
 from pipelines.prediction.prediction_file import BoxExtent, Prediction
 from shards.errors import DataError
 from shards.files import replace_file
 from shards.masks import rle_area
+from shards.progress import report_progress
 from shards.reader import ShardReader
 from shards.record import Expression, ImageRecord
 
@@ -64,7 +65,7 @@ def write_annotations(file: Path, reader: ShardReader) -> int:
 
 
 def write_results(
-    boxes: Path, segmentations: Path, predictions: Path, reader: ShardReader, progress: Progress
+    boxes: Path, segmentations: Path, predictions: Path, reader: ShardReader
 ) -> tuple[dict[str, int], list[str]]:
     """Write predictions as COCO results, one entry at a time: one for each box, one for each mask that has pixels.
 
@@ -99,7 +100,7 @@ def write_results(
                 append_segmentation(segmentation)
                 counts["segmentations"] += 1
             if image_id % _PROGRESS_STEP == 0:
-                progress(image_id, reader.index.num_expressions, "")
+                report_progress(image_id, reader.index.num_expressions)
     for name, file in (("boxes", boxes), ("segmentations", segmentations)):
         if not given[name]:
             file.unlink()

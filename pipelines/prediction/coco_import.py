@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.prediction.alignment import Progress, ignore_progress
 from pipelines.prediction.coco_export import SCORE
 from pipelines.prediction.json_values import (
     describe_json_error,
@@ -28,6 +27,7 @@ from shards.errors import DataError
 from shards.file_kinds import describe_content, explain_unreadable
 from shards.files import read_text
 from shards.masks import encode_segmentation, merge_rles, rle_area
+from shards.progress import report_progress
 from shards.reader import ShardReader
 from shards.record import Rle
 
@@ -67,7 +67,7 @@ class ImportedResult:
     """None where no entry says it."""
 
 
-def read_results(results: CocoResults, reader: ShardReader, progress: Progress = ignore_progress) -> list[Prediction]:
+def read_results(results: CocoResults, reader: ShardReader) -> list[Prediction]:
     """The predictions that COCO results make for a split, one for each expression, in the order of the shards.
 
     Where no entry of any file has a box, the predictions have no boxes; likewise masks.
@@ -75,7 +75,6 @@ def read_results(results: CocoResults, reader: ShardReader, progress: Progress =
     Args:
         results: the files.
         reader: the split.
-        progress: called with (characters read, characters, the file's name).
 
     Raises:
         DataError: a file is damaged, an entry is none of COCO's, or is about an image or expression that is not there,
@@ -96,7 +95,7 @@ def read_results(results: CocoResults, reader: ShardReader, progress: Progress =
         )
     for file in results.files:
         number = 0
-        for number, entry in read_entries(file, progress):
+        for number, entry in read_entries(file):
             try:
                 answer = find_result(entry, expression_ids, answers)
                 add_entry(entry, answer, file, results.threshold)
@@ -136,10 +135,8 @@ def read_expression_ids(file: Path) -> dict[int, str]:
     return expression_ids
 
 
-def read_entries(file: Path, progress: Progress = ignore_progress) -> Iterator[tuple[int, Any]]:
+def read_entries(file: Path) -> Iterator[tuple[int, Any]]:
     """The values of a JSON list with their numbers from 1, one at a time: only the text is in memory as a whole.
-
-    `progress` is called with (characters read, characters, the file's name).
 
     Raises:
         DataError: the file cannot be read, or is no such list; names the entry.
@@ -158,7 +155,7 @@ def read_entries(file: Path, progress: Progress = ignore_progress) -> Iterator[t
         except (ValueError, RecursionError) as error:
             raise DataError(describe_json_error(error), file=file, record=f"entry {number}") from error
         if number % _PROGRESS_STEP == 0:
-            progress(position, len(text), file.name)
+            report_progress(position, len(text), file.name)
         yield number, entry
         mark, position = _read_mark(text, position)
         if mark not in ("]", ","):

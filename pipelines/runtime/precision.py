@@ -6,7 +6,6 @@ A CPU without such instructions computes bfloat16 products many times slower tha
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Literal
 import torch
 
 from pipelines.config.settings import Precision
+from shards.progress import log
 
 
 def autocast_context(device: torch.device, precision: ComputeDtype) -> contextlib.AbstractContextManager[None]:
@@ -25,7 +25,6 @@ def autocast_context(device: torch.device, precision: ComputeDtype) -> contextli
 
 
 ComputeDtype = Literal["fp32", "bf16"]
-_LOG = logging.getLogger("igvg")
 
 # Values of ONEDNN_MAX_CPU_ISA, and of its older name, that leave oneDNN without bfloat16 products.
 _PLAIN_ISA = frozenset({
@@ -92,12 +91,12 @@ def log_compute_dtype(
     """
     if len(history) > 1:
         before = " then ".join(history[:-1])
-        _LOG.info("%s began in %s and goes on in %s, which this device has", doing, before, history[-1])
+        log(f"{doing} began in {before} and goes on in {history[-1]}, which this device has")
     elif precision == "auto":
-        _LOG.info("%s in %s", doing, describe_compute_dtype(history[-1], device))
+        log(f"{doing} in {describe_compute_dtype(history[-1], device)}")
     # Predictions of a published network are published in float32.
     if (precision == "bf16" or doing == "training") and (advice := advise_precision(precision, device)):
-        _LOG.info(advice)
+        log(advice)
 
 
 def _cpu_supports_bfloat16() -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,25 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.config.settings import ScoreSettings
-from pipelines.evaluation.evaluator import Progress, evaluate_split, ignore_warning
+from pipelines.evaluation.evaluator import evaluate_split
 from pipelines.evaluation.metrics.bootstrap import estimate_differences
 from pipelines.evaluation.metrics.grefcoco import grefcoco_ratios
 from pipelines.evaluation.metrics.outcomes import Outcomes, divide, summarize
-from pipelines.prediction.alignment import ignore_progress
+from shards.progress import log
 
 TOLERANCE = 1e-9
 
 
-def run(
-    before: Path,
-    after: Path,
-    shards: Path,
-    settings: ScoreSettings,
-    *,
-    most: int = 10,
-    progress: Progress = ignore_progress,
-    warn: Callable[[str], None] = ignore_warning,
-) -> dict[str, Any]:
+def run(before: Path, after: Path, shards: Path, settings: ScoreSettings, *, most: int = 10) -> dict[str, Any]:
     """Score both predictions on a split and say what changed.
 
     Args:
@@ -37,8 +27,6 @@ def run(
         shards: folder that `igvg prepare` made.
         settings: as of `igvg score`.
         most: expressions to list, those that differ most first.
-        progress: called with (expressions done, expressions, remark) for one side, then for the other.
-        warn: called with a line on predictions that look wrong and are scored nevertheless.
 
     Returns:
         What `igvg compare --format json` prints.
@@ -46,11 +34,9 @@ def run(
     Raises:
         DataError: either is damaged, or does not hold just the split's expressions.
     """
-    sides = [
-        evaluate_split(path, shards, settings.split, settings.resolution, progress=progress) for path in (before, after)
-    ]
+    sides = [evaluate_split(path, shards, settings.split, settings.resolution) for path in (before, after)]
     for warning in dict.fromkeys(warning for side in sides for warning in side.warnings):
-        warn(warning)
+        log(warning)
     terms = [side.divide(side.outcomes) for side in sides]
     metrics = [summarize(side) for side in terms]
     document: dict[str, Any] = {

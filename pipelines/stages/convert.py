@@ -6,12 +6,10 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipelines.evaluation.evaluator import Progress, ignore_warning
-from pipelines.prediction.alignment import ignore_progress, locate_predictions
+from pipelines.prediction.alignment import locate_predictions
 from pipelines.prediction.coco_export import ANNOTATIONS, BOXES, SEGMENTATIONS, write_annotations, write_results
 from pipelines.prediction.coco_import import CocoResults, read_results
 from pipelines.prediction.prediction_file import PREDICTIONS, read_predictions, write_predictions
@@ -19,20 +17,14 @@ from pipelines.stages.artifact import RECORD, Artifact, find_finished, finish_wo
 from pipelines.stages.inputs import digest_shards
 from shards.errors import ArtifactError, DataError
 from shards.files import digest_file, name_file, remove_drafts, replace_folder
+from shards.progress import log
 from shards.reader import ShardReader
 
 STAGE = "convert"
 
 
 def export_predictions(
-    predictions: Path | None,
-    shards: Path,
-    split: str,
-    out: Path,
-    *,
-    force: bool = False,
-    progress: Progress = ignore_progress,
-    warn: Callable[[str], None] = ignore_warning,
+    predictions: Path | None, shards: Path, split: str, out: Path, *, force: bool = False
 ) -> tuple[Artifact, bool]:
     """Write predictions as COCO's files: annotations.json, boxes.json and segmentations.json.
 
@@ -42,8 +34,6 @@ def export_predictions(
         split: of the shards.
         out: the folder to make.
         force: replace `out` if it holds what this function made, and nothing else.
-        progress: called with (expressions done, expressions, remark).
-        warn: called with a line on predictions that look wrong.
 
     Returns:
         The artifact, whose counts are `expressions`, `targets` and, of predictions, `boxes` and `segmentations`, and
@@ -76,10 +66,10 @@ def export_predictions(
             }
             if file is not None:
                 results = working / BOXES, working / SEGMENTATIONS
-                written, warnings = write_results(*results, file, reader, progress)
+                written, warnings = write_results(*results, file, reader)
                 counts |= written
                 for warning in warnings:
-                    warn(warning)
+                    log(warning)
             artifact = finish_work(working, STAGE, inputs, options, counts)
     finally:
         shutil.rmtree(working, ignore_errors=True)
@@ -87,13 +77,7 @@ def export_predictions(
 
 
 def import_results(
-    results: CocoResults,
-    shards: Path,
-    split: str,
-    out: Path,
-    *,
-    force: bool = False,
-    progress: Progress = ignore_progress,
+    results: CocoResults, shards: Path, split: str, out: Path, *, force: bool = False
 ) -> tuple[dict[str, int], bool]:
     """Write COCO results as a prediction file.
 
@@ -103,7 +87,6 @@ def import_results(
         split: of the shards.
         out: the prediction file.
         force: replace `out` if it is a prediction file that no other command made.
-        progress: called with (characters read, characters, a file's name).
 
     Returns:
         Counts `expressions` and `no_target`, and whether the same file was already there.
@@ -116,7 +99,7 @@ def import_results(
         raise DataError(f"{', '.join(map(str, results.files))}: a file is given twice", remedy="give every file once")
     _refuse_other_file(out, force=force)
     with ShardReader(shards, split) as reader:
-        predictions = read_results(results, reader, progress)
+        predictions = read_results(results, reader)
     counts = {"expressions": len(predictions), "no_target": sum(one.no_target for one in predictions)}
     out.parent.mkdir(parents=True, exist_ok=True)
     remove_drafts(out)

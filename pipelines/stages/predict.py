@@ -23,17 +23,16 @@ from pipelines.stages.artifact import Artifact, begin_work, find_finished, finis
 from pipelines.stages.inputs import digest_checkpoint, digest_shards
 from shards.errors import SettingsError
 from shards.files import name_file, remove_drafts
+from shards.progress import begin_stage, report_progress
 
 if TYPE_CHECKING:
     from pipelines.data.datasets import ExampleDataset
     from pipelines.data.image_dataset import ImageFolderDataset
     from pipelines.prediction.chunked import DrawOverlay
 
-Progress = Callable[[int, int, str], None]
-
 
 def run(
-    settings: PredictSettings, checkpoint: Path, shards: Path, out: Path, *, progress: Progress, force: bool = False
+    settings: PredictSettings, checkpoint: Path, shards: Path, out: Path, *, force: bool = False
 ) -> tuple[Artifact, bool]:
     """Predict every expression of `settings.split` of a prepared folder.
 
@@ -51,18 +50,11 @@ def run(
         return GroundingDataset([(shards, settings.split)], processor, mask_size=0)
 
     inputs, options = describe(settings, checkpoint, shards)
-    return _predict(settings, checkpoint, open_data, out, (inputs, options), progress, force=force)
+    return _predict(settings, checkpoint, open_data, out, (inputs, options), force=force)
 
 
 def run_on_images(
-    settings: PredictSettings,
-    checkpoint: Path,
-    pictures: Path,
-    texts: Sequence[str],
-    out: Path,
-    *,
-    progress: Progress,
-    force: bool = False,
+    settings: PredictSettings, checkpoint: Path, pictures: Path, texts: Sequence[str], out: Path, *, force: bool = False
 ) -> tuple[Artifact, bool]:
     """Look for every text in a picture, or in every picture of a folder; also draws an overlay of each answer.
 
@@ -87,7 +79,7 @@ def run_on_images(
     def open_data(processor: Processor) -> ExampleDataset:
         from pipelines.data.image_dataset import ImageFolderDataset
 
-        return ImageFolderDataset(check_images(files, progress), texts, processor)
+        return ImageFolderDataset(check_images(files), texts, processor)
 
     def draw(data: ImageFolderDataset, number: int, raw: RawOutput, answer: GroundingResult) -> tuple[str, Image.Image]:
         from pipelines.report.overlay import draw_answer
@@ -95,19 +87,16 @@ def run_on_images(
         return draw_answer(data, number, raw, answer, settings=settings.postprocess)
 
     description = describe_images(settings, checkpoint, files, texts)
-    return _predict(settings, checkpoint, open_data, out, description, progress, force=force, draw=draw)
+    return _predict(settings, checkpoint, open_data, out, description, force=force, draw=draw)
 
 
-def run_on_raw(
-    settings: PostprocessSettings, raw: Path, out: Path, *, progress: Progress, force: bool = False
-) -> tuple[Artifact, bool]:
+def run_on_raw(settings: PostprocessSettings, raw: Path, out: Path, *, force: bool = False) -> tuple[Artifact, bool]:
     """Answer again from the raw outputs of a finished prediction, without the network: `predictions.jsonl` alone.
 
     Args:
         settings: of post-processing.
         raw: folder of raw outputs.
         out: folder for the predictions.
-        progress: called with (expressions done, expressions, remark).
         force: replace what igvg left in `out`.
 
     Returns:
@@ -138,7 +127,7 @@ def run_on_raw(
         for number, output in enumerate(reader, start=1):
             answer = postprocess(output, settings)
             empty += answer.no_target
-            progress(number, len(reader), "")
+            report_progress(number, len(reader))
             yield encode_result(answer)
 
     # Beside `out`, so that what it holds stays until all answers are there.
@@ -188,12 +177,11 @@ def _predict(
     open_data: Callable[[Processor], ExampleDataset],
     out: Path,
     description: tuple[dict[str, Any], dict[str, Any]],
-    progress: Progress,
     *,
     force: bool,
     draw: DrawOverlay | None = None,
 ) -> tuple[Artifact, bool]:
-    progress(0, 0, f"predicting {settings.split}".rstrip())
+    begin_stage(f"predicting {settings.split}".rstrip())
     inputs, options = description
     if finished := find_finished(out, "predict", inputs, options, force=force):
         return finished, True
@@ -208,7 +196,7 @@ def _predict(
         if accelerator.is_main_process:
             begin_work(out, "predict", inputs, options, force=force)
         accelerator.wait_for_everyone()
-        predict_chunks(prediction, progress)
+        predict_chunks(prediction)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             counts: dict[str, Any] = dict(merge_chunks(prediction))

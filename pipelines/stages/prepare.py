@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,8 @@ from shards.annotations.error_collector import ErrorCollector
 from shards.annotations.image_files import candidate_names, index_folders
 from shards.errors import DataError, SettingsError
 from shards.files import digest_file, replace_folder
+from shards.progress import begin_stage, part_of_progress
 from shards.writer import write_split
-
-Progress = Callable[[int, int, str], None]
 
 SKIPPED = "skipped.json"
 """What was left out, and why."""
@@ -66,7 +65,6 @@ def run(
     images: Sequence[Path],
     out: Path,
     *,
-    progress: Progress,
     force: bool = False,
     workers: int | None = None,
 ) -> tuple[Artifact, bool]:
@@ -77,7 +75,6 @@ def run(
         annotations: folder of the published annotation files.
         images: folders of image files; a name that several hold must be the same image in all of them.
         out: the prepared folder.
-        progress: called with (pictures done, pictures, split).
         force: replace what igvg left in `out`.
         workers: processes; None takes one for each processor. The shards do not depend on it.
 
@@ -90,7 +87,7 @@ def run(
         DataError: a file is missing or unreadable, or records cannot be used and `settings.skip_invalid` is off.
         SettingsError: there is no such data set.
     """
-    progress(0, 0, f"preparing {settings.dataset}")
+    begin_stage(f"preparing {settings.dataset}")
     inputs, options = describe(settings, annotations, images)
     if finished := find_finished(out, "prepare", inputs, options, force=force):
         return finished, True
@@ -104,7 +101,7 @@ def run(
     begin_work(working, "prepare", inputs, options, force=True)
     try:
         with replace_folder(out, working):
-            splits = _write_splits(working, selection, workers, progress)
+            splits = _write_splits(working, selection, workers)
             _judge(collector, settings, annotations, left=sum(counts["pictures"] for counts in splits.values()))
             for name, listed in ((SKIPPED, collector), (NOTES, selection.notes)):
                 (working / name).unlink(missing_ok=True)
@@ -183,9 +180,7 @@ def _judge(collector: ErrorCollector, settings: PrepareSettings, annotations: Pa
         raise DataError(f"no picture is left to prepare ({kinds or 'nothing was skipped'})", file=annotations)
 
 
-def _write_splits(
-    working: Path, selection: Selection, workers: int | None, progress: Progress
-) -> dict[str, dict[str, int]]:
+def _write_splits(working: Path, selection: Selection, workers: int | None) -> dict[str, dict[str, int]]:
     """Write all splits; returns their counts."""
     items = selection.items
     splits: dict[str, list[Item]] = {}
@@ -194,12 +189,8 @@ def _write_splits(
     processes = os.cpu_count() or 1 if workers is None else workers
     counts, before = {}, 0
     for split, chosen in splits.items():
-
-        def advance(done: int, before: int = before, split: str = split) -> None:
-            progress(before + done, len(items), split)
-
-        advance(0)
-        result = write_split(working, split, chosen, build_record, workers=processes, on_progress=advance)
+        with part_of_progress(before, len(items)):
+            result = write_split(working, split, chosen, build_record, workers=processes)
         for error in result.errors:
             selection.collector.add(error, UNUSABLE_IMAGE)
         written = set(result.index.image_ids.tolist())

@@ -9,18 +9,19 @@ from typing import Any
 
 from pipelines.config.overrides import fingerprinted_settings
 from pipelines.config.settings import ScoreSettings
-from pipelines.evaluation.evaluator import Progress, SplitOutcomes, evaluate_split
+from pipelines.evaluation.evaluator import SplitOutcomes, evaluate_split
 from pipelines.evaluation.metrics.benchmarks import METRICS
 from pipelines.evaluation.metrics.bootstrap import estimate_intervals
 from pipelines.evaluation.metrics.breakdown import break_down
 from pipelines.evaluation.metrics.outcomes import Outcome, summarize
 from pipelines.evaluation.metrics.rrefcoco import count_left_out, rrefcoco_ratios
-from pipelines.prediction.alignment import ignore_progress, locate_predictions
+from pipelines.prediction.alignment import locate_predictions
 from pipelines.prediction.prediction_file import PREDICTIONS
 from pipelines.stages.artifact import Artifact, begin_work, find_finished, finish_work
 from pipelines.stages.inputs import digest_shards
 from shards.errors import DataError
 from shards.files import digest_file, read_json, replace_file, write_json
+from shards.progress import begin_stage
 
 SCORES = "scores.json"
 TABLE = "expressions.csv"
@@ -45,13 +46,7 @@ class ScoreResult:
 
 
 def run(
-    predictions: Path,
-    shards: Path,
-    settings: ScoreSettings,
-    *,
-    out: Path | None = None,
-    force: bool = False,
-    progress: Progress = ignore_progress,
+    predictions: Path, shards: Path, settings: ScoreSettings, *, out: Path | None = None, force: bool = False
 ) -> ScoreResult:
     """Score predictions against a split.
 
@@ -61,23 +56,22 @@ def run(
         settings: the split, and the resolution to score at.
         out: folder that keeps scores.json and expressions.csv, one row per expression; None keeps nothing.
         force: replace what igvg left in `out`.
-        progress: called with (expressions done, expressions, remark).
 
     Raises:
         DataError: a prediction is damaged, unknown, missing, given twice, or has a mask of the wrong size.
         ArtifactError: `out` holds something else, or the shards are damaged.
     """
-    progress(0, 0, f"scoring {settings.split}")
+    begin_stage(f"scoring {settings.split}")
     file = locate_predictions(predictions)
     if out is None:
-        split_outcomes = _judge(file, shards, settings, progress)
+        split_outcomes = _judge(file, shards, settings)
         return ScoreResult(document=describe_scores(split_outcomes, settings), warnings=split_outcomes.warnings)
     inputs, options = describe(settings, file, shards)
     if finished := find_finished(out, "score", inputs, options, force=force):
         document = read_json(out / SCORES, "scores in JSON", "make it again with --force")
         warnings = tuple(finished.counts.get("warnings", ()))
         return ScoreResult(document=document, artifact=finished, hit=True, warnings=warnings)
-    split_outcomes = _judge(file, shards, settings, progress)
+    split_outcomes = _judge(file, shards, settings)
     document = describe_scores(split_outcomes, settings)
     begin_work(out, "score", inputs, options, force=force)
     write_json(out / SCORES, document)
@@ -132,8 +126,8 @@ def describe_scores(split_outcomes: SplitOutcomes, settings: ScoreSettings) -> d
     return document
 
 
-def _judge(file: Path, shards: Path, settings: ScoreSettings, progress: Progress) -> SplitOutcomes:
-    return evaluate_split(file, shards, settings.split, settings.resolution, progress=progress)
+def _judge(file: Path, shards: Path, settings: ScoreSettings) -> SplitOutcomes:
+    return evaluate_split(file, shards, settings.split, settings.resolution)
 
 
 def _write_table(file: Path, split_outcomes: SplitOutcomes) -> None:

@@ -8,7 +8,7 @@ Letters: N expressions, G settings.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,9 @@ from pipelines.prediction.postprocess import scale_boxes, score_queries, select_
 from pipelines.prediction.raw_output import RawOutput
 from pipelines.prediction.raw_store import RawReader, check_mask_floor
 from shards.errors import DataError
+from shards.progress import report_progress
 from shards.reader import ShardReader
 from shards.record import Expression, ImageRecord
-
-Progress = Callable[[int, int, str], None]
 
 TOLERANCE = 1e-9
 _PROGRESS_STEP = 50
@@ -39,7 +38,7 @@ _VARYING: dict[str, type[np.generic]] = {
 }  # fmt: skip
 
 
-def run(raw: Path, shards: Path, split: str, grid: Grid, *, resolution: int = 0, progress: Progress) -> dict[str, Any]:
+def run(raw: Path, shards: Path, split: str, grid: Grid, *, resolution: int = 0) -> dict[str, Any]:
     """Score a split under every setting of a grid.
 
     Args:
@@ -48,7 +47,6 @@ def run(raw: Path, shards: Path, split: str, grid: Grid, *, resolution: int = 0,
         split: the split that was predicted.
         grid: the settings.
         resolution: as of `igvg score`.
-        progress: called with (expressions done, expressions, remark).
 
     Returns:
         What `igvg sweep --format json` prints.
@@ -75,7 +73,7 @@ def run(raw: Path, shards: Path, split: str, grid: Grid, *, resolution: int = 0,
             for name, columns in varying.items():
                 columns[:, row] = [getattr(outcome, name) for outcome in outcomes]
             if (row + 1) % _PROGRESS_STEP == 0:
-                progress(row + 1, len(reader), "")
+                report_progress(row + 1, len(reader))
     dataset = name_dataset(ids, shards, split)
     scores = _score_settings(dataset, common, varying)
     document = {"dataset": dataset, "split": split, "expressions": len(ids), "resolution": resolution}

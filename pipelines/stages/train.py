@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,18 +14,13 @@ from pipelines.runtime.distributed import share_fate
 from pipelines.runtime.signals import GracefulStop
 from pipelines.stages.artifact import Artifact, begin_work, find_finished, finish_work, read_artifact
 from pipelines.stages.inputs import digest_training_inputs
+from shards.progress import begin_stage, log
 
 if TYPE_CHECKING:
     from pipelines.training.setup import Training
 
-Progress = Callable[[int, int, str], None]
 
-_LOG = logging.getLogger("igvg")
-
-
-def run(
-    settings: TrainSettings, shards: Sequence[Path], out: Path, *, progress: Progress, force: bool = False
-) -> tuple[Artifact, bool]:
+def run(settings: TrainSettings, shards: Sequence[Path], out: Path, *, force: bool = False) -> tuple[Artifact, bool]:
     """Train and leave a checkpoint folder in `out`.
 
     Args:
@@ -34,7 +28,6 @@ def run(
         shards: folders that `igvg prepare` made; their training splits are trained on together.
         out: the checkpoint folder; holds `log.jsonl` and, until the training has finished, its state.
         force: replace what igvg left in `out`.
-        progress: called with (steps done, steps, remark); first with (0, 0, name of the stage).
 
     Returns:
         The artifact, and whether it was already there.
@@ -48,7 +41,7 @@ def run(
         Stopped: a signal asked to; the state is saved.
         WorkerError: a worker that reads died; the state is saved.
     """
-    progress(0, 0, "training")
+    begin_stage("training")
     inputs, options = describe(settings, shards)
     if finished := find_finished(out, "train", inputs, options, force=force):
         return finished, True
@@ -69,7 +62,7 @@ def run(
         accelerator.wait_for_everyone()
         # What another training left was refused, or is gone by now.
         restore_state(training)
-        train(training, progress)
+        train(training)
         if accelerator.is_main_process:
             counts: dict[str, Any] = {"steps": training.step, "expressions": len(training.data), "best": training.best}
             counts |= {
@@ -95,7 +88,7 @@ def count_cut_expressions(training: Training) -> int:
     )
     findings = list(find_truncated_expressions(processor.tokenizer, phrases, processor.max_tokens))
     for line in describe_findings(findings, processor.max_tokens, each=False):
-        _LOG.info(line)
+        log(line)
     return len(findings)
 
 

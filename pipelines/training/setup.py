@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,6 @@ from pipelines.training.log import TrainingLog
 from pipelines.training.optimizer import build_optimizer
 from shards.errors import DataError, SettingsError
 from shards.index import list_splits
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(kw_only=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from functools import partial
 
 import torch
@@ -26,9 +26,8 @@ from pipelines.training.setup import Training
 from pipelines.training.state import STATE_FOLDER, save_state
 from pipelines.training.validation import validate_held_out
 from shards.errors import WorkerError
+from shards.progress import report_progress
 from shards.sampling import sample_batch
-
-Progress = Callable[[int, int, str], None]
 
 
 def open_batches(training: Training) -> Generator[Batch, None, None]:
@@ -46,7 +45,7 @@ def open_batches(training: Training) -> Generator[Batch, None, None]:
     return load_batches(training.data, shares, workers=settings.workers)
 
 
-def train(training: Training, progress: Progress) -> None:
+def train(training: Training) -> None:
     """Train to the last step.
 
     Raises:
@@ -56,7 +55,7 @@ def train(training: Training, progress: Progress) -> None:
         WorkerError: a worker that reads died; the last step is saved.
     """
     try:
-        run_steps(training, progress)
+        run_steps(training)
     except DivergenceError as error:
         advice = advise(training)
         if error.met_by_all:
@@ -65,12 +64,12 @@ def train(training: Training, progress: Progress) -> None:
         raise DivergenceError(f"{error} (after step {training.step}); {advice}") from error
 
 
-def run_steps(training: Training, progress: Progress) -> None:
+def run_steps(training: Training) -> None:
     """The training loop: batch, forward, loss, backward, clip, step, log, save, score."""
     settings, first_step, started = training.settings, training.step, time.monotonic()
     saved, total = started, training.total_steps
     training.log.forget_after(first_step, scored=training.scored == first_step)
-    progress(first_step, total, "")
+    report_progress(first_step, total)
     training.log.write_start(
         first_step, training.epoch, processes=training.accelerator.num_processes, precision=training.compute_dtype
     )
@@ -82,14 +81,14 @@ def run_steps(training: Training, progress: Progress) -> None:
         _saved_without_workers(training),
     ):
         if first_step and training.should_validate and training.scored != first_step:
-            validate(training, progress, stop)
+            validate(training, stop)
         for batch in batches:
             losses = train_step(training, batch)
             training.step += 1
             if training.step % settings.log_steps == 0 or training.step == total:
                 rate = (training.step - first_step) * settings.batch_size / (time.monotonic() - started)
                 training.log.write_losses(training.step, training.epoch, losses, rate)
-                progress(training.step, total, f"loss {losses['total']:.3f}, {rate:.1f} expressions/s")
+                report_progress(training.step, total, f"loss {losses['total']:.3f}, {rate:.1f} expressions/s")
             if training.should_validate or training.step % settings.log_steps == 0:
                 require_finite(training.model, losses["total"], training.accelerator)
             number = agreement.ask(stop.number)
@@ -105,16 +104,16 @@ def run_steps(training: Training, progress: Progress) -> None:
                 training.accelerator.wait_for_everyone()
                 raise Stopped(number, _describe_saved(training))
             if training.should_validate:
-                validate(training, progress, stop)
+                validate(training, stop)
 
 
-def validate(training: Training, progress: Progress, stop: GracefulStop) -> None:
+def validate(training: Training, stop: GracefulStop) -> None:
     """Score the held-out splits after a step that is saved: if stopped here, the training continues with this again.
 
     Raises:
         Stopped: a signal asked to.
     """
-    progress(training.step, training.total_steps, "validation")
+    report_progress(training.step, training.total_steps, "validation")
     with stop.at_once(_describe_saved(training)):
         validate_and_save_best(training)
     training.scored = training.step

@@ -16,7 +16,7 @@ import functools
 import io
 import json
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from shards.files import name_file, write_bytes
+from shards.progress import report_progress
 from shards.synthetic.expressions import Query, answer_query, ask_false, ask_true
 from shards.synthetic.polygons import trace_outlines
 from shards.synthetic.scenes import SHAPES, Scene, compose_scene, paint_scene
@@ -68,15 +69,7 @@ class _Page:
     refs: list[Document]
 
 
-def write_published(
-    folder: Path,
-    *,
-    seed: int,
-    train_images: int,
-    held_out_images: int,
-    workers: int = 1,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> None:
+def write_published(folder: Path, *, seed: int, train_images: int, held_out_images: int, workers: int = 1) -> None:
     """Write the three data sets; the same arguments give the same files, whatever the number of workers.
 
     No image belongs to two splits or two data sets.
@@ -87,21 +80,12 @@ def write_published(
         train_images: images to train on, shared among the data sets.
         held_out_images: images of val or test in each data set.
         workers: processes.
-        on_progress: called with (images done, images).
     """
     tasks = _plan_images(seed, _SHARES, train_images, held_out_images)
-    _write_layouts(folder, tasks, workers, on_progress)
+    _write_layouts(folder, tasks, workers)
 
 
-def write_refcoco(
-    folder: Path,
-    *,
-    seed: int,
-    train_images: int,
-    held_out_images: int,
-    workers: int = 1,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> None:
+def write_refcoco(folder: Path, *, seed: int, train_images: int, held_out_images: int, workers: int = 1) -> None:
     """Write the layout of RefCOCO, in which every expression has exactly one target.
 
     Image ids begin at 500,000, so that no image has an id of `write_published`; with another seed no image is drawn
@@ -113,15 +97,12 @@ def write_refcoco(
         train_images: images of split train.
         held_out_images: images of split val.
         workers: processes.
-        on_progress: called with (images done, images).
     """
     tasks = _plan_images(seed, {"refcoco": 1.0}, train_images, held_out_images, first_id=_FIRST_REFCOCO_ID)
-    _write_layouts(folder, tasks, workers, on_progress)
+    _write_layouts(folder, tasks, workers)
 
 
-def _write_layouts(
-    folder: Path, tasks: list[_Task], workers: int, on_progress: Callable[[int, int], None] | None
-) -> None:
+def _write_layouts(folder: Path, tasks: list[_Task], workers: int) -> None:
     images = folder / IMAGES_FOLDER
     images.mkdir(parents=True, exist_ok=True)
     blocks = [tasks[first : first + _BLOCK] for first in range(0, len(tasks), _BLOCK)]
@@ -131,8 +112,7 @@ def _write_layouts(
     with contextlib.closing(map_ordered(draw, blocks, workers=processes, method="spawn", remedy=_REMEDY)) as drawn:
         for block in drawn:
             pages += block
-            if on_progress:
-                on_progress(len(pages), len(tasks))
+            report_progress(len(pages), len(tasks), "drawing")
     for dataset in dict.fromkeys(task.dataset for task in tasks):
         chosen = [page for task, page in zip(tasks, pages, strict=True) if task.dataset == dataset]
         _write_dataset(folder / dataset, dataset, chosen)

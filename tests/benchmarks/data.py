@@ -41,4 +41,4 @@ def measure() -> list[Figure]:
 def _prepare(home: Path, shards: Path) -> Any:
     settings = PrepareSettings(dataset="grefcoco")
     pictures = [home / "images" / "train2014"]
-    return prepare.run(settings, home / "grefcoco", pictures, shards, progress=lambda *_: None, workers=1)
+    return prepare.run(settings, home / "grefcoco", pictures, shards, workers=1)

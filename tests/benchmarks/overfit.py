@@ -40,22 +40,20 @@ def main() -> None:
     settings = train_preset("tiny")
     settings = replace(settings, splits=SPLITS, epochs=100_000, max_steps=arguments.steps, validation_split="none",
                        optimizer=replace(settings.optimizer, warmup_epochs=10.0))  # fmt: skip
-    with show_progress("overfitting") as progress:
+    with show_progress("overfitting"):
         shards = []
         for dataset in DATASETS:
             folder = out / "shards" / dataset
-            prepare.run(
-                PrepareSettings(dataset=dataset), real / dataset, [real / "train2014"], folder, progress=progress
-            )
+            prepare.run(PrepareSettings(dataset=dataset), real / dataset, [real / "train2014"], folder)
             shards.append(folder)
-        train.run(settings, shards, out / "run", progress=progress)
+        train.run(settings, shards, out / "run")
         rows: list[Outcome] = []
         pictures: set[int] = set()
         for folder in shards:
             for split in list_splits(folder):
                 found = out / f"found-{folder.name}-{split}"
                 chosen = PredictSettings(split=split, postprocess=settings.postprocess)
-                predict.run(chosen, out / "run", folder, found, progress=progress)
+                predict.run(chosen, out / "run", folder, found)
                 rows += judge(found / "predictions.jsonl", folder, split, pictures)
     metrics = summarize(grefcoco_ratios(stack_outcomes(rows)))
     values = [[name, "–" if value is None else f"{value:.2f}"] for name, value in metrics.items()]

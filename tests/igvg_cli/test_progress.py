@@ -15,6 +15,7 @@ import pytest
 
 from igvg_cli.app import split_switches
 from igvg_cli.progress import INTERVAL, Display, State, advance_state, describe_state, has_terminal, show_progress
+from shards.progress import report_progress
 from tests.support.pipeline_runs import draw_published, igvg, prepare, train_arguments
 
 # A real command, whose lines come every twentieth of a second.
@@ -83,8 +84,8 @@ def test_a_command_of_several_stages_names_the_present_one() -> None:
 
 def test_a_line_comes_also_while_nothing_is_reported() -> None:
     lines: list[str] = []
-    with show_progress("training", write=lines.append, interval=0.02) as advance:
-        advance(1, 7, "loss 2.000")
+    with show_progress("training", write=lines.append, interval=0.02):
+        report_progress(1, 7, "loss 2.000")
         time.sleep(0.3)
     assert len(lines) >= 5
     assert all(line.startswith("training: 1 of 7") and line.endswith("loss 2.000") for line in lines)
@@ -92,8 +93,8 @@ def test_a_line_comes_also_while_nothing_is_reported() -> None:
 
 def test_work_shorter_than_the_interval_prints_nothing() -> None:
     lines: list[str] = []
-    with show_progress("training", write=lines.append, interval=60) as advance:
-        advance(1, 7, "")
+    with show_progress("training", write=lines.append, interval=60):
+        report_progress(1, 7)
     assert not lines
 
 

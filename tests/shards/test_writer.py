@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from shards.errors import DataError
+from shards.progress import set_sink
 from shards.reader import ShardReader
 from shards.writer import slice_items, write_slices, write_split
 from tests.support import tiny_shards
@@ -42,8 +43,9 @@ def list_names(folder: Path) -> list[str]:
     return sorted(file.name for file in folder.iterdir())
 
 
-def interrupt(done: int) -> None:
-    raise KeyboardInterrupt
+def interrupt(done: int, total: int, remark: str) -> None:
+    if done:
+        raise KeyboardInterrupt
 
 
 def test_a_split_is_written_in_the_layout_of_the_contract(tmp_path: Path) -> None:
@@ -116,10 +118,11 @@ def test_a_shard_of_nothing_but_errors_is_empty_and_streams(tmp_path: Path) -> N
 
 
 def test_progress_counts_the_items_done(tmp_path: Path) -> None:
-    items, seen = make_items(tmp_path / "images", [1] * 5), list[int]()
+    items, reports = make_items(tmp_path / "images", [1] * 5), list[tuple[int, int, str]]()
     slices = slice_items(items, records=2, size=1 << 30)
-    write_slices(tmp_path, "val", slices, tiny_shards.return_record, on_progress=seen.append)
-    assert seen == [2, 4, 5]
+    with set_sink(progress=lambda *report: reports.append(report)):
+        write_slices(tmp_path, "val", slices, tiny_shards.return_record)
+    assert reports == [(done, 5, "val") for done in (0, 2, 4, 5)]
 
 
 @settings(deadline=None)
@@ -239,8 +242,8 @@ def test_a_bug_in_build_is_not_taken_for_an_error_of_the_data(tmp_path: Path, wo
 def test_interrupted_work_goes_on_where_it_stopped(tmp_path: Path, workers: int) -> None:
     items = make_items(tmp_path / "images", [2, 0, 3, 1, 1])
     slices = slice_items(items, records=2, size=1 << 30)
-    with pytest.raises(KeyboardInterrupt):
-        write_slices(tmp_path / "out", "val", slices, tiny_shards.return_record, workers=workers, on_progress=interrupt)
+    with pytest.raises(KeyboardInterrupt), set_sink(progress=interrupt):
+        write_slices(tmp_path / "out", "val", slices, tiny_shards.return_record, workers=workers)
     finished = {file.name: file.stat().st_ino for file in (tmp_path / "out/val").glob("*.tar")}
     assert finished
     assert not (tmp_path / "out/val/index.json").exists()

@@ -18,13 +18,14 @@ PROGRAM = """
     from pathlib import Path
     from pipelines.runtime.signals import Interruption
     from tests.support.tiny_shards import dawdle, make_items
+    from shards.progress import set_sink
     from shards.writer import slice_items, write_slices
 
     if __name__ == "__main__":
         slices = slice_items(make_items(Path("images"), [1] * 300), records=5, size=1 << 30)
-        show = lambda done: print(done, flush=True)
-        with Interruption():
-            write_slices(Path(), "val", slices, dawdle, workers=2, on_progress=show)
+        show = lambda done, total, remark: done and print(done, flush=True)
+        with Interruption(), set_sink(progress=show):
+            write_slices(Path(), "val", slices, dawdle, workers=2)
 """
 
 

@@ -56,7 +56,6 @@ class Published:
             self.annotations,
             [self.images],
             out,
-            progress=lambda done, total, remark: None,
             force=force,
             workers=workers,
         )

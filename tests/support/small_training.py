@@ -40,7 +40,3 @@ def open_small(shards: Path, out: Path, **changes: object) -> Training:
     training = setup_training(settings, [shards], out, Accelerator(cpu=True))
     restore_state(training)
     return training
-
-
-def ignore_progress(done: int, total: int, remark: str) -> None:
-    """Nothing is shown."""

@@ -54,9 +54,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def find(checkpoint: Path, images: Path, out: Path, *texts: str) -> Artifact:
     settings = PredictSettings(workers=0)
     texts = texts or ("the red car",)
-    return predict.run_on_images(
-        settings, checkpoint, images, texts, out, progress=lambda done, total, remark: None
-    )[0]  # fmt: skip
+    return predict.run_on_images(settings, checkpoint, images, texts, out)[0]
 
 
 # What is taken
@@ -163,7 +161,7 @@ def images(tmp_path: Path) -> Path:
 
 
 def test_images_that_cannot_be_read_are_kept_apart_from_those_that_can(images: Path) -> None:
-    checked = check_images(list_images(images).files, lambda done, total, remark: None)
+    checked = check_images(list_images(images).files)
     assert [file.name for file in checked.files] == ["a.png", "c.jpg"]
     assert list(checked.unreadable) == ["b.png", "d.jpg", "e.jpg"]
     assert "d.jpg: is a Git LFS pointer, not an image" in checked.unreadable["d.jpg"]

@@ -68,7 +68,6 @@ def _prepare(folder: Path, dataset: str) -> Path:
     (folder / name).write_bytes(json.dumps(refs).encode() if name.endswith("json") else pickle.dumps(refs))
     prepare.run(
         PrepareSettings(dataset=dataset), folder, [folder / "images"], folder / "shards", workers=1,
-        progress=lambda done, total, remark: None,
     )  # fmt: skip
     return folder / "shards"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from pipelines.experiments.experiment import Experiment, Stages, read_experiment
 from pipelines.networks import SHIPPED
 from pipelines.stages.artifact import read_artifact
 from shards.errors import ArtifactError, DataError, SettingsError
+from shards.progress import set_sink
 from tests.support.drawn_shards import predict_truth, write_lines, write_shards
 from tests.support.pipeline_runs import draw_published
 
@@ -162,10 +162,10 @@ num_queries = 4
 """
 
 
-def run(folder: Path, text: str, note: Callable[[str], None] = lambda line: None) -> Stages:
+def run(folder: Path, text: str) -> Stages:
     file = folder / "mine.toml"
     file.write_text(f'out = "runs"\n{text}')
-    return run_stages(read_experiment(file), note=note, progress=lambda done, total, remark: None)
+    return run_stages(read_experiment(file))
 
 
 def list_stages(folder: Path) -> list[str]:
@@ -236,9 +236,10 @@ def test_what_looks_wrong_in_predictions_is_told_as_igvg_score_does(tmp_path: Pa
     write_shards(tmp_path / "drawn")
     lines = [line | {"boxes": [[value / 16 for value in box] for box in line["boxes"]]} for line in predict_truth()]
     write_lines(tmp_path / "found.jsonl", lines)
-    notes: list[str] = []
-    run(tmp_path, '[score]\npredictions = "found.jsonl"\nsplits = "drawn/shards/val"\n', notes.append)
-    assert sum("look normalized" in note for note in notes) == 1
+    lines: list[str] = []
+    with set_sink(log=lines.append):
+        run(tmp_path, '[score]\npredictions = "found.jsonl"\nsplits = "drawn/shards/val"\n')
+    assert sum("look normalized" in line for line in lines) == 1
 
 
 def test_a_damaged_stage_runs_again_once_its_folder_is_removed_as_the_error_says(tmp_path: Path) -> None:

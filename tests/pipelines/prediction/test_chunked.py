@@ -14,6 +14,7 @@ from pipelines.config.settings import PredictSettings, TextSettings
 from pipelines.data.datasets import GroundingDataset
 from pipelines.prediction import chunked as chunks
 from pipelines.pretrained import save_checkpoint
+from shards.progress import set_sink
 from tests.support.small_training import open_small, write_set
 
 
@@ -39,12 +40,13 @@ def test_an_interrupted_prediction_goes_on_after_the_chunks_that_are_finished(wo
         if done == 4:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        chunks.predict_chunks(work, interrupt)
+    with pytest.raises(KeyboardInterrupt), set_sink(progress=interrupt):
+        chunks.predict_chunks(work)
     first = work.out / "raw" / "chunk-000000.npz"
     made = first.stat().st_mtime_ns
     reports: list[tuple[int, int]] = []
-    chunks.predict_chunks(work, lambda done, total, remark: reports.append((done, total)))
+    with set_sink(progress=lambda done, total, remark: reports.append((done, total))):
+        chunks.predict_chunks(work)
     assert reports == [(4, 12), (8, 12), (12, 12)]
     assert first.stat().st_mtime_ns == made
     assert chunks.merge_chunks(work)["expressions"] == 12
@@ -59,5 +61,6 @@ def test_progress_counts_what_the_other_processes_have_finished(work: chunks.Pre
         (work.out / "raw" / "chunk-000001.npz").touch()
 
     first: Any = SimpleNamespace(process_index=0, num_processes=2)
-    chunks.predict_chunks(replace(work, accelerator=first), report)
+    with set_sink(progress=report):
+        chunks.predict_chunks(replace(work, accelerator=first))
     assert reports == [(0, 12), (8, 12), (12, 12)]

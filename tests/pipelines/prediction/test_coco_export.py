@@ -20,6 +20,7 @@ from pipelines.prediction.prediction_file import Prediction, read_predictions
 from pipelines.stages import convert, score
 from shards.errors import DataError
 from shards.masks import decode_mask, encode_segmentation, rle_area
+from shards.progress import set_sink
 from tests.support.drawn_shards import BOXES, HEIGHT, WIDTH, fill, predict_truth, write_lines, write_shards
 
 Line = dict[str, Any]
@@ -176,7 +177,8 @@ def test_a_flag_that_coco_results_cannot_carry_is_told(
     for number, flag in enumerate(flags):
         lines[4 * number] |= {"no_target": flag}
     file, warnings = write_lines(tmp_path / "p.jsonl", lines), list[str]()
-    convert.export_predictions(file, shards, "val", tmp_path / "coco", warn=warnings.append)
+    with set_sink(log=warnings.append):
+        convert.export_predictions(file, shards, "val", tmp_path / "coco")
     assert [warning.startswith(f"Warning: {file}: {lost} predictions without a box say") for warning in warnings] == (
         [True] if lost else []
     )

@@ -17,6 +17,7 @@ from pipelines.prediction.prediction_file import Prediction
 from pipelines.stages import convert
 from shards.errors import DataError
 from shards.masks import decode_rle_counts
+from shards.progress import set_sink
 from shards.reader import ShardReader
 from shards.record import Rle
 from tests.support.corrupted_bytes import spoil
@@ -82,13 +83,13 @@ def test_what_no_file_gives_is_not_predicted(
     assert {prediction.mask is not None for prediction in found} == {has_masks}
 
 
-def test_progress_tells_how_far_the_file_is_read(tmp_path: Path, shards: Path, annotations: Path) -> None:
-    file, told = tmp_path / "many.json", []
+def test_progress_reports_how_far_the_file_is_read(tmp_path: Path, shards: Path, annotations: Path) -> None:
+    file, reports = tmp_path / "many.json", list[tuple[int, int, str]]()
     file.write_text(json.dumps([{"image_id": 2, "bbox": [0, 0, 4, 4], "score": 0.5}] * 2000))
-    with ShardReader(shards, "val") as reader:
-        read_results(CocoResults(files=[file], annotations=annotations), reader, lambda *call: told.append(call))
-    assert [round(4 * done / total) for done, total, _ in told] == [1, 2, 3, 4]
-    assert {(total, remark) for _, total, remark in told} == {(file.stat().st_size, "many.json")}
+    with ShardReader(shards, "val") as reader, set_sink(progress=lambda *report: reports.append(report)):
+        read_results(CocoResults(files=[file], annotations=annotations), reader)
+    assert [round(4 * done / total) for done, total, _ in reports] == [1, 2, 3, 4]
+    assert {(total, remark) for _, total, remark in reports} == {(file.stat().st_size, "many.json")}
 
 
 def test_boxes_keep_their_order_and_masks_are_united(tmp_path: Path, shards: Path, annotations: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -18,9 +17,10 @@ from pipelines.pretrained import save_checkpoint
 from pipelines.runtime.precision import advise_precision, describe_compute_dtype, log_compute_dtype, resolve_precision
 from pipelines.stages import predict
 from pipelines.training.trainer import save_progress, train
+from shards.progress import set_sink
 from tests.support.drawn_shards import write_shards
 from tests.support.pipeline_runs import SMALL_NETWORK, igvg
-from tests.support.small_training import ignore_progress, open_small
+from tests.support.small_training import open_small
 
 CPU = torch.device("cpu")
 PLAIN = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
@@ -78,26 +78,24 @@ def test_a_published_float32_is_told_what_bfloat16_would_gain() -> None:
 
 
 @pytest.mark.parametrize("doing", ["training", "predicting"])
-def test_asking_for_an_emulated_bfloat16_is_told_what_it_costs(
-    doing: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_asking_for_an_emulated_bfloat16_is_told_what_it_costs(doing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
-    with caplog.at_level(logging.INFO, "igvg"):
+    lines: list[str] = []
+    with set_sink(log=lines.append):
         log_compute_dtype(doing, "fp32", ["fp32"], CPU)
-        assert caplog.messages == []
+        assert lines == []
         log_compute_dtype(doing, "bf16", ["bf16"], CPU)
-    assert caplog.messages == [advise_precision("bf16", CPU)]
+    assert lines == [advise_precision("bf16", CPU)]
 
 
 @pytest.mark.skipif(resolve_precision("auto", CPU) == "fp32", reason="this processor has no bfloat16 products")
-def test_a_training_in_float32_is_told_what_bfloat16_would_gain_and_a_prediction_is_not(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    with caplog.at_level(logging.INFO, "igvg"):
+def test_a_training_in_float32_is_told_what_bfloat16_would_gain_and_a_prediction_is_not() -> None:
+    lines: list[str] = []
+    with set_sink(log=lines.append):
         log_compute_dtype("predicting", "fp32", ["fp32"], CPU)
-        assert caplog.messages == []
+        assert lines == []
         log_compute_dtype("training", "fp32", ["fp32"], CPU)
-    assert caplog.messages == [advise_precision("fp32", CPU)]
+    assert lines == [advise_precision("fp32", CPU)]
 
 
 def test_a_device_without_bfloat16_products_says_why_it_computes_in_float32() -> None:
@@ -120,25 +118,24 @@ def test_auto_is_printed_recorded_and_found_finished_on_a_machine_that_resolves_
     assert "is up to date" in igvg(*words).stderr
 
 
-def test_a_prediction_under_auto_says_what_it_came_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_prediction_under_auto_says_what_it_came_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     shards = write_shards(tmp_path / "drawn")
     training = open_small(shards, tmp_path / "run", text=TextSettings(max_tokens=8))
     save_checkpoint(tmp_path / "run", training.model, training.tokenizer, 8)
     settings = PredictSettings(split="val", precision="auto", workers=0)
     words = settings, tmp_path / "run", shards, tmp_path / "out"
-    with caplog.at_level(logging.INFO, "igvg"):
-        assert predict.run(*words, progress=ignore_progress)[0].counts["precision"] == "fp32"
-    assert "predicting in float32: this cpu has no bfloat16 products (precision=auto)" in caplog.messages
+    lines: list[str] = []
+    with set_sink(log=lines.append):
+        assert predict.run(*words)[0].counts["precision"] == "fp32"
+    assert "predicting in float32: this cpu has no bfloat16 products (precision=auto)" in lines
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
-    artifact, cached = predict.run(*words, progress=ignore_progress)
+    artifact, cached = predict.run(*words)
     assert (artifact.options["precision"], cached) == ("auto", True)
 
 
 def test_a_training_begun_in_bfloat16_goes_on_in_float32_on_a_machine_that_would_emulate_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     shards = write_shards(tmp_path / "drawn")
@@ -147,6 +144,7 @@ def test_a_training_begun_in_bfloat16_goes_on_in_float32_on_a_machine_that_would
     save_progress(begun)
     training = open_small(shards, tmp_path / "run", precision="auto", max_steps=2)
     assert training.compute_dtypes == ("bf16", "fp32")
-    with caplog.at_level(logging.INFO, "igvg"):
-        train(training, ignore_progress)
-    assert "training began in bf16 and goes on in fp32, which this device has" in caplog.messages
+    lines: list[str] = []
+    with set_sink(log=lines.append):
+        train(training)
+    assert "training began in bf16 and goes on in fp32, which this device has" in lines

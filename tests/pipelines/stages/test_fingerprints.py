@@ -135,10 +135,10 @@ def test_every_setting_of_post_processing_is_part_of_the_fingerprint_of_answers(
 ) -> None:
     raw = draw_raw(shards, tmp_path / "raw")
     settings = PostprocessSettings()
-    predict.run_on_raw(settings, raw, tmp_path / "out", progress=ignore)
-    assert predict.run_on_raw(settings, raw, tmp_path / "out", progress=ignore)[1]
+    predict.run_on_raw(settings, raw, tmp_path / "out")
+    assert predict.run_on_raw(settings, raw, tmp_path / "out")[1]
     with pytest.raises(ArtifactError, match=rf"\bpostprocess\.{key}\b"):
-        predict.run_on_raw(change(settings, key), raw, tmp_path / "out", progress=ignore)
+        predict.run_on_raw(change(settings, key), raw, tmp_path / "out")
 
 
 @pytest.mark.parametrize("key", sorted(NOT_FINGERPRINTED))
@@ -250,7 +250,7 @@ def test_a_search_in_pictures_is_known_by_the_pictures_and_the_texts(checkpoint:
     def search(folder: str, text: str) -> bool:
         settings = PredictSettings(workers=0)
         return predict.run_on_images(
-            settings, checkpoint, tmp_path / folder / "street.png", [text], tmp_path / "found", progress=ignore
+            settings, checkpoint, tmp_path / folder / "street.png", [text], tmp_path / "found"
         )[1]
 
     assert not search("one", "red star")
@@ -266,10 +266,10 @@ def test_answers_are_known_by_the_content_of_their_raw_outputs(shards: Path, tmp
     raw = draw_raw(shards, tmp_path / "raw")
     moved = shutil.copytree(raw, tmp_path / "moved")
     other = draw_raw(shards, tmp_path / "other", doubt=1)
-    predict.run_on_raw(settings, raw, tmp_path / "out", progress=ignore)
-    assert predict.run_on_raw(settings, moved, tmp_path / "out", progress=ignore)[1]
+    predict.run_on_raw(settings, raw, tmp_path / "out")
+    assert predict.run_on_raw(settings, moved, tmp_path / "out")[1]
     with pytest.raises(ArtifactError, match="input raw differs"):
-        predict.run_on_raw(settings, other, tmp_path / "out", progress=ignore)
+        predict.run_on_raw(settings, other, tmp_path / "out")
 
 
 def test_a_preparation_is_known_by_its_annotations_and_by_the_names_and_sizes_of_its_pictures(tmp_path: Path) -> None:
@@ -324,10 +324,6 @@ def draw_raw(shards: Path, folder: Path, **sizes: int) -> Path:
 def append_space(file: Path) -> None:
     """Another file that says the same, as far as JSON is concerned."""
     file.write_bytes(file.read_bytes() + b" ")
-
-
-def ignore(done: int, total: int, remark: str) -> None:
-    """Nothing is shown."""
 
 
 def test_weights_of_one_bit_s_difference_are_another_checkpoint(shards: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pipelines.config.settings import PrepareSettings
 from pipelines.stages import prepare
 from pipelines.stages.artifact import read_artifact
 from shards.errors import ArtifactError, DataError
+from shards.progress import set_sink
 from shards.reader import ShardReader
 from tests.support.paths import SHARED
 from tests.support.published_set import Published, list_siblings, snapshot
@@ -76,10 +77,8 @@ def test_a_part_of_the_data_set_is_prepared_if_asked_for(
 
 def test_the_progress_counts_the_pictures_of_all_splits(published: Published, out: Path) -> None:
     calls: list[tuple[int, int, str]] = []
-    prepare.run(
-        PrepareSettings(dataset="grefcoco"), published.annotations, [published.images], out,
-        progress=lambda done, total, remark: calls.append((done, total, remark)),
-    )  # fmt: skip
+    with set_sink(progress=lambda *call: calls.append(call)):
+        prepare.run(PrepareSettings(dataset="grefcoco"), published.annotations, [published.images], out)
     assert calls == [(0, 0, "preparing grefcoco"), (0, 3, "train"), (2, 3, "train"), (2, 3, "val"), (3, 3, "val")]
 
 
@@ -88,7 +87,6 @@ def test_pictures_are_looked_for_in_every_folder(published: Published, out: Path
     published.image(9).rename(tmp_path / "val2017" / "000000000009.jpg")
     artifact, _ = prepare.run(
         PrepareSettings(dataset="grefcoco"), published.annotations, [published.images, tmp_path / "val2017"], out,
-        progress=lambda done, total, remark: None,
     )  # fmt: skip
     assert artifact.counts["splits"]["val"]["pictures"] == 1
 
@@ -173,8 +171,8 @@ def test_interrupted_work_stays_hidden_and_the_next_run_ends_as_if_undisturbed(
     published: Published, out: Path, tmp_path: Path
 ) -> None:
     published.prepare(tmp_path / "undisturbed")
-    with pytest.raises(_StoppedError):
-        prepare.run(PrepareSettings(dataset="grefcoco"), published.annotations, [published.images], out, progress=_stop)
+    with pytest.raises(_StoppedError), set_sink(progress=_stop):
+        prepare.run(PrepareSettings(dataset="grefcoco"), published.annotations, [published.images], out)
     assert list_siblings(out) == [".shards.working"]
     shard = out.parent / ".shards.working" / "train" / "train-000000.tar"
     written = shard.stat().st_mtime_ns
@@ -184,8 +182,8 @@ def test_interrupted_work_stays_hidden_and_the_next_run_ends_as_if_undisturbed(
 
 
 def test_interrupted_work_of_other_settings_is_thrown_away(published: Published, out: Path, tmp_path: Path) -> None:
-    with pytest.raises(_StoppedError):
-        prepare.run(PrepareSettings(dataset="grefcoco"), published.annotations, [published.images], out, progress=_stop)
+    with pytest.raises(_StoppedError), set_sink(progress=_stop):
+        prepare.run(PrepareSettings(dataset="grefcoco"), published.annotations, [published.images], out)
     published.prepare(out, splits=("val",))
     assert sorted(path.name for path in out.iterdir()) == ["artifact.json", "val"]
 
@@ -210,10 +208,11 @@ def test_workers_that_are_asked_for_write_shards_and_give_the_same_bytes(tmp_pat
         def look(done: int, total: int, remark: str, found: set[int] = found) -> None:
             found.update(child.pid or 0 for child in multiprocessing.active_children())
 
-        prepare.run(
-            PrepareSettings(dataset="grefcoco"), published.annotations, [published.images],
-            tmp_path / str(workers), progress=look, workers=workers,
-        )  # fmt: skip
+        with set_sink(progress=look):
+            out = tmp_path / str(workers)
+            prepare.run(
+                PrepareSettings(dataset="grefcoco"), published.annotations, [published.images], out, workers=workers
+            )
     assert not helpers[1]
     assert len(helpers[2]) == 2
     assert [file.name for file in sorted((tmp_path / "1/train").glob("*.tar"))] == [
@@ -231,7 +230,6 @@ def test_the_annotations_of_the_golden_metrics_are_prepared(dataset: str, expres
     folder = SHARED / "goldens" / "metrics" / "annotations"
     artifact, _ = prepare.run(
         PrepareSettings(dataset=dataset), folder / dataset, [folder / "train2014"], out,
-        progress=lambda done, total, remark: None,
     )  # fmt: skip
     assert sum(counts["expressions"] for counts in artifact.counts["splits"].values()) == expressions
 
@@ -243,6 +241,5 @@ def test_the_annotations_of_the_golden_metrics_are_prepared(dataset: str, expres
 def test_the_real_trial_data_are_prepared(dataset: str, expressions: int, out: Path) -> None:
     artifact, _ = prepare.run(
         PrepareSettings(dataset=dataset), SHARED / "real" / dataset, [SHARED / "real" / "train2014"], out,
-        progress=lambda done, total, remark: None,
     )  # fmt: skip
     assert sum(counts["expressions"] for counts in artifact.counts["splits"].values()) == expressions

@@ -12,6 +12,7 @@ from PIL import Image
 from pipelines.config.settings import PrepareSettings
 from pipelines.stages import prepare
 from shards.errors import DataError
+from shards.progress import set_sink
 from shards.reader import ShardReader
 from tests.support.published_set import Published, list_siblings
 
@@ -189,6 +190,6 @@ def test_an_interrupted_run_that_goes_on_notes_finished_shards_too(published: Pu
         if done:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        prepare.run(PrepareSettings(dataset="grefcoco"), published.annotations, [published.images], out, progress=stop)
+    with pytest.raises(KeyboardInterrupt), set_sink(progress=stop):
+        prepare.run(PrepareSettings(dataset="grefcoco"), published.annotations, [published.images], out)
     assert published.prepare(out)[0].counts["notes"] == {"image with an EXIF orientation mark": 1}

@@ -27,10 +27,8 @@ def golden_scores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[st
         dataset, split = name.split("/")
         if not (folder / dataset).exists():
             annotations = GOLDEN_METRICS / "annotations"
-            prepare.run(
-                PrepareSettings(dataset=dataset), annotations / dataset, [annotations / "train2014"], folder / dataset,
-                progress=lambda done, total, remark: None, workers=1,
-            )  # fmt: skip
+            images = [annotations / "train2014"]
+            prepare.run(PrepareSettings(dataset=dataset), annotations / dataset, images, folder / dataset, workers=1)
         file = GOLDEN_METRICS / "predictions" / f"{dataset}-{split}.jsonl"
         documents[name] = score.run(file, folder / dataset, ScoreSettings(split=split)).document
     return documents

@@ -13,6 +13,7 @@ from pipelines.config.settings import ScoreSettings
 from pipelines.prediction.coco_import import CocoResults
 from pipelines.stages import compare, convert, score
 from shards.errors import DataError
+from shards.progress import set_sink
 from tests.support.drawn_shards import BOXES, fill, predict_truth, write_lines, write_shards
 
 Line = dict[str, Any]
@@ -191,11 +192,12 @@ def test_a_comparison_and_a_conversion_warn_too(tmp_path: Path, shards: Path) ->
     file = write_lines(tmp_path / "p.jsonl", divide_boxes(predict_truth()))
     other = write_lines(tmp_path / "q.jsonl", predict_truth())
     for work in (
-        lambda warn: compare.run(other, file, shards, VAL, warn=warn),
-        lambda warn: convert.export_predictions(file, shards, "val", tmp_path / "coco", warn=warn),
+        lambda: compare.run(other, file, shards, VAL),
+        lambda: convert.export_predictions(file, shards, "val", tmp_path / "coco"),
     ):
         warnings: list[str] = []
-        work(warnings.append)
+        with set_sink(log=warnings.append):
+            work()
         assert len(warnings) == 1
         assert "p.jsonl: all 12 boxes" in warnings[0]
 

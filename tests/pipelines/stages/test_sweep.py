@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from pipelines.config.settings import PostprocessSettings, ScoreSettings
 from pipelines.evaluation.evaluator import evaluate_prediction
 from pipelines.evaluation.sweep_grid import AXES, Grid, product_grid
-from pipelines.prediction.alignment import ignore_progress
 from pipelines.prediction.postprocess import postprocess
 from pipelines.prediction.prediction_file import encode_result, write_predictions
 from pipelines.prediction.raw_output import MASK_FLOOR
@@ -50,7 +49,7 @@ def make_input(folder: Path, dataset: str) -> tuple[Path, Path]:
 def test_every_setting_scores_what_predicting_and_scoring_with_it_gives(tmp_path, dataset, resolution):
     raw, shards = make_input(tmp_path, dataset)
     grid = product_grid(PostprocessSettings(), EVERYTHING | {"mask_threshold": [0.3, 0.5]})
-    found = sweep.run(raw, shards, "val", grid, resolution=resolution, progress=ignore_progress)
+    found = sweep.run(raw, shards, "val", grid, resolution=resolution)
     for settings, row in zip(grid.settings, found["settings"], strict=True):
         answers = (encode_result(postprocess(output, settings)) for output in RawReader(raw))
         write_predictions(tmp_path / "predictions.jsonl", answers)
@@ -92,7 +91,6 @@ def test_only_what_varies_is_listed_and_the_rest_is_told_once(tmp_path):
         shards,
         "val",
         product_grid(base, {"nms": [True, False], "score_threshold": [0.5]}),
-        progress=ignore_progress,
     )
     assert [row["settings"] for row in found["settings"]] == [
         {"nms": True, "score_threshold": 0.5}, {"nms": False, "score_threshold": 0.5},
@@ -142,7 +140,7 @@ def test_outputs_of_other_expressions_are_named(tmp_path, how, words):
     raw = write_outputs(tmp_path / "raw", change(outputs, how))
     grid = product_grid(PostprocessSettings(), {"nms": [True]})
     with pytest.raises(DataError, match=words):
-        sweep.run(raw, shards, "val", grid, progress=ignore_progress)
+        sweep.run(raw, shards, "val", grid)
 
 
 def test_thresholds_below_which_no_masks_are_kept_are_refused_unless_no_masks_of_queries_are_asked_for():

@@ -16,7 +16,7 @@ from pipelines.training.setup import Training
 from pipelines.training.trainer import open_batches, save_progress, train, train_step
 from tests.support.drawn_shards import write_shards
 from tests.support.pipeline_runs import SMALL_NETWORK, igvg, only_error
-from tests.support.small_training import ignore_progress, open_small
+from tests.support.small_training import open_small
 
 TEXT = TextSettings(max_tokens=8)
 # With and without a target in the whole data set: without one no query is matched.
@@ -28,7 +28,7 @@ def diverge(training: Training) -> str:
     for group in training.optimizer.param_groups:
         group["base_lr"] = 1e30
     with pytest.raises(DivergenceError) as error:
-        train(training, ignore_progress)
+        train(training)
     return str(error.value)
 
 

@@ -21,6 +21,7 @@ from pipelines.training.setup import Training, list_parts, open_validation
 from pipelines.training.trainer import open_batches, save_progress, train_step, validate_and_save_best
 from pipelines.training.validation import validate_held_out
 from shards.errors import DataError
+from shards.progress import set_sink
 from tests.support.drawn_shards import write_shards
 from tests.support.small_training import MODEL, open_small, write_set
 
@@ -317,13 +318,13 @@ def test_a_set_in_a_folder_without_the_split_is_not_scored(shards: Path, tmp_pat
     assert validate_held_out(training) == ({}, 0.0)
 
 
-def test_training_expressions_that_are_cut_are_counted_and_told(
-    shards: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_training_expressions_that_are_cut_are_counted_and_told(shards: Path, tmp_path: Path) -> None:
     training = open_small(shards, tmp_path)
+    lines: list[str] = []
     longest = max(len(training.data[number].input_ids) for number in range(len(training.data)))
     for limit, count in ((longest, 0), (longest - 1, len(training.data))):
         training.data.processor = replace(training.data.processor, max_tokens=limit)
-        with caplog.at_level("INFO", logger="igvg"):
+        with set_sink(log=lines.append):
             assert count_cut_expressions(training) == count
-    assert f"12 expressions have more than the {longest - 1} tokens" in caplog.text
+    assert len(lines) == 1
+    assert f"12 expressions have more than the {longest - 1} tokens" in lines[0]

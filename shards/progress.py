@@ -1,0 +1,64 @@
+"""Progress and log lines: one sink for the whole process, which the command line sets; without one nothing is shown."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Sink:
+    """Where progress and log lines go; None drops them."""
+
+    progress: Callable[[int, int, str], None] | None = None
+    """Takes (done, total, remark)."""
+    log: Callable[[str], None] | None = None
+    """Takes a line."""
+
+
+class _Current:
+    sink = Sink()
+
+
+@contextlib.contextmanager
+def set_sink(
+    *, progress: Callable[[int, int, str], None] | None = None, log: Callable[[str], None] | None = None
+) -> Iterator[None]:
+    """Inside, progress and log lines of this process go to these functions; what is None stays as it is outside."""
+    outside = _Current.sink
+    _Current.sink = replace(outside, progress=progress or outside.progress, log=log or outside.log)
+    try:
+        yield
+    finally:
+        _Current.sink = outside
+
+
+def report_progress(done: int, total: int, remark: str = "") -> None:
+    """Report that `done` of `total` units of the present stage are done."""
+    if _Current.sink.progress:
+        _Current.sink.progress(done, total, remark)
+
+
+@contextlib.contextmanager
+def part_of_progress(before: int, total: int) -> Iterator[None]:
+    """Inside, counts are those of a part: `before` of `total` units were done when it began."""
+    outside = _Current.sink.progress
+
+    def report_part(done: int, _: int, remark: str) -> None:
+        if outside:
+            outside(before + done, total, remark)
+
+    with set_sink(progress=report_part):
+        yield
+
+
+def begin_stage(name: str) -> None:
+    """Report that a stage begins, before it is known how much there is to do."""
+    report_progress(0, 0, name)
+
+
+def log(line: str) -> None:
+    """Log one line for the user."""
+    if _Current.sink.log:
+        _Current.sink.log(line)
