@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.import_graph import FILES, MODULES, PACKAGES, find_package, list_imports
 from tests.support.paths import ROOT
 
-PACKAGES = ("igvg_cli", "pipelines", "shards")
-FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
 # From the command line down: each may import what stands below it, never back. The two of one row do not know each
 # other.
 LAYERS = (
@@ -50,27 +49,6 @@ FILE_LINES, FUNCTION_LINES, PARAMETERS = 350, 50, 7
 
 def name(file: Path) -> str:
     return file.relative_to(ROOT).as_posix()
-
-
-def name_module(file: Path) -> str:
-    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-
-
-MODULES = {name_module(file): file for file in FILES}
-
-
-def list_imports(file: Path) -> set[str]:
-    """Modules that a file imports: at its top, inside functions, and for the type checker alone."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            inner = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= (inner & MODULES.keys()) or {node.module}
-            if inner - MODULES.keys():
-                found.add(node.module)
-    return found
 
 
 def find_layer(module: str) -> tuple[int, str]:
@@ -180,3 +158,21 @@ def test_every_module_says_what_it_is_for(file: Path) -> None:
 
 def test_no_module_is_named_after_nothing() -> None:
     assert not {file.stem for file in FILES} & {"utils", "util", "misc", "common", "helpers", "base"}
+
+
+@pytest.mark.parametrize("package", sorted({find_package(module) for module in MODULES} - {"pipelines"}))
+def test_the_readme_has_a_line_for_every_package(package: str) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    tree = readme.split("<!-- tree -->")[1].split("```")[1]
+    folders: list[str] = []
+    listed: set[str] = set()
+    for line in tree.strip().splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2
+        folders = [*folders[:depth], line.split()[0].removesuffix(".py").rstrip("/")]
+        listed.add(".".join(folders))
+    assert package in listed
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_package_tells_type_checkers_that_it_is_typed(package: str) -> None:
+    assert (ROOT / package / "py.typed").is_file()
