@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import os
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 
@@ -88,3 +90,17 @@ def find_system_error(error: Exception, file: Path) -> OSError | None:
     found = _IN_WORDS.search(str(error))
     number = error.errno if isinstance(error, OSError) else int(found[1]) if found else None
     return None if number is None else OSError(number, os.strerror(number), str(file))
+
+
+def near_match_hint(name: str, known: Iterable[str], near: Sequence[str] = ()) -> str:
+    """The hint of an error about an unknown name: `near` or the known name nearest to it, or all known names."""
+    known = list(known)
+    near = near or difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
+
+
+def join_first(items: Sequence[str], limit: int, separator: str = ", ") -> str:
+    """The first `limit` items in one line, and how many more there are."""
+    shown = separator.join(items[:limit])
+    more = len(items) - limit
+    return f"{shown} and {more} more" if more > 0 else shown

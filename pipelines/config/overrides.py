@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from pipelines.config.settings import NOT_FINGERPRINTED
-from shards.errors import SettingsError
+from shards.errors import SettingsError, near_match_hint
 from shards.file_kinds import describe_content, explain_unreadable
 from shards.files import decode_text
 
@@ -182,8 +182,7 @@ def _unknown_key(key: str, known: Sequence[str]) -> str:
     near = near or [name for name in known if last in name.rpartition(".")[2].split("_")][:3]
     by_last = {name.rpartition(".")[2]: name for name in known}
     near = near or [by_last[name] for name in difflib.get_close_matches(last, by_last, n=1)]
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
-    return f"no setting {key}; {hint}"
+    return f"no setting {key}; {near_match_hint(key, known, near)}"
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[str]:

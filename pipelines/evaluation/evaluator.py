@@ -18,7 +18,7 @@ from pipelines.evaluation.metrics.box_matching import OVERLAP, match_boxes, pair
 from pipelines.evaluation.metrics.outcomes import Outcome, Outcomes, Ratio, count_mask_pixels, stack_outcomes
 from pipelines.prediction.alignment import align_predictions, check_mask_size, locate_predictions
 from pipelines.prediction.prediction_file import BoxExtent, Prediction
-from shards.errors import DataError
+from shards.errors import DataError, join_first
 from shards.masks import merge_rles
 from shards.progress import report_progress
 from shards.reader import ShardReader
@@ -89,9 +89,8 @@ def evaluate_split(predictions: Path, shards: Path, split: str, resolution: int 
             except DataError as error:
                 faults.append(error)
     if faults:
-        shown = "; ".join(fault.what for fault in faults[:_SHOWN])
-        more = f" and {len(faults) - _SHOWN} more like this" if len(faults) > _SHOWN else ""
-        raise DataError(shown + more, file=file, remedy=faults[0].remedy)
+        shown = join_first([error.what for error in faults], _SHOWN, "; ")
+        raise DataError(shown, file=file, remedy=faults[0].remedy)
     return SplitOutcomes(
         dataset=name_dataset(ids, shards, split),
         ids=ids,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 
 from pipelines.config.overrides import overlay_settings, parse_value, read_toml
 from pipelines.config.settings import PostprocessSettings
-from shards.errors import SettingsError
+from shards.errors import SettingsError, near_match_hint
 
 AXES = tuple(field.name for field in dataclasses.fields(PostprocessSettings))
 """What can be varied."""
@@ -92,9 +91,7 @@ def product_grid(base: PostprocessSettings, axes: Mapping[str, Sequence[Any]], s
     """
     for key in axes:
         if key not in AXES:
-            near = difflib.get_close_matches(key, AXES, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(AXES)}"
-            raise SettingsError(f"{source}: no setting {key} of post-processing; {hint}")
+            raise SettingsError(f"{source}: no setting {key} of post-processing; {near_match_hint(key, AXES)}")
     if not axes or not all(axes.values()):
         raise SettingsError(f"nothing to sweep; --vary one of {', '.join(AXES)}, or --grid {' or '.join(PAPER_TABLES)}")
     count = math.prod(map(len, axes.values()))

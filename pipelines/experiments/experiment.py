@@ -29,7 +29,6 @@ splits = ["shards/grefcoco/val"]
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -41,7 +40,7 @@ from pipelines.config.settings import PredictSettings, PrepareSettings, ScoreSet
 from pipelines.networks import resolve_checkpoint
 from pipelines.stages import predict, prepare, score, train
 from pipelines.stages.artifact import Artifact, compute_fingerprint
-from shards.errors import SettingsError
+from shards.errors import SettingsError, near_match_hint
 from shards.index import read_index
 from shards.progress import log
 
@@ -222,9 +221,7 @@ def _check_tables(tables: Mapping[str, Any], file: Path) -> None:
     known = ("out", *STAGES)
     for key, value in tables.items():
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-            raise SettingsError(f"{file}: no table {key}; {hint}")
+            raise SettingsError(f"{file}: no table {key}; {near_match_hint(key, known)}")
         if key in STAGES and not isinstance(value, dict):
             raise SettingsError(f"{file}: {key} is {value!r}, not a table; write [{key}]")
     if not set(tables) & set(STAGES):

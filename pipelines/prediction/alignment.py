@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipelines.prediction.prediction_file import PREDICTIONS, Prediction, read_predictions
-from shards.errors import DataError
+from shards.errors import DataError, join_first
 from shards.reader import ShardReader
 from shards.record import Expression, ImageRecord
 
@@ -66,16 +66,12 @@ def align_predictions(file: Path, reader: ShardReader) -> Iterator[tuple[ImageRe
         (twice if prediction.id in done or prediction.id in waiting else unknown).append(prediction.id)
     if twice:
         ids = list(dict.fromkeys(twice))
-        what = f"{_list_ids(ids)} {'is' if len(ids) == 1 else 'are'} given twice"
+        what = f"{join_first(ids, _SHOWN)} {'is' if len(ids) == 1 else 'are'} given twice"
         raise DataError(what, file=file, remedy="keep one of its lines" if len(ids) == 1 else "keep one line of each")
     if unknown:
-        what = f"{_list_ids(unknown)}: not in split '{reader.split}' of {reader.folder}"
+        what = f"{join_first(unknown, _SHOWN)}: not in split '{reader.split}' of {reader.folder}"
         raise DataError(what, file=file, remedy="score against the split that was predicted")
     if missing:
-        raise DataError(f"no prediction for {_list_ids(missing)}", file=file, remedy="predict every expression once")
-
-
-def _list_ids(ids: list[str]) -> str:
-    shown = ", ".join(ids[:_SHOWN])
-    more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
-    return shown + more
+        raise DataError(
+            f"no prediction for {join_first(missing, _SHOWN)}", file=file, remedy="predict every expression once"
+        )

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.config.overrides import describe_differences
-from shards.errors import ArtifactError, DataError
+from shards.errors import ArtifactError, DataError, join_first
 from shards.file_kinds import describe_content
 from shards.files import read_json, remove_stale, write_json
 
@@ -213,7 +213,7 @@ def _explain(found: Artifact, inputs: Mapping[str, Any], options: Mapping[str, A
     changed_inputs = describe_differences(found.inputs, json.loads(json.dumps(inputs)))
     # The name of an input may hold spaces; its digests, on both sides of an arrow, do not.
     changes += [f"input {change.rsplit(' ', 3)[0]} differs" for change in changed_inputs]
-    shown = ", ".join(changes[:6]) + (f" and {len(changes) - 6} more" if len(changes) > 6 else "")
+    shown = join_first(changes, 6)
     return f"{shown or 'made by another version of igvg'}; choose another --out, or replace it with --force"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from shards.annotations.error_collector import ErrorCollector
-from shards.errors import DataError
+from shards.errors import DataError, join_first
 
 REPEATED = "repeated id"
 """The kind under which entries of one id that differ are counted."""
@@ -48,7 +48,7 @@ class UniqueEntries(Generic[Entry]):
             del self.entries[number]
             for place in places:
                 others = [other for other in places if other != place] or places[1:]
-                shown = ", ".join(others[:_SHOWN]) + (f" and {len(others) - _SHOWN} more" if others[_SHOWN:] else "")
+                shown = join_first(others, _SHOWN)
                 what = f"has the same id as {shown}, and they differ; give every {kind} an id of its own"
                 collector.add(DataError(what, file=file, record=f"{kind} {number} ({place})"), REPEATED)
         return frozenset(self._differing)

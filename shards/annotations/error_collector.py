@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from shards.errors import DataError
+from shards.errors import DataError, join_first
 from shards.files import write_json
 
 MALFORMED = "malformed record"
-_SHOWN = 3
+_SHOWN = 10
 
 
 class ErrorCollector:
@@ -38,17 +38,18 @@ class ErrorCollector:
         """Pass if nothing is wrong.
 
         Raises:
-            DataError: something is; says how much, the first few records and what can be done.
+            DataError: something is; says how much, the first ten records, and what lists all of them.
         """
         if not self._errors:
             return
         remedy = "mend the files or pass --skip-invalid"
+        if len(self._errors) > _SHOWN:
+            remedy += ", which lists all of them in skipped.json in --out"
         first = self._errors[0][1]
         if len(self._errors) == 1:
             raise DataError(first.what, file=first.file, record=first.record, remedy=remedy) from first
-        shown = "; ".join(_describe(error) for _, error in self._errors[:_SHOWN])
-        more = f"; and {len(self._errors) - _SHOWN} more" if len(self._errors) > _SHOWN else ""
-        raise DataError(f"{len(self._errors)} records cannot be used: {shown}{more}", remedy=remedy) from first
+        shown = join_first([_describe(error) for _, error in self._errors], _SHOWN, "; ")
+        raise DataError(f"{len(self._errors)} records cannot be used: {shown}", remedy=remedy) from first
 
     def save(self, file: Path) -> None:
         """Write all errors as a JSON document: `count`, `kinds`, and `records` with kind, file, record and what."""

@@ -134,4 +134,4 @@ def test_the_first_of_several_masks_of_wrong_sizes_are_named_and_the_others_coun
         assert f"the mask of {name} has size [1, 1], its picture [8, 12]" in message
     assert "grefcoco/3/2" not in message
     assert message.startswith(f"{tmp_path / 'p.jsonl'}: ")
-    assert message.endswith("and 2 more like this; give masks at the original picture's size")
+    assert message.endswith("and 2 more; give masks at the original picture's size")

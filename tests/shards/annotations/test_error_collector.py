@@ -29,18 +29,19 @@ def test_one_bad_record_is_told_as_it_is_with_both_ways_out() -> None:
     assert str(caught.value) == "refs.p, ref 0: no annotation 0; mend the files or pass --skip-invalid"
 
 
-def test_of_many_bad_records_the_first_three_are_shown() -> None:
+def test_of_many_bad_records_the_first_ten_are_shown_and_where_all_are_listed() -> None:
     with pytest.raises(DataError) as caught:
         _collect(12).raise_if_any()
     message = str(caught.value)
     assert message.startswith("12 records cannot be used: refs.p, ref 0: no annotation 0; refs.p, ref 1: ")
-    assert message.endswith("ref 2: no annotation 2; and 9 more; mend the files or pass --skip-invalid")
+    remedy = "mend the files or pass --skip-invalid, which lists all of them in skipped.json in --out"
+    assert message.endswith(f"ref 9: no annotation 9 and 2 more; {remedy}")
     assert "\n" not in message
 
 
-def test_three_bad_records_are_all_shown() -> None:
-    with pytest.raises(DataError, match="ref 2: no annotation 2; mend"):
-        _collect(3).raise_if_any()
+def test_ten_bad_records_are_all_shown() -> None:
+    with pytest.raises(DataError, match=r"ref 9: no annotation 9; mend the files or pass --skip-invalid$"):
+        _collect(10).raise_if_any()
 
 
 def test_kinds_are_counted_the_most_frequent_first() -> None:

@@ -1,0 +1,24 @@
+"""Texts that several errors share."""
+
+from __future__ import annotations
+
+import pytest
+
+from shards.errors import join_first, near_match_hint
+
+
+def test_a_misspelled_name_is_answered_with_the_nearest_known_one() -> None:
+    assert near_match_hint("epoch", ["epochs", "seed"]) == "did you mean epochs?"
+
+
+def test_a_name_far_from_all_others_is_answered_with_all_of_them() -> None:
+    assert near_match_hint("xyz", iter(["epochs", "seed"])) == "there are epochs, seed"
+
+
+def test_names_that_are_given_as_near_go_first() -> None:
+    assert near_match_hint("epoch", ["epochs", "seed"], ["a.epoch", "b.epoch"]) == "did you mean a.epoch or b.epoch?"
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, ""), (1, "0"), (3, "0; 1; 2"), (5, "0; 1; 2 and 2 more")])
+def test_of_many_items_the_first_are_listed_and_the_others_counted(count: int, text: str) -> None:
+    assert join_first([str(number) for number in range(count)], 3, "; ") == text
