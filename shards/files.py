@@ -109,20 +109,25 @@ def replace_file(file: Path) -> Iterator[Path]:
     """
     target = file.resolve() if file.is_symlink() else file
     _refuse_special(target)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    with name_file(file, temporary):
-        try:
-            temporary.touch()
-            mode = stat.S_IMODE(temporary.stat().st_mode)
-            yield temporary
-            if stat.S_IMODE(temporary.stat().st_mode) != mode:
-                temporary.chmod(mode)
-            flush(temporary)
-            temporary.replace(target)
-            flush(target.parent)
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+    with temporary_path(target) as temporary, name_file(file, temporary):
+        temporary.touch()
+        mode = stat.S_IMODE(temporary.stat().st_mode)
+        yield temporary
+        if stat.S_IMODE(temporary.stat().st_mode) != mode:
+            temporary.chmod(mode)
+        flush(temporary)
+        temporary.replace(target)
+        flush(target.parent)
+
+
+@contextlib.contextmanager
+def temporary_path(path: Path) -> Iterator[Path]:
+    """A hidden path beside `path` for a file or folder that is to take its place; what is left there is removed."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+    finally:
+        _remove(temporary)
 
 
 @contextlib.contextmanager
@@ -203,16 +208,21 @@ def remove_stale(folder: Path, belongs: Callable[[str], bool] = lambda _: True, 
             ours = found is not None or (deep and _LIBRARY_NAME.fullmatch(path.name) is not None)
             if not ours or not belongs(path.name) or (found and not deep and _runs(int(found["pid"]))):
                 continue
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                with contextlib.suppress(OSError):
-                    path.unlink(missing_ok=True)
+            _remove(path)
 
 
 def remove_drafts(file: Path) -> None:
     """Remove what ended processes left of a file, or of a folder, that they wrote beside its place."""
     remove_stale(file.parent, lambda name: name.startswith(f".{file.name}."))
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or folder; a read-only disk refuses even to look."""
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _runs(process: int) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 
 from shards.errors import DataError, SettingsError, find_system_error
 from shards.file_kinds import explain_unreadable
-from shards.files import name_file, read_json, write_bytes
+from shards.files import name_file, read_json, temporary_path, write_bytes
 
 PAD_ID = 1
 SENTENCEPIECE_NAME = "beit3.spm"
@@ -245,13 +245,10 @@ def save_tokenizer(tokenizer: Any, folder: Path) -> None:
     Raises:
         OSError: a file cannot be written; names it.
     """
-    draft = folder / f".tokenizer.{os.getpid()}.tmp"
-    try:
+    with temporary_path(folder / "tokenizer") as draft:
         _write_files(tokenizer, draft, folder)
         for file in sorted(draft.iterdir()):
             write_bytes(folder / file.name, file.read_bytes())
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _write_files(tokenizer: Any, draft: Path, folder: Path) -> None:

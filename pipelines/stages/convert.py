@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,7 @@ from pipelines.prediction.prediction_file import PREDICTIONS, read_predictions, 
 from pipelines.stages.artifact import RECORD, Artifact, find_finished, finish_work
 from pipelines.stages.inputs import digest_shards
 from shards.errors import ArtifactError, DataError
-from shards.files import digest_file, name_file, remove_drafts, replace_folder
+from shards.files import digest_file, name_file, remove_drafts, replace_folder, temporary_path
 from shards.progress import log
 from shards.reader import ShardReader
 
@@ -57,22 +54,22 @@ def export_predictions(
     # "." and links have no name beside which to work.
     out = out.resolve()
     remove_drafts(out)
-    working = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        with ShardReader(shards, split) as reader, replace_folder(out, working):
-            counts = {
-                "expressions": reader.index.num_expressions,
-                "targets": write_annotations(working / ANNOTATIONS, reader),
-            }
-            if file is not None:
-                results = working / BOXES, working / SEGMENTATIONS
-                written, warnings = write_results(*results, file, reader)
-                counts |= written
-                for warning in warnings:
-                    log(warning)
-            artifact = finish_work(working, STAGE, inputs, options, counts)
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
+    with (
+        ShardReader(shards, split) as reader,
+        temporary_path(out) as working,
+        replace_folder(out, working),
+    ):
+        counts = {
+            "expressions": reader.index.num_expressions,
+            "targets": write_annotations(working / ANNOTATIONS, reader),
+        }
+        if file is not None:
+            results = working / BOXES, working / SEGMENTATIONS
+            written, warnings = write_results(*results, file, reader)
+            counts |= written
+            for warning in warnings:
+                log(warning)
+        artifact = finish_work(working, STAGE, inputs, options, counts)
     return artifact, False
 
 
@@ -103,8 +100,7 @@ def import_results(
     counts = {"expressions": len(predictions), "no_target": sum(one.no_target for one in predictions)}
     out.parent.mkdir(parents=True, exist_ok=True)
     remove_drafts(out)
-    draft = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
+    with temporary_path(out) as draft:
         with name_file(out, draft):
             write_predictions(draft, predictions)
         if out.exists():
@@ -113,10 +109,6 @@ def import_results(
             if not force:
                 raise ArtifactError(f"{out} holds something else; choose another --out, or replace it with --force")
         draft.replace(out)
-    finally:
-        # A read-only disk refuses even to look.
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
     return counts, False
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from pipelines.runtime.signals import GracefulStop
 from pipelines.stages.artifact import Artifact, begin_work, find_finished, finish_work, read_artifact
 from pipelines.stages.inputs import digest_checkpoint, digest_shards
 from shards.errors import SettingsError
-from shards.files import name_file, remove_drafts
+from shards.files import name_file, remove_drafts, temporary_path
 from shards.progress import begin_stage, report_progress
 
 if TYPE_CHECKING:
@@ -133,16 +132,11 @@ def run_on_raw(settings: PostprocessSettings, raw: Path, out: Path, *, force: bo
     # Beside `out`, so that what it holds stays until all answers are there.
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     remove_drafts(out.absolute())
-    draft = out.absolute().with_name(f".{out.absolute().name}.{os.getpid()}.tmp")
-    try:
+    with temporary_path(out.absolute()) as draft:
         with name_file(out / PREDICTIONS, draft):
             expressions = write_predictions(draft, answer_all())
         begin_work(out, "predict", inputs, options, force=force)
         draft.replace(out / PREDICTIONS)
-    finally:
-        # A read-only disk refuses even to look.
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
     return finish_work(out, "predict", inputs, options, {"expressions": expressions, "no_target": empty}), False
 
 

@@ -22,6 +22,7 @@ from shards.files import (
     remove_stale,
     replace_file,
     replace_folder,
+    temporary_path,
     write_bytes,
     write_json,
 )
@@ -210,3 +211,12 @@ def test_an_error_of_the_system_is_told_in_words_with_a_remedy() -> None:
     full = describe_system_error(OSError(errno.ENOSPC, "No space left on device", "x"))
     assert full == "there is no space left on the disk; free some space there, or choose another folder"
     assert describe_system_error(OSError(errno.EXDEV, "Invalid cross-device link")) == "invalid cross-device link"
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_is_left_at_a_temporary_path_is_removed(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(ZeroDivisionError), temporary_path(tmp_path / "out") as temporary:
+        (temporary if kind == "folder" else tmp_path).mkdir(exist_ok=True)
+        (temporary / "part" if kind == "folder" else temporary).write_text("half")
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
