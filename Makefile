@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test check bench clean
+.PHONY: setup demo test test-wheel test-lowest check bench clean
 
 setup: .venv/.installed
 
@@ -17,6 +17,22 @@ demo: setup
 
 test: setup
 	$(BIN)/pytest -n 2
+
+# The wheel, installed into a fresh environment and used outside of the repository.
+test-wheel: setup
+	$(BIN)/pytest -m slow tests/test_wheel.py
+
+# The lowest versions that pyproject.toml allows, in an environment of their own. On Linux older releases of torch bring
+# gigabytes of CUDA libraries: torch is that of constraints.txt, unless LOWEST_TORCH=2.6 is given.
+LOWEST_TORCH ?= 2.13.0
+LOWEST := .venv-lowest
+
+test-lowest:
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(PYTHON) -m tests.support.lowest_versions torch==$(LOWEST_TORCH) > $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check torch==$(LOWEST_TORCH)
+	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/lowest.txt --editable '.[dev]'
+	$(LOWEST)/bin/pytest -n 2
 
 check: setup
 	$(BIN)/ruff format --check .
