@@ -1,1 +1,1 @@
-"""Predictions and shards in, outcomes of single expressions and metrics out. Nothing here imports torch."""
+"""Predictions and shards in; outcomes of single expressions, and metrics over them, out. Loads no torch."""

@@ -1,7 +1,4 @@
-"""Predictions against the truth: every expression of a split with its prediction, and how the two compare.
-
-Both are read side by side, one expression at a time; only what comes out of order waits.
-"""
+"""Predictions of a split compared with the ground truth, one expression at a time."""
 
 from __future__ import annotations
 
@@ -14,136 +11,136 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pipelines.evaluation.metrics.benchmarks import METRICS, metric_ratios
-from pipelines.evaluation.metrics.box_matching import OVERLAP, match_boxes, pairwise_box_overlap
+from pipelines.evaluation.metrics.box_matching import IOU_THRESHOLD, match_boxes
 from pipelines.evaluation.metrics.outcomes import Outcome, Outcomes, Ratio, count_mask_pixels, stack_outcomes
 from pipelines.prediction.alignment import align_predictions, check_mask_size, locate_predictions
-from pipelines.prediction.prediction_file import BoxExtent, Prediction
+from pipelines.prediction.box_iou import box_iou, generalized_box_iou
+from pipelines.prediction.prediction_file import BoxRange, Prediction
 from shards.errors import DataError, join_first
 from shards.masks import merge_rles
 from shards.progress import report_progress
 from shards.reader import ShardReader
 from shards.record import Expression, ImageRecord
 
-_SHOWN = 3
+_MAX_SHOWN = 3
 _PROGRESS_STEP = 200
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SplitOutcomes:
-    """A prediction file, compared with the truth; columns in the order of the shards."""
+    """The outcome of every expression of a split, in the order of the shards."""
 
     dataset: str
     ids: list[str]
     texts: list[str]
-    """What the expressions say."""
     outcomes: Outcomes
     has_boxes: bool = True
-    """Whether the predictions give boxes; without them no metric of boxes is measured."""
+    """Whether the predictions have boxes; without them metrics of boxes are None."""
     has_masks: bool = True
-    """Whether the predictions give masks; without them no metric of masks is measured."""
+    """Whether the predictions have masks; without them metrics of masks are None."""
     warnings: tuple[str, ...] = ()
-    """What looks wrong in the file and is scored nevertheless."""
+    """Lines about predictions that look wrong and are scored nevertheless."""
 
-    def divide(self, outcomes: Outcomes) -> dict[str, Ratio]:
-        """The metrics of some of the outcomes as ratios of sums; of what is not predicted, 0 ÷ 0."""
-        return metric_ratios(self.dataset, outcomes, boxes=self.has_boxes, masks=self.has_masks)
+    def ratios(self, outcomes: Outcomes) -> dict[str, Ratio]:
+        """The metrics of a selection of the outcomes as ratios of sums."""
+        return metric_ratios(self.dataset, outcomes, has_boxes=self.has_boxes, has_masks=self.has_masks)
 
 
 class BoxMatches(NamedTuple):
-    """How predicted boxes compare with the targets' boxes; as in `Outcome`."""
+    """How predicted boxes compare with the targets' boxes: the fields of `Outcome`."""
 
-    iou: bool
-    giou: bool
-    best: bool
+    boxes_match: bool
+    boxes_match_giou: bool
+    best_box_hits: bool
 
 
 def evaluate_split(predictions: Path, shards: Path, split: str, resolution: int = 0) -> SplitOutcomes:
-    """Compare every prediction for a split with the truth.
+    """Compare every prediction for a split with the ground truth.
 
     Args:
         predictions: a prediction file, or the folder of `igvg predict`.
         shards: folder that `igvg prepare` made.
         split: of the shards.
-        resolution: masks are scaled to so many pixels square first; 0: the picture's own size.
+        resolution: side length in pixels to which masks are resized first; 0: the image's own size.
 
     Raises:
         DataError: a prediction is damaged, unknown, missing, given twice, or has a mask of the wrong size; or the
             split has no metrics.
     """
     file = locate_predictions(predictions)
-    rows: list[Outcome] = []
+    outcomes: list[Outcome] = []
     ids: list[str] = []
     texts: list[str] = []
-    faults: list[DataError] = []
-    extent, given = BoxExtent(), (True, True)
+    errors: list[DataError] = []
+    box_range, has_boxes, has_masks = BoxRange(), True, True
     with ShardReader(shards, split) as reader:
         for record, expression, prediction in align_predictions(file, reader):
             ids.append(expression.id)
             texts.append(expression.text)
-            extent.add(prediction)
-            given = prediction.boxes is not None, prediction.mask is not None
+            box_range.add(prediction)
+            has_boxes, has_masks = prediction.boxes is not None, prediction.mask is not None
             if len(ids) % _PROGRESS_STEP == 0:
                 report_progress(len(ids), reader.index.num_expressions)
             try:
-                rows.append(evaluate_prediction(record, expression, prediction, resolution))
+                outcomes.append(evaluate_prediction(record, expression, prediction, resolution))
             except DataError as error:
-                faults.append(error)
-    if faults:
-        shown = join_first([error.what for error in faults], _SHOWN, "; ")
-        raise DataError(shown, file=file, remedy=faults[0].remedy)
+                errors.append(error)
+    if errors:
+        what = join_first([error.what for error in errors], _MAX_SHOWN, "; ")
+        raise DataError(what, file=file, remedy=errors[0].remedy)
     return SplitOutcomes(
         dataset=name_dataset(ids, shards, split),
         ids=ids,
         texts=texts,
-        outcomes=stack_outcomes(rows),
-        has_boxes=given[0],
-        has_masks=given[1],
-        warnings=tuple(extent.warn(file)),
+        outcomes=stack_outcomes(outcomes),
+        has_boxes=has_boxes,
+        has_masks=has_masks,
+        warnings=tuple(box_range.warnings(file)),
     )
 
 
 def evaluate_prediction(
     record: ImageRecord, expression: Expression, prediction: Prediction, resolution: int = 0
 ) -> Outcome:
-    """Compare one prediction with the truth: its boxes with all targets, its mask with those that have a mask truth.
+    """Compare one prediction with the ground truth: its boxes with all targets, its mask with `mask_targets`.
 
-    Where it gives no mask or no boxes, what these decide is 0 or false.
+    Without a mask or without boxes, the fields that depend on them are 0 or false.
 
     Raises:
-        DataError: its mask has another size than the picture.
+        DataError: its mask is not of the image's size.
     """
     check_mask_size(record, prediction)
-    instances, masked = record.targets(expression), record.mask_targets(expression)
-    # Drawing a blank mask for each empty target would take a quarter of the time of scoring.
-    target = merge_rles([instance.mask for instance in masked], record.height, record.width) if masked else None
+    targets, mask_targets = record.targets(expression), record.mask_targets(expression)
+    # Encoding an empty mask for each empty target would take a quarter of the time of scoring.
+    target = merge_rles([each.mask for each in mask_targets], record.height, record.width) if mask_targets else None
     predicted_px, target_px, intersection_px = count_mask_pixels(prediction.mask, target, resolution)
-    matches = BoxMatches(iou=False, giou=False, best=False)
+    matches = BoxMatches(boxes_match=False, boxes_match_giou=False, best_box_hits=False)
     if prediction.boxes is not None:
-        matches = evaluate_boxes(prediction.boxes, prediction.scores, [instance.box for instance in instances])
+        matches = evaluate_boxes(prediction.boxes, prediction.scores, [instance.box for instance in targets])
     return Outcome(
         ref_id=expression.ref_id,
-        targets=len(instances),
+        targets=len(targets),
         predicted_empty=prediction.no_target,
         predicted_px=predicted_px,
         target_px=target_px,
         intersection_px=intersection_px,
-        boxes_match=matches.iou,
-        boxes_match_giou=matches.giou,
-        best_box_hits=matches.best,
+        **matches._asdict(),
         image_id=record.image_id,
         image_px=resolution**2 or record.height * record.width,
-        crowds=len(instances) - len(masked),
+        crowds=len(targets) - len(mask_targets),
     )
 
 
 def evaluate_boxes(boxes: ArrayLike, scores: Sequence[float] | None, targets: ArrayLike) -> BoxMatches:
-    """Compare predicted boxes (P, 4) and their scores (P,) with the targets' boxes (T, 4), all xyxy in pixels."""
-    found, wanted = (np.asarray(some, dtype=np.float64).reshape(-1, 4) for some in (boxes, targets))
-    hits = False
-    if len(found) and len(wanted):
-        best = int(np.argmax(scores)) if scores else 0
-        hits = bool(pairwise_box_overlap(found[best : best + 1], wanted[:1], "iou")[0, 0] >= OVERLAP)
-    return BoxMatches(match_boxes(found, wanted, "iou"), match_boxes(found, wanted, "giou"), hits)
+    """Compare predicted boxes (P, 4) with scores (P,) and the targets' boxes (T, 4), all xyxy in pixels."""
+    predicted, target = (np.asarray(values, dtype=np.float64).reshape(-1, 4) for values in (boxes, targets))
+    best = int(np.argmax(scores)) if scores else 0
+    best_iou = box_iou(predicted[best : best + 1], target[:1])
+    return BoxMatches(
+        boxes_match=match_boxes(predicted, target, box_iou),
+        boxes_match_giou=match_boxes(predicted, target, generalized_box_iou),
+        best_box_hits=bool((best_iou >= IOU_THRESHOLD).any()),
+    )
 
 
 def name_dataset(ids: list[str], shards: Path, split: str) -> str:

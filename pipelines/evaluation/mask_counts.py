@@ -1,10 +1,10 @@
-"""The network's square laid over the scored picture: counts of pixels without ever stretching a mask.
+"""Pixel counts of predicted masks in the original image, without resizing a mask to it.
 
-Stretching by nearest neighbours turns each pixel of the square into a known number of the picture's pixels, of which a
-known number are the target's. So the counts that scoring takes from a stretched mask are weighted sums over the square,
-exactly. Masks of one expression are enlarged once, cut off once for each threshold, and united once for each set.
+Nearest-neighbor resizing turns each pixel of the network's square image into a known number of pixels of the original
+image, of which a known number belong to the target. So the pixel counts of a resized mask are exact weighted sums over
+the square. Each mask of an expression is upsampled once, binarized once per threshold, and merged once per set.
 
-Letters: S side of the network's square, H, W size at which is scored.
+Letters: S side of the network's image; H, W size at which masks are scored.
 """
 
 from __future__ import annotations
@@ -21,82 +21,79 @@ from pipelines.prediction.raw_output import RawOutput
 from shards.masks import decode_mask, merge_rles
 from shards.record import Expression, ImageRecord
 
-# The global mask among the numbers of the queries.
+# Stands for the global mask among the indices of queries.
 _GLOBAL = -1
 
 
 class MaskCounter:
-    """One expression's masks in the network's square, and what each pixel there is worth in the scored picture."""
+    """Counts the pixels of one expression's predicted masks, and of their intersection with the target.
+
+    Args:
+        record: the image.
+        expression: one of the record's.
+        raw: the network's output for the expression.
+        resolution: side length in pixels at which masks are scored; 0: the image's own size.
+    """
 
     def __init__(self, record: ImageRecord, expression: Expression, raw: RawOutput, resolution: int = 0) -> None:
         self.raw, self.side = raw, raw.image_size
-        target = _draw_target(record, expression)
-        rows, columns = (np.arange(length) * self.side // length for length in (record.height, record.width))
+        masks = [instance.mask for instance in record.mask_targets(expression)]
+        target = decode_mask(merge_rles(masks, record.height, record.width))
+        rows, columns = (np.arange(length) * self.side // length for length in target.shape)
         if resolution:
-            kept = [np.arange(resolution) * length // resolution for length in (record.height, record.width)]
-            rows, columns = rows[kept[0]], columns[kept[1]]
-            target = None if target is None else target[kept[0]][:, kept[1]]
+            kept_rows, kept_columns = (np.arange(resolution) * length // resolution for length in target.shape)
+            rows, columns, target = rows[kept_rows], columns[kept_columns], target[kept_rows][:, kept_columns]
         self._rows, self._columns, self._target = rows, columns, target
-        self.image_px = len(rows) * len(columns)
-        """Pixels of the scored picture."""
-        self.target_px = 0 if target is None else int(target.sum())
-        """Pixels of the target in the scored picture."""
-        self._enlarged: dict[int, NDArray[np.float32]] = {}
-        self._cut: dict[tuple[int, float], NDArray[np.bool_]] = {}
+        self.image_px = target.size
+        """H × W."""
+        self.target_px = int(target.sum())
+        self._upsampled: dict[int, NDArray[np.float32]] = {}
+        self._binarized: dict[tuple[int, float], NDArray[np.bool_]] = {}
         self._counts: dict[tuple[float, tuple[int, ...]], tuple[int, int]] = {}
 
     def count(self, queries: Sequence[int], settings: PostprocessSettings) -> tuple[int, int]:
-        """Pixels of the answer's mask in the scored picture, and those of them that are the target's.
+        """Pixels of the predicted mask, and of its intersection with the target.
 
         Args:
-            queries: the chosen ones.
-            settings: where the mask comes from, and its threshold.
+            queries: the selected ones.
+            settings: the mask source and the mask threshold.
 
         Raises:
             SettingsError: the raw outputs do not hold a query's mask.
         """
-        parts = () if settings.mask_source == "global" else tuple(sorted(queries))
-        sources = parts if settings.mask_source == "instance" else (_GLOBAL, *parts)
+        sources = () if settings.mask_source == "global" else tuple(sorted(queries))
+        sources = sources if settings.mask_source == "instance" else (_GLOBAL, *sources)
         key = (settings.mask_threshold, sources)
         if key not in self._counts:
-            self._counts[key] = self._measure(sources, settings.mask_threshold)
+            self._counts[key] = self._count(sources, settings.mask_threshold)
         return self._counts[key]
 
-    def _measure(self, sources: Sequence[int], threshold: float) -> tuple[int, int]:
+    def _count(self, sources: Sequence[int], threshold: float) -> tuple[int, int]:
         if not sources:
             return 0, 0
-        pixels = np.logical_or.reduce([self._cut_source(source, threshold) for source in sources]).astype(np.float64)
-        rows, columns = self._weights
-        shared = 0.0 if self._target_weights is None else np.vdot(pixels, self._target_weights)
-        return int(rows @ pixels @ columns), int(shared)
+        mask = np.logical_or.reduce([self._binarize(source, threshold) for source in sources]).astype(np.float64)
+        row_weights, column_weights = self._weights
+        return int(row_weights @ mask @ column_weights), int(np.vdot(mask, self._target_weights))
 
-    def _cut_source(self, source: int, threshold: float) -> NDArray[np.bool_]:
-        if (source, threshold) not in self._cut:
-            if source not in self._enlarged:
+    def _binarize(self, source: int, threshold: float) -> NDArray[np.bool_]:
+        if (source, threshold) not in self._binarized:
+            if source not in self._upsampled:
                 logits = self.raw.global_mask_logits if source == _GLOBAL else select_mask_logits(self.raw, [source])[0]
-                self._enlarged[source] = resize_bilinear(logits.astype(np.float32), self.side)
-            self._cut[source, threshold] = binarize(self._enlarged[source], threshold)
-        return self._cut[source, threshold]
+                self._upsampled[source] = resize_bilinear(logits.astype(np.float32), self.side)
+            self._binarized[source, threshold] = binarize(self._upsampled[source], threshold)
+        return self._binarized[source, threshold]
 
     @cached_property
     def _weights(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(S,) twice: how many of the scored picture's rows come from each row of the square; likewise columns."""
+        """(S,) number of rows among the H that each row of the square becomes; (S,) likewise for columns."""
         rows, columns = (
-            np.bincount(places, minlength=self.side).astype(np.float64) for places in (self._rows, self._columns)
+            np.bincount(indices, minlength=self.side).astype(np.float64) for indices in (self._rows, self._columns)
         )
         return rows, columns
 
     @cached_property
-    def _target_weights(self) -> NDArray[np.float64] | None:
-        """(S, S) how many of the target's pixels come from each pixel of the square; None without a mask truth."""
-        if self._target is None:
-            return None
-        flat = (self._rows[:, None] * self.side + self._columns)[self._target]
-        counts = np.bincount(flat, minlength=self.side**2).astype(np.float64)
+    def _target_weights(self) -> NDArray[np.float64]:
+        """(S, S) number of target pixels among those that each pixel of the square becomes."""
+        indices = (self._rows[:, None] * self.side + self._columns)[self._target]
+        counts = np.bincount(indices, minlength=self.side**2).astype(np.float64)
         return counts.reshape(self.side, self.side)
-
-
-def _draw_target(record: ImageRecord, expression: Expression) -> NDArray[np.bool_] | None:
-    """The target's mask in the picture's own size; None for one without a mask truth."""
-    masks = [instance.mask for instance in record.mask_targets(expression)]
-    return decode_mask(merge_rles(masks, record.height, record.width)) if masks else None

@@ -1,4 +1,4 @@
-"""The settings of a sweep: values of post-processing and their combinations, or the rows of a table of the paper."""
+"""The post-processing settings of a sweep: all combinations of some values, or the rows of a table of the paper."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from pipelines.config.settings import PostprocessSettings
 from shards.errors import SettingsError, near_match_hint
 
 AXES = tuple(field.name for field in dataclasses.fields(PostprocessSettings))
-"""What can be varied."""
+"""The settings that can be varied."""
 MAX_SETTINGS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """The settings that a sweep goes through."""
+    """The settings of a sweep."""
 
     varied: tuple[str, ...]
-    """The keys in which they differ."""
+    """The keys that have several values."""
     settings: tuple[PostprocessSettings, ...]
     metrics: tuple[str, ...] = ()
-    """The metrics that a table of the paper shows, in its order; none: all."""
+    """The metrics of the paper's table, in its order; empty: all."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PaperTable:
-    """A table of the paper: what its rows change, and what it shows."""
+    """A table of the paper: the settings that its rows change, and the metrics of its columns."""
 
     rows: tuple[Mapping[str, Any], ...]
     metrics: tuple[str, ...]
@@ -54,15 +54,15 @@ PAPER_TABLES = {
 
 
 def build_grid(base: PostprocessSettings, name: str, axes: Sequence[str]) -> Grid:
-    """The grid of a command line.
+    """The grid that a command line describes.
 
     Args:
-        base: what is not varied.
-        name: a table of the paper, a TOML file whose keys hold lists of values, or nothing.
-        axes: texts KEY=VALUE,VALUE,…; all combinations with each other and with those of the TOML file.
+        base: the settings that are not varied.
+        name: a key of `PAPER_TABLES`, a TOML file whose keys hold lists of values, or empty.
+        axes: texts KEY=VALUE,VALUE,…, combined with each other and with the TOML file.
 
     Raises:
-        SettingsError: nothing is varied, a key is unknown (names the nearest), a value cannot be, or they are too many.
+        SettingsError: nothing is varied, a key is unknown, a value is invalid, or there are too many combinations.
     """
     if name in PAPER_TABLES and not axes:
         table = PAPER_TABLES[name]
@@ -84,10 +84,10 @@ def build_grid(base: PostprocessSettings, name: str, axes: Sequence[str]) -> Gri
 
 
 def product_grid(base: PostprocessSettings, axes: Mapping[str, Sequence[Any]], source: str = "axes") -> Grid:
-    """All combinations of some axes' values, the last axis changing fastest.
+    """The Cartesian product of the axes' values, the last axis changing fastest.
 
     Raises:
-        SettingsError: as `build_grid`; `source` says where the axes stand.
+        SettingsError: as `build_grid`; `source` says where the axes are from.
     """
     for key in axes:
         if key not in AXES:

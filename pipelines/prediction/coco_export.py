@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from pipelines.prediction.alignment import align_predictions, check_mask_size
-from pipelines.prediction.prediction_file import BoxExtent, Prediction
+from pipelines.prediction.prediction_file import BoxRange, Prediction
 from shards.errors import DataError
 from shards.files import replace_file
 from shards.masks import rle_area
@@ -79,7 +79,7 @@ def write_results(
     Raises:
         DataError: a prediction is damaged, unknown, missing, given twice, or has a mask of the wrong size.
     """
-    counts, extent = {"boxes": 0, "segmentations": 0}, BoxExtent()
+    counts, box_range = {"boxes": 0, "segmentations": 0}, BoxRange()
     given, lost = {"boxes": True, "segmentations": True}, 0
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(replace_file(file)) for file in (boxes, segmentations)]
@@ -90,7 +90,7 @@ def write_results(
                 check_mask_size(record, prediction)
             except DataError as fault:
                 raise DataError(fault.what, file=predictions, remedy=fault.remedy) from fault
-            extent.add(prediction)
+            box_range.add(prediction)
             given = {"boxes": prediction.boxes is not None, "segmentations": prediction.mask is not None}
             lost += not (given["segmentations"] or prediction.boxes or prediction.no_target)
             for entry in _describe_boxes(image_id, prediction):
@@ -104,7 +104,7 @@ def write_results(
     for name, file in (("boxes", boxes), ("segmentations", segmentations)):
         if not given[name]:
             file.unlink()
-    warnings = extent.warn(predictions)
+    warnings = box_range.warnings(predictions)
     if lost:
         what = f"{lost} predictions without a box say that there is a target (no_target false)"
         warnings.append(

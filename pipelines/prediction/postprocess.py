@@ -1,13 +1,14 @@
-"""From the network's output to the final answer in the original picture (paper, section D.2).
+"""Post-processing: from the network's output to boxes, scores and a mask in the original image (paper, section D.2).
 
-Scores are weighted with existence and thresholded; the chosen queries' boxes are the answer's boxes, and their masks
-united with the global mask are its mask. No torch here, so that thresholds are swept from stored outputs alone.
+Class scores are weighted with existence and thresholded. The boxes of the selected queries are the predicted boxes; the
+union of their masks and the global mask is the predicted mask. Nothing here needs torch, so that settings can be swept
+over stored outputs.
 
-Masks take the published way back: logits are upsampled bilinearly between aligned corners to the square that the
-network saw, thresholded there, and stretched to the original picture by nearest neighbours. Only masks that count are
-upsampled.
+Masks are resized as published: bilinear upsampling with aligned corners to the square that the network saw, threshold,
+then nearest-neighbor resizing to the original image. Only masks that are used are upsampled.
 
-Letters: Q queries, N chosen queries, S side of the network's square, H, W the original picture's size.
+Letters: Q queries; N selected queries; S side of the network's square image; H, W the original image's size; h, w the
+size of mask logits.
 """
 
 from __future__ import annotations
@@ -21,41 +22,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.config.settings import PostprocessSettings
+from pipelines.prediction.box_iou import intersection_and_union
 from pipelines.prediction.raw_output import RawOutput, object_probabilities
 from shards.errors import SettingsError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroundingResult:
-    """What an expression refers to, in pixels of the original picture."""
+    """The boxes and the mask of one expression, in pixels of the original image."""
 
     id: str
     queries: NDArray[np.int64]
-    """(N,) the chosen queries, in their own order, or with NMS from the best score down."""
+    """(N,) indices of the selected queries, ascending, or with NMS by descending score."""
     boxes: NDArray[np.float64]
-    """(N, 4) x0, y0, x1, y1, inside the picture."""
+    """(N, 4) x0, y0, x1, y1, inside the image."""
     scores: NDArray[np.float64]
     """(N,) in [0, 1]."""
     points: NDArray[np.float64]
-    """(N, 2) x, y of the queries' points."""
+    """(N, 2) x, y of the queries' reference points."""
     mask: NDArray[np.bool_]
-    """(H, W); where no query is chosen it is kept as it is, not emptied."""
+    """(H, W); it may have pixels although no query is selected."""
 
     @property
     def no_target(self) -> bool:
-        """Whether nothing is referred to: no query's score is above the threshold."""
+        """Whether no query is selected."""
         return len(self.queries) == 0
 
 
 def postprocess(raw: RawOutput, settings: PostprocessSettings) -> GroundingResult:
-    """Decide what the expression refers to.
-
-    Args:
-        raw: the network's output for one expression.
-        settings: thresholds and sources.
+    """Boxes, scores and mask of one expression.
 
     Raises:
-        SettingsError: the score threshold is so low that it chooses queries whose masks were not kept.
+        SettingsError: the score threshold is so low that it selects queries whose masks were not kept.
     """
     height, width = raw.original_size
     boxes = scale_boxes(raw.boxes, height, width)
@@ -78,32 +76,34 @@ def postprocess(raw: RawOutput, settings: PostprocessSettings) -> GroundingResul
 
 
 def postprocess_instance_masks(
-    raw: RawOutput, answer: GroundingResult, settings: PostprocessSettings
+    raw: RawOutput, queries: NDArray[np.int64], settings: PostprocessSettings
 ) -> NDArray[np.bool_]:
-    """Masks (N, H, W) of the chosen queries one by one, for drawing.
+    """One mask (N, H, W) for each selected query (N,).
 
     Raises:
         SettingsError: as `postprocess`.
     """
-    masks = np.zeros((len(answer.queries), *raw.original_size), dtype=bool)
-    for row, logits in enumerate(select_mask_logits(raw, answer.queries)):
-        masks[row] = resize_nearest(logits_to_mask(logits, raw.image_size, settings.mask_threshold), *raw.original_size)
+    masks = np.zeros((len(queries), *raw.original_size), dtype=bool)
+    for mask, logits in zip(masks, select_mask_logits(raw, queries), strict=True):
+        square = logits_to_mask(logits, raw.image_size, settings.mask_threshold)
+        mask[:] = resize_nearest(square, *raw.original_size)
     return masks
 
 
 def score_queries(raw: RawOutput, *, existence_weighting: bool) -> NDArray[np.float64]:
-    """Scores (Q,) in [0, 1]: object probability, times the probability that a target exists.
+    """Scores (Q,) in [0, 1]: object probability, if weighted times the probability that a target exists.
 
-    NOTE: existence is trained as softmax over two logits, but weighs as the sigmoid of the first alone, as published.
+    NOTE: existence is trained as softmax over two logits, but the weight is the sigmoid of the first alone, as
+    published.
     """
     scores = object_probabilities(raw.class_logits)
     return scores / (1 + math.exp(-float(raw.existence_logits[0].clip(-80, 80)))) if existence_weighting else scores
 
 
 def scale_boxes(boxes_cxcywh: NDArray[np.float32], height: int, width: int) -> NDArray[np.float64]:
-    """Boxes (Q, 4) in fractions of the picture to x0, y0, x1, y1 in its pixels, clipped to it."""
-    centre, half = boxes_cxcywh[:, :2].astype(np.float64), boxes_cxcywh[:, 2:].astype(np.float64) / 2
-    corners = np.concatenate((centre - half, centre + half), axis=1).clip(0, 1)
+    """Boxes (Q, 4) cxcywh in fractions of the image to xyxy in its pixels, clipped to it."""
+    center, half_size = boxes_cxcywh[:, :2].astype(np.float64), boxes_cxcywh[:, 2:].astype(np.float64) / 2
+    corners = np.concatenate((center - half_size, center + half_size), axis=1).clip(0, 1)
     scaled: NDArray[np.float64] = corners * (width, height, width, height)
     return scaled
 
@@ -111,9 +111,9 @@ def scale_boxes(boxes_cxcywh: NDArray[np.float32], height: int, width: int) -> N
 def select_queries(
     boxes_xyxy: NDArray[np.float64], scores: NDArray[np.float64], settings: PostprocessSettings
 ) -> NDArray[np.int64]:
-    """The queries (N,) that score above the threshold, have a box with an area, and survive NMS if that is on.
+    """Indices (N,) of the queries that score above the threshold, have a box with an area, and survive NMS if it is on.
 
-    Suppressing after the threshold gives what suppressing before it gives: only better boxes suppress.
+    NMS after the threshold gives the same as NMS before it: a box is suppressed only by one with a higher score.
     """
     has_area = (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(axis=1)
     queries = np.flatnonzero((scores > settings.score_threshold) & has_area)
@@ -122,21 +122,21 @@ def select_queries(
     return queries
 
 
-def non_max_suppression(boxes_xyxy: NDArray[np.float64], scores: NDArray[np.float64], iou: float) -> NDArray[np.int64]:
-    """Greedy non-maximum suppression: the survivors' positions, from the best score down.
+def non_max_suppression(
+    boxes_xyxy: NDArray[np.float64], scores: NDArray[np.float64], iou_threshold: float
+) -> NDArray[np.int64]:
+    """Greedy non-maximum suppression of boxes (Q, 4) with scores (Q,): the kept indices by descending score.
 
-    A box falls if its IoU with a better survivor is above `iou`; of equal scores the first is better.
+    A box is suppressed if its IoU with a kept box of a higher score is above the threshold; of equal scores the first
+    counts as higher.
     """
-    low = np.maximum(boxes_xyxy[:, None, :2], boxes_xyxy[None, :, :2])
-    high = np.minimum(boxes_xyxy[:, None, 2:], boxes_xyxy[None, :, 2:])
-    overlap = (high - low).clip(min=0).prod(axis=-1)
-    areas = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(axis=-1)
-    covers = overlap > iou * (areas[:, None] + areas[None, :] - overlap)
-    survivors: list[int] = []
-    for candidate in np.argsort(-scores, kind="stable"):
-        if not covers[survivors, candidate].any():
-            survivors.append(int(candidate))
-    return np.array(survivors, dtype=np.int64)
+    intersection, union = intersection_and_union(boxes_xyxy, boxes_xyxy)
+    overlaps = intersection > iou_threshold * union
+    kept: list[int] = []
+    for index in np.argsort(-scores, kind="stable"):
+        if not overlaps[kept, index].any():
+            kept.append(int(index))
+    return np.array(kept, dtype=np.int64)
 
 
 def logits_to_mask(logits: NDArray[np.float16], size: int, threshold: float) -> NDArray[np.bool_]:
@@ -145,29 +145,29 @@ def logits_to_mask(logits: NDArray[np.float16], size: int, threshold: float) -> 
 
 
 def binarize(logits: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
-    """Where logits (h, w) give a probability of at least `threshold`."""
+    """Where logits give a probability of at least `threshold`; nowhere for 1, everywhere for 0."""
     if threshold in (0.0, 1.0):
         return np.full(logits.shape, threshold == 0.0)
-    inside: NDArray[np.bool_] = logits >= math.log(threshold / (1 - threshold))
-    return inside
+    mask: NDArray[np.bool_] = logits >= math.log(threshold / (1 - threshold))
+    return mask
 
 
 def resize_bilinear(values: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """Bilinear interpolation of (h, w) to (size, size) between aligned corners."""
-    low, high, share = _place_pixels(values.shape[0], size)
-    rows = values[low] + (values[high] - values[low]) * share[:, None]
-    low, high, share = _place_pixels(values.shape[1], size)
-    # Whole rows are gathered faster than columns.
-    turned = np.ascontiguousarray(rows.T)
-    enlarged = turned[low] + (turned[high] - turned[low]) * share[:, None]
-    return np.ascontiguousarray(enlarged.T)
+    """Bilinear interpolation of (h, w) to (size, size) with aligned corners."""
+    low, high, weight = _bilinear_indices(values.shape[0], size)
+    rows = values[low] + (values[high] - values[low]) * weight[:, None]
+    low, high, weight = _bilinear_indices(values.shape[1], size)
+    # Gathering whole rows is faster than gathering columns.
+    columns = np.ascontiguousarray(rows.T)
+    resized = columns[low] + (columns[high] - columns[low]) * weight[:, None]
+    return np.ascontiguousarray(resized.T)
 
 
 def resize_nearest(mask: NDArray[np.bool_], height: int, width: int) -> NDArray[np.bool_]:
-    """Nearest-neighbour resize to (height, width): source index = floor(target index × old ÷ new), as published."""
+    """Nearest-neighbor resize to (height, width): source index = floor(target index × old ÷ new), as published."""
     rows, columns = np.arange(height) * mask.shape[0] // height, np.arange(width) * mask.shape[1] // width
-    stretched: NDArray[np.bool_] = mask[:, columns][rows]
-    return stretched
+    resized: NDArray[np.bool_] = mask[:, columns][rows]
+    return resized
 
 
 def select_mask_logits(raw: RawOutput, queries: Sequence[int] | NDArray[np.int64]) -> list[NDArray[np.float16]]:
@@ -176,19 +176,19 @@ def select_mask_logits(raw: RawOutput, queries: Sequence[int] | NDArray[np.int64
     Raises:
         SettingsError: a query's mask was not kept.
     """
-    places = {int(query): place for place, query in enumerate(raw.mask_queries)}
-    if missing := [int(query) for query in queries if int(query) not in places]:
+    rows = {int(query): row for row, query in enumerate(raw.mask_queries)}
+    if missing := [int(query) for query in queries if int(query) not in rows]:
         score = float(object_probabilities(raw.class_logits)[missing].max())
         raise SettingsError(
             f"the mask of a query that scores {score:.3f} was not kept with the raw outputs; raise score_threshold "
             f"above that, or predict again with it"
         )
-    return [raw.instance_mask_logits[places[int(query)]] for query in queries]
+    return [raw.instance_mask_logits[rows[int(query)]] for query in queries]
 
 
 @functools.lru_cache(maxsize=16)
-def _place_pixels(cells: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """For each of `size` pixels its two neighbours among `cells` aligned at both ends, and the share of the second."""
-    places = np.arange(size) * ((cells - 1) / max(1, size - 1))
-    low = np.minimum(places.astype(np.int64), cells - 1)
-    return low, np.minimum(low + 1, cells - 1), (places - low).astype(np.float32)
+def _bilinear_indices(old: int, new: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """For each of `new` pixels its two neighbors among `old` pixels, corners aligned, and the weight of the second."""
+    positions = np.arange(new) * ((old - 1) / max(1, new - 1))
+    low = np.minimum(positions.astype(np.int64), old - 1)
+    return low, np.minimum(low + 1, old - 1), (positions - low).astype(np.float32)

@@ -57,7 +57,7 @@ class Prediction:
 
 
 @dataclass(slots=True)
-class BoxExtent:
+class BoxRange:
     """How many boxes predictions hold, and their lowest and highest coordinate."""
 
     boxes: int = 0
@@ -70,7 +70,7 @@ class BoxExtent:
             self.boxes += 1
             self.lowest, self.highest = min(self.lowest, *box), max(self.highest, *box)
 
-    def warn(self, file: Path) -> list[str]:
+    def warnings(self, file: Path) -> list[str]:
         """A warning if all boxes lie within 0 to 1, as boxes in fractions of the image do; boxes of zeros do not."""
         if not (self.boxes and self.lowest >= 0 and 0 < self.highest <= 1):
             return []

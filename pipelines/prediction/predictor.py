@@ -1,4 +1,4 @@
-"""The network at work: batches in, one raw output for each expression out."""
+"""Runs the network: batches in, one raw output per expression out."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from pipelines.runtime.precision import ComputeDtype, autocast_context
 
 
 def predict_batches(
-    model: IGVGModel, batches: Iterable[Batch], precision: ComputeDtype, score_threshold: float
+    model: IGVGModel, batches: Iterable[Batch], compute_dtype: ComputeDtype, score_threshold: float
 ) -> Iterator[list[RawOutput]]:
-    """The raw outputs of each batch, in its order; the model is put into evaluation mode.
+    """The raw outputs of each batch, in order; the model is put into evaluation mode.
 
     Args:
-        model: on the device where it shall run.
+        model: on the device where it runs.
         batches: with or without targets.
-        precision: arithmetic of the network.
-        score_threshold: that of the answers; masks of queries that it may choose are kept.
+        compute_dtype: the network's arithmetic.
+        score_threshold: that of post-processing; masks of queries that it may select are kept.
     """
     device = next(model.parameters()).device
     model.eval()
     for batch in batches:
         moved = batch.to(device)
-        with torch.inference_mode(), autocast_context(device, precision):
+        with torch.inference_mode(), autocast_context(device, compute_dtype):
             output = model(normalize_images(moved.pixel_values), moved.input_ids, moved.attention_mask)
         yield unpack_output(
             output,

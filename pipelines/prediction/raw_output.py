@@ -1,4 +1,4 @@
-"""The output of the network about one expression, before post-processing."""
+"""The network's output for one expression, before post-processing, in NumPy. Importing this module loads no torch."""
 
 from __future__ import annotations
 
@@ -14,27 +14,24 @@ if TYPE_CHECKING:
 
     from pipelines.model.igvg import IGVGOutput
 
-
 FLOAT_FIELDS = ("class_logits", "boxes", "points", "existence_logits")
-
+"""The fields that are stored in float32."""
 MASK_FLOOR = 0.1
-"""Masks of queries with an object probability up to this are not kept, unless the prediction was made with a lower
-score threshold: the range of thresholds for sweeps begins here."""
-
-
-# Larger logits would become infinite in float16, and infinity has no place between two pixels.
-_LARGEST_LOGIT = 60000.0
+"""Masks of queries whose object probability is not above this are dropped, unless the score threshold of the prediction
+is lower: sweeps can vary the score threshold from here on."""
+# Larger logits would become infinite in float16, and bilinear interpolation between infinities is NaN.
+_MAX_LOGIT = 60000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawOutput:
-    """What the network says about one expression; letters as in `IGVGOutput`."""
+    """The network's output for one expression; letters as in `IGVGOutput`."""
 
     id: str
     original_size: tuple[int, int]
-    """Height and width of the original picture in pixels."""
+    """Height and width of the original image in pixels."""
     image_size: int
-    """S, side in pixels of the square that the network saw."""
+    """Side in pixels of the square image that the network saw."""
     class_logits: NDArray[np.float32]
     """(Q, 2): target, no object."""
     boxes: NDArray[np.float32]
@@ -59,34 +56,34 @@ def unpack_output(
     image_size: int,
     mask_floor: float = MASK_FLOOR,
 ) -> list[RawOutput]:
-    """A batch's output as one `RawOutput` for each expression, on the CPU.
+    """Split a batch's output into one `RawOutput` per expression, on the CPU.
 
     Args:
         output: of B expressions.
         ids: (B,) of the expressions.
-        original_sizes: (B, 2) height, width of the original pictures in pixels.
-        image_size: side in pixels of the square that the network saw.
-        mask_floor: masks of queries with an object probability up to this are dropped.
+        original_sizes: (B, 2) height, width of the original images in pixels.
+        image_size: side in pixels of the square image that the network saw.
+        mask_floor: masks of queries whose object probability is not above this are dropped.
 
     Raises:
-        FloatingPointError: an output is not finite; says which.
+        FloatingPointError: an output is not finite; names it.
     """
-    arrays = {name: _to_numpy(getattr(output, name), name) for name in FLOAT_FIELDS}
-    masks = {
-        name: _to_numpy(getattr(output, name), name).clip(-_LARGEST_LOGIT, _LARGEST_LOGIT).astype(np.float16)
+    floats = {name: _to_numpy(getattr(output, name), name) for name in FLOAT_FIELDS}
+    global_masks, instance_masks = (
+        _to_numpy(getattr(output, name), name).clip(-_MAX_LOGIT, _MAX_LOGIT).astype(np.float16)
         for name in ("global_mask_logits", "instance_mask_logits")
-    }
+    )
     outputs = []
-    for row, (id_, size) in enumerate(zip(ids, original_sizes, strict=True)):
-        kept = np.flatnonzero(object_probabilities(arrays["class_logits"][row]) > mask_floor)
+    for row, (expression_id, size) in enumerate(zip(ids, original_sizes, strict=True)):
+        kept = np.flatnonzero(object_probabilities(floats["class_logits"][row]) > mask_floor)
         outputs.append(
             RawOutput(
-                id=id_,
+                id=expression_id,
                 original_size=(int(size[0]), int(size[1])),
                 image_size=image_size,
-                **{name: array[row] for name, array in arrays.items()},
-                global_mask_logits=masks["global_mask_logits"][row, 0],
-                instance_mask_logits=masks["instance_mask_logits"][row, kept],
+                **{name: array[row] for name, array in floats.items()},
+                global_mask_logits=global_masks[row, 0],
+                instance_mask_logits=instance_masks[row, kept],
                 mask_queries=kept,
             )
         )
@@ -94,15 +91,15 @@ def unpack_output(
 
 
 def effective_mask_floor(score_threshold: float) -> float:
-    """The object probability up to which masks are dropped, so that a score threshold never misses one."""
+    """The object probability up to which masks are dropped, so that no query above the score threshold loses its."""
     return min(MASK_FLOOR, score_threshold)
 
 
 def object_probabilities(class_logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """Object probabilities (…,) of logits (…, 2): softmax over target and no object."""
-    gap = class_logits[..., 1].astype(np.float64) - class_logits[..., 0]
-    scores: NDArray[np.float64] = 1 / (1 + np.exp(gap.clip(-80, 80)))
-    return scores
+    difference = class_logits[..., 1].astype(np.float64) - class_logits[..., 0]
+    probabilities: NDArray[np.float64] = 1 / (1 + np.exp(difference.clip(-80, 80)))
+    return probabilities
 
 
 def _to_numpy(tensor: Tensor, name: str) -> NDArray[np.float32]:

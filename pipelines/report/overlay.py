@@ -34,7 +34,7 @@ def draw_answer(
         mask=answer.mask,
         boxes=answer.boxes,
         scores=answer.scores,
-        instance_masks=postprocess_instance_masks(raw, answer, settings),
+        instance_masks=postprocess_instance_masks(raw, answer.queries, settings),
         points=answer.points,
     )
     return name_overlay(data.names[place], text), overlay

@@ -12,7 +12,7 @@ from pipelines.config.settings import ScoreSettings
 from pipelines.evaluation.evaluator import evaluate_split
 from pipelines.evaluation.metrics.bootstrap import estimate_differences
 from pipelines.evaluation.metrics.grefcoco import grefcoco_ratios
-from pipelines.evaluation.metrics.outcomes import Outcomes, divide, summarize
+from pipelines.evaluation.metrics.outcomes import Outcomes, safe_divide, summarize
 from shards.progress import log
 
 TOLERANCE = 1e-9
@@ -37,7 +37,7 @@ def run(before: Path, after: Path, shards: Path, settings: ScoreSettings, *, mos
     sides = [evaluate_split(path, shards, settings.split, settings.resolution) for path in (before, after)]
     for warning in dict.fromkeys(warning for side in sides for warning in side.warnings):
         log(warning)
-    terms = [side.divide(side.outcomes) for side in sides]
+    terms = [side.ratios(side.outcomes) for side in sides]
     metrics = [summarize(side) for side in terms]
     document: dict[str, Any] = {
         "dataset": sides[0].dataset,
@@ -81,8 +81,8 @@ def score_expressions(
             np.float64
         )
     if dataset == "grefcoco":
-        return grefcoco_ratios(outcomes)["gIoU"].part.astype(np.float64)
-    return np.where(outcomes.empty, outcomes.predicted_empty, divide(outcomes.intersection_px, outcomes.union_px))
+        return grefcoco_ratios(outcomes)["gIoU"].numerator.astype(np.float64)
+    return np.where(outcomes.empty, outcomes.predicted_empty, safe_divide(outcomes.intersection_px, outcomes.union_px))
 
 
 def _subtract(value: float | None, other: float | None) -> float | None:

@@ -100,7 +100,7 @@ def describe(settings: ScoreSettings, predictions: Path, shards: Path) -> tuple[
 def describe_scores(split_outcomes: SplitOutcomes, settings: ScoreSettings) -> dict[str, Any]:
     """The score document: metrics, intervals and breakdowns of a whole split."""
     outcomes = split_outcomes.outcomes
-    terms = split_outcomes.divide(outcomes)
+    terms = split_outcomes.ratios(outcomes)
     document: dict[str, Any] = {
         "dataset": split_outcomes.dataset,
         "split": settings.split,
@@ -112,7 +112,7 @@ def describe_scores(split_outcomes: SplitOutcomes, settings: ScoreSettings) -> d
             "single": int((outcomes.targets == 1).sum()),
             "multiple": int((outcomes.targets > 1).sum()),
         },
-        "breakdown": break_down(outcomes, split_outcomes.divide),
+        "breakdown": break_down(outcomes, split_outcomes.ratios),
     }
     if not (split_outcomes.has_boxes and split_outcomes.has_masks):
         document["not_predicted"] = "masks" if split_outcomes.has_boxes else "boxes"

@@ -167,8 +167,7 @@ def evaluate_settings(
         outcomes.append(
             Outcome(
                 ref_id=expression.ref_id, targets=len(targets), predicted_empty=not queries, predicted_px=predicted_px,
-                target_px=square.target_px, intersection_px=intersection_px, boxes_match=matches[answered].iou,
-                boxes_match_giou=matches[answered].giou, best_box_hits=matches[answered].best,
+                target_px=square.target_px, intersection_px=intersection_px, **matches[answered]._asdict(),
                 image_id=record.image_id, image_px=square.image_px, crowds=crowds,
             )
         )  # fmt: skip
@@ -178,7 +177,7 @@ def evaluate_settings(
 def _score_settings(
     dataset: str, common: dict[str, NDArray[Any]], varying: dict[str, NDArray[Any]]
 ) -> list[dict[str, float | None]]:
-    divide = METRICS[dataset]
+    ratios = METRICS[dataset]
     count = len(next(iter(varying.values())))
     rows = ({name: columns[place] for name, columns in varying.items()} for place in range(count))
-    return [summarize(divide(Outcomes(**common, **row))) for row in rows]
+    return [summarize(ratios(Outcomes(**common, **row))) for row in rows]

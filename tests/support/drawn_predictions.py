@@ -1,4 +1,4 @@
-"""Answers to expressions, as small pictures that metrics can be worked out from by hand or by brute force."""
+"""Predictions as small masks, from which metrics can be computed by hand or by brute force."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from pipelines.evaluation.evaluator import evaluate_prediction
-from pipelines.evaluation.metrics.outcomes import Outcome, Outcomes, stack_outcomes
+from pipelines.evaluation.metrics.outcomes import Outcome
 from pipelines.prediction.prediction_file import Prediction
 from shards.masks import encode_mask, rle_to_box
 from shards.record import Expression, ImageRecord, Instance
@@ -19,25 +19,19 @@ SIDE = 4
 
 
 def make_outcome(
-    *, targets: int = 1, predicted_empty: bool = False, predicted: int = 0, target: int = 0, shared: int = 0,
+    *, targets: int = 1, predicted_empty: bool = False, predicted: int = 0, target: int = 0, intersection: int = 0,
     ref: int = 1, match: bool = False, match_giou: bool = False, hit: bool = False,
 ) -> Outcome:  # fmt: skip
-    """An outcome given by its counts of pixels."""
+    """An outcome given by its pixel counts."""
     return Outcome(
         ref_id=ref, targets=targets, predicted_empty=predicted_empty, predicted_px=predicted, target_px=target,
-        intersection_px=shared,
-        boxes_match=match, boxes_match_giou=match_giou, best_box_hits=hit,
+        intersection_px=intersection, boxes_match=match, boxes_match_giou=match_giou, best_box_hits=hit,
     )  # fmt: skip
 
 
-def collect(*outcomes: Outcome) -> Outcomes:
-    """Outcomes as the metrics take them."""
-    return stack_outcomes(outcomes)
-
-
 @dataclass
-class GroundingResult:
-    """A predicted mask, the masks of the targets and the flag; pixels, not run lengths."""
+class DrawnPrediction:
+    """A predicted mask, the masks of the targets and `no_target`; pixels, not run lengths."""
 
     mask: NDArray[np.bool_]
     targets: list[NDArray[np.bool_]]
@@ -51,7 +45,7 @@ class GroundingResult:
         return np.any(self.targets, axis=0) if self.targets else np.zeros_like(self.mask)
 
     @property
-    def shared(self) -> int:
+    def intersection(self) -> int:
         return int((self.mask & self.target).sum())
 
     @property
@@ -61,14 +55,14 @@ class GroundingResult:
     @property
     def iou(self) -> float:
         """0 where both are empty."""
-        return self.shared / self.union if self.union else 0.0
+        return self.intersection / self.union if self.union else 0.0
 
-    def judge(self) -> Outcome:
-        """The outcome, by way of run lengths."""
+    def evaluate(self) -> Outcome:
+        """The outcome, computed on run lengths."""
         height, width = self.mask.shape
         instances = tuple(
-            Instance(ann_id=n, category_id=1, box=rle_to_box(encode_mask(mask)), mask=encode_mask(mask))
-            for n, mask in enumerate(self.targets)
+            Instance(ann_id=index, category_id=1, box=rle_to_box(encode_mask(mask)), mask=encode_mask(mask))
+            for index, mask in enumerate(self.targets)
         )
         expression = Expression(id="x/1/1", text="x", instances=tuple(range(len(instances))), ref_id=self.ref)
         record = ImageRecord(
@@ -80,15 +74,10 @@ class GroundingResult:
         return evaluate_prediction(record, expression, prediction)
 
 
-def judge_all(answers: list[GroundingResult]) -> Outcomes:
-    """Outcomes of all answers."""
-    return stack_outcomes([answer.judge() for answer in answers])
-
-
 _pixels = arrays(np.bool_, (SIDE, SIDE))
-drawn = st.lists(
+prediction_lists = st.lists(
     st.builds(
-        GroundingResult,
+        DrawnPrediction,
         mask=_pixels,
         targets=st.lists(_pixels, max_size=2),
         predicted_empty=st.booleans(),
@@ -97,8 +86,8 @@ drawn = st.lists(
     min_size=1,
     max_size=8,
 )
-"""Some answers with all kinds of edge cases: empty masks on either side, flags that contradict masks."""
+"""Predictions with all edge cases: empty masks on either side, `no_target` that contradicts the mask."""
 
 
-def percent(part: float, whole: float) -> float | None:
-    return 100 * part / whole if whole else None
+def percent(numerator: float, denominator: float) -> float | None:
+    return 100 * numerator / denominator if denominator else None

@@ -1,1 +1,1 @@
-"""Each benchmark's metrics: outcomes of single expressions in, ratios of sums out. NumPy only."""
+"""The metrics of the benchmarks: outcomes of single expressions in, ratios of sums out. NumPy only."""

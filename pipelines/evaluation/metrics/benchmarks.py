@@ -1,4 +1,4 @@
-"""The benchmarks' metrics, by data set: outcomes of single expressions in, ratios of sums out. NumPy only."""
+"""The metrics of each data set: functions from outcomes to ratios of sums, and what each metric measures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ METRICS: dict[str, Callable[[Outcomes], dict[str, Ratio]]] = {
     "refcocog": refcoco_ratios,
 }
 
-# The metric that a training is judged by.
 PRIMARY_METRIC = {
     "grefcoco": "gIoU",
     "ref-zom": "mIoU",
@@ -34,45 +33,49 @@ PRIMARY_METRIC = {
     "refcoco+": "mIoU",
     "refcocog": "mIoU",
 }
+"""The metric by which validation selects the best checkpoint."""
 
-# What boxes alone decide, and what the flag alone decides; masks decide the rest.
+# Metrics that depend on boxes alone, and on `no_target` alone; all others depend on masks.
 BOX_METRICS = frozenset({"F1score", "F1score-gIoU", "Acc@0.5"})
-FLAG_METRICS = frozenset({"N-acc", "T-acc", "Acc", "mRR"})
+NO_TARGET_METRICS = frozenset({"N-acc", "T-acc", "Acc", "mRR"})
 
 DEFINITIONS = {
-    "gIoU": "mean mask IoU over expressions; an empty target scores 1 if it is flagged, else 0",
+    "gIoU": "mean mask IoU over expressions; an empty target scores 1 if it is predicted empty, else 0",
     "cIoU": "sum of intersections ÷ sum of unions over expressions",
     "oIoU": "sum of intersections ÷ sum of unions over expressions with a target",
     "mIoU": "mean mask IoU over expressions with a target; for R-RefCOCO first over each ref, then over refs",
-    "Pr@X": "share of expressions with a target whose mask IoU is at least X",
-    "N-acc": "share of empty targets that are flagged as such",
-    "T-acc": "share of expressions with a target that are not flagged as empty",
-    "Acc": "share of empty targets that are flagged as such",
-    "F1score": "share of expressions whose boxes match the targets one to one, IoU ≥ 0.5 (the paper)",
+    "Pr@X": "fraction of expressions with a target whose mask IoU is at least X",
+    "N-acc": "fraction of empty targets that are predicted empty",
+    "T-acc": "fraction of expressions with a target that are not predicted empty",
+    "Acc": "fraction of empty targets that are predicted empty",
+    "F1score": "fraction of expressions whose boxes match the targets one to one, IoU ≥ 0.5 (the paper)",
     "F1score-gIoU": "the same by generalized IoU ≥ 0.5 (the benchmark's own code)",
-    "mRR": "share of a ref's empty phrases that are flagged, mean over refs",
-    "rIoU": "a ref's intersections ÷ (its unions + pixels predicted for its unflagged empty phrases), mean over refs",
-    "Acc@0.5": "share of expressions whose best box has IoU ≥ 0.5 with the target's box",
+    "mRR": "fraction of a ref's negative expressions that are predicted empty, mean over refs",
+    "rIoU": (
+        "a ref's intersections ÷ (its unions + pixels predicted for its negative expressions that are not predicted "
+        "empty), mean over refs"
+    ),
+    "Acc@0.5": "fraction of expressions whose best box has IoU ≥ 0.5 with the target's box",
 }
 
 
-def metric_ratios(dataset: str, outcomes: Outcomes, *, boxes: bool, masks: bool) -> dict[str, Ratio]:
-    """The metrics of a data set as ratios of sums; those of what predictions do not give are 0 ÷ 0: not measured.
+def metric_ratios(dataset: str, outcomes: Outcomes, *, has_boxes: bool, has_masks: bool) -> dict[str, Ratio]:
+    """The metrics of a data set as ratios of sums; a metric of what is not predicted is 0 ÷ 0.
 
     Args:
         dataset: a key of `METRICS`.
         outcomes: of N expressions.
-        boxes: whether the predictions give boxes.
-        masks: whether the predictions give masks.
+        has_boxes: whether the predictions have boxes.
+        has_masks: whether the predictions have masks.
     """
-    nothing = Ratio(np.zeros(len(outcomes)), np.zeros(len(outcomes)))
+    zeros = Ratio(np.zeros(len(outcomes)), np.zeros(len(outcomes)))
 
-    def is_given(name: str) -> bool:
-        return name in FLAG_METRICS or (boxes if name in BOX_METRICS else masks)
+    def is_measured(name: str) -> bool:
+        return name in NO_TARGET_METRICS or (has_boxes if name in BOX_METRICS else has_masks)
 
-    return {name: term if is_given(name) else nothing for name, term in METRICS[dataset](outcomes).items()}
+    return {name: ratio if is_measured(name) else zeros for name, ratio in METRICS[dataset](outcomes).items()}
 
 
 def describe_metric(name: str) -> str:
-    """What a metric of a score document measures, in one clause."""
+    """What a metric measures, in one clause."""
     return DEFINITIONS.get(name) or DEFINITIONS["Pr@X"].replace("X", name.removeprefix("Pr@"))

@@ -1,4 +1,9 @@
-"""How far chance alone could move a metric: intervals from a bootstrap over images."""
+"""Confidence intervals of metrics from a bootstrap over images.
+
+Whole images are drawn, not single expressions, because expressions about one image succeed and fail together.
+
+Letters: N expressions, M metrics, I images, S bootstrap samples.
+"""
 
 from __future__ import annotations
 
@@ -9,74 +14,73 @@ from numpy.typing import NDArray
 
 from pipelines.evaluation.metrics.outcomes import Ratio
 
-_FEWEST_PICTURES = 2
-
-
-_CHUNK = 100
+_PERCENTILES = (2.5, 97.5)
+_MIN_IMAGES = 2
+# Samples that are drawn at once: (_CHUNK_SIZE, I) counts in memory.
+_CHUNK_SIZE = 100
 
 
 def estimate_intervals(
-    terms: Mapping[str, Ratio], image_ids: NDArray[np.int64], *, samples: int, seed: int
+    ratios: Mapping[str, Ratio], image_ids: NDArray[np.int64], *, samples: int, seed: int
 ) -> dict[str, list[float] | None]:
-    """95 % intervals of metrics in percent: the 2.5th and 97.5th percentile of a bootstrap over pictures.
-
-    Pictures are drawn, not expressions, because expressions about one picture succeed and fail together.
+    """95 % confidence intervals of metrics in percent.
 
     Args:
-        terms: what each expression (N,) adds to each metric.
-        image_ids: (N,) the expressions' pictures.
-        samples: how many splits are drawn.
-        seed: of the draws.
+        ratios: the metrics of N expressions.
+        image_ids: (N,) the image of each expression.
+        samples: number of bootstrap samples.
+        seed: of the random generator.
 
     Returns:
-        Low and high for each metric; None where there is nothing to measure, or a single picture, which says nothing
-        of others.
+        Low and high for each metric; None where there is nothing to measure, or fewer than two images.
     """
-    return _bound(terms, _draw_scores(terms, image_ids, samples, seed))
+    return _percentiles(ratios, _bootstrap(ratios, image_ids, samples, seed))
 
 
 def estimate_differences(
-    before: Mapping[str, Ratio], after: Mapping[str, Ratio], image_ids: NDArray[np.int64], *, samples: int, seed: int
-) -> dict[str, list[float] | None]:
-    """95 % intervals of `after` less `before`, in percent, paired: both are measured on the same drawn pictures.
+    ratios_a: Mapping[str, Ratio], ratios_b: Mapping[str, Ratio], image_ids: NDArray[np.int64], *, samples: int,
+    seed: int,
+) -> dict[str, list[float] | None]:  # fmt: skip
+    """95 % confidence intervals of the paired differences `b` minus `a` in percent.
 
-    What makes a picture hard moves both alike and cancels, so the interval is narrower than those of the two scores.
+    Both are measured on the same bootstrap samples: what makes an image hard affects both and cancels out.
 
     Args:
-        before: what each expression (N,) adds to each metric, in one set of answers.
-        after: likewise in another, with the same metrics.
-        image_ids: (N,) the expressions' pictures.
-        samples: how many splits are drawn.
-        seed: of the draws.
+        ratios_a: the metrics of one set of predictions for N expressions.
+        ratios_b: the same metrics of another set of predictions.
+        image_ids: (N,) the image of each expression.
+        samples: number of bootstrap samples.
+        seed: of the random generator.
     """
-    drawn = [_draw_scores(terms, image_ids, samples, seed) for terms in (before, after)]
-    return _bound(before, drawn[1] - drawn[0])
+    scores_a, scores_b = (_bootstrap(ratios, image_ids, samples, seed) for ratios in (ratios_a, ratios_b))
+    return _percentiles(ratios_a, scores_b - scores_a)
 
 
-def _draw_scores(
-    terms: Mapping[str, Ratio], image_ids: NDArray[np.int64], samples: int, seed: int
+def _bootstrap(
+    ratios: Mapping[str, Ratio], image_ids: NDArray[np.int64], samples: int, seed: int
 ) -> NDArray[np.float64]:
-    """Metrics in percent (samples, metrics) of splits drawn over pictures; NaN where there is nothing to measure."""
-    pictures, which = np.unique(image_ids, return_inverse=True)
-    if len(pictures) < _FEWEST_PICTURES:
-        return np.full((samples, len(terms)), np.nan)
+    """Metrics (S, M) in percent of the bootstrap samples; NaN where there is nothing to measure."""
+    images, image_index = np.unique(image_ids, return_inverse=True)
+    if len(images) < _MIN_IMAGES:
+        return np.full((samples, len(ratios)), np.nan)
     sums = np.stack([
-        np.bincount(which, values, len(pictures)) for term in terms.values() for values in (term.part, term.whole)
+        np.bincount(image_index, values, len(images)) for ratio in ratios.values() for values in ratio
     ], axis=1)  # fmt: skip
     random = np.random.default_rng(seed)
-    even = np.full(len(pictures), 1 / len(pictures))
-    drawn = np.concatenate([
-        random.multinomial(len(pictures), even, size=min(_CHUNK, samples - start)) @ sums
-        for start in range(0, samples, _CHUNK)
+    probabilities = np.full(len(images), 1 / len(images))
+    totals = np.concatenate([
+        random.multinomial(len(images), probabilities, size=min(_CHUNK_SIZE, samples - start)) @ sums
+        for start in range(0, samples, _CHUNK_SIZE)
     ])  # fmt: skip
-    part, whole = drawn[:, 0::2], drawn[:, 1::2]
-    percent: NDArray[np.float64] = 100 * np.divide(part, whole, out=np.full_like(part, np.nan), where=whole != 0)
+    numerator, denominator = totals[:, 0::2], totals[:, 1::2]
+    nan = np.full_like(numerator, np.nan)
+    percent: NDArray[np.float64] = 100 * np.divide(numerator, denominator, out=nan, where=denominator != 0)
     return percent
 
 
-def _bound(names: Iterable[str], drawn: NDArray[np.float64]) -> dict[str, list[float] | None]:
+def _percentiles(names: Iterable[str], scores: NDArray[np.float64]) -> dict[str, list[float] | None]:
     intervals: dict[str, list[float] | None] = {}
-    for name, column in zip(names, drawn.T, strict=True):
+    for name, column in zip(names, scores.T, strict=True):
         values = column[~np.isnan(column)]
-        intervals[name] = np.percentile(values, [2.5, 97.5]).tolist() if len(values) else None
+        intervals[name] = np.percentile(values, _PERCENTILES).tolist() if len(values) else None
     return intervals

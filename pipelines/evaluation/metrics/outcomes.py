@@ -1,6 +1,6 @@
-"""Exact counts of pixels on run lengths, and the outcome of each expression that all metrics are made from.
+"""What is measured about single expressions, and metrics as ratios of sums over them.
 
-Letters: N expressions, P predicted boxes, T target boxes.
+Letters: N expressions.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from shards.record import Rle
 
 
 class Outcome(NamedTuple):
-    """How the answer about one expression compares with the truth."""
+    """How the prediction for one expression compares with the ground truth."""
 
     ref_id: int
     targets: int
-    """Instances that the expression refers to, crowd regions too; 0: an empty target."""
+    """Number of target instances, with crowd regions; 0 for an empty target."""
     predicted_empty: bool
-    """Whether the answer says that nothing is referred to."""
+    """Whether the prediction says that there is no target."""
     predicted_px: int
     target_px: int
     intersection_px: int
     boxes_match: bool
-    """Predicted and target boxes match one to one by IoU ≥ 0.5; of an empty target: no box is predicted."""
+    """Predicted and target boxes match one to one by IoU ≥ 0.5; for an empty target: no box is predicted."""
     boxes_match_giou: bool
-    """The same by generalized IoU."""
+    """The same by generalized IoU ≥ 0.5."""
     best_box_hits: bool
-    """The box with the best score and the first target's box have IoU ≥ 0.5."""
+    """The box with the highest score and the first target's box have IoU ≥ 0.5."""
     image_id: int = 0
     image_px: int = 0
-    """Pixels of the picture, at the resolution of the other counts."""
+    """Pixels of the image, at the resolution of the other pixel counts."""
     crowds: int = 0
-    """Those of the targets that are no part of the mask truth: gRefCOCO's crowd regions."""
+    """Number of targets that are no part of the ground-truth mask: gRefCOCO's crowd regions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Outcomes:
-    """The outcomes of a split as columns (N,)."""
+    """The outcomes of a split as columns (N,); the fields are those of `Outcome`."""
 
     ref_id: NDArray[np.int64]
     targets: NDArray[np.int64]
@@ -63,97 +63,81 @@ class Outcomes:
 
     @property
     def empty(self) -> NDArray[np.bool_]:
-        """(N,) whether the expression refers to nothing."""
+        """(N,) whether the expression has no target."""
         empty: NDArray[np.bool_] = self.targets == 0
         return empty
 
     @property
     def crowd_only(self) -> NDArray[np.bool_]:
-        """(N,) whether the expression refers to crowd regions alone: it has a box truth, and an empty mask truth."""
-        alone: NDArray[np.bool_] = (self.targets > 0) & (self.crowds == self.targets)
-        return alone
+        """(N,) whether all targets are crowd regions: there are ground-truth boxes, and the mask is empty."""
+        crowd_only: NDArray[np.bool_] = (self.targets > 0) & (self.crowds == self.targets)
+        return crowd_only
 
     @property
     def union_px(self) -> NDArray[np.int64]:
-        """(N,) pixels of prediction and target together."""
+        """(N,) pixels of the union of prediction and target."""
         union: NDArray[np.int64] = self.predicted_px + self.target_px - self.intersection_px
         return union
 
-    def select(self, chosen: NDArray[np.bool_]) -> Outcomes:
-        """The outcomes of some expressions."""
-        return Outcomes(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
+    def select(self, selected: NDArray[np.bool_]) -> Outcomes:
+        """The outcomes of the expressions where `selected` (N,) is true."""
+        return Outcomes(**{field.name: getattr(self, field.name)[selected] for field in fields(self)})
+
+
+_FLAGS = frozenset({"predicted_empty", "boxes_match", "boxes_match_giou", "best_box_hits"})
+_DTYPES: dict[str, type[np.generic]] = {name: np.bool_ if name in _FLAGS else np.int64 for name in Outcome._fields}
 
 
 def stack_outcomes(outcomes: Sequence[Outcome]) -> Outcomes:
     """Single outcomes as columns."""
-    columns = dict(
-        zip(Outcome._fields, zip(*outcomes, strict=True) if outcomes else [()] * len(Outcome._fields), strict=True)
-    )
-
-    def count(name: str) -> NDArray[np.int64]:
-        return np.array(columns[name], dtype=np.int64)
-
-    def mark(name: str) -> NDArray[np.bool_]:
-        return np.array(columns[name], dtype=np.bool_)
-
-    return Outcomes(
-        ref_id=count("ref_id"),
-        targets=count("targets"),
-        predicted_empty=mark("predicted_empty"),
-        predicted_px=count("predicted_px"),
-        target_px=count("target_px"),
-        intersection_px=count("intersection_px"),
-        boxes_match=mark("boxes_match"),
-        boxes_match_giou=mark("boxes_match_giou"),
-        best_box_hits=mark("best_box_hits"),
-        image_id=count("image_id"),
-        image_px=count("image_px"),
-        crowds=count("crowds"),
-    )
+    columns = zip(*outcomes, strict=True) if outcomes else [()] * len(_DTYPES)
+    return Outcomes(**{
+        name: np.array(column, dtype=dtype) for (name, dtype), column in zip(_DTYPES.items(), columns, strict=True)
+    })  # fmt: skip
 
 
 def count_mask_pixels(predicted: Rle | None, target: Rle | None, resolution: int = 0) -> tuple[int, int, int]:
-    """Pixels of the prediction, of the target and of both.
+    """Pixels of the prediction, of the target and of their intersection.
 
     Args:
-        predicted: run lengths of the picture's size; None has no pixels.
+        predicted: mask of the image's size; None is an empty mask.
         target: likewise.
-        resolution: if not 0, both masks are first scaled to so many pixels square (nearest neighbour), as the published
-            evaluations do.
+        resolution: if not 0, both masks are first resized to this side length (nearest neighbor), as in the published
+            evaluations.
     """
     if resolution:
         predicted = resize_mask(predicted, resolution, resolution) if predicted else None
         target = resize_mask(target, resolution, resolution) if target else None
     predicted_px, target_px = (rle_area(mask) if mask else 0 for mask in (predicted, target))
-    shared = intersect_rles([predicted, target]) if predicted and target and predicted_px and target_px else None
-    return predicted_px, target_px, rle_area(shared) if shared else 0
-
-
-def divide(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Elementwise ratio, 0 where the whole is 0: an empty union scores nothing, as in the benchmarks' code."""
-    ratio: NDArray[np.float64] = np.divide(part, whole, out=np.zeros(len(part)), where=whole != 0)
-    return ratio
-
-
-def to_percent(part: float, whole: float) -> float | None:
-    """100 × part ÷ whole; None where there is nothing to measure."""
-    return None if whole == 0 else float(100 * part / whole)
+    if not (predicted and target and predicted_px and target_px):
+        return predicted_px, target_px, 0
+    return predicted_px, target_px, rle_area(intersect_rles([predicted, target]))
 
 
 class Ratio(NamedTuple):
-    """A metric as a ratio of sums: what each expression (N,) adds above and below the line."""
+    """A metric as a ratio of sums: what each expression (N,) adds to the numerator and to the denominator."""
 
-    part: NDArray[np.generic]
-    whole: NDArray[np.generic]
+    numerator: NDArray[np.generic]
+    denominator: NDArray[np.generic]
 
 
-def summarize(terms: Mapping[str, Ratio]) -> dict[str, float | None]:
-    """Metrics in percent; None where there is nothing to measure."""
-    return {name: to_percent(term.part.sum(), term.whole.sum()) for name, term in terms.items()}
+def safe_divide(numerator: NDArray[np.generic], denominator: NDArray[np.generic]) -> NDArray[np.float64]:
+    """Elementwise ratio, 0 where the denominator is 0: an empty union has IoU 0, as in the benchmarks' code."""
+    ratio: NDArray[np.float64] = np.divide(numerator, denominator, out=np.zeros(len(numerator)), where=denominator != 0)
+    return ratio
+
+
+def summarize(ratios: Mapping[str, Ratio]) -> dict[str, float | None]:
+    """Metrics in percent; None where the denominator is 0."""
+    sums = {name: (ratio.numerator.sum(), ratio.denominator.sum()) for name, ratio in ratios.items()}
+    return {
+        name: None if denominator == 0 else float(100 * numerator / denominator)
+        for name, (numerator, denominator) in sums.items()
+    }
 
 
 def precision_ratios(
     iou: NDArray[np.float64], counted: NDArray[np.bool_], thresholds: Sequence[float]
 ) -> dict[str, Ratio]:
-    """Pr@X: share of the counted expressions whose IoU is at least X, for each threshold."""
+    """Pr@X for each threshold X: the fraction of the counted expressions (N,) whose IoU is at least X."""
     return {f"Pr@{threshold}": Ratio(counted & (iou >= threshold), counted) for threshold in thresholds}

@@ -1,27 +1,22 @@
-"""RefCOCO/+/g: one object for each expression, as a mask and as a box."""
+"""RefCOCO/+/g: one object per expression, as a mask and as a box."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from pipelines.evaluation.metrics.outcomes import Outcomes, Ratio, divide, precision_ratios, summarize
+from pipelines.evaluation.metrics.outcomes import Outcomes, Ratio, precision_ratios, safe_divide
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def refcoco_ratios(outcomes: Outcomes) -> dict[str, Ratio]:
     """mIoU, oIoU, Pr@0.5 … 0.9 and Acc@0.5 (boxes), over expressions with a target."""
-    found = ~outcomes.empty
-    shared, union = np.where(found, outcomes.intersection_px, 0), np.where(found, outcomes.union_px, 0)
-    iou = divide(shared, union)
+    counted = ~outcomes.empty
+    intersection, union = np.where(counted, outcomes.intersection_px, 0), np.where(counted, outcomes.union_px, 0)
+    iou = safe_divide(intersection, union)
     return {
-        "mIoU": Ratio(iou, found),
-        "oIoU": Ratio(shared, union),
-        **precision_ratios(iou, found, THRESHOLDS),
-        "Acc@0.5": Ratio(found & outcomes.best_box_hits, found),
+        "mIoU": Ratio(iou, counted),
+        "oIoU": Ratio(intersection, union),
+        **precision_ratios(iou, counted, THRESHOLDS),
+        "Acc@0.5": Ratio(counted & outcomes.best_box_hits, counted),
     }
-
-
-def score_refcoco(outcomes: Outcomes) -> dict[str, float | None]:
-    """The metrics of `refcoco_ratios` in percent."""
-    return summarize(refcoco_ratios(outcomes))

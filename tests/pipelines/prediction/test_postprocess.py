@@ -107,7 +107,7 @@ def test_the_published_answers_are_reproduced_in_every_setting(kind: type, pixel
             assert answer.no_target == (not chosen.any())
             assert np.abs(answer.boxes - np.array(golden["boxes"]).reshape(-1, 4)[chosen]).max(initial=0) < 1e-3
             assert np.count_nonzero(answer.mask != decode_mask(golden["rle"])) <= pixels
-            areas = postprocess_instance_masks(raw, answer, settings).sum(axis=(1, 2))
+            areas = postprocess_instance_masks(raw, answer.queries, settings).sum(axis=(1, 2))
             assert np.abs(areas - np.array(golden["part_areas"])[chosen]).max(initial=0) <= pixels
 
 
@@ -168,7 +168,7 @@ def test_without_a_chosen_query_the_global_mask_stays_and_the_flag_says_no_targe
     assert answer.mask[27:].all()
     raw = make_raw([0.1, 0.2], QUADRANTS[:2])
     assert not postprocess(raw, dataclasses.replace(SETTINGS, mask_source="instance")).mask.any()
-    assert postprocess_instance_masks(raw, answer, SETTINGS).shape == (0, 30, 40)
+    assert postprocess_instance_masks(raw, answer.queries, SETTINGS).shape == (0, 30, 40)
 
 
 def test_boxes_are_clipped_and_one_without_area_goes_with_its_mask_and_no_other() -> None:

@@ -19,7 +19,7 @@ from tests.support.drawn_shards import BOXES, fill, predict_truth, write_lines, 
 Line = dict[str, Any]
 VAL = ScoreSettings(split="val", bootstrap=50)
 BOX_METRICS = {"F1score", "F1score-gIoU", "Acc@0.5"}
-FLAG_METRICS = {"N-acc", "T-acc", "Acc", "mRR"}
+NO_TARGET_METRICS = {"N-acc", "T-acc", "Acc", "mRR"}
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_metrics_of_what_is_left_out_are_null_and_all_others_are_as_with_it(
         for name, chosen in (("whole", lines), ("part", leave_out(key, lines)))
     )
     for name, value in part["metrics"].items():
-        measured = name in FLAG_METRICS or (name in BOX_METRICS) == (key == "mask")
+        measured = name in NO_TARGET_METRICS or (name in BOX_METRICS) == (key == "mask")
         assert value == (whole["metrics"][name] if measured else None), name
         assert part["intervals"][name] == (whole["intervals"][name] if measured else None), name
         for axis, choices in part["breakdown"].items():
