@@ -165,12 +165,24 @@ def rle_to_box(rle: Rle) -> Box:
     return x, y, x + width, y + height
 
 
+def nearest_indices(old_size: int, new_size: int) -> NDArray[np.int64]:
+    """The source index of each row when `old_size` rows are resized to `new_size` by nearest neighbors, (new_size,).
+
+    It is floor(index × old_size ÷ new_size), as in the published evaluations.
+    """
+    return np.arange(new_size, dtype=np.int64) * old_size // new_size
+
+
+def resize_nearest(mask: NDArray[np.bool_], height: int, width: int) -> NDArray[np.bool_]:
+    """A mask of any size, resized to (height, width) by nearest neighbors."""
+    rows, columns = nearest_indices(mask.shape[0], height), nearest_indices(mask.shape[1], width)
+    resized: NDArray[np.bool_] = mask[:, columns][rows]
+    return resized
+
+
 def resize_mask(rle: Rle, height: int, width: int) -> Rle:
-    """Nearest-neighbor resize as the published evaluations do: source index = floor(target index × old ÷ new)."""
-    mask = decode_mask(rle)
-    rows = np.arange(height) * mask.shape[0] // height
-    columns = np.arange(width) * mask.shape[1] // width
-    return encode_mask(mask[rows[:, None], columns[None, :]])
+    """The RLE of a mask, resized by nearest neighbors."""
+    return encode_mask(resize_nearest(decode_mask(rle), height, width))
 
 
 def _to_text(rle: dict[str, Any]) -> Rle:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pipelines.config.settings import PostprocessSettings
 from pipelines.prediction.postprocess import binarize, resize_bilinear, select_mask_logits
 from pipelines.prediction.raw_output import RawOutput
-from shards.masks import decode_mask, merge_rles
+from shards.masks import decode_mask, merge_rles, nearest_indices
 from shards.record import Expression, ImageRecord
 
 # Stands for the global mask among the indices of queries.
@@ -39,9 +39,9 @@ class MaskCounter:
         self.raw, self.side = raw, raw.image_size
         masks = [instance.mask for instance in record.mask_targets(expression)]
         target = decode_mask(merge_rles(masks, record.height, record.width))
-        rows, columns = (np.arange(length) * self.side // length for length in target.shape)
+        rows, columns = (nearest_indices(self.side, length) for length in target.shape)
         if resolution:
-            kept_rows, kept_columns = (np.arange(resolution) * length // resolution for length in target.shape)
+            kept_rows, kept_columns = (nearest_indices(length, resolution) for length in target.shape)
             rows, columns, target = rows[kept_rows], columns[kept_columns], target[kept_rows][:, kept_columns]
         self._rows, self._columns, self._target = rows, columns, target
         self.image_px = target.size

@@ -25,6 +25,7 @@ from pipelines.config.settings import PostprocessSettings
 from pipelines.prediction.box_iou import intersection_and_union
 from pipelines.prediction.raw_output import RawOutput, object_probabilities
 from shards.errors import SettingsError
+from shards.masks import resize_nearest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,13 +162,6 @@ def resize_bilinear(values: NDArray[np.float32], size: int) -> NDArray[np.float3
     columns = np.ascontiguousarray(rows.T)
     resized = columns[low] + (columns[high] - columns[low]) * weight[:, None]
     return np.ascontiguousarray(resized.T)
-
-
-def resize_nearest(mask: NDArray[np.bool_], height: int, width: int) -> NDArray[np.bool_]:
-    """Nearest-neighbor resize to (height, width): source index = floor(target index × old ÷ new), as published."""
-    rows, columns = np.arange(height) * mask.shape[0] // height, np.arange(width) * mask.shape[1] // width
-    resized: NDArray[np.bool_] = mask[:, columns][rows]
-    return resized
 
 
 def select_mask_logits(raw: RawOutput, queries: Sequence[int] | NDArray[np.int64]) -> list[NDArray[np.float16]]:

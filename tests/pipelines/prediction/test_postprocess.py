@@ -23,12 +23,11 @@ from pipelines.prediction.postprocess import (
     postprocess,
     postprocess_instance_masks,
     resize_bilinear,
-    resize_nearest,
     score_queries,
 )
 from pipelines.prediction.raw_output import RawOutput
 from shards.errors import SettingsError
-from shards.masks import decode_mask, encode_mask, resize_mask
+from shards.masks import decode_mask
 from tests.support.paths import GOLDENS
 
 needs_goldens = pytest.mark.skipif(not GOLDENS.is_dir(), reason="the reference numbers are not beside the repository")
@@ -238,12 +237,6 @@ def test_maps_are_enlarged_as_torch_does_between_aligned_corners(values: Any, si
     tensor = torch.from_numpy(values)[None, None]
     expected = F.interpolate(tensor, size=(size, size), mode="bilinear", align_corners=True)[0, 0]
     assert np.allclose(resize_bilinear(values, size), expected.numpy(), atol=1e-4)
-
-
-@given(hnp.arrays(bool, (6, 6)), st.integers(1, 20), st.integers(1, 20))
-def test_masks_are_stretched_as_the_evaluations_do(mask: Any, height: int, width: int) -> None:
-    expected = decode_mask(resize_mask(encode_mask(mask), height, width))
-    assert np.array_equal(resize_nearest(mask, height, width), expected)
 
 
 def test_a_threshold_below_what_was_kept_is_an_error_that_says_what_would_do() -> None:
