@@ -1,14 +1,14 @@
-"""Which expressions each process sees, and when: pure functions of a seed and the number of examples seen so far.
+"""The order of the training data: a pure function of seed, examples seen so far, rank and world size.
 
-Expressions are numbered 0 … total - 1 in shard order, over all data sets one after the other. Training runs over an
-endless row of epochs, each a permutation of all numbers; a step takes the next `batch_size` of them and the processes
-deal them out. So every step is full, every process runs every step, every expression is seen once per epoch, and a
-training goes on from any position with any number of processes or reading workers.
+Expressions have the indices 0 … total - 1 in shard order, over all data sets one after the other. The training data are
+an endless sequence of epochs, each a permutation of all indices. A step takes the next `batch_size` of them, and each
+rank a part of these. So every step is full, every rank runs every step, every expression is seen once per epoch, and a
+training can be resumed at any step with any world size and any number of workers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -18,10 +18,10 @@ from shards.errors import DataError
 
 
 class ExampleIndex:
-    """Numbers the expressions of several data sets, one after the other, and finds them again.
+    """Maps indices of the expressions of several data sets, one after the other, to their records.
 
     Args:
-        counts: for each data set, the (N,) numbers of expressions of its records.
+        counts: for each data set, how many expressions each of its records has, (N,).
     """
 
     def __init__(self, counts: Sequence[NDArray[np.int64]]) -> None:
@@ -34,37 +34,37 @@ class ExampleIndex:
         """Number of expressions of all data sets."""
         return int(self._record_ends[-1]) if len(self._record_ends) else 0
 
-    def locate(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Data set, record in it, and expression in that record, of each number.
+    def locate(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """The data set, the record in it, and the expression in that record, of each index.
 
         Args:
-            numbers: any shape, each from 0 to len - 1.
+            indices: any shape, each from 0 to len - 1.
 
         Returns:
-            Three arrays of the shape of `numbers`.
+            Three arrays of the shape of `indices`.
 
         Raises:
-            IndexError: a number that no expression has.
+            IndexError: an index is out of range.
         """
-        numbers = np.asarray(numbers, dtype=np.int64)
-        if numbers.size and not 0 <= numbers.min() <= numbers.max() < len(self):
-            raise IndexError(f"expressions are numbered 0 to {len(self) - 1}")
-        # Records without expressions end where they start: the right side steps over them.
-        rows = np.searchsorted(self._record_ends, numbers, side="right")
+        indices = np.asarray(indices, dtype=np.int64)
+        if indices.size and not 0 <= indices.min() <= indices.max() < len(self):
+            raise IndexError(f"indices of expressions go from 0 to {len(self) - 1}")
+        # Records without expressions end where they start: side="right" skips them.
+        rows = np.searchsorted(self._record_ends, indices, side="right")
         sets = np.searchsorted(self._set_starts, rows, side="right") - 1
         starts = np.concatenate([[0], self._record_ends])[rows]
-        return sets.astype(np.int64), (rows - self._set_starts[sets]).astype(np.int64), numbers - starts
+        return sets.astype(np.int64), (rows - self._set_starts[sets]).astype(np.int64), indices - starts
 
 
 @lru_cache(maxsize=2)
 def epoch_permutation(total: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """(total,) all expression numbers in the order of one epoch; read-only.
+    """(total,) all indices in the order of one epoch; read-only.
 
-    The bit generator's raw stream is sorted rather than `Generator.permutation` called: NumPy keeps only the former
-    the same in all its versions.
+    Sorting the bit generator's raw stream instead of `Generator.permutation` gives the same order in all versions of
+    NumPy.
 
     Raises:
-        DataError: there is nothing to order.
+        DataError: there are no expressions.
     """
     if total < 1:
         raise DataError("the shards hold no expressions", remedy="prepare a split that has some")
@@ -75,7 +75,7 @@ def epoch_permutation(total: int, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 def sample_indices(total: int, *, seed: int, start: int, count: int) -> NDArray[np.int64]:
-    """(count,) expression numbers of examples start … start + count - 1 of the endless row of epochs."""
+    """(count,) indices at the positions start … start + count - 1 of the endless sequence of epochs."""
     parts = [np.zeros(0, dtype=np.int64)]
     while count > 0:
         epoch, offset = divmod(start, max(total, 1))
@@ -85,50 +85,32 @@ def sample_indices(total: int, *, seed: int, start: int, count: int) -> NDArray[
     return np.concatenate(parts)
 
 
-def split_by_rank(numbers: NDArray[np.int64], process: int, processes: int) -> NDArray[np.int64]:
-    """This process's part of a step: shares are disjoint, make up the whole, and differ by one at most.
+def split_by_rank(indices: NDArray[np.int64], rank: int, world_size: int) -> NDArray[np.int64]:
+    """The part of a step that one rank takes: parts are disjoint and complete, and their sizes differ by one at most.
 
     Raises:
-        ValueError: a process would be left with nothing.
+        ValueError: a rank would get nothing.
     """
-    if len(numbers) < processes:
-        raise ValueError(f"a batch of {len(numbers)} cannot be shared by {processes} processes")
-    return numbers[process::processes]
+    if len(indices) < world_size:
+        raise ValueError(f"a batch of {len(indices)} cannot be shared by {world_size} processes")
+    return indices[rank::world_size]
 
 
 def sample_batch(
-    total: int, *, seed: int, start: int, batch_size: int, process: int = 0, processes: int = 1
+    total: int, *, seed: int, start: int, batch_size: int, rank: int = 0, world_size: int = 1
 ) -> NDArray[np.int64]:
-    """This process's expression numbers of the step that begins after `start` examples.
+    """The indices of one rank's part of a step.
 
     Args:
         total: number of expressions.
-        seed: decides the order, with the epoch.
-        start: examples seen so far, by all processes together.
-        batch_size: examples of the step, of all processes together.
-        process: rank of this process.
-        processes: how many there are.
+        seed: decides the order, together with the epoch.
+        start: examples seen before the step, over all ranks.
+        batch_size: examples of the step, over all ranks.
+        rank: of this process.
+        world_size: number of processes.
 
     Raises:
         DataError: there are no expressions.
-        ValueError: the batch is smaller than the number of processes.
+        ValueError: the batch is smaller than the world size.
     """
-    return split_by_rank(sample_indices(total, seed=seed, start=start, count=batch_size), process, processes)
-
-
-def split_in_order(total: int, process: int, processes: int) -> NDArray[np.int64]:
-    """This process's run of 0 … total - 1: every number goes to one process, and none to several.
-
-    Runs follow each other and differ by one in length at most; with fewer numbers than processes some are empty.
-    Neighbours stay together because expressions of one image are numbered in a row.
-    """
-    return np.arange(total * process // processes, total * (process + 1) // processes, dtype=np.int64)
-
-
-def batches_in_order(
-    total: int, *, batch_size: int, process: int = 0, processes: int = 1
-) -> Iterator[NDArray[np.int64]]:
-    """This process's share of all expressions in shard order, in batches; the last one may be smaller."""
-    share = split_in_order(total, process, processes)
-    for first in range(0, len(share), batch_size):
-        yield share[first : first + batch_size]
+    return split_by_rank(sample_indices(total, seed=seed, start=start, count=batch_size), rank, world_size)

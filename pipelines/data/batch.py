@@ -1,13 +1,13 @@
-"""Examples become batches: padded, stacked, with the targets of each picture beside them.
+"""Examples, and the padded batches that are collated from them.
 
-Letters: B batch, S picture side in pixels, L text tokens, T targets of one expression, H = W side of target masks.
-An expression without a target is the normal case: its boxes are (0, 4) and its masks (0, H, W).
+Letters: B batch, S side of the network's image in pixels, L text tokens, T targets of one expression, H = W side of the
+target masks. An expression without a target has boxes (0, 4) and masks (0, H, W).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,111 +18,105 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """One expression with its picture, as the loader makes it."""
+    """One expression with its image and targets."""
 
     id: str
     """DATASET/REF_ID/SENT_ID."""
-    position: int
-    """Number of the expression in the data."""
-    picture: NDArray[np.uint8]
-    """(S, S, 3) RGB, resized."""
+    image: NDArray[np.uint8]
+    """(S, S, 3) RGB."""
     input_ids: list[int]
     """Token ids, not padded."""
     original_size: tuple[int, int]
-    """Height and width of the original picture in pixels."""
+    """Height and width of the original image in pixels."""
     boxes: NDArray[np.float32]
     """(T, 4) cx, cy, w, h in [0, 1]."""
     masks: NDArray[np.bool_]
-    """(T, H, W); H = W = 0 where nobody asked for target masks."""
+    """(T, H, W); H = W = 0 without target masks."""
     crowds: int = 0
-    """Crowd regions that the expression refers to beside its T targets: no boxes and no masks to learn."""
+    """Crowd regions that the expression refers to besides its T targets; they have no boxes and masks here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """What the network should have said about a batch."""
+    """The targets of a batch."""
 
     boxes: list[Tensor]
-    """For each picture (T, 4) cx, cy, w, h in [0, 1]."""
+    """For each expression (T, 4) cx, cy, w, h in [0, 1]."""
     instance_masks: list[Tensor]
-    """For each picture (T, H, W) bool."""
+    """For each expression (T, H, W) bool."""
     global_masks: Tensor
-    """(B, H, W) bool: the union of a picture's instance masks."""
+    """(B, H, W) bool: the union of an expression's instance masks."""
     exists: Tensor
-    """(B,) bool: whether the expression has a target."""
+    """(B,) bool: whether the expression has a target, or refers to a crowd region."""
 
-    def transform(self, change: Callable[[Tensor], Tensor]) -> Targets:
-        """The same targets with every tensor changed."""
-        boxes, masks = [change(boxes) for boxes in self.boxes], [change(masks) for masks in self.instance_masks]
-        return Targets(boxes, masks, change(self.global_masks), change(self.exists))
+    def map(self, function: Callable[[Tensor], Tensor]) -> Targets:
+        """The targets with a function applied to every tensor."""
+        boxes, masks = [function(boxes) for boxes in self.boxes], [function(masks) for masks in self.instance_masks]
+        return Targets(boxes, masks, function(self.global_masks), function(self.exists))
 
     def __reduce__(self) -> tuple[Callable[..., Targets], tuple[Any, ...]]:
-        """Between processes the pictures' tensors travel as one array each, which costs no shared memory."""
+        """Pickle lists of tensors as one array each: tensors would take shared memory and a file descriptor each."""
         counts = [len(boxes) for boxes in self.boxes]
         tensors = torch.cat(self.boxes), torch.cat(self.instance_masks), self.global_masks, self.exists
         return _split_targets, (counts, *(tensor.numpy() for tensor in tensors))
 
     def select(self, part: slice) -> Targets:
-        """The targets of some of the pictures."""
+        """The targets of some of the expressions."""
         return Targets(self.boxes[part], self.instance_masks[part], self.global_masks[part], self.exists[part])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Expressions that go through the network together."""
+    """Collated examples, the input of one forward pass."""
 
     pixel_values: Tensor
-    """(B, S, S, 3) uint8; `pipelines.data.image_transforms.normalize_images` makes floats of it on the device."""
+    """(B, S, S, 3) uint8 RGB; `normalize_images` converts it on the device."""
     input_ids: Tensor
     """(B, L) int64, padded to the longest expression."""
     attention_mask: Tensor
     """(B, L) int64, 1 = token, 0 = padding."""
     targets: Targets | None
-    """None where the examples carry no target masks."""
+    """None without target masks."""
     ids: list[str]
     """The expressions' ids."""
-    positions: Tensor
-    """(B,) int64 numbers of the expressions in the data; stays on the CPU."""
     original_sizes: Tensor
-    """(B, 2) int64 height, width of the original pictures in pixels; stays on the CPU."""
+    """(B, 2) int64 height, width of the original images in pixels; stays on the CPU."""
 
     def __len__(self) -> int:
         """Number of expressions."""
         return len(self.ids)
 
     def __reduce__(self) -> tuple[Callable[..., Batch], tuple[Any, ...]]:
-        """Between processes tensors travel as arrays, which costs no shared memory."""
-        tensors = self.pixel_values, self.input_ids, self.attention_mask, self.positions, self.original_sizes
+        """Pickle tensors as arrays, which take no shared memory."""
+        tensors = self.pixel_values, self.input_ids, self.attention_mask, self.original_sizes
         return _rebuild_batch, (self.targets, self.ids, *(tensor.numpy() for tensor in tensors))
 
     def to(self, device: torch.device | str) -> Batch:
-        """The batch on a device; from pinned memory the copy overlaps with computing."""
-        return self._transform(lambda tensor: tensor.to(device, non_blocking=True))
+        """The batch on a device; copying from pinned memory overlaps with computation."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
         """The batch in page-locked memory."""
-        return self._transform(lambda tensor: tensor.pin_memory())
+        return self._map(lambda tensor: tensor.pin_memory())
 
     def split(self, parts: int) -> list[Batch]:
-        """Parts of equal size, in order, padded as the whole is.
+        """Parts of equal size, in order, with the padding of the whole batch.
 
         Raises:
-            ValueError: the batch cannot be cut into so many equal parts.
+            ValueError: the size of the batch is not a multiple of `parts`.
         """
         if parts < 1 or len(self) % parts:
             raise ValueError(f"a batch of {len(self)} expressions cannot be split into {parts} equal parts")
         size = len(self) // parts
         return [self._select(slice(start, start + size)) for start in range(0, len(self), size)]
 
-    def _transform(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        return Batch(
-            pixel_values=change(self.pixel_values),
-            input_ids=change(self.input_ids),
-            attention_mask=change(self.attention_mask),
-            targets=self.targets and self.targets.transform(change),
-            ids=self.ids,
-            positions=self.positions,
-            original_sizes=self.original_sizes,
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        return replace(
+            self,
+            pixel_values=function(self.pixel_values),
+            input_ids=function(self.input_ids),
+            attention_mask=function(self.attention_mask),
+            targets=self.targets and self.targets.map(function),
         )
 
     def _select(self, part: slice) -> Batch:
@@ -132,7 +126,6 @@ class Batch:
             attention_mask=self.attention_mask[part],
             targets=self.targets and self.targets.select(part),
             ids=self.ids[part],
-            positions=self.positions[part],
             original_sizes=self.original_sizes[part],
         )
 
@@ -141,8 +134,8 @@ def collate(examples: Sequence[Example], pad_id: int) -> Batch:
     """Stack examples.
 
     Args:
-        examples: at least one; pictures of one size, masks of one size.
-        pad_id: the token id that fills short expressions up.
+        examples: at least one; images of one size, masks of one size.
+        pad_id: the token id of padding.
 
     Raises:
         ValueError: there is no example.
@@ -156,12 +149,11 @@ def collate(examples: Sequence[Example], pad_id: int) -> Batch:
         input_ids[row, : len(example.input_ids)] = example.input_ids
         attention_mask[row, : len(example.input_ids)] = 1
     return Batch(
-        pixel_values=torch.from_numpy(np.stack([example.picture for example in examples])),
+        pixel_values=torch.from_numpy(np.stack([example.image for example in examples])),
         input_ids=torch.from_numpy(input_ids),
         attention_mask=torch.from_numpy(attention_mask),
         targets=_collate_targets(examples) if examples[0].masks.shape[-1] else None,
         ids=[example.id for example in examples],
-        positions=torch.tensor([example.position for example in examples], dtype=torch.int64),
         original_sizes=torch.tensor([example.original_size for example in examples], dtype=torch.int64),
     )
 
@@ -172,14 +164,13 @@ def _split_targets(counts: list[int], *arrays: NDArray[Any]) -> Targets:
 
 
 def _rebuild_batch(targets: Targets | None, ids: list[str], *arrays: NDArray[Any]) -> Batch:
-    pixel_values, input_ids, attention_mask, positions, original_sizes = map(torch.from_numpy, arrays)
+    pixel_values, input_ids, attention_mask, original_sizes = map(torch.from_numpy, arrays)
     return Batch(
         pixel_values=pixel_values,
         input_ids=input_ids,
         attention_mask=attention_mask,
         targets=targets,
         ids=ids,
-        positions=positions,
         original_sizes=original_sizes,
     )
 

@@ -1,111 +1,158 @@
-"""Examples of prepared shards, reached by their index."""
+"""Examples by index: of prepared shards, or of image files and texts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.data.batch import Example
-from pipelines.data.image_transforms import decode_image, resize_image, sample_rows
+from pipelines.data.image_decoding import decode_image, read_image
+from pipelines.data.image_folder import CheckedImages, name_images
+from pipelines.data.image_transforms import mask_source_indices
 from pipelines.data.processor import Processor
-from pipelines.data.tokenizer import tokenize_expressions
+from pipelines.data.truncation import describe_findings, find_lossy_expressions
 from shards import masks
 from shards.reader import ShardReader
 from shards.record import Expression, ImageRecord, Instance
 from shards.sampling import ExampleIndex
 
-Part = tuple["Path", str]
+Part = tuple[Path, str]
+"""A folder of shards and one of its splits."""
 
 
 class ExampleDataset(Protocol):
-    """Examples reached by their number."""
+    """Examples by index."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, number: int) -> Example: ...
+    def __getitem__(self, index: int) -> Example: ...
 
 
 class GroundingDataset:
-    """The examples of one or several splits, numbered in shard order.
+    """The examples of one or several splits, in shard order.
 
     Args:
-        parts: (folder, split) pairs, in order.
-        processor: how the network sees them.
-        mask_size: side of target masks; 0 leaves targets out.
+        parts: the splits, in order.
+        processor: prepares images and expressions.
+        mask_size: side of the target masks in pixels; 0: no target masks.
     """
 
     def __init__(self, parts: Sequence[Part], processor: Processor, *, mask_size: int) -> None:
         self.processor, self.mask_size = processor, mask_size
         self.readers = [ShardReader(folder, split) for folder, split in parts]
-        self._numbers = ExampleIndex([reader.index.expressions for reader in self.readers])
+        self._index = ExampleIndex([reader.index.expressions for reader in self.readers])
         self._last: tuple[tuple[int, int], ImageRecord, NDArray[np.uint8]] | None = None
 
     def __len__(self) -> int:
         """Number of expressions."""
-        return len(self._numbers)
+        return len(self._index)
 
-    def __getitem__(self, number: int) -> Example:
-        """The example of an expression's number.
+    def __getitem__(self, index: int) -> Example:
+        """The example of an index.
 
         Raises:
-            DataError: its picture or record is damaged.
+            DataError: its image or record is damaged.
         """
-        record, picture, expression = self._find(number)
-        ids = tokenize_expressions(self.processor.tokenizer, [expression.text], self.processor.max_tokens)[0]
-        # NOTE: as in DETR's loader (datasets/coco.py) and ReLA's, crowd regions are no targets to match; what refers to
-        # them alone still exists.
+        part, position, row = self._locate(index)
+        # Neighboring expressions share their image: in shard order each image is decoded once.
+        if self._last is None or self._last[0] != (part, position):
+            reader = self.readers[part]
+            record = reader.record(position)
+            image = decode_image(reader.image(position), record.file_name)
+            self._last = (part, position), record, self.processor.resize(image)
+        _, record, resized = self._last
+        expression = record.expressions[row]
+        # NOTE: as in DETR's loader (datasets/coco.py) and ReLA's, crowd regions are not matched; an expression that
+        # refers to crowd regions alone still has a target.
         instances = record.mask_targets(expression)
         boxes = np.array([instance.box for instance in instances], dtype=np.float32).reshape(-1, 4)
         corners = boxes / np.array([record.width, record.height] * 2, dtype=np.float32)
         return Example(
             id=expression.id,
-            position=number,
-            picture=picture,
-            input_ids=ids,
+            image=resized,
+            input_ids=self.processor.tokenize([expression.text])[0],
             original_size=(record.height, record.width),
             boxes=np.concatenate([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], axis=1),
-            masks=self._sample_masks(record, instances),
+            masks=self._resize_masks(record, instances),
             crowds=len(expression.instances) - len(instances),
         )
 
-    def label(self, number: int) -> tuple[ImageRecord, Expression]:
-        """The expression of a number and the record it belongs to; its picture is not read.
+    def find_expression(self, index: int) -> tuple[ImageRecord, Expression]:
+        """The expression of an index and its record; the image is not read.
 
         Raises:
             DataError: the record is damaged.
         """
-        part, position, expression = (int(value) for value in self._numbers.locate(np.asarray(number)))
+        part, position, row = self._locate(index)
         record = self.readers[part].record(position)
-        return record, record.expressions[expression]
+        return record, record.expressions[row]
 
-    def _find(self, number: int) -> tuple[ImageRecord, NDArray[np.uint8], Expression]:
-        part, position, expression = (int(value) for value in self._numbers.locate(np.asarray(number)))
-        # Neighbouring expressions share their picture: in shard order it is decoded once.
-        if self._last is None or self._last[0] != (part, position):
-            reader = self.readers[part]
-            record = reader.record(position)
-            picture = decode_image(reader.image(position), record.file_name)
-            self._last = (part, position), record, resize_image(picture, self.processor.image_size)
-        _, record, resized = self._last
-        return record, resized, record.expressions[expression]
+    def _locate(self, index: int) -> tuple[int, int, int]:
+        part, position, row = self._index.locate(np.asarray(index))
+        return int(part), int(position), int(row)
 
-    def _sample_masks(self, record: ImageRecord, instances: Sequence[Instance]) -> NDArray[np.bool_]:
+    def _resize_masks(self, record: ImageRecord, instances: Sequence[Instance]) -> NDArray[np.bool_]:
         size = self.mask_size
-        sampled = np.zeros((len(instances) if size else 0, size, size), dtype=bool)
+        resized = np.zeros((len(instances) if size else 0, size, size), dtype=bool)
         if size:
-            rows = sample_rows(record.height, self.processor.image_size, size)
-            columns = sample_rows(record.width, self.processor.image_size, size)
+            rows = mask_source_indices(record.height, self.processor.image_size, size)
+            columns = mask_source_indices(record.width, self.processor.image_size, size)
             for target, instance in enumerate(instances):
-                sampled[target] = masks.decode_mask(instance.mask)[rows[:, None], columns]
-        return sampled
+                resized[target] = masks.decode_mask(instance.mask)[rows[:, None], columns]
+        return resized
+
+
+class ImageFolderDataset:
+    """Every text for every image, image by image; ids are FILE_NAME/TEXT_INDEX."""
+
+    def __init__(self, images: CheckedImages, texts: Sequence[str], processor: Processor) -> None:
+        self.images, self.files, self.texts, self.processor = images, images.files, list(texts), processor
+        self.names = name_images(self.files)
+        self._input_ids = processor.tokenize(self.texts)
+        self._last: tuple[int, tuple[int, int], NDArray[np.uint8]] | None = None
+
+    def __len__(self) -> int:
+        """Number of images × number of texts."""
+        return len(self.files) * len(self.texts)
+
+    def __getitem__(self, index: int) -> Example:
+        """The example of an index.
+
+        Raises:
+            DataError: the image cannot be read.
+        """
+        image_index, text_index = divmod(index, len(self.texts))
+        if self._last is None or self._last[0] != image_index:
+            image = read_image(self.files[image_index])
+            self._last = image_index, (image.shape[0], image.shape[1]), self.processor.resize(image)
+        _, original_size, resized = self._last
+        return Example(
+            id=f"{self.names[image_index]}/{text_index}",
+            image=resized,
+            input_ids=self._input_ids[text_index],
+            original_size=original_size,
+            boxes=np.zeros((0, 4), dtype=np.float32),
+            masks=np.zeros((0, 0, 0), dtype=bool),
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """The counts and notes on images and texts that go into the artifact."""
+        texts = [(str(index), text) for index, text in enumerate(self.texts)]
+        findings = list(find_lossy_expressions(self.processor.tokenizer, texts, self.processor.max_tokens))
+        return {
+            "images": len(self.files),
+            "unreadable": self.images.unreadable,
+            "cut": sum(found.kind == "cut" for found in findings),
+            "notes": [*self.images.remarks, *describe_findings(findings, self.processor.max_tokens, each=True)],
+        }
 
 
 def read_texts(parts: Sequence[Part]) -> Iterator[str]:
-    """All expressions' texts, in shard order."""
+    """The texts of all expressions, in shard order."""
     for folder, split in parts:
         for record in ShardReader(folder, split).records():
             for expression in record.expressions:

@@ -1,4 +1,4 @@
-"""Somebody's own images: which files of a folder are taken, which are left out and why, and which cannot be read."""
+"""The images of `igvg predict --image`: the files of a folder, their names, and which of them can be read."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipelines.data.image_decoding import inspect_image
 from shards.errors import DataError
 from shards.file_kinds import describe_content, explain_unreadable
 from shards.files import digest_file
@@ -19,32 +20,32 @@ _SHOWN = 10
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFiles:
-    """What a path given to `--image` holds, by name."""
+    """The image files at a path, by name, and the files that were left out."""
 
     files: tuple[Path, ...]
     left_out: tuple[tuple[Path, str], ...] = ()
-    """Files that are not taken, each with the reason."""
+    """Other files, each with the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedImages:
-    """Image files, all of which were decoded once."""
+    """Image files, sorted by whether they can be decoded."""
 
     files: list[Path] = field(default_factory=list)
-    """Those that can be read."""
+    """The files that can be decoded."""
     unreadable: dict[str, str] = field(default_factory=dict)
-    """The others by name, each with the error."""
+    """The error of each other file, by name."""
     remarks: list[str] = field(default_factory=list)
-    """What is wrong with files that can be read."""
+    """Damage in decoded files that does not affect the pixels."""
 
 
 def list_images(path: Path) -> ImageFiles:
-    """The image itself, or the images of a folder: the files that `igvg prepare` takes.
+    """A file itself, or the files of a folder that have an extension of an image, as `igvg prepare` takes.
 
-    Hidden files, folders and links to nothing are passed over.
+    Hidden files, folders and broken links are skipped.
 
     Raises:
-        DataError: there is nothing, or no image; names what was left out.
+        DataError: the path does not exist, or the folder holds no image; names the files that were left out.
     """
     if path.is_file():
         return ImageFiles(files=(path,))
@@ -63,41 +64,42 @@ def list_images(path: Path) -> ImageFiles:
         else:
             files.append(file)
     if not files:
-        endings = ", ".join(f".{extension}" for extension in sorted(IMAGE_EXTENSIONS))
+        extensions = ", ".join(f".{extension}" for extension in sorted(IMAGE_EXTENSIONS))
         others = f" ({describe_left_out(left_out)[0]})" if left_out else ""
-        raise DataError(f"holds no image{others}", file=path, remedy=f"give an image, or a folder with {endings} files")
+        raise DataError(
+            f"holds no image{others}", file=path, remedy=f"give an image, or a folder with {extensions} files"
+        )
     return ImageFiles(files=tuple(files), left_out=tuple(left_out))
 
 
 def describe_left_out(left_out: Sequence[tuple[Path, str]]) -> list[str]:
-    """A line for each file that was left out, with the reason; of many the first, and how many more."""
+    """A line for each of the first ten files that were left out, with the reason, and one for the others."""
     lines = [f"{show_name(file)} is left out: it {reason}" for file, reason in left_out[:_SHOWN]]
     more = len(left_out) - _SHOWN
     return [*lines, f"{more} more files are left out: they have no ending of an image"] if more > 0 else lines
 
 
 def show_name(file: Path) -> str:
-    r"""A file's name as text of one line in UTF-8; what is none is written as \xNN."""
+    r"""A file's name as one printable line; other characters and invalid UTF-8 are escaped as \xNN."""
     return _clean(file.name)
 
 
 def name_images(files: Sequence[Path]) -> list[str]:
-    """A name for each file, different from all others whatever a file system makes of case and accents."""
+    """A unique name for each file, also on file systems that ignore case or normalize accents."""
     names: list[str] = []
     taken: set[str] = set()
     for file in files:
-        name = show_name(file)
-        number = 1
+        name, copies = show_name(file), 1
         while _fold(name) in taken:
-            number += 1
-            name = f"{show_name(file)}~{number}"
+            copies += 1
+            name = f"{show_name(file)}~{copies}"
         taken.add(_fold(name))
         names.append(name)
     return names
 
 
 def digest_images(files: Sequence[Path]) -> dict[str, str]:
-    """The content of each image file by its name; of one that cannot be opened, that it cannot."""
+    """The digest of each image file by name, or "unreadable"."""
     digests = {}
     for name, file in zip(name_images(files), files, strict=True):
         try:
@@ -108,20 +110,18 @@ def digest_images(files: Sequence[Path]) -> dict[str, str]:
 
 
 def check_images(files: Sequence[Path]) -> CheckedImages:
-    """Decode every image once, so that one that cannot be read does not cost the others their work.
+    """Decode every image once, so that an unreadable file does not interrupt the prediction later.
 
     Args:
         files: the images.
 
     Raises:
-        DataError: none can be read.
+        DataError: no file can be decoded.
     """
-    from pipelines.data.image_transforms import inspect_image
-
     checked = CheckedImages()
     first: DataError | None = None
     begin_stage("reading images")
-    for number, (name, file) in enumerate(zip(name_images(files), files, strict=True), start=1):
+    for done, (name, file) in enumerate(zip(name_images(files), files, strict=True), start=1):
         try:
             _, remark = inspect_image(file)
         except DataError as error:
@@ -130,7 +130,7 @@ def check_images(files: Sequence[Path]) -> CheckedImages:
             continue
         checked.files.append(file)
         checked.remarks.extend([_clean(remark)] if remark else [])
-        report_progress(number, len(files))
+        report_progress(done, len(files))
     if first is not None and not checked.files:
         if len(files) == 1:
             raise first
@@ -141,7 +141,7 @@ def check_images(files: Sequence[Path]) -> CheckedImages:
 
 def _clean(text: str) -> str:
     text = os.fsencode(text).decode(errors="backslashreplace")
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def _explain_name(file: Path) -> str:

@@ -1,7 +1,6 @@
-"""Shards → examples → batches, in the order of the plan.
+"""Batches of a data set, read ahead by worker processes.
 
-Every example is reached by its number, so the order is the plan's alone: worker processes only decode ahead, and a
-process takes its share of each batch without talking to the others.
+Examples are read by index, so their order does not depend on the number of workers, and ranks need no communication.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ from shards.workers import map_ordered
 
 
 def load_batches(
-    data: ExampleDataset, shares: Iterable[Sequence[int] | NDArray[np.int64]], *, workers: int
+    data: ExampleDataset, batch_indices: Iterable[Sequence[int] | NDArray[np.int64]], *, workers: int
 ) -> Generator[Batch, None, None]:
-    """Batches of the given example numbers, in their order whatever the number of workers; close it to end these.
+    """The batches of the given indices, in this order; closing the generator ends the workers.
 
     Args:
         data: the examples.
-        shares: the numbers of each batch.
-        workers: processes that read ahead; 0 reads in this one.
+        batch_indices: the indices of each batch.
+        workers: processes that read ahead; 0: this process reads.
 
     Raises:
         DataError, OSError: an example cannot be read.
@@ -37,27 +36,27 @@ def load_batches(
     """
     batches = map_ordered(
         partial(_read_batch, data),
-        (list(map(int, share)) for share in shares),
-        # More than there are processors read no faster.
+        (list(map(int, indices)) for indices in batch_indices),
+        # More workers than CPUs are not faster.
         workers=min(workers, count_cpus()),
         remedy="run the same command again, it goes on; --set workers=0 reads without other processes",
         initialize=_limit_threads,
     )
-    pins = torch.cuda.is_available()
+    pin_memory = torch.cuda.is_available()
     with contextlib.closing(batches):
         for batch in batches:
-            yield batch.pin_memory() if pins else batch
+            yield batch.pin_memory() if pin_memory else batch
 
 
 def count_cpus() -> int:
-    """The processors that this process may use."""
+    """The CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _read_batch(data: ExampleDataset, numbers: list[int]) -> Batch:
-    return collate([data[number] for number in numbers], pad_id=PAD_ID)
+def _read_batch(data: ExampleDataset, indices: list[int]) -> Batch:
+    return collate([data[index] for index in indices], pad_id=PAD_ID)
 
 
 def _limit_threads() -> None:
-    # Each worker would else start as many threads as there are cores.
+    # Otherwise each worker starts as many threads as there are cores.
     torch.set_num_threads(1)

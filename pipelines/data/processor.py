@@ -1,18 +1,33 @@
-"""How an image and an expression become the input of the network."""
+"""The preprocessing of images and expressions that a checkpoint's network expects."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.data.image_transforms import resize_image
+from pipelines.data.tokenizer import tokenize_expressions
 
 
 @dataclass(frozen=True, kw_only=True)
 class Processor:
-    """How the network sees an example."""
+    """Prepares images and expressions for the network."""
 
     tokenizer: Any
     """The checkpoint's tokenizer."""
     max_tokens: int
-    """Tokens of an expression at most."""
+    """Tokens of an expression at most, including <s> and </s>."""
     image_size: int
-    """Side of the network's picture in pixels."""
+    """Side of the network's square image, in pixels."""
+
+    def resize(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """An RGB image (H, W, 3) of any size as (image_size, image_size, 3)."""
+        return resize_image(image, self.image_size)
+
+    def tokenize(self, expressions: Sequence[str]) -> list[list[int]]:
+        """The token ids of each expression, not padded."""
+        return tokenize_expressions(self.tokenizer, expressions, self.max_tokens)

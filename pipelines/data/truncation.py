@@ -1,4 +1,4 @@
-"""Phrases that a network does not get whole: cut at its number of tokens, of unknown words alone, or of no word."""
+"""Expressions that lose information in tokenization: cut at the token limit, or without a known word."""
 
 from __future__ import annotations
 
@@ -15,62 +15,66 @@ _SHOWN = 80
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One phrase that the network does not get whole."""
+    """One expression that loses information in tokenization."""
 
     id: str
     text: str
     kind: str
-    """"cut", "unknown" (no word is known) or "blank" (there is no word)."""
+    """"cut", "unknown" (no word is in the vocabulary) or "blank" (there is no word)."""
     tokens: int
-    """Tokens of the whole phrase, both ends included."""
+    """Tokens of the whole expression, including <s> and </s>."""
 
 
-def find_lossy_expressions(tokenizer: Any, phrases: Iterable[tuple[str, str]], max_tokens: int) -> Iterator[Finding]:
-    """The phrases that the network does not get whole.
+def find_lossy_expressions(
+    tokenizer: Any, expressions: Iterable[tuple[str, str]], max_tokens: int
+) -> Iterator[Finding]:
+    """The expressions that lose information in tokenization.
 
     Args:
-        tokenizer: of the network.
-        phrases: id and text of each.
-        max_tokens: tokens at most, both ends included.
+        tokenizer: the checkpoint's.
+        expressions: id and text of each.
+        max_tokens: tokens at most, including <s> and </s>.
     """
-    waiting = iter(phrases)
-    while batch := list(itertools.islice(waiting, _BATCH)):
-        cleaned = [clean_expression(text) for _, text in batch]
-        # Not verbose: it would warn of each long phrase.
-        lengths = [len(ids) for ids in tokenizer(cleaned, truncation=False, verbose=False)["input_ids"]]
-        for (name, text), clean, length in zip(batch, cleaned, lengths, strict=True):
-            kind = "cut" if length > max_tokens else "" if clean else "blank"
-            if not kind and all(is_unknown(tokenizer, word) for word in clean.split()):
-                kind = "unknown"
-            if kind:
-                yield Finding(id=name, text=text, kind=kind, tokens=length)
+    for name, text, length in _count_tokens(tokenizer, expressions):
+        clean = clean_expression(text)
+        kind = "cut" if length > max_tokens else "" if clean else "blank"
+        if not kind and all(is_unknown(tokenizer, word) for word in clean.split()):
+            kind = "unknown"
+        if kind:
+            yield Finding(id=name, text=text, kind=kind, tokens=length)
 
 
 def find_truncated_expressions(
-    tokenizer: Any, phrases: Iterable[tuple[str, str]], max_tokens: int
+    tokenizer: Any, expressions: Iterable[tuple[str, str]], max_tokens: int
 ) -> Iterator[Finding]:
-    """Those of `find_lossy_expressions` that are cut, without a look at the others' words.
+    """The expressions that are cut at the token limit.
 
-    A token stands for one byte at least, beside both ends and the mark with which SentencePiece begins: of the
-    shorter phrases, nearly all of a data set, no token is made.
+    Only long texts are tokenized: each token takes at least one byte, besides <s>, </s> and SentencePiece's first mark.
     """
-    long = ((name, text) for name, text in phrases if len(clean_expression(text).encode()) + 3 > max_tokens)
-    while batch := list(itertools.islice(long, _BATCH)):
+    long = ((name, text) for name, text in expressions if len(clean_expression(text).encode()) + 3 > max_tokens)
+    for name, text, length in _count_tokens(tokenizer, long):
+        if length > max_tokens:
+            yield Finding(id=name, text=text, kind="cut", tokens=length)
+
+
+def _count_tokens(tokenizer: Any, expressions: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str, int]]:
+    """Id, text and number of tokens of each expression."""
+    remaining = iter(expressions)
+    while batch := list(itertools.islice(remaining, _BATCH)):
         cleaned = [clean_expression(text) for _, text in batch]
-        lengths = [len(ids) for ids in tokenizer(cleaned, truncation=False, verbose=False)["input_ids"]]
-        for (name, text), length in zip(batch, lengths, strict=True):
-            if length > max_tokens:
-                yield Finding(id=name, text=text, kind="cut", tokens=length)
+        # verbose=True warns of each long text.
+        tokens = tokenizer(cleaned, truncation=False, verbose=False)["input_ids"]
+        yield from ((name, text, len(ids)) for (name, text), ids in zip(batch, tokens, strict=True))
 
 
 def is_unknown(tokenizer: Any, word: str) -> bool:
-    """Whether a vocabulary does not know a word: it maps all of it to <unk>, or spells it letter by letter.
+    """Whether a word is not in a vocabulary: all of it is <unk>, or it is split into single letters.
 
-    A byte-pair vocabulary that was learnt from expressions knows their letters, too, so a word it never saw is spelt.
-    Words of other scripts are not judged by their letters: one letter may be a word there.
+    A byte-pair vocabulary that was trained on expressions contains their letters, so it splits an unknown word into
+    letters. Words of other scripts count as known then: a single letter may be a word.
     """
     ids = tokenizer(word, add_special_tokens=False)["input_ids"]
-    # SentencePiece marks the beginning of a word, with a piece of its own where the word's first one is unknown.
+    # SentencePiece marks the beginning of a word, in a token of its own if the first piece is unknown.
     pieces = [piece.removeprefix("▁") for piece in tokenizer.convert_ids_to_tokens(ids)]
     unknown = [piece == tokenizer.unk_token for piece in pieces if piece]
     if all(unknown):
@@ -80,7 +84,7 @@ def is_unknown(tokenizer: Any, word: str) -> bool:
 
 
 def describe_findings(findings: list[Finding], max_tokens: int, *, each: bool) -> list[str]:
-    """Lines on what was found: one for each phrase, or one for each kind with the first of it."""
+    """A line for each finding, or a line for each kind with its count and first finding."""
     words = {
         "cut": f"more than the {max_tokens} tokens that the network takes; the rest is cut off",
         "unknown": "words alone that the network's vocabulary does not know",

@@ -16,8 +16,7 @@ from accelerate import Accelerator
 from PIL import Image
 
 from pipelines.config.settings import PredictSettings
-from pipelines.data.datasets import ExampleDataset, GroundingDataset
-from pipelines.data.image_dataset import ImageFolderDataset
+from pipelines.data.datasets import ExampleDataset, GroundingDataset, ImageFolderDataset
 from pipelines.data.loader import load_batches
 from pipelines.data.processor import Processor
 from pipelines.data.truncation import describe_findings, find_lossy_expressions

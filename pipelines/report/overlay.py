@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from pipelines.config.settings import PostprocessSettings
-from pipelines.data.image_dataset import ImageFolderDataset
-from pipelines.data.image_transforms import read_image
+from pipelines.data.datasets import ImageFolderDataset
+from pipelines.data.image_decoding import read_image
 from pipelines.prediction.postprocess import GroundingResult, postprocess_instance_masks
 from pipelines.prediction.raw_output import RawOutput
 

@@ -12,7 +12,6 @@ from PIL import Image
 from pipelines.config.overrides import fingerprinted_settings, to_mapping
 from pipelines.config.settings import PostprocessSettings, PredictSettings
 from pipelines.data.image_folder import check_images, digest_images, list_images
-from pipelines.data.processor import Processor
 from pipelines.prediction.postprocess import GroundingResult
 from pipelines.prediction.prediction_file import Prediction
 from pipelines.prediction.raw_output import RawOutput
@@ -25,8 +24,8 @@ from shards.files import name_file, remove_drafts, temporary_path
 from shards.progress import begin_stage, report_progress
 
 if TYPE_CHECKING:
-    from pipelines.data.datasets import ExampleDataset
-    from pipelines.data.image_dataset import ImageFolderDataset
+    from pipelines.data.datasets import ExampleDataset, ImageFolderDataset
+    from pipelines.data.processor import Processor
     from pipelines.prediction.chunked import DrawOverlay
 
 
@@ -76,7 +75,7 @@ def run_on_images(
         raise SettingsError(f"--text {found}; say what to look for")
 
     def open_data(processor: Processor) -> ExampleDataset:
-        from pipelines.data.image_dataset import ImageFolderDataset
+        from pipelines.data.datasets import ImageFolderDataset
 
         return ImageFolderDataset(check_images(files), texts, processor)
 

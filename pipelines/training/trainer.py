@@ -38,8 +38,8 @@ def open_batches(training: Training) -> Generator[Batch, None, None]:
         len(training.data),
         seed=settings.seed,
         batch_size=settings.batch_size,
-        process=accelerator.process_index,
-        processes=accelerator.num_processes,
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
     )
     shares = (share(start=step * settings.batch_size) for step in range(training.step, training.total_steps))
     return load_batches(training.data, shares, workers=settings.workers)

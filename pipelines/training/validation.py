@@ -41,7 +41,9 @@ def validate_held_out(training: Training) -> tuple[Scores, float]:
         broadcast(buffer)
     for folder, data in training.validation_data.items():
         numbers = choose_numbers(len(data), training.settings.validation_limit)
-        dataset = name_dataset([data.label(int(numbers[0]))[1].id], folder, training.settings.validation_split)
+        dataset = name_dataset(
+            [data.find_expression(int(numbers[0]))[1].id], folder, training.settings.validation_split
+        )
         # Ordered by number, so that sums do not hang on how many processes there are.
         split_outcomes = sorted(gather_object(evaluate_share(training, data, numbers)))
         assert [number for number, _ in split_outcomes] == numbers.tolist()
@@ -66,7 +68,7 @@ def evaluate_share(training: Training, data: GroundingDataset, numbers: NDArray[
         for outputs in predict_batches(training.model, batches, training.compute_dtype, threshold):
             for raw in outputs:
                 number = int(share[len(outcomes)])
-                record, expression = data.label(number)
+                record, expression = data.find_expression(number)
                 prediction = encode_result(postprocess(raw, settings.postprocess))
                 outcomes.append((number, evaluate_prediction(record, expression, prediction)))
     return outcomes

@@ -1,3 +1,5 @@
+"""The order of the training data does not depend on world size, steps or workers."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -8,12 +10,10 @@ from hypothesis import strategies as st
 from shards.errors import DataError
 from shards.sampling import (
     ExampleIndex,
-    batches_in_order,
     epoch_permutation,
     sample_batch,
     sample_indices,
     split_by_rank,
-    split_in_order,
 )
 
 totals = st.integers(1, 120)
@@ -37,13 +37,13 @@ def test_the_order_stays_the_same_in_all_versions() -> None:
     assert epoch_permutation(10, 7, 1).tolist() == [1, 3, 2, 7, 8, 4, 5, 9, 0, 6]
 
 
-def test_every_expression_is_equally_likely_in_every_place() -> None:
-    places = np.array([epoch_permutation(5, 0, epoch) for epoch in range(2000)])
-    shares = np.array([[np.mean(places[:, place] == number) for number in range(5)] for place in range(5)])
+def test_every_expression_is_equally_likely_at_every_position() -> None:
+    orders = np.array([epoch_permutation(5, 0, epoch) for epoch in range(2000)])
+    shares = np.array([[np.mean(orders[:, position] == index) for index in range(5)] for position in range(5)])
     assert np.abs(shares - 0.2).max() < 0.05
 
 
-def test_a_planned_epoch_cannot_be_changed_by_accident() -> None:
+def test_the_order_of_an_epoch_is_read_only() -> None:
     with pytest.raises(ValueError, match="read-only"):
         epoch_permutation(10, 0, 0)[0] = 3
 
@@ -56,7 +56,7 @@ def test_taking_examples_bit_by_bit_is_taking_them_at_once(total: int, seed: int
     parts = [
         sample_indices(total, seed=seed, start=int(at), count=size) for at, size in zip(starts, sizes, strict=False)
     ]
-    assert whole.tolist() == [number for part in parts for number in part.tolist()]
+    assert whole.tolist() == [index for part in parts for index in part.tolist()]
 
 
 @settings(deadline=None)
@@ -73,14 +73,14 @@ def test_steps_of_any_size_see_every_expression_once_per_epoch(
 
 @settings(deadline=None)
 @given(totals, seeds, st.integers(0, 300), st.integers(1, 8), st.integers(0, 30))
-def test_processes_share_a_step_evenly_and_completely(
-    total: int, seed: int, start: int, processes: int, extra: int
+def test_ranks_split_a_step_evenly_and_completely(
+    total: int, seed: int, start: int, world_size: int, extra: int
 ) -> None:
-    size = processes + extra
+    size = world_size + extra
     whole = sample_batch(total, seed=seed, start=start, batch_size=size)
     shares = [
-        sample_batch(total, seed=seed, start=start, batch_size=size, process=process, processes=processes)
-        for process in range(processes)
+        sample_batch(total, seed=seed, start=start, batch_size=size, rank=rank, world_size=world_size)
+        for rank in range(world_size)
     ]
     assert sorted(np.concatenate(shares)) == sorted(whole)
     lengths = [len(share) for share in shares]
@@ -88,14 +88,14 @@ def test_processes_share_a_step_evenly_and_completely(
     assert max(lengths) - min(lengths) <= 1
 
 
-def test_a_training_goes_on_with_another_number_of_processes_as_if_undisturbed() -> None:
-    def run(start: int, steps: int, processes: int) -> list[list[int]]:
+def test_a_training_goes_on_with_another_world_size_as_if_undisturbed() -> None:
+    def run(start: int, steps: int, world_size: int) -> list[list[int]]:
         return [
             sorted(
-                number
-                for process in range(processes)
-                for number in sample_batch(
-                    37, seed=3, start=start + 8 * step, batch_size=8, process=process, processes=processes
+                index
+                for rank in range(world_size)
+                for index in sample_batch(
+                    37, seed=3, start=start + 8 * step, batch_size=8, rank=rank, world_size=world_size
                 ).tolist()
             )
             for step in range(steps)
@@ -104,7 +104,7 @@ def test_a_training_goes_on_with_another_number_of_processes_as_if_undisturbed()
     assert run(0, 5, 4) + run(40, 9, 3) == run(0, 14, 1)
 
 
-def test_no_process_is_left_without_examples() -> None:
+def test_no_rank_is_left_without_examples() -> None:
     with pytest.raises(ValueError, match="batch of 2 cannot be shared by 3 processes"):
         split_by_rank(np.arange(2), 0, 3)
 
@@ -115,39 +115,26 @@ def test_a_split_without_expressions_cannot_be_trained_on() -> None:
 
 
 @settings(deadline=None)
-@given(st.integers(0, 60), st.integers(1, 9), st.integers(1, 7))
-def test_inference_gives_every_number_to_one_process_in_order(total: int, processes: int, batch_size: int) -> None:
-    shares = [split_in_order(total, process, processes) for process in range(processes)]
-    assert np.concatenate(shares).tolist() == list(range(total))
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
-    for process, share in enumerate(shares):
-        batches = list(batches_in_order(total, batch_size=batch_size, process=process, processes=processes))
-        assert [number for batch in batches for number in batch] == share.tolist()
-        assert all(len(batch) == batch_size for batch in batches[:-1])
-        assert all(len(batch) > 0 for batch in batches)
-
-
-@settings(deadline=None)
 @given(counts)
-def test_every_number_is_found_again(counts: list[list[int]]) -> None:
+def test_every_index_is_located(counts: list[list[int]]) -> None:
     places = [
-        (number, record, expression)
-        for number, data_set in enumerate(counts)
+        (part, record, expression)
+        for part, data_set in enumerate(counts)
         for record, count in enumerate(data_set)
         for expression in range(count)
     ]
-    numbers = ExampleIndex([np.array(data_set, dtype=np.int64) for data_set in counts])
-    assert len(numbers) == len(places)
-    found = numbers.locate(np.arange(len(places)))
+    indices = ExampleIndex([np.array(data_set, dtype=np.int64) for data_set in counts])
+    assert len(indices) == len(places)
+    found = indices.locate(np.arange(len(places)))
     assert list(zip(*(column.tolist() for column in found), strict=True)) == places
 
 
-def test_one_number_is_found_as_well_as_many() -> None:
-    numbers = ExampleIndex([np.array([2, 0, 3]), np.array([1])])
-    assert [int(column) for column in numbers.locate(np.int64(4))] == [0, 2, 2]
+def test_one_index_is_located_as_well_as_many() -> None:
+    indices = ExampleIndex([np.array([2, 0, 3]), np.array([1])])
+    assert [int(column) for column in indices.locate(np.int64(4))] == [0, 2, 2]
 
 
-@pytest.mark.parametrize("number", [-1, 6])
-def test_a_number_that_no_expression_has_is_refused(number: int) -> None:
-    with pytest.raises(IndexError, match="numbered 0 to 5"):
-        ExampleIndex([np.array([2, 0, 3]), np.array([1])]).locate(np.array([0, number]))
+@pytest.mark.parametrize("index", [-1, 6])
+def test_an_index_out_of_range_is_refused(index: int) -> None:
+    with pytest.raises(IndexError, match="go from 0 to 5"):
+        ExampleIndex([np.array([2, 0, 3]), np.array([1])]).locate(np.array([0, index]))

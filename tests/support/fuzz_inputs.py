@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipelines.data.image_transforms import decode_image, inspect_image
+from pipelines.data.image_decoding import decode_image, inspect_image
 from pipelines.prediction.prediction_file import read_predictions
 from shards.errors import DataError
 from shards.masks import decode_mask, encode_mask

@@ -17,8 +17,7 @@ def make_example(number: int, targets: int, tokens: int = 4, side: int = 8) -> E
     rng = np.random.default_rng(number)
     return Example(
         id=f"shapes/{number}/0",
-        position=100 + number,
-        picture=rng.integers(0, 256, (16, 16, 3), dtype=np.uint8),
+        image=rng.integers(0, 256, (16, 16, 3), dtype=np.uint8),
         input_ids=[0, *range(5, 3 + tokens), 2],
         original_size=(20 + number, 30),
         boxes=rng.uniform(0.2, 0.4, (targets, 4)).astype(np.float32),
@@ -39,10 +38,10 @@ def test_expressions_are_padded_to_the_longest_and_the_mask_marks_their_tokens(b
     assert batch.input_ids.dtype == batch.attention_mask.dtype == torch.int64
 
 
-def test_pictures_stay_whole_levels_until_they_reach_the_device(batch: Batch) -> None:
+def test_images_stay_8_bit_until_they_reach_the_device(batch: Batch) -> None:
     assert batch.pixel_values.dtype == torch.uint8
     assert batch.pixel_values.shape == (4, 16, 16, 3)
-    assert np.array_equal(batch.pixel_values[2].numpy(), make_example(2, 1).picture)
+    assert np.array_equal(batch.pixel_values[2].numpy(), make_example(2, 1).image)
 
 
 def test_an_expression_without_a_target_has_empty_tensors_of_the_usual_shape(batch: Batch) -> None:
@@ -76,7 +75,7 @@ def test_a_batch_of_nothing_is_an_error() -> None:
 def test_parts_put_together_are_the_batch(batch: Batch) -> None:
     parts = batch.split(2)
     assert [part.ids for part in parts] == [["shapes/0/0", "shapes/1/0"], ["shapes/2/0", "shapes/3/0"]]
-    for name in ("pixel_values", "input_ids", "attention_mask", "positions", "original_sizes"):
+    for name in ("pixel_values", "input_ids", "attention_mask", "original_sizes"):
         assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(batch, name))
     assert batch.targets is not None
     assert [len(boxes) for part in parts if part.targets for boxes in part.targets.boxes] == [2, 0, 1, 3]
@@ -91,19 +90,19 @@ def test_a_batch_is_split_only_into_equal_parts(batch: Batch, parts: int) -> Non
         batch.split(parts)
 
 
-def test_moving_a_batch_keeps_its_content_and_who_it_is(batch: Batch) -> None:
+def test_moving_a_batch_keeps_its_content_and_its_ids(batch: Batch) -> None:
     moved = batch.to("meta")
     assert moved.pixel_values.device.type == moved.input_ids.device.type == "meta"
     assert moved.targets is not None
     assert {
         tensor.device.type for tensor in (*moved.targets.boxes, *moved.targets.instance_masks, moved.targets.exists)
     } == {"meta"}
-    assert moved.positions.tolist() == [100, 101, 102, 103]
+    assert moved.ids == batch.ids
     assert moved.original_sizes.tolist() == [[20, 30], [21, 30], [22, 30], [23, 30]]
     assert len(moved) == 4
 
 
-def test_a_batch_comes_whole_from_another_process_its_pictures_targets_in_one_piece_of_memory(batch: Batch) -> None:
+def test_a_batch_survives_pickling_and_its_targets_share_one_piece_of_memory(batch: Batch) -> None:
     again = pickle.loads(pickle.dumps(batch))
     assert batch.targets is not None
     assert again.targets is not None

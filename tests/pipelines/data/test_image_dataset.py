@@ -1,4 +1,4 @@
-"""One's own pictures: every text is asked of every picture."""
+"""Own images: an example for every image and text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipelines.data.image_dataset import ImageFolderDataset
+from pipelines.data.datasets import ImageFolderDataset
 from pipelines.data.image_folder import CheckedImages, list_images
 from pipelines.data.processor import Processor
 from pipelines.data.tokenizer import train_tokenizer
@@ -16,35 +16,35 @@ from shards.errors import DataError
 
 @pytest.fixture
 def data(tmp_path: Path) -> ImageFolderDataset:
-    """Two pictures of 6 × 4 and 3 × 9 pixels and two texts."""
+    """Two images of 6 × 4 and 3 × 9 pixels and two texts."""
     Image.new("RGB", (6, 4), (255, 0, 0)).save(tmp_path / "a.png")
     Image.new("L", (3, 9), 128).save(tmp_path / "b.png")
     processor = Processor(image_size=8, tokenizer=train_tokenizer(["the red car"] * 3, 40), max_tokens=5)
     return ImageFolderDataset(CheckedImages(files=list(list_images(tmp_path).files)), ["red", "the car"], processor)
 
 
-def test_ids_are_the_picture_s_name_and_the_text_s_number(data: ImageFolderDataset) -> None:
-    assert [data[number].id for number in range(len(data))] == ["a.png/0", "a.png/1", "b.png/0", "b.png/1"]
+def test_ids_are_the_file_name_and_the_index_of_the_text(data: ImageFolderDataset) -> None:
+    assert [data[index].id for index in range(len(data))] == ["a.png/0", "a.png/1", "b.png/0", "b.png/1"]
 
 
-def test_a_picture_is_resized_and_its_own_size_kept(data: ImageFolderDataset) -> None:
+def test_an_image_is_resized_and_its_own_size_kept(data: ImageFolderDataset) -> None:
     example = data[2]
-    assert example.picture.shape[:2] == (8, 8)
+    assert example.image.shape[:2] == (8, 8)
     assert example.original_size == (9, 3)
 
 
-def test_examples_do_not_hang_on_the_order_in_which_they_are_read(data: ImageFolderDataset) -> None:
-    forward = [data[number].picture.tobytes() for number in range(4)]
-    backward = [data[number].picture.tobytes() for number in reversed(range(4))]
+def test_examples_do_not_depend_on_the_order_in_which_they_are_read(data: ImageFolderDataset) -> None:
+    forward = [data[index].image.tobytes() for index in range(4)]
+    backward = [data[index].image.tobytes() for index in reversed(range(4))]
     assert forward == backward[::-1]
 
 
-def test_grey_pictures_are_read_in_colour(data: ImageFolderDataset) -> None:
-    assert (data[3].picture == 128).all()
-    assert data[3].picture.shape == data[0].picture.shape
+def test_gray_images_become_rgb(data: ImageFolderDataset) -> None:
+    assert (data[3].image == 128).all()
+    assert data[3].image.shape == data[0].image.shape
 
 
-def test_a_file_that_is_no_picture_is_named(tmp_path: Path, data: ImageFolderDataset) -> None:
-    (tmp_path / "a.png").write_bytes(b"no picture")
+def test_a_file_that_is_no_image_is_named(tmp_path: Path, data: ImageFolderDataset) -> None:
+    (tmp_path / "a.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"a\.png"):
         data[0]

@@ -1,4 +1,4 @@
-"""Examples from shards: what an example holds, and that their order is the plan's alone."""
+"""Examples from shards: what an example holds, and in an order that does not depend on the workers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def open_data(shards: Path, mask_size: int = SIDE) -> GroundingDataset:
     )
 
 
-def test_boxes_are_centres_and_sizes_as_fractions_of_the_picture(data: GroundingDataset) -> None:
+def test_boxes_are_centers_and_sizes_as_fractions_of_the_image(data: GroundingDataset) -> None:
     x0, y0, x1, y1 = BOXES[1]
     expected = [(x0 + x1) / 2 / WIDTH, (y0 + y1) / 2 / HEIGHT, (x1 - x0) / WIDTH, (y1 - y0) / HEIGHT]
     np.testing.assert_allclose(data[2].boxes, [expected], rtol=1e-6)
@@ -47,7 +47,7 @@ def test_an_empty_target_is_an_example_without_boxes_and_masks(data: GroundingDa
     assert data[0].masks.shape == (0, SIDE, SIDE)
 
 
-def test_masks_are_sampled_at_the_network_s_square(data: GroundingDataset) -> None:
+def test_masks_are_resized_to_the_network_s_image(data: GroundingDataset) -> None:
     rows, columns = np.arange(SIDE) * HEIGHT // SIDE, np.arange(SIDE) * WIDTH // SIDE
     x0, y0, x1, y1 = BOXES[0]
     inside = ((rows >= y0) & (rows < y1))[:, None] & ((columns >= x0) & (columns < x1))
@@ -55,9 +55,9 @@ def test_masks_are_sampled_at_the_network_s_square(data: GroundingDataset) -> No
 
 
 @pytest.mark.parametrize("size", [5, 7, 32])
-def test_masks_are_sampled_at_the_decoder_s_side_where_its_cells_lie(shards: Path, size: int) -> None:
-    """Cell i stands for pixel i × 15 / (size - 1) of the network's 16, and that for a pixel of the 8 × 12 picture."""
-    pixels = [round(cell * (SIDE - 1) / (size - 1)) for cell in range(size)]
+def test_masks_are_resized_to_the_decoder_s_pixels(shards: Path, size: int) -> None:
+    """Pixel i is pixel i × 15 / (size - 1) of the network's 16, and that a pixel of the 8 × 12 image."""
+    pixels = [round(pixel * (SIDE - 1) / (size - 1)) for pixel in range(size)]
     mask = np.zeros((HEIGHT, WIDTH), dtype=bool)
     x0, y0, x1, y1 = BOXES[1]
     mask[y0:y1, x0:x1] = True
@@ -67,7 +67,7 @@ def test_masks_are_sampled_at_the_decoder_s_side_where_its_cells_lie(shards: Pat
     assert not np.array_equal(found[0], found[0].T)
 
 
-def test_several_sets_give_each_expression_the_picture_and_targets_of_its_own_set(tmp_path: Path) -> None:
+def test_several_sets_give_each_expression_the_image_and_targets_of_its_own_set(tmp_path: Path) -> None:
     first = write_shards(tmp_path / "first", pictures=2, green=10)
     second = write_shards(tmp_path / "second", "ref-zom", pictures=3, references=((1,), ()), green=20)
     third = write_shards(tmp_path / "third", "rrefcoco", pictures=1, green=30)
@@ -75,18 +75,17 @@ def test_several_sets_give_each_expression_the_picture_and_targets_of_its_own_se
     processor = Processor(tokenizer=train_tokenizer(read_texts(parts), 64), max_tokens=8, image_size=SIDE)
     data = GroundingDataset(parts, processor, mask_size=SIDE)
     assert len(data) == 8 + 6 + 4
-    # Number of the expression → id, color, targets; neighbours are of different sets at the same place.
+    # Index of the expression → id, color, targets; neighbours are of different sets at the same position.
     expected = {
         1: ("grefcoco/1/1", (1, 10), 1), 8: ("ref-zom/1/0", (1, 20), 1), 14: ("rrefcoco/1/0", (1, 30), 0),
         0: ("grefcoco/1/0", (1, 10), 0), 9: ("ref-zom/1/1", (1, 20), 0), 17: ("rrefcoco/1/3", (1, 30), 2),
         7: ("grefcoco/2/3", (2, 10), 2), 10: ("ref-zom/2/0", (2, 20), 1), 4: ("grefcoco/2/0", (2, 10), 0),
         13: ("ref-zom/3/1", (3, 20), 0),
     }  # fmt: skip
-    for number, (id_, color, targets) in expected.items():
-        example = data[number]
-        assert (example.id, tuple(example.picture[0, 0, :2].tolist()), len(example.boxes)) == (id_, color, targets)
-        assert example.position == number
-        record, expression = data.label(number)
+    for index, (id_, color, targets) in expected.items():
+        example = data[index]
+        assert (example.id, tuple(example.image[0, 0, :2].tolist()), len(example.boxes)) == (id_, color, targets)
+        record, expression = data.find_expression(index)
         assert (expression.id, record.image_id) == (id_, color[0])
 
 
@@ -98,26 +97,26 @@ def test_without_a_mask_size_no_mask_is_made(shards: Path) -> None:
 def test_the_order_does_not_depend_on_the_number_of_workers(data: GroundingDataset, workers: int) -> None:
     shares = [sample_batch(len(data), seed=5, start=start, batch_size=4) for start in (0, 4, 8)]
     batches = list(load_batches(data, shares, workers=workers))
-    assert [batch.positions.tolist() for batch in batches] == [share.tolist() for share in shares]
+    assert [batch.ids for batch in batches] == [[data[int(index)].id for index in share] for share in shares]
 
 
-def test_processes_together_take_every_example_of_an_epoch_once(data: GroundingDataset) -> None:
+def test_ranks_together_take_every_example_of_an_epoch_once(data: GroundingDataset) -> None:
     taken = [
-        number
+        name
         for start in (0, 6)
-        for process in range(3)
+        for rank in range(3)
         for batch in load_batches(
             data,
-            [sample_batch(len(data), seed=5, start=start, batch_size=6, process=process, processes=3)],
+            [sample_batch(len(data), seed=5, start=start, batch_size=6, rank=rank, world_size=3)],
             workers=0,
         )
-        for number in batch.positions.tolist()
+        for name in batch.ids
     ]
-    assert sorted(taken) == list(range(12))
+    assert sorted(taken) == sorted(data[index].id for index in range(12))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_damaged_picture_is_one_line_also_from_a_worker(tmp_path: Path, workers: int) -> None:
+def test_a_damaged_image_is_one_line_also_from_a_worker(tmp_path: Path, workers: int) -> None:
     shards = write_shards(tmp_path)
     data = open_data(shards)
     (tar,) = (shards / "val").glob("*.tar")

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from pipelines.data.image_transforms import decode_image, inspect_image, read_image
+from pipelines.data.image_decoding import decode_image, inspect_image, read_image
 from shards.errors import DataError
 from tests.support.exif_blocks import ASCII, ORIENTATION, SHORT, make_block, make_entry
 
@@ -145,7 +145,7 @@ def test_floats_that_are_no_numbers_are_refused_with_the_reason(value: float) ->
         (b"<!doctype html><html></html>", r"is an HTML page, not an image"),
         (encode(SCENE, "PNG")[:60], r"is not a readable image \(.*\); give an image file"),
         (encode(SCENE, "JPEG")[:300], r"is not a readable image \(.*\); give an image file"),
-        (bytes(range(128, 0, -1)), r"is not an image, or of a format that is not known; give an image file"),
+        (bytes(range(128, 0, -1)), r"is not an image, or of an unknown format; give an image file"),
     ],
 )
 def test_a_file_that_is_no_image_is_told_by_its_content(tmp_path: Path, data: bytes, words: str) -> None:
@@ -158,6 +158,21 @@ def test_a_file_that_is_no_image_is_told_by_its_content(tmp_path: Path, data: by
 def test_a_missing_file_is_named_without_a_number_of_the_system(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.jpg: no such file or folder; check the path$"):
         read_image(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])
+def test_every_mode_becomes_rgb(mode: str) -> None:
+    data = encode(Image.new("RGB", (5, 3), (255, 255, 255)).convert(mode), "TIFF")
+    image = decode_image(data, "a.tif")
+    assert image.shape == (3, 5, 3)
+    assert (image == 255).all()
+
+
+@pytest.mark.parametrize("keep", [0, 30, 200])
+def test_a_damaged_image_is_named(keep: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+    with pytest.raises(DataError, match=r"street\.png"):
+        decode_image(encode(Image.fromarray(noise), "PNG")[:keep], "street.png")
 
 
 # Orientation

@@ -1,0 +1,129 @@
+"""Image files of any format and bit depth as RGB arrays."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from shards.errors import DataError
+from shards.exif import read_orientation
+from shards.file_kinds import describe_bytes, explain_unreadable
+from shards.record import LONGEST_SIDE
+
+_REMEDY = "give an image file, e.g. JPEG or PNG, that other programs show"
+# EXIF orientation → the operation that turns the pixels upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+# Pillow opens 16-bit images of these formats in a mode of 32 bits.
+_SIXTEEN_BIT_FORMATS = frozenset({"PNG", "PPM"})
+_BITS_PER_SAMPLE = 258
+_INTACT = frozenset({"PNG", "JPEG", "GIF", "TIFF", "WebP"})
+
+
+def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
+    """The RGB pixels (H, W, 3) of an image file's bytes, as stored: annotations ignore the EXIF orientation, too.
+
+    Raises:
+        DataError: the bytes are not an image, or are damaged; begins with `name`.
+    """
+    return _decode(data, name, upright=False)[0]
+
+
+def read_image(file: Path) -> NDArray[np.uint8]:
+    """The RGB pixels (H, W, 3) of an image file, turned upright by its EXIF orientation.
+
+    Raises:
+        DataError: the file is missing, not an image, or damaged.
+    """
+    return inspect_image(file)[0]
+
+
+def inspect_image(file: Path) -> tuple[NDArray[np.uint8], str]:
+    """As `read_image`; and a remark where the EXIF block is damaged, which does not affect the pixels, else "".
+
+    Raises:
+        DataError: as `read_image`.
+    """
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise explain_unreadable(file, "an image", error, _REMEDY) from error
+    return _decode(data, file, upright=True)
+
+
+def _decode(data: bytes, file: str | Path, *, upright: bool) -> tuple[NDArray[np.uint8], str]:
+    """The pixels (H, W, 3) of the first frame or page, and a remark on the EXIF block."""
+    try:
+        # What Pillow warns of is reported here, or does no harm.
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:
+            if not upright:
+                return _to_rgb(image), ""
+            if max(image.size) > LONGEST_SIDE:
+                width, height = image.size
+                raise ValueError(f"it has {width} × {height} pixels, more than {LONGEST_SIDE} in one direction")
+            value, damage = read_orientation(image)
+            turned = image.transpose(_TURNS[value]) if value in _TURNS else image
+            return _to_rgb(turned, image), damage and f"{file}: its EXIF block is damaged ({damage})"
+    except Exception as error:  # Pillow raises many kinds on damaged files
+        raise _explain(data, file, error) from error
+
+
+def _explain(data: bytes, file: str | Path, error: Exception) -> DataError:
+    content = describe_bytes(data[:4096], len(data))
+    if content is not None and content.kind not in _INTACT:
+        return DataError(f"is {content.words}, not an image", file=file, remedy=content.remedy or _REMEDY)
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, UnidentifiedImageError):
+        if content is None:
+            return DataError("is not an image, or of an unknown format", file=file, remedy=_REMEDY)
+        reason = f"it begins as {content.words}, and is damaged or cut short"
+    return DataError(f"is not a readable image ({reason})", file=file, remedy=_REMEDY)
+
+
+def _to_rgb(image: Image.Image, source: Image.Image | None = None) -> NDArray[np.uint8]:
+    """RGB pixels (H, W, 3) of an image of any mode.
+
+    8 bits stay as they are. 16 bits are divided by 257. Integers and floats of 32 bits have no fixed white level: it is
+    the least of 1 (floats only), 255 and 65535 that is not below the largest value. Images with larger or negative
+    values are scaled from their own lowest value (black) to their highest (white).
+
+    Args:
+        image: loaded or not.
+        source: the opened file, if `image` was derived from it.
+
+    Raises:
+        ValueError: it holds floats that are not finite.
+    """
+    if image.mode != "F" and not image.mode.startswith("I"):
+        return np.asarray(image.convert("RGB"))
+    values = np.asarray(image)
+    if not np.isfinite(values).all():
+        raise ValueError("it holds pixels that are not finite numbers; save it with 8 bits")
+    white = _find_white(image.mode, source or image)
+    black, lowest, highest = 0.0, float(values.min()), float(values.max())
+    if white is None:
+        whites = [white for white in (1.0, 255.0, 65535.0)[image.mode != "F" :] if highest <= white]
+        black, white = (0.0, whites[0]) if lowest >= 0 and whites else (lowest, highest)
+    # float32 would lose small differences between large values.
+    exact: NDArray[np.floating[Any]] = values.astype(np.float64 if white > 65535 else np.float32)
+    shares = (exact - black) / max(white - black, 1e-30)
+    return np.repeat(np.rint(shares * 255).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def _find_white(mode: str, source: Image.Image) -> float | None:
+    """The white level, if mode and format determine it."""
+    if mode == "F" or (mode == "I" and source.format not in _SIXTEEN_BIT_FORMATS):
+        return None
+    # TIFF also has 12 bits.
+    bits = getattr(source, "tag_v2", {}).get(_BITS_PER_SAMPLE, 16)
+    bits = bits[0] if isinstance(bits, tuple) else bits
+    return float(2**bits - 1) if isinstance(bits, int) and 8 < bits <= 16 else 65535.0
