@@ -1,6 +1,6 @@
-"""The network: normalized pixels and token ids in, boxes, masks and the existence of a target out.
+"""The network: normalized pixels and token ids in; boxes, masks and the existence of a target out.
 
-It stands on torch, its configuration, and the files that checkpoints are kept in; it knows nothing of data or training.
+It depends on torch, its configuration and the checkpoint files; it knows nothing of data or training.
 """
 
 from pipelines.config.model import IGVGConfig

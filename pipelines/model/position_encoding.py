@@ -1,6 +1,6 @@
-"""Waves that a fresh network starts from: positions that tell near from far, and patches that tell edges from areas.
+"""Sine position embeddings, and the cosine filters that the patch embedding of a fresh network starts from.
 
-A published encoder replaces both; from scratch on little data they decide whether shapes are learnt at all.
+A published encoder replaces both; trained from scratch on little data, the network learns shapes only with them.
 """
 
 from __future__ import annotations
@@ -10,52 +10,52 @@ import math
 import torch
 from torch import Tensor
 
-# Against tokens of deviation 1 and more: enough to tell places apart, too little to drown what is there.
+# Tokens have a standard deviation of 1 or more: enough to tell positions apart without dominating the content.
 POSITION_AMPLITUDE = 0.5
 _PATCH_AMPLITUDE = 10.0
-# In pictures of objects contrast falls about as the frequency; a bit more than that is given back.
+# The contrast of natural images falls about as 1 / frequency; slightly more than that is given back.
 _WHITENING = 1.5
-# Grey, red against green, yellow against blue: orthogonal.
-_COLOURS = ((1.0, 1.0, 1.0), (1.0, -1.0, 0.0), (1.0, 1.0, -2.0))
+# Gray, red–green, yellow–blue: orthogonal.
+_COLOR_AXES = ((1.0, 1.0, 1.0), (1.0, -1.0, 0.0), (1.0, 1.0, -2.0))
 
 
-def build_position_map(side: int, channels: int) -> Tensor:
-    """Sine positions of the cells, (side², channels) row-major: the first half tells rows, the second columns."""
+def sine_position_embedding_2d(side: int, channels: int) -> Tensor:
+    """Sine embeddings of a square grid, (side², channels) row-major: rows in the first half, columns in the second."""
     half = channels // 2
-    where = torch.arange(1, side + 1, dtype=torch.float32, device="cpu") / (side + 1e-6) * (2 * math.pi)
-    waves = _interleave(where, half)
-    rows, columns = waves[:, None].expand(side, side, half), waves[None].expand(side, side, half)
+    positions = torch.arange(1, side + 1, dtype=torch.float32, device="cpu") / (side + 1e-6) * (2 * math.pi)
+    embedding = _interleave(positions, half)
+    rows, columns = embedding[:, None].expand(side, side, half), embedding[None].expand(side, side, half)
     return torch.cat((rows, columns), dim=-1).flatten(0, 1)
 
 
-def build_position_row(length: int, channels: int) -> Tensor:
-    """Sine positions of the words, (length, channels)."""
+def sine_position_embedding_1d(length: int, channels: int) -> Tensor:
+    """Sine embeddings of a sequence, (length, channels)."""
     return _interleave(torch.arange(length, dtype=torch.float32, device="cpu"), channels)
 
 
-def build_patch_waves(channels: int, side: int) -> Tensor:
-    """Weights (channels, 3, side, side) that split a patch into cosine waves, the lowest frequencies first.
+def dct_patch_filters(channels: int, side: int) -> Tensor:
+    """Discrete cosine filters (channels, 3, side, side) for a patch embedding, lowest frequencies first.
 
-    Each wave comes in grey, red against green and yellow against blue. Higher ones are amplified, so that edges count
-    as much as the mean colour, which otherwise is nearly all that a token holds.
+    Each frequency comes in gray, red–green and yellow–blue. Higher frequencies are amplified, so that edges weigh as
+    much as the mean color, which would otherwise dominate the token.
     """
-    place = torch.arange(side, dtype=torch.float32, device="cpu")
-    waves = torch.cos(math.pi / side * place[:, None] * (place + 0.5))
-    waves = waves / waves.norm(dim=1, keepdim=True)
-    colours = torch.tensor(_COLOURS, device="cpu")
-    colours = colours / colours.norm(dim=1, keepdim=True)
-    pairs = sorted((math.hypot(row, column), row, column) for row in range(side) for column in range(side))
-    weights = torch.zeros(channels, 3, side, side, device="cpu")
-    for number, (frequency, row, column) in enumerate(pairs[: math.ceil(channels / 3)]):
+    index = torch.arange(side, dtype=torch.float32, device="cpu")
+    cosines = torch.cos(math.pi / side * index[:, None] * (index + 0.5))
+    cosines = cosines / cosines.norm(dim=1, keepdim=True)
+    colors = torch.tensor(_COLOR_AXES, device="cpu")
+    colors = colors / colors.norm(dim=1, keepdim=True)
+    frequencies = sorted((math.hypot(row, column), row, column) for row in range(side) for column in range(side))
+    filters = torch.zeros(channels, 3, side, side, device="cpu")
+    for rank, (frequency, row, column) in enumerate(frequencies[: math.ceil(channels / 3)]):
         amplitude = _PATCH_AMPLITUDE / side * (1 + frequency) ** _WHITENING
-        wave = amplitude * torch.outer(waves[row], waves[column])
-        for colour, at in zip(colours, range(3 * number, channels), strict=False):
-            weights[at] = colour[:, None, None] * wave
-    return weights
+        pattern = amplitude * torch.outer(cosines[row], cosines[column])
+        for color, channel in zip(colors, range(3 * rank, channels), strict=False):
+            filters[channel] = color[:, None, None] * pattern
+    return filters
 
 
-def _interleave(where: Tensor, channels: int) -> Tensor:
-    """Sines in even channels, cosines in odd ones, slower and slower: (n,) to (n, channels)."""
+def _interleave(positions: Tensor, channels: int) -> Tensor:
+    """Sines in even channels, cosines in odd ones, of falling frequencies: (n,) to (n, channels)."""
     index = torch.arange(channels, dtype=torch.float32, device="cpu")
-    angles = where[:, None] / 10000 ** (2 * (index // 2) / channels)
+    angles = positions[:, None] / 10000 ** (2 * (index // 2) / channels)
     return torch.where(index % 2 == 0, angles.sin(), angles.cos())

@@ -1,9 +1,9 @@
-"""Attention-based query generation: the words that matter look at the picture, and where they look become the queries.
+"""Attention-based query generation: the highest-scoring text tokens attend to the image, and yield queries with points.
 
-Score Text Selector (paper, algorithm 2) → attention of the selected words to the cells → Dist-Score Point Selector →
-one query for each pair of word and point.
+Score Text Selector (paper, algorithm 2) → cross-attention of the selected tokens to the patch tokens → Dist-Score Point
+Selector → one query for each pair of token and point.
 
-Letters: B batch, L text tokens, N queries, C channels, h = w cells on a side.
+Letters: B batch, L text tokens, Q queries, C channels, h = w patches on a side.
 """
 
 from __future__ import annotations
@@ -17,72 +17,72 @@ from torch import Tensor, nn
 
 from pipelines.config.model import IGVGConfig
 from pipelines.model.attention import MLP, CrossAttention, FeedForward
-from pipelines.model.position_encoding import build_position_map
+from pipelines.model.position_encoding import sine_position_embedding_2d
 
 
 @dataclass(frozen=True)
-class SelectedWords:
-    """The tokens that the Score Text Selector chose."""
+class SelectedTokens:
+    """The text tokens that the Score Text Selector chose."""
 
     features: Tensor
-    """(B, N, C), zero where there were fewer than N tokens."""
+    """(B, Q, C), zero where there were fewer than Q tokens."""
     mask: Tensor
-    """(B, N) bool, False where there were fewer than N tokens."""
+    """(B, Q) bool, False where there were fewer than Q tokens."""
     indices: Tensor
-    """(B, N) positions in the text."""
+    """(B, Q) positions in the text."""
 
 
 @dataclass(frozen=True)
 class Queries:
-    """What the decoder starts from."""
+    """The decoder's input."""
 
     features: Tensor
-    """(B, N, C)."""
+    """(B, Q, C)."""
     points: Tensor
-    """(B, N, 2) x, y in [0, 1]: the centres of the chosen cells."""
+    """(B, Q, 2) x, y in [0, 1]: the centers of the selected patches."""
     attention_map: Tensor
-    """(B, h, w) for each cell the largest attention of a selected token."""
+    """(B, h, w) for each patch the largest attention of a selected token."""
 
 
-def select_words(features: Tensor, attention_mask: Tensor, count: int, score: str) -> SelectedWords:
-    """Pick the tokens with the highest scores, best first; where there are fewer than `count`, all of them in order.
+def select_text_tokens(features: Tensor, attention_mask: Tensor, num_queries: int, score: str) -> SelectedTokens:
+    """Select the tokens with the highest scores, best first; if there are fewer than Q, all of them in order.
 
     Args:
         features: (B, L, C).
         attention_mask: (B, L), 1 = token, 0 = padding.
-        count: N; how many to pick.
+        num_queries: Q.
         score: "l2", the norm of the features (paper, algorithm 2), or "mean", their mean (published checkpoints).
     """
-    missing = max(0, count - features.shape[1])
+    missing = max(0, num_queries - features.shape[1])
     valid = F.pad(attention_mask.bool(), (0, missing))
     features = F.pad(features, (0, 0, 0, missing)) * valid[..., None].to(features.dtype)
     with torch.no_grad():
         scores = features.float().norm(dim=-1) if score == "l2" else features.float().mean(dim=-1)
-        places = torch.arange(valid.shape[1], device=valid.device).expand_as(valid)
-        enough = valid.sum(dim=1, keepdim=True) >= count
+        positions = torch.arange(valid.shape[1], device=valid.device).expand_as(valid)
+        enough = valid.sum(dim=1, keepdim=True) >= num_queries
         by_score = torch.where(valid, scores, -torch.inf)
-        by_place = -(places + valid.shape[1] * ~valid).float()
-        ranked = torch.where(enough, by_score, by_place).argsort(dim=1, descending=True, stable=True)
-        indices = ranked[:, :count]
-    picked = features.gather(1, indices[..., None].expand(-1, -1, features.shape[-1]))
-    return SelectedWords(picked, valid.gather(1, indices), indices)
+        by_position = -(positions + valid.shape[1] * ~valid).float()
+        ranked = torch.where(enough, by_score, by_position).argsort(dim=1, descending=True, stable=True)
+        indices = ranked[:, :num_queries]
+    selected = features.gather(1, indices[..., None].expand(-1, -1, features.shape[-1]))
+    return SelectedTokens(selected, valid.gather(1, indices), indices)
 
 
 @torch.no_grad()
-def select_points(attention_map: Tensor, count: int, distance_weight: float) -> Tensor:
-    """Pick cells that score high and lie apart (Dist-Score Point Selector).
+def select_points(attention_map: Tensor, num_queries: int, distance_weight: float) -> Tensor:
+    """Select patches that score high and lie apart (Dist-Score Point Selector).
 
-    The first is the cell of the highest score, the sigmoid of its attention; each next one maximises
-    score + distance_weight × d / diagonal, where d is the distance in cells to the nearest cell picked so far.
-    Equal values go to the first in row-major order.
+    The first has the highest score, the sigmoid of its attention; each next one maximizes
+    score + distance_weight × d / diagonal, where d is the distance in patches to the nearest one selected so far.
+    Ties go to the first in row-major order.
 
     Args:
         attention_map: (B, h, w).
-        count: N; how many to pick, at most h × w.
+        num_queries: Q, at most h × w.
         distance_weight: weight of the distance.
 
     Returns:
-        (B, N) flat cell indices, row-major, in the order picked.
+        (B, Q) flat patch indices, row-major, in the order of selection.
     """
     height, width = attention_map.shape[-2:]
     scores = attention_map.float().flatten(1).sigmoid()
@@ -90,60 +90,64 @@ def select_points(attention_map: Tensor, count: int, distance_weight: float) -> 
     rows, columns = flat // width, flat % width
     nearest = torch.full_like(scores, torch.inf)
     available = scores
-    picked = [available.argmax(dim=1, keepdim=True)]
-    for _ in range(count - 1):
-        last = picked[-1]
+    selected = [available.argmax(dim=1, keepdim=True)]
+    for _ in range(num_queries - 1):
+        last = selected[-1]
         distances = torch.hypot((rows - last // width).float(), (columns - last % width).float())
         nearest = torch.minimum(nearest, distances)
         available = available.scatter(1, last, -torch.inf)
-        picked.append((available + distance_weight * nearest / math.hypot(height, width)).argmax(dim=1, keepdim=True))
-    return torch.cat(picked, dim=1)
+        selected.append((available + distance_weight * nearest / math.hypot(height, width)).argmax(dim=1, keepdim=True))
+    return torch.cat(selected, dim=1)
 
 
 class QueryGeneration(nn.Module):
-    """Text tokens and cells to queries with points.
+    """Text and patch tokens to queries with points.
 
     NOTE: the published layer starts with self-attention over zeros. Whatever its weights, that returns one vector for
     all queries (the gradient of its projections is zero: 1e-5 of 3,000 in the reference run), so here the vector itself
-    is learned: `content`.
+    is learned: `content_query`.
     """
 
-    positions: Tensor
+    image_pos_embed: Tensor
 
     def __init__(self, config: IGVGConfig) -> None:
         super().__init__()
         channels = config.hidden_dim
-        self.count, self.score, self.distance_weight = config.num_queries, config.text_score, config.distance_weight
-        self.content = nn.Parameter(torch.zeros(channels))
-        self.attention = CrossAttention(channels, config.decoder_heads, config.dropout)
-        self.attention_norm = nn.LayerNorm(channels)
+        self.num_queries, self.distance_weight = config.num_queries, config.distance_weight
+        self.text_score: str = config.text_score
+        self.content_query = nn.Parameter(torch.zeros(channels))
+        self.cross_attn = CrossAttention(channels, config.decoder_heads, config.dropout)
+        self.cross_attn_norm = nn.LayerNorm(channels)
         self.ffn = FeedForward(channels, config.generation_ffn, config.dropout)
         self.ffn_norm = nn.LayerNorm(channels)
         self.final_norm = nn.LayerNorm(channels)
-        self.pair = MLP(2 * channels, channels, channels)
-        self.register_buffer("positions", build_position_map(config.grid_size, channels), persistent=False)
+        self.fusion_mlp = MLP(2 * channels, channels, channels)
+        image_pos_embed = sine_position_embedding_2d(config.grid_size, channels)
+        self.register_buffer("image_pos_embed", image_pos_embed, persistent=False)
 
-    def forward(self, text: Tensor, attention_mask: Tensor, cells: Tensor) -> Queries:
+    def forward(self, text_tokens: Tensor, attention_mask: Tensor, patch_tokens: Tensor) -> Queries:
         """Generate the queries.
 
         Args:
-            text: (B, L, C) projected text tokens.
+            text_tokens: (B, L, C) projected text tokens.
             attention_mask: (B, L), 1 = token, 0 = padding.
-            cells: (B, h·w, C) projected picture tokens, row-major.
+            patch_tokens: (B, h·w, C) projected patch tokens, row-major.
         """
-        words = select_words(text, attention_mask, self.count, self.score)
-        looked, weights = self.look(words.features, cells)
-        side = math.isqrt(cells.shape[1])
-        attention_map = torch.where(words.mask[..., None], weights, 0).amax(dim=1)
+        selected = select_text_tokens(text_tokens, attention_mask, self.num_queries, self.text_score)
+        attended, weights = self.attend_to_image(selected.features, patch_tokens)
+        side = math.isqrt(patch_tokens.shape[1])
+        attention_map = torch.where(selected.mask[..., None], weights, 0).amax(dim=1)
         attention_map = torch.unflatten(attention_map, -1, (side, side))
-        chosen = select_points(attention_map, self.count, self.distance_weight)
-        points = (torch.stack((chosen % side, chosen // side), dim=-1) + 0.5) / side
-        at_points = cells.gather(1, chosen[..., None].expand(-1, -1, cells.shape[-1]))
-        # Word and point meet by rank alone: the i-th best word with the i-th point.
-        return Queries(self.pair(torch.cat((looked, at_points), dim=-1)), points, attention_map)
+        indices = select_points(attention_map, self.num_queries, self.distance_weight)
+        points = (torch.stack((indices % side, indices // side), dim=-1) + 0.5) / side
+        at_points = patch_tokens.gather(1, indices[..., None].expand(-1, -1, patch_tokens.shape[-1]))
+        # Tokens and points are paired by rank alone: the i-th best token with the i-th point.
+        return Queries(self.fusion_mlp(torch.cat((attended, at_points), dim=-1)), points, attention_map)
 
-    def look(self, words: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
-        """Words (B, N, C) look at cells (B, h·w, C): what they see (B, N, C), and how much where (B, N, h·w)."""
-        seen, weights = self.attention(self.content + words, cells + self.positions, cells)
-        tokens = self.attention_norm(self.content + seen)
+    def attend_to_image(self, text_tokens: Tensor, patch_tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Text (B, Q, C) and patch tokens (B, h·w, C) to attended tokens (B, Q, C) and their weights (B, Q, h·w)."""
+        attended, weights = self.cross_attn(
+            self.content_query + text_tokens, patch_tokens + self.image_pos_embed, patch_tokens
+        )
+        tokens = self.cross_attn_norm(self.content_query + attended)
         return self.final_norm(self.ffn_norm(tokens + self.ffn(tokens))), weights

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -21,8 +21,8 @@ from shards.files import read_json, replace_file, write_bytes
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 _LABELS = {"architectures": ["IGVGModel"], "model_type": "igvg"}
-# What transformers adds to every configuration that it writes.
-_OF_OTHERS = frozenset({
+# Keys that transformers adds to every configuration that it writes.
+_TRANSFORMERS_KEYS = frozenset({
     *_LABELS, "_attn_implementation", "_attn_implementation_autoset", "_name_or_path", "attn_implementation",
     "auto_map", "chunk_size_feed_forward", "dtype", "id2label", "is_encoder_decoder", "label2id", "output_attentions",
     "output_hidden_states", "problem_type", "return_dict", "torch_dtype", "torchscript", "transformers_version",
@@ -30,22 +30,24 @@ _OF_OTHERS = frozenset({
 })  # fmt: skip
 # An option of the loss that checkpoints of earlier versions hold.
 _FORMER = frozenset({"auxiliary_boxes"})
-# Sizes of the network by the tensors that have them.
+# The configuration's sizes: a tensor and its dimension that have this size.
 _SIZES = {
-    "encoder_dim": ("encoder.words.weight", 1),
-    "vocab_size": ("encoder.words.weight", 0),
-    "text_positions": ("encoder.text_positions", 0),
-    "patch_size": ("encoder.patches.weight", 2),
-    "encoder_ffn": ("encoder.layers.0.image.expand.weight", 0),
+    "encoder_dim": ("encoder.text_embed.weight", 1),
+    "vocab_size": ("encoder.text_embed.weight", 0),
+    "text_positions": ("encoder.text_pos_embed", 0),
+    "patch_size": ("encoder.patch_embed.weight", 2),
+    "encoder_ffn": ("encoder.layers.0.image_expert.fc1.weight", 0),
     "hidden_dim": ("image_projection.weight", 0),
-    "decoder_ffn": ("decoder.layers.0.ffn.expand.weight", 0),
-    "generation_ffn": ("generation.ffn.expand.weight", 0),
+    "decoder_ffn": ("decoder.layers.0.ffn.fc1.weight", 0),
+    "generation_ffn": ("query_generation.ffn.fc1.weight", 0),
 }
+# A tensor's name in checkpoints that igvg wrote before its modules had the names of the field.
+_FORMER_NAME = "encoder.words.weight"
 _REMEDY = "copy it again, or make the checkpoint again with igvg train or igvg import"
 
 
 def write_checkpoint(folder: Path, config: IGVGConfig, state: Mapping[str, Tensor]) -> None:
-    """Write both files; each replaces an older one only when it is whole.
+    """Write both files; each replaces an older one only when it is complete.
 
     Raises:
         OSError: a file cannot be written; names it.
@@ -53,12 +55,12 @@ def write_checkpoint(folder: Path, config: IGVGConfig, state: Mapping[str, Tenso
     folder.mkdir(parents=True, exist_ok=True)
     with replace_file(folder / WEIGHTS_FILE) as temporary:
         _save_tensors({name: tensor.contiguous() for name, tensor in state.items()}, temporary)
-    described = json.dumps(_LABELS | dataclasses.asdict(config), indent=2) + "\n"
-    write_bytes(folder / CONFIG_FILE, described.encode())
+    text = json.dumps(_LABELS | dataclasses.asdict(config), indent=2) + "\n"
+    write_bytes(folder / CONFIG_FILE, text.encode())
 
 
 def _save_tensors(state: dict[str, Tensor], file: Path) -> None:
-    """As safetensors does, with the error of the system where that is the cause.
+    """Save with safetensors; an error of the system is raised as such.
 
     Raises:
         OSError: the file cannot be written.
@@ -73,8 +75,8 @@ def read_checkpoint(folder: Path) -> tuple[IGVGConfig, dict[str, Tensor]]:
     """Configuration and tensors of a checkpoint folder.
 
     Raises:
-        CheckpointError: a file is missing or damaged, the configuration has an unknown key or an impossible value, or
-            the tensors are of other sizes than it says.
+        CheckpointError: a file is missing, damaged or of an earlier igvg, the configuration has an unknown key or an
+            impossible value, or the tensors have other sizes than it says.
     """
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
@@ -84,16 +86,21 @@ def read_checkpoint(folder: Path) -> tuple[IGVGConfig, dict[str, Tensor]]:
     file = folder / WEIGHTS_FILE
     try:
         state = load_file(file)
-    except Exception as error:  # whatever the parser of a foreign binary raises
+    except Exception as error:  # the parser raises errors of many kinds
         raise CheckpointError(
             str(explain_unreadable(file, "weights in safetensors", error, _REMEDY, sound=("safetensors",)))
         ) from error
-    _refuse_other_sizes(config, state, folder)
+    if _FORMER_NAME in state:
+        raise CheckpointError(
+            f"{file} was written by an earlier igvg, whose tensors have other names; "
+            "make it again with igvg train or igvg import"
+        )
+    _check_sizes(config, state, folder)
     return config, state
 
 
-def check_state_dict(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], what: str) -> None:
-    """Make sure that tensors have the names and shapes that a network expects.
+def check_state_dict(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], origin: str) -> None:
+    """Check that tensors have the names and shapes that a network expects; `origin` names them in errors.
 
     Raises:
         CheckpointError: lists the first of those missing, unexpected or of the wrong shape.
@@ -108,15 +115,17 @@ def check_state_dict(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]
         for name in expected
         if name in found and found[name].is_floating_point() != expected[name].is_floating_point()
     ]
-    report_mismatch(what, expected.keys() - found.keys(), found.keys() - expected.keys(), mismatched)
+    report_mismatch(origin, expected.keys() - found.keys(), found.keys() - expected.keys(), mismatched)
 
 
-def report_mismatch(what: str, missing: Any, unexpected: Any, mismatched: Any) -> None:
-    """Raise a CheckpointError that lists the first of each kind, if there are any."""
+def report_mismatch(
+    origin: str, missing: Collection[str], unexpected: Collection[str], mismatched: Collection[str]
+) -> None:
+    """Raise a CheckpointError that lists the first tensors of each kind, if there are any."""
     kinds = (("missing", missing), ("unexpected", unexpected), ("of the wrong shape", mismatched))
-    faults = [f"{len(names)} {kind}: {_list_first(sorted(names))}" for kind, names in kinds if names]
-    if faults:
-        raise CheckpointError(f"{what}: the tensors do not fit the network; {'; '.join(faults)}")
+    errors = [f"{len(names)} {kind}: {_list_first(sorted(names))}" for kind, names in kinds if names]
+    if errors:
+        raise CheckpointError(f"{origin}: the tensors do not fit the network; {'; '.join(errors)}")
 
 
 def _list_first(names: list[str], count: int = 5) -> str:
@@ -133,15 +142,15 @@ def _read_config(file: Path) -> IGVGConfig:
             f"{file} does not describe an igvg model; give a folder that igvg train or igvg import made"
         )
     try:
-        own = {name: value for name, value in values.items() if name not in _OF_OTHERS | _FORMER}
+        own = {name: value for name, value in values.items() if name not in _TRANSFORMERS_KEYS | _FORMER}
         return from_mapping(IGVGConfig, own, str(file))
     except SettingsError as error:
         raise CheckpointError(str(error)) from error
 
 
-def _refuse_other_sizes(config: IGVGConfig, state: Mapping[str, Tensor], folder: Path) -> None:
-    """Before a network is laid out: a damaged configuration may ask for more memory than there is."""
-    sizes = {"grid of cells": (config.grid_size**2 + 1, "encoder.image_positions", 0)}
+def _check_sizes(config: IGVGConfig, state: Mapping[str, Tensor], folder: Path) -> None:
+    """Compare sizes before a network is built: a damaged configuration may ask for more memory than there is."""
+    sizes = {"grid of patches": (config.grid_size**2 + 1, "encoder.image_pos_embed", 0)}
     sizes |= {setting: (getattr(config, setting), name, dim) for setting, (name, dim) in _SIZES.items()}
     for setting, (size, name, dim) in sizes.items():
         found = state[name].shape[dim] if name in state and state[name].dim() > dim else 0
@@ -153,8 +162,8 @@ def _refuse_other_sizes(config: IGVGConfig, state: Mapping[str, Tensor], folder:
             _report_sizes(folder, f"{setting} {getattr(config, setting)}", f"{len(layers)} layers {prefix}*")
 
 
-def _report_sizes(folder: Path, said: str, held: str) -> NoReturn:
+def _report_sizes(folder: Path, expected: str, found: str) -> NoReturn:
     raise CheckpointError(
-        f"{folder / WEIGHTS_FILE} holds {held}, but {CONFIG_FILE} beside it says {said}: "
+        f"{folder / WEIGHTS_FILE} holds {found}, but {CONFIG_FILE} beside it says {expected}: "
         "copy both from the same checkpoint"
     )

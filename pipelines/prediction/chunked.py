@@ -21,6 +21,7 @@ from pipelines.data.loader import load_batches
 from pipelines.data.processor import Processor
 from pipelines.data.truncation import describe_findings, find_lossy_expressions
 from pipelines.model import IGVGModel
+from pipelines.model.cpu import optimize_for_cpu
 from pipelines.prediction.postprocess import GroundingResult, postprocess
 from pipelines.prediction.prediction_file import PREDICTIONS, encode_result, merge_parts, write_predictions
 from pipelines.prediction.predictor import predict_batches
@@ -74,8 +75,9 @@ def setup_prediction(
     """
     model, tokenizer, max_tokens = open_checkpoint(checkpoint)
     processor = Processor(tokenizer=tokenizer, max_tokens=max_tokens, image_size=model.config.image_size)
-    model = model.to(accelerator.device)
     compute_dtype = resolve_precision_together(settings.precision, accelerator)
+    on_cpu = accelerator.device.type == "cpu" and compute_dtype == "fp32"
+    model = optimize_for_cpu(model) if on_cpu else model.to(accelerator.device)
     log_compute_dtype("predicting", settings.precision, [compute_dtype], accelerator.device)
     return PredictionJob(
         settings=settings,

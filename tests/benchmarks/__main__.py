@@ -23,7 +23,6 @@ GROUPS = {
     "command-line": command_line.measure,
     "data": data.measure,
     "network": network.measure,
-    "shortcuts": network.measure_shortcuts,
     "scoring": scoring.measure,
     "sweeping": sweeping.measure,
 }

@@ -13,19 +13,17 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipelines.config.presets import train_preset
 from pipelines.config.settings import TrainSettings
 from pipelines.data.batch import Targets
 from pipelines.model import IGVGModel
-from pipelines.model.cpu import minimal_filtering as convolution
 from pipelines.runtime.memory import keep_freed_memory
 from pipelines.runtime.precision import autocast_context, resolve_precision
 from pipelines.training.losses import compute_losses
 from pipelines.training.optimizer import build_optimizer
-from tests.benchmarks.figures import Figure, time_best, time_in_turns
+from tests.benchmarks.figures import Figure, time_best
 
 REFERENCE_FLOP = 130.5e9
 SIDE = 2048
@@ -82,33 +80,6 @@ def measure_cost(name: str, work: Callable[[], None], *, flop: float, bound: str
         Figure(f"{name}, matrix products meanwhile", rate / 1e9, "GFLOP/s"),
         Figure(name, seconds * rate / flop, "cost", bound),
     ]
-
-
-def measure_shortcuts() -> list[Figure]:
-    """What this CPU's ways to convolve and to multiply take, in turns, on one thread; processor time in ms.
-
-    The first of each pair is the network's own: convolving by minimal filtering, and torch's own linear map (MKL where
-    torch has it) against oneDNN with weights laid out beforehand.
-    """
-    features, weight = torch.randn(2, 512, 80, 80), torch.randn(256, 512, 3, 3)
-    tokens, matrix, bias = torch.randn(802, 768), torch.randn(3072, 768), torch.randn(3072)
-    with torch.inference_mode():
-        matrices = convolution.transform_weight(weight).contiguous()
-        ways: dict[str, Callable[[], object]] = {
-            "convolution 512 → 256 of 80 × 80, two pictures": lambda: convolution.convolve(
-                features, weight, matrices=matrices
-            ),
-            "convolution 512 → 256 of 80 × 80, two pictures, torch's own": lambda: F.conv2d(
-                features, weight, padding=1
-            ),
-            "linear map 768 → 3072 of 802 tokens": lambda: F.linear(tokens, matrix, bias),
-        }
-        if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-            packed = torch.ops.mkldnn._reorder_linear_weight(matrix, None)
-            ways["linear map 768 → 3072 of 802 tokens, oneDNN's"] = lambda: torch.ops.mkldnn._linear_pointwise(
-                tokens, packed, bias, "none", [], ""
-            )
-        return [Figure(name, 1000 * seconds, "ms") for name, seconds in time_in_turns(ways, repeats=12).items()]
 
 
 def count_work(model: IGVGModel, batch: dict[str, Any]) -> float:

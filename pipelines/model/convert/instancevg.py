@@ -1,6 +1,6 @@
-"""Published checkpoints: InstanceVG's 697 tensors to ours, and BEiT-3's 491 into our encoder.
+"""Published checkpoints: InstanceVG's 697 tensors to igvg's, and BEiT-3's 491 to igvg's encoder.
 
-Files of others are read without running code from them.
+Files are read without running code from them.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ from shards.errors import CheckpointError, SettingsError
 _HEAD_CHANNELS = 64
 """Channels of an attention head, the same in BEiT-3 base and large."""
 _DECODER_HEADS = 8
-# A dictionary may hold itself.
-_MOST_WRAPPERS = 8
+# A dictionary may contain itself.
+_MAX_WRAPPERS = 8
 
 
 def load_instancevg_checkpoint(file: Path) -> IGVGModel:
-    """The model of a published InstanceVG checkpoint, in evaluation mode, with the published behaviour.
+    """The model of a published InstanceVG checkpoint, in evaluation mode, with the published behavior.
 
     Raises:
-        CheckpointError: the file cannot be read safely or is no such checkpoint; says what is missing or too much.
+        CheckpointError: the file cannot be read safely or is no such checkpoint; lists missing and unexpected tensors.
     """
     config, state = convert_state(read_tensors(file), str(file))
-    return IGVGModel.from_state(config, state, str(file))
+    return IGVGModel.from_state_dict(config, state, str(file))
 
 
 def load_beit3_encoder(model: IGVGModel, file: Path) -> list[str]:
-    """Load the encoder of a published BEiT-3 checkpoint; its picture positions are resized to the model's grid.
+    """Load the encoder of a published BEiT-3 checkpoint; its image positions are resized to the model's grid.
 
     Returns:
-        Keys of the file that the encoder has no use for.
+        Keys of the file that the encoder does not use.
 
     Raises:
         CheckpointError: the file cannot be read safely, lacks tensors, or is of another size than the model's encoder.
@@ -68,76 +68,76 @@ def load_beit3_encoder(model: IGVGModel, file: Path) -> list[str]:
     return sorted(key.removeprefix("vis_enc.") for key in found.keys() - used if not IGNORED.fullmatch(key))
 
 
-def convert_state(published: Mapping[str, Tensor], what: str = "checkpoint") -> tuple[IGVGConfig, dict[str, Tensor]]:
+def convert_state(published: Mapping[str, Tensor], origin: str = "checkpoint") -> tuple[IGVGConfig, dict[str, Tensor]]:
     """A published InstanceVG state as a configuration and tensors of ours, which may share memory with it.
 
     Raises:
-        CheckpointError: tensors are missing, unexpected or of the wrong shape; `what` names the file.
+        CheckpointError: tensors are missing, unexpected or of the wrong shape; `origin` names the file.
     """
-    config = infer_config(published, what)
+    config = infer_config(published, origin)
     with torch.device("meta"):
         expected = IGVGModel(config).state_dict()
     sources = build_key_mapping(config)
-    state = _combine_sources(published, sources, expected, what)
+    state = _combine_sources(published, sources, expected, origin)
     used = {key for source in sources.values() for key in source.keys}
     rest = [key for key in published.keys() - used if not IGNORED.fullmatch(key)]
-    unexpected = [key for key in rest if not _repeats(published, key)]
-    report_mismatch(what, (), unexpected, ())
+    unexpected = [key for key in rest if not _is_shared(published, key)]
+    report_mismatch(origin, (), unexpected, ())
     return config, state
 
 
-def infer_config(published: Mapping[str, Tensor], what: str = "checkpoint") -> IGVGConfig:
-    """The configuration that fits a published state: its sizes, and the published behaviour.
+def infer_config(published: Mapping[str, Tensor], origin: str = "checkpoint") -> IGVGConfig:
+    """The configuration that fits a published state: its sizes, and the published behavior.
 
     Raises:
-        CheckpointError: a tensor that tells a size is missing, or the sizes do not fit together.
+        CheckpointError: a tensor that has one of the sizes is missing, or the sizes do not fit together.
     """
 
-    def measure(key: str, dim: int = 0) -> int:
+    def size_of(key: str, dim: int = 0) -> int:
         if key not in published or published[key].dim() <= dim:
-            raise CheckpointError(f"{what} is no InstanceVG checkpoint: it has no {key}")
+            raise CheckpointError(f"{origin} is no InstanceVG checkpoint: it has no {key}")
         return published[key].shape[dim]
 
     layer = DECODER + "layers.0."
-    dim, patch = measure(BEIT3 + "text_embed.weight", 1), measure(BEIT3 + "vision_embed.proj.weight", 2)
+    dim, patch = size_of(BEIT3 + "text_embed.weight", 1), size_of(BEIT3 + "vision_embed.proj.weight", 2)
     encoder_layers = _count_layers(published, BEIT3 + "encoder.layers.")
-    grid = isqrt(max(0, measure(BEIT3 + "encoder.embed_positions.A.weight") - 3))
+    grid = isqrt(max(0, size_of(BEIT3 + "encoder.embed_positions.A.weight") - 3))
     sizes = {
         "image_size": grid * patch,
         "patch_size": patch,
         "encoder_dim": dim,
         "encoder_layers": encoder_layers,
         "encoder_heads": max(1, dim // _HEAD_CHANNELS),
-        "encoder_ffn": measure(BEIT3 + "encoder.layers.0.ffn.A.fc1.weight"),
-        # NOTE: the published large configuration misspells the option, so that nothing is dropped.
+        "encoder_ffn": size_of(BEIT3 + "encoder.layers.0.ffn.A.fc1.weight"),
+        # NOTE: the published large configuration misspells the option: its rate is 0.
         "drop_path": (LARGE if encoder_layers > BASE.encoder_layers else BASE).drop_path,
-        "vocab_size": measure(BEIT3 + "text_embed.weight"),
-        "text_positions": measure(BEIT3 + "encoder.embed_positions.B.weight"),
-        "hidden_dim": measure("head.lan_embedding.weight"),
-        "num_queries": measure("head.query_generation.query_embed.weight"),
+        "vocab_size": size_of(BEIT3 + "text_embed.weight"),
+        "text_positions": size_of(BEIT3 + "encoder.embed_positions.B.weight"),
+        "hidden_dim": size_of("head.lan_embedding.weight"),
+        "num_queries": size_of("head.query_generation.query_embed.weight"),
         "decoder_layers": _count_layers(published, DECODER + "layers."),
         "decoder_heads": _DECODER_HEADS,
-        "decoder_ffn": measure(layer + "ffns.0.layers.0.0.weight"),
-        "generation_ffn": measure(T2I + "layers.0.ffns.0.layers.0.0.weight"),
-        "sampling_points": measure(layer + "attentions.1.attention_weights.weight") // (_DECODER_HEADS * LEVELS),
+        "decoder_ffn": size_of(layer + "ffns.0.layers.0.0.weight"),
+        "generation_ffn": size_of(T2I + "layers.0.ffns.0.layers.0.0.weight"),
+        "sampling_points": size_of(layer + "attentions.1.attention_weights.weight") // (_DECODER_HEADS * LEVELS),
         "text_score": "mean",
         "reference": "shifted",
     }
     try:
-        return from_mapping(IGVGConfig, sizes, f"{what} is no InstanceVG checkpoint")
+        return from_mapping(IGVGConfig, sizes, f"{origin} is no InstanceVG checkpoint")
     except SettingsError as error:
         raise CheckpointError(str(error)) from error
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
-    """The tensors of a file that torch.save wrote; wrappers and the prefix of parallel training are taken off.
+    """The tensors of a file that torch.save wrote, without wrapping dictionaries and the prefix of parallel training.
 
     Raises:
         CheckpointError: there is no such file, it is something else, holds more than tensors and plain values, or no
             tensors at all.
     """
     content = load_values(file, "download it again")
-    for _ in range(_MOST_WRAPPERS):
+    for _ in range(_MAX_WRAPPERS):
         if not isinstance(content, Mapping) or (inner := _find_wrapped(content)) is None:
             break
         content = inner
@@ -153,12 +153,12 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
 
 
 def resize_positions(table: Tensor, side: int) -> Tensor:
-    """Picture positions (3 + n², E) to (3 + side², E), bicubically; the rows of no cell are kept."""
-    special, cells = table[:3], table[3:]
-    old = isqrt(len(cells))
-    if old == side or old * old != len(cells):
+    """Image positions (3 + n², E) to (3 + side², E), bicubically; the three rows of no patch are kept."""
+    special, patches = table[:3], table[3:]
+    old = isqrt(len(patches))
+    if old == side or old * old != len(patches):
         return table
-    grid = cells.T.reshape(1, -1, old, old)
+    grid = patches.T.reshape(1, -1, old, old)
     resized = F.interpolate(grid, size=(side, side), mode="bicubic", align_corners=False)
     return torch.cat((special, resized.flatten(2)[0].T))
 
@@ -171,9 +171,9 @@ def _find_wrapped(content: Mapping[str, object]) -> Mapping[str, object] | None:
 
 
 def _combine_sources(
-    found: Mapping[str, Tensor], sources: Mapping[str, TensorSource], expected: Mapping[str, Tensor], what: str
+    found: Mapping[str, Tensor], sources: Mapping[str, TensorSource], expected: Mapping[str, Tensor], origin: str
 ) -> dict[str, Tensor]:
-    """Our tensors from published ones.
+    """Make our tensors of published ones.
 
     Raises:
         CheckpointError: a published tensor is missing or of the wrong shape.
@@ -194,12 +194,12 @@ def _combine_sources(
                 mismatched.append(f"{shapes} for {name} {list(expected[name].shape)}")
             else:
                 state[name] = made.to(expected[name].dtype)
-    report_mismatch(what, missing, (), mismatched)
+    report_mismatch(origin, missing, (), mismatched)
     return state
 
 
-def _repeats(published: Mapping[str, Tensor], key: str) -> bool:
-    """Whether a tensor of a later decoder layer is the first layer's, which all share."""
+def _is_shared(published: Mapping[str, Tensor], key: str) -> bool:
+    """Whether a head of a later decoder layer equals the first layer's: igvg has one for all layers."""
     match = SHARED.fullmatch(key)
     first = published.get(f"head.{match[1]}.0.{match[2]}") if match else None
     return first is not None and torch.equal(first, published[key])

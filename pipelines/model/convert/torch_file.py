@@ -1,6 +1,6 @@
-"""Files that torch.save wrote, from anybody: read as tensors and plain values, never as code.
+"""Files of torch.save from untrusted sources: read as tensors and plain values, never as code.
 
-torch's own words about a file that it refuses advise to read it without protection. They are never passed on.
+torch's errors about a file that it refuses advise to load it without protection; they are never passed on.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from shards.errors import CheckpointError
 from shards.file_kinds import explain_unreadable
 
-WANTED = "a checkpoint of torch.save"
+_KIND = "a checkpoint of torch.save"
 _FOREIGN_NAME = re.compile(r"(?:GLOBAL|Unsupported class|find class) ([\w.]+)")
 _REASON = re.compile(r"WeightsUnpickler error:\s*([^\n]*)")
 _ADVICE = re.compile(r"weights_only|safe_globals|torch\.load|torch\.serialization|pickle_module", re.IGNORECASE)
@@ -25,22 +25,22 @@ _NO_CODE = "igvg runs no code from checkpoints: ask its authors for a state dict
 
 
 def load_values(file: Path, remedy: str) -> Any:
-    """What a file of torch.save holds, on the CPU.
+    """The content of a file of torch.save, on the CPU.
 
     Args:
         file: the file.
-        remedy: what the user can do about a damaged one.
+        remedy: the advice for a damaged file.
 
     Raises:
-        CheckpointError: it cannot be read, is something else, or holds more than tensors and plain values.
+        CheckpointError: the file cannot be read, is of another kind, or holds more than tensors and plain values.
     """
     try:
         _refuse_bomb(file)
-        # torch warns of pickle protocols it may not read; whether it can shows at once.
+        # torch warns of pickle protocols that it may not be able to read; an error would follow.
         allowed = torch.serialization.safe_globals([(_NumpyValue, name) for name in _NUMPY_NAMES])
         with allowed, warnings.catch_warnings(action="ignore"):
             return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # bytes that are no checkpoint make the reader fail in dozens of ways
+    except Exception as error:  # the reader raises errors of dozens of kinds
         if name := _FOREIGN_NAME.search(str(error)):
             raise CheckpointError(
                 f"{file}: a whole model or other objects were saved in it, not tensors alone (it asks for {name[1]}); "
@@ -48,14 +48,14 @@ def load_values(file: Path, remedy: str) -> Any:
             ) from error
         reason = error if isinstance(error, OSError) else _shorten(error)
         sound = ("torch", "old torch", "cut zip")
-        raise CheckpointError(str(explain_unreadable(file, WANTED, reason, remedy, sound=sound))) from error
+        raise CheckpointError(str(explain_unreadable(file, _KIND, reason, remedy, sound=sound))) from error
 
 
 def check_tensor(name: str, tensor: Tensor, file: Path) -> Tensor:
-    """The tensor, if it is dense, real and as large as the file's bytes for it.
+    """Return a tensor that is dense, real and not larger than its bytes in the file.
 
     Raises:
-        CheckpointError: it is not: copying it could need any amount of memory.
+        CheckpointError: it is not, so that copying it could need any amount of memory.
     """
     dense = tensor.layout is torch.strided and not tensor.is_quantized and tensor.device.type == "cpu"
     if not dense or tensor.is_complex():
@@ -67,7 +67,7 @@ def check_tensor(name: str, tensor: Tensor, file: Path) -> Tensor:
 
 
 def _refuse_bomb(file: Path) -> None:
-    """torch.save does not compress: what unpacks to much more than the file was not written by it."""
+    """Refuse a zip that unpacks to much more than its own size: torch.save does not compress."""
     if not zipfile.is_zipfile(file):
         return
     with zipfile.ZipFile(file) as archive:
@@ -83,7 +83,7 @@ def _shorten(error: Exception) -> str:
 
 
 class _NumpyValue:
-    """Stands for a number of NumPy in a training record, so that reading one builds nothing of NumPy's."""
+    """Replaces NumPy numbers of a training record, so that unpickling one calls nothing of NumPy."""
 
     def __init__(self, *parts: object) -> None:
         pass

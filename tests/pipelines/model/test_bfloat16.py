@@ -1,6 +1,6 @@
-"""The base network in bfloat16 says what it says in float32, within stated bounds.
+"""The base network in bfloat16 gives the results of float32 within stated bounds.
 
-Its weights are random: cells then attract a text nearly alike, and rounding decides which of them become points.
+Its weights are random: all patches then get nearly the same attention, and rounding decides which become points.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ def outputs() -> tuple[IGVGOutput, IGVGOutput]:
 
 
 def find_same_points(exact: IGVGOutput, rounded: IGVGOutput) -> torch.Tensor:
-    """(B, Q): queries that began at the same point; a near tie may be decided otherwise in bfloat16."""
+    """(B, Q): queries with the same point; a near tie may be decided otherwise in bfloat16."""
     return (exact.points == rounded.points).all(dim=-1)
 
 
-def test_boxes_of_queries_that_begin_at_the_same_points_stay_within_a_hundredth(
+def test_boxes_of_queries_with_the_same_points_stay_within_a_hundredth(
     outputs: tuple[IGVGOutput, IGVGOutput],
 ) -> None:
     exact, rounded = outputs
@@ -42,7 +42,7 @@ def test_boxes_of_queries_that_begin_at_the_same_points_stay_within_a_hundredth(
     assert (exact.boxes - rounded.boxes.float())[same].abs().max() <= BOXES
 
 
-def test_the_chance_of_a_target_stays_within_a_thousandth(outputs: tuple[IGVGOutput, IGVGOutput]) -> None:
+def test_the_probability_of_a_target_stays_within_a_thousandth(outputs: tuple[IGVGOutput, IGVGOutput]) -> None:
     existence = (output.existence_logits.float().softmax(dim=-1) for output in outputs)
     torch.testing.assert_close(*existence, atol=EXISTENCE, rtol=0)
 

@@ -7,20 +7,20 @@ from pipelines.model.box_ops import box_cxcywh_to_xyxy, decode_boxes, generalize
 unit = st.floats(0, 1, width=32)
 
 
-def test_corners_are_half_a_size_from_the_centre():
+def test_corners_are_half_a_size_from_the_center():
     assert box_cxcywh_to_xyxy(torch.tensor([0.5, 0.25, 0.5, 0.125])).tolist() == [0.25, 0.1875, 0.75, 0.3125]
 
 
 @settings(deadline=None)
 @given(unit, unit)
-def test_a_box_without_shift_lies_on_its_reference(x: float, y: float):
+def test_a_box_without_offset_lies_on_its_reference_point(x: float, y: float):
     reference = torch.tensor([[x, y]])
     box = decode_boxes(torch.tensor([[0.0, 0.0, -2.0, 0.0]]), reference)
     expected = torch.cat((reference.clamp(1e-3, 1 - 1e-3), torch.tensor([[-2.0, 0.0]]).sigmoid()), dim=1)
     torch.testing.assert_close(box, expected, rtol=0, atol=2e-6)
 
 
-def test_a_reference_outside_of_the_picture_counts_as_its_border():
+def test_a_reference_point_outside_of_the_image_counts_as_its_border():
     inside, outside = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.9, -0.5]])
     deltas = torch.tensor([[0.3, -0.2, 0.0, 0.0]])
     assert torch.equal(decode_boxes(deltas, inside), decode_boxes(deltas, outside))

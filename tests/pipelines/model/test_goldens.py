@@ -16,8 +16,9 @@ from torch import Tensor
 from pipelines.config.presets import BASE
 from pipelines.model import IGVGModel, IGVGOutput
 from pipelines.model.convert.instancevg import convert_state, load_beit3_encoder
+from pipelines.model.cpu import optimize_for_cpu
 from pipelines.model.encoder import MultiwayEncoder
-from pipelines.model.query_generation import select_points, select_words
+from pipelines.model.query_generation import select_points, select_text_tokens
 from tests.support.paths import GOLDENS
 
 pytestmark = pytest.mark.skipif(not GOLDENS.is_dir(), reason="the reference numbers in ../shared/goldens are not here")
@@ -50,7 +51,7 @@ def published(seeding: ModuleType) -> dict[str, Tensor]:
 @pytest.fixture(scope="module")
 def model(published: dict[str, Tensor]) -> IGVGModel:
     config, state = convert_state(published)
-    return IGVGModel.from_state(config, state, "seeded weights")
+    return IGVGModel.from_state_dict(config, state, "seeded weights")
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +71,14 @@ class Run:
             module.register_forward_hook(lambda _, given, made, name=name: self.parts.__setitem__(name, made))
             for name, module in model.named_modules()
         ]
-        model.generation.score = score
+        model.query_generation.text_score = score
         with torch.inference_mode():
-            self.output: IGVGOutput = model.ground(*inputs)
+            self.output: IGVGOutput = model(*inputs)
             self.text = self.parts["text_projection"]
-            self.words = select_words(self.text, inputs[2], 10, score)
-            self.looked, self.weights = model.generation.look(self.words.features, self.parts["image_projection"])
+            self.selected = select_text_tokens(self.text, inputs[2], 10, score)
+            self.attended, self.weights = model.query_generation.attend_to_image(
+                self.selected.features, self.parts["image_projection"]
+            )
         for hook in hooks:
             hook.remove()
 
@@ -101,10 +104,10 @@ def test_all_697_published_tensors_are_used_or_known_to_be_unused(published):
         entry["key"] for entry in json.loads((GOLDENS / "instancevg_base_320_state_keys.json").read_text())
     }
     _, state = convert_state(full)
-    assert state["pixel_decoder.stages.1.refine_norm.num_batches_tracked"] == 7
+    assert state["pixel_decoder.blocks.1.bn2.num_batches_tracked"] == 7
 
 
-def test_a_published_checkpoint_keeps_the_published_behaviour(model):
+def test_a_published_checkpoint_keeps_the_published_behavior(model):
     config = model.config
     assert (config.text_score, config.reference) == ("mean", "shifted")
     assert (config.image_size, config.num_queries, config.drop_path) == (320, 10, 0.1)
@@ -117,12 +120,12 @@ def test_seeded_weights_are_those_of_the_reference(published):
 
 
 def test_the_encoder_is_the_published_one(run):
-    patches = run.parts["encoder.patches"].flatten(2).transpose(1, 2)
+    patches = run.parts["encoder.patch_embed"].flatten(2).transpose(1, 2)
     run.check(
         "vision_embed_first8",
-        torch.cat((run.model.encoder.class_token.expand(2, -1, -1), patches), 1)[..., :8].detach(),
+        torch.cat((run.model.encoder.cls_token.expand(2, -1, -1), patches), 1)[..., :8].detach(),
     )
-    run.check("text_embed_first8", run.parts["encoder.words"][..., :8])
+    run.check("text_embed_first8", run.parts["encoder.text_embed"][..., :8])
     for number in range(12):
         image, text = run.parts[f"encoder.layers.{number}"]
         run.check_statistics(f"enc_layer{number}", torch.cat((image, text), dim=1))
@@ -138,11 +141,11 @@ def test_the_encoder_is_the_published_one(run):
 
 
 def test_projections_and_the_pyramid_are_the_published_ones(run):
-    cells = run.parts["image_projection"].transpose(1, 2).unflatten(-1, (20, 20))
-    run.check("img_embedding_first8", cells[:, :8])
-    run.check_statistics("img_embedding", cells)
+    patches = run.parts["image_projection"].transpose(1, 2).unflatten(-1, (20, 20))
+    run.check("img_embedding_first8", patches[:, :8])
+    run.check_statistics("img_embedding", patches)
     run.check("lan_embedding", run.text)
-    for level, (features, stride) in enumerate(zip(run.parts["pyramid"], (8, 4, 2, 1), strict=True), start=1):
+    for level, (features, stride) in enumerate(zip(run.parts["feature_pyramid"], (8, 4, 2, 1), strict=True), start=1):
         assert list(features.shape) == run.golden[f"fpn{level}_shape"].tolist()
         run.check(f"fpn{level}_slice", features[:, :16, ::stride, ::stride])
         run.check(f"fpn{level}_chan_mean", features.mean((2, 3)))
@@ -150,33 +153,32 @@ def test_projections_and_the_pyramid_are_the_published_ones(run):
         run.check_statistics(f"fpn{level}", features)
 
 
-def test_the_same_words_and_points_are_selected(run):
-    assert run.words.indices.tolist() == run.golden["aqsm_text_indices"].tolist()
-    assert run.words.mask.int().tolist() == run.golden["aqsm_text_selected_mask"].tolist()
-    run.check("aqsm_selected_text_feat", run.words.features)
-    run.check("aqsm_t2i_text_out", run.looked)
+def test_the_same_tokens_and_points_are_selected(run):
+    assert run.selected.indices.tolist() == run.golden["aqsm_text_indices"].tolist()
+    assert run.selected.mask.int().tolist() == run.golden["aqsm_text_selected_mask"].tolist()
+    run.check("aqsm_selected_text_feat", run.selected.features)
+    run.check("aqsm_t2i_text_out", run.attended)
     run.check("aqsm_attn_map", run.weights.unflatten(-1, (20, 20)))
     run.check("aqsm_global_attn_map", run.output.attention_map, 1e-5)
     picked = select_points(run.output.attention_map, 10, 0.003)
     assert picked.tolist() == run.golden["aqsm_point_indices"].tolist()
     run.check("aqsm_points_xy", run.output.points, 0)
-    run.check("query_embed", run.parts["generation"].features)
+    run.check("query_embed", run.parts["query_generation"].features)
 
 
 def test_the_decoder_is_the_published_one(run):
-    positions = run.parts["decoder.positions"]
-    run.check("query_pos", positions)
-    run.check("ref_delta_sigmoid", run.parts["decoder.shift"].sigmoid())
-    states, references = run.parts["decoder"]
-    run.check("init_reference", references)
-    run.check("inter_references", references.expand(3, -1, -1, -1))
+    run.check("query_pos", run.parts["decoder.query_pos_embed"])
+    run.check("ref_delta_sigmoid", run.parts["decoder.reference_offset"].sigmoid())
+    states, reference_points = run.parts["decoder"]
+    run.check("init_reference", reference_points)
+    run.check("inter_references", reference_points.expand(3, -1, -1, -1))
     run.check("decoder_hidden", torch.stack(states), 2e-4)
-    queries = run.parts["generation"].features
+    queries = run.parts["query_generation"].features
     for number, state in enumerate(states):
         layer = f"decoder.layers.{number}."
-        run.check(f"dec{number}_self_attn_out", queries + run.parts[layer + "attention"], 2e-4)
-        middle = run.parts[layer + "attention_norm"]
-        run.check(f"dec{number}_cross_attn_out", middle + run.parts[layer + "sampling"], 2e-4)
+        run.check(f"dec{number}_self_attn_out", queries + run.parts[layer + "self_attn"], 2e-4)
+        middle = run.parts[layer + "self_attn_norm"]
+        run.check(f"dec{number}_cross_attn_out", middle + run.parts[layer + "cross_attn"], 2e-4)
         queries = state
 
 
@@ -202,9 +204,11 @@ def test_classes_boxes_and_masks_are_the_published_ones(run):
         run.check_statistics(name, enlarged, MASKS)
 
 
-def test_answers_do_not_depend_on_whether_padding_is_computed(run):
+def test_the_network_for_cpus_gives_the_published_results(run):
+    optimized = optimize_for_cpu(run.model)
+    optimized.query_generation.text_score = run.model.query_generation.text_score
     with torch.inference_mode():
-        output = run.model(*run.inputs)
+        output = optimized(*run.inputs)
     run.check("class_logits", torch.stack([*output.aux_class_logits, output.class_logits]), LOGITS)
     run.check("boxes_cxcywh", torch.stack([*output.aux_boxes, output.boxes]), LOGITS)
     run.check("aqsm_points_xy", output.points, 0)
@@ -245,9 +249,9 @@ def test_beit3_alone_gives_the_published_tokens(beit3_file, inputs, seeding):
     pixels = np.random.Generator(np.random.PCG64(2)).standard_normal((2, 3, 224, 224)).astype(np.float32)
     image, text = encoder.embed_image(torch.from_numpy(pixels)), encoder.embed_text(ids, mask)
     for name, tokens in (
-        ("both_224", torch.cat(encoder.fuse(image, text, mask), dim=1)),
-        ("image_only_224", encoder.fuse(image, text[:, :0], mask[:, :0])[0]),
-        ("text_only", encoder.fuse(image[:, :0], text, mask)[1]),
+        ("both_224", torch.cat(encoder.encode(image, text, mask), dim=1)),
+        ("image_only_224", encoder.encode(image, text[:, :0], mask[:, :0])[0]),
+        ("text_only", encoder.encode(image[:, :0], text, mask)[1]),
     ):
         np.testing.assert_allclose(tokens[..., :16], golden[f"{name}_first16"], rtol=0, atol=CLOSE, err_msg=name)
         np.testing.assert_allclose(tokens.mean(-1), golden[f"{name}_mean"], rtol=0, atol=CLOSE, err_msg=name)
@@ -260,7 +264,7 @@ def test_beit3_alone_gives_the_published_tokens(beit3_file, inputs, seeding):
 def test_beit3_of_224_pixels_works_at_320(beit3_file, inputs):
     golden = np.load(GOLDENS / "beit3_base.npz")
     encoder = open_encoder(320, beit3_file)
-    np.testing.assert_allclose(encoder.image_positions, golden["pos_A_320_from_224"][2:], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(encoder.image_pos_embed, golden["pos_A_320_from_224"][2:], rtol=0, atol=1e-6)
     image, text = encoder(*inputs)
     np.testing.assert_allclose(image[..., :16], golden["at320_img_first16"], rtol=0, atol=CLOSE)
     np.testing.assert_allclose(text[..., :16], golden["at320_text_first16"], rtol=0, atol=CLOSE)

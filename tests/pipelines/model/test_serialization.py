@@ -131,7 +131,7 @@ def test_a_configuration_that_transformers_has_touched_loads(folder: Path) -> No
         ({"encoder_dim": 32}, "says encoder_dim 32"),
         ({"encoder_layers": 100}, "says encoder_layers 100"),
         ({"vocab_size": 2_000_000}, "says vocab_size 2000000"),
-        ({"image_size": 4096}, "says grid of cells"),
+        ({"image_size": 4096}, "says grid of patches"),
         ({"encoder_dim": 1 << 60}, "should be less than or equal to"),
         ({"decoder_layers": 1 << 40}, "should be less than or equal to"),
         ({"distance_weight": float("nan")}, "should be a finite number"),
@@ -152,6 +152,15 @@ def test_weights_that_are_whole_numbers_are_refused(folder: Path) -> None:
     state = load_file(folder / "model.safetensors")
     save_file(state | {"class_head.bias": torch.zeros(2, dtype=torch.int64)}, folder / "model.safetensors")
     assert "class_head.bias holds torch.int64" in refuse(folder)
+
+
+def test_a_checkpoint_of_an_earlier_igvg_is_refused_as_such(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    state = load_file(folder / "model.safetensors")
+    state["encoder.words.weight"] = state.pop("encoder.text_embed.weight")
+    save_file(state, folder / "model.safetensors")
+    assert "model.safetensors was written by an earlier igvg, whose tensors have other names; make it" in refuse(folder)
 
 
 def test_a_tokenizer_with_more_ids_than_the_network_is_refused(folder: Path) -> None:

@@ -88,19 +88,19 @@ def test_a_published_encoder_is_the_one_that_training_starts_with(parts: list[Pa
     state = model.state_dict()
     attention, expert = "beit3.encoder.layers.1.self_attn.", "beit3.encoder.layers.1.ffn."
     for ours, theirs in {
-        "words.weight": "beit3.text_embed.weight",
-        "patches.weight": "beit3.vision_embed.proj.weight",
-        "class_token": "beit3.vision_embed.cls_token",
+        "text_embed.weight": "beit3.text_embed.weight",
+        "patch_embed.weight": "beit3.vision_embed.proj.weight",
+        "cls_token": "beit3.vision_embed.cls_token",
         "image_norm.weight": "beit3.encoder.layer_norm.A.weight",
         "text_norm.bias": "beit3.encoder.layer_norm.B.bias",
-        "text_positions": "beit3.encoder.embed_positions.B.weight",
-        "layers.1.image.expand.weight": expert + "A.fc1.weight",
-        "layers.1.text.contract.weight": expert + "B.fc2.weight",
-        "layers.1.image.out.weight": attention + "out_proj.A.weight",
+        "text_pos_embed": "beit3.encoder.embed_positions.B.weight",
+        "layers.1.image_expert.fc1.weight": expert + "A.fc1.weight",
+        "layers.1.text_expert.fc2.weight": expert + "B.fc2.weight",
+        "layers.1.image_expert.out_proj.weight": attention + "out_proj.A.weight",
     }.items():
         assert torch.equal(state[f"encoder.{ours}"], beit3[theirs]), ours
     queries = torch.cat([beit3[f"{attention}{part}_proj.B.weight"] for part in "qkv"])
-    assert torch.equal(state["encoder.layers.1.text.qkv.weight"], queries)
+    assert torch.equal(state["encoder.layers.1.text_expert.qkv.weight"], queries)
     assert len(tokenizer) == len(train_tokenizer(["phrase"] * 3, 40))
     # All else is as fresh as without it.
     torch.manual_seed(1)

@@ -254,8 +254,8 @@ def answer_always(training: Training, answer: str) -> dict[str, torch.Tensor]:
     with torch.no_grad():
         training.model.class_head.weight.zero_()
         training.model.class_head.bias.copy_(torch.tensor([class_bias, -class_bias]))
-        training.model.global_head.weight.zero_()
-        torch.nn.init.constant_(training.model.global_head.bias, mask_bias)
+        training.model.global_mask_head.weight.zero_()
+        torch.nn.init.constant_(training.model.global_mask_head.bias, mask_bias)
     return {name: tensor.clone() for name, tensor in training.model.state_dict().items()}
 
 

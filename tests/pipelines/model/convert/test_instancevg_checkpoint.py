@@ -35,27 +35,27 @@ def make_beit3(side: int = 4) -> dict[str, Tensor]:
     return state
 
 
-def test_sizes_and_published_behaviour_are_read_off_the_tensors(published):
+def test_sizes_and_published_behavior_are_read_off_the_tensors(published):
     assert infer_config(published) == CONFIG
 
 
-def test_each_tensor_goes_to_its_place(published):
+def test_each_tensor_gets_its_name(published):
     _, state = convert_state(published)
     layer = "vis_enc.beit3.encoder.layers.1."
     pairs = {
-        "encoder.layers.1.text.expand.weight": layer + "ffn.B.fc1.weight",
-        "encoder.layers.1.image.ffn_norm.bias": layer + "final_layer_norm.A.bias",
-        "decoder.layers.1.sampling_norm.bias": "head.decoder_transformer.decoder.layers.1.norms.1.bias",
-        "pixel_decoder.stages.2.refine.weight": "head.unet_decoder.conv2_2.weight",
-        "box_head.last.weight": "head.bbox_embed.0.layers.2.weight",
+        "encoder.layers.1.text_expert.fc1.weight": layer + "ffn.B.fc1.weight",
+        "encoder.layers.1.image_expert.ffn_norm.bias": layer + "final_layer_norm.A.bias",
+        "decoder.layers.1.cross_attn_norm.bias": "head.decoder_transformer.decoder.layers.1.norms.1.bias",
+        "pixel_decoder.blocks.2.conv2.weight": "head.unet_decoder.conv2_2.weight",
+        "box_head.fc3.weight": "head.bbox_embed.0.layers.2.weight",
     }
     for ours, theirs in pairs.items():
         assert torch.equal(state[ours], published[theirs])
     key = published[layer + "self_attn.k_proj.A.weight"]
-    assert torch.equal(state["encoder.layers.1.image.qkv.weight"][64:128], key)
+    assert torch.equal(state["encoder.layers.1.image_expert.qkv.weight"][64:128], key)
     values = published["head.decoder_transformer.decoder.layers.0.attentions.0.attn.in_proj_bias"][32:]
-    assert torch.equal(state["decoder.layers.0.attention.value.bias"], values)
-    assert state["pixel_decoder.stages.0.merge_norm.num_batches_tracked"] == 5
+    assert torch.equal(state["decoder.layers.0.self_attn.v_proj.bias"], values)
+    assert state["pixel_decoder.blocks.0.bn1.num_batches_tracked"] == 5
 
 
 def test_a_converted_model_can_be_saved_and_loaded(published, tmp_path: Path):
@@ -77,7 +77,7 @@ def test_self_attention_over_zeros_becomes_the_vector_it_always_returns(publishe
     norm.load_state_dict({leaf: published[f"{T2I}norms.0.{leaf}"] for leaf in ("weight", "bias")})
     words = torch.randn(2, 3, 16)
     expected = norm(attention(words, words, torch.zeros(2, 3, 16))[0])
-    content = convert_state(published)[1]["generation.content"]
+    content = convert_state(published)[1]["query_generation.content_query"]
     torch.testing.assert_close(content.expand(2, 3, 16), expected, rtol=0, atol=1e-6)
 
 
@@ -167,7 +167,7 @@ def test_tensors_of_the_wrong_shape_are_listed_with_what_they_are_for(published)
     assert "2 of the wrong shape: head.lan_embedding.weight [16, 65] for text_projection.weight [16, 64]" in str(
         caught.value
     )
-    assert "v_proj.B.weight [64, 63] for encoder.layers.0.text.qkv.weight [192, 64]" in str(caught.value)
+    assert "v_proj.B.weight [64, 63] for encoder.layers.0.text_expert.qkv.weight [192, 64]" in str(caught.value)
 
 
 @pytest.mark.parametrize("wrap", ["model", "module"])
@@ -180,15 +180,15 @@ def test_beit3_goes_into_the_encoder_and_nowhere_else(tmp_path: Path, wrap: str)
     for name, tensor in model.state_dict().items():
         expected = name.startswith("encoder.") and not torch.equal(tensor, before[name])
         assert expected == name.startswith("encoder.")
-    assert torch.equal(model.encoder.image_positions[0], beit3["beit3.encoder.embed_positions.A.weight"][2])
-    assert torch.equal(model.encoder.words.weight, beit3["beit3.text_embed.weight"])
+    assert torch.equal(model.encoder.image_pos_embed[0], beit3["beit3.encoder.embed_positions.A.weight"][2])
+    assert torch.equal(model.encoder.text_embed.weight, beit3["beit3.text_embed.weight"])
 
 
 def test_beit3_of_another_size_is_refused(tmp_path: Path):
     beit3 = make_beit3()
     torch.save(beit3 | {"beit3.text_embed.weight": torch.ones(41, 64)}, tmp_path / "large.pth")
     with pytest.raises(
-        CheckpointError, match=r"beit3\.text_embed\.weight \[41, 64\] for encoder\.words\.weight \[40, 64\]"
+        CheckpointError, match=r"beit3\.text_embed\.weight \[41, 64\] for encoder\.text_embed\.weight \[40, 64\]"
     ):
         load_beit3_encoder(IGVGModel(CONFIG), tmp_path / "large.pth")
     beit3["beit3.encoder.embed_positions.A.weight"] = torch.ones(15, 64)
@@ -241,4 +241,4 @@ def test_axes_of_length_one_are_no_other_shape(published):
     key = "head.seg_branch.predict.weight"
     assert published[key].shape == (1, 16, 1, 1)
     _, state = convert_state(published | {key: published[key].flatten()})
-    assert torch.equal(state["global_head.weight"], published[key])
+    assert torch.equal(state["global_mask_head.weight"], published[key])
