@@ -8,39 +8,15 @@ from pathlib import Path
 import pytest
 
 from shards.reader import ShardReader
-from tests.support.pipeline_runs import draw_published, igvg, only_error, prepare, snapshot, train_arguments
+from tests.support.pipeline_runs import igvg, list_stages, only_error, snapshot
 
 GREFCOCO_KEYS = ["gIoU", "cIoU", "Pr@0.7", "Pr@0.8", "Pr@0.9", "N-acc", "T-acc", "F1score", "F1score-gIoU"]
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The four stages, run once."""
-    home = tmp_path_factory.mktemp("home")
-    published = draw_published(home / "published")
-    prepare(published, home / "shards")
-    for arguments in list_stages(home)[1:]:
-        result = igvg(*arguments)
-        assert result.returncode == 0, result.stderr
-    return home
-
-
-def list_stages(home: Path) -> list[list[str]]:
-    published, shards = home / "published", str(home / "shards")
-    split = ["--shards", shards, "--split", "val"]
-    return [
-        ["prepare", "grefcoco", "--annotations", str(published / "grefcoco"),
-         "--images", str(published / "images" / "train2014"), "--out", shards],
-        train_arguments(home / "shards", home / "run", "max_steps=6"),
-        ["predict", "--checkpoint", str(home / "run"), *split, "--out", str(home / "found"), "--set", "workers=0"],
-        ["score", str(home / "found"), *split, "--out", str(home / "scores")],
-    ]  # fmt: skip
-
-
-def test_predictions_are_one_line_per_expression_in_the_order_of_the_shards(home: Path) -> None:
-    lines = (home / "found" / "predictions.jsonl").read_text().splitlines()
+def test_predictions_are_one_line_per_expression_in_the_order_of_the_shards(pipeline: Path) -> None:
+    lines = (pipeline / "found" / "predictions.jsonl").read_text().splitlines()
     predictions = [json.loads(line) for line in lines]
-    with ShardReader(home / "shards", "val") as reader:
+    with ShardReader(pipeline / "shards", "val") as reader:
         expected = [
             (expression.id, [record.height, record.width])
             for record in reader.records()
@@ -48,30 +24,30 @@ def test_predictions_are_one_line_per_expression_in_the_order_of_the_shards(home
         ]
     assert [(prediction["id"], prediction["mask"]["size"]) for prediction in predictions] == expected
     assert all(set(prediction) == {"id", "boxes", "scores", "mask", "no_target"} for prediction in predictions)
-    assert any((home / "found" / "raw").iterdir())
+    assert any((pipeline / "found" / "raw").iterdir())
 
 
-def test_scores_are_one_json_document_with_the_keys_of_the_benchmark(home: Path) -> None:
-    result = igvg("score", home / "found", "--shards", home / "shards", "--split", "val", "--format", "json")
+def test_scores_are_one_json_document_with_the_keys_of_the_benchmark(pipeline: Path) -> None:
+    result = igvg("score", pipeline / "found", "--shards", pipeline / "shards", "--split", "val", "--format", "json")
     document = json.loads(result.stdout)
     assert document["dataset"] == "grefcoco"
     assert document["split"] == "val"
-    assert document["expressions"] == len((home / "found" / "predictions.jsonl").read_text().splitlines())
+    assert document["expressions"] == len((pipeline / "found" / "predictions.jsonl").read_text().splitlines())
     assert list(document["metrics"]) == GREFCOCO_KEYS
 
 
-def test_a_table_of_scores_names_every_metric(home: Path) -> None:
-    result = igvg("score", home / "found", "--shards", home / "shards", "--split", "val")
+def test_a_table_of_scores_names_every_metric(pipeline: Path) -> None:
+    result = igvg("score", pipeline / "found", "--shards", pipeline / "shards", "--split", "val")
     assert all(key in result.stdout for key in GREFCOCO_KEYS)
 
 
 @pytest.mark.parametrize("stage", range(4), ids=["prepare", "train", "predict", "score"])
-def test_a_finished_stage_says_so_and_changes_nothing(home: Path, stage: int) -> None:
-    before = snapshot(home)
-    result = igvg(*list_stages(home)[stage])
+def test_a_finished_stage_says_so_and_changes_nothing(pipeline: Path, stage: int) -> None:
+    before = snapshot(pipeline)
+    result = igvg(*list_stages(pipeline)[stage])
     assert result.returncode == 0, result.stderr
     assert "is up to date" in result.stderr
-    assert snapshot(home) == before
+    assert snapshot(pipeline) == before
 
 
 @pytest.mark.parametrize(
@@ -84,38 +60,38 @@ def test_a_finished_stage_says_so_and_changes_nothing(home: Path, stage: int) ->
     ],
     ids=["prepare", "train", "predict", "score"],
 )
-def test_a_folder_of_other_settings_is_left_alone(home: Path, stage: int, change: list[str], named: str) -> None:
-    before = snapshot(home)
-    error = only_error(igvg(*list_stages(home)[stage], *change))
+def test_a_folder_of_other_settings_is_left_alone(pipeline: Path, stage: int, change: list[str], named: str) -> None:
+    before = snapshot(pipeline)
+    error = only_error(igvg(*list_stages(pipeline)[stage], *change))
     assert named in error
     assert "--force" in error
-    assert snapshot(home) == before
+    assert snapshot(pipeline) == before
 
 
-def test_one_picture_and_one_text_give_an_answer_and_a_drawing(home: Path, tmp_path: Path) -> None:
-    picture = next((home / "published" / "images" / "train2014").glob("*.jpg"))
+def test_an_image_and_two_texts_give_two_predictions_and_overlays(pipeline: Path, tmp_path: Path) -> None:
+    image = next((pipeline / "published" / "images" / "train2014").glob("*.jpg"))
     out = tmp_path / "found"
     result = igvg(
-        "predict", "--checkpoint", home / "run", "--image", picture, "--text", "every star", "--text", "a cat",
+        "predict", "--checkpoint", pipeline / "run", "--image", image, "--text", "every star", "--text", "a cat",
         "--out", out, "--set", "workers=0",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert len((out / "predictions.jsonl").read_text().splitlines()) == 2
-    drawings = sorted((out / "overlays").iterdir())
-    assert len(drawings) == 2
-    assert all(drawing.read_bytes().startswith(b"\x89PNG") for drawing in drawings)
+    overlays = sorted((out / "overlays").iterdir())
+    assert len(overlays) == 2
+    assert all(overlay.read_bytes().startswith(b"\x89PNG") for overlay in overlays)
 
 
-def test_answering_again_from_the_outputs_gives_the_same_bytes_without_the_network(home: Path, tmp_path: Path) -> None:
-    assert igvg("predict", "--from", home / "found", "--out", tmp_path / "again").returncode == 0
-    again, first = (folder / "predictions.jsonl" for folder in (tmp_path / "again", home / "found"))
+def test_a_prediction_from_raw_outputs_has_the_same_bytes_without_the_network(pipeline: Path, tmp_path: Path) -> None:
+    assert igvg("predict", "--from", pipeline / "found", "--out", tmp_path / "again").returncode == 0
+    again, first = (folder / "predictions.jsonl" for folder in (tmp_path / "again", pipeline / "found"))
     assert again.read_bytes() == first.read_bytes()
 
 
-def test_a_prediction_without_any_threshold_keeps_every_mask_for_sweeps(home: Path, tmp_path: Path) -> None:
-    out, split = tmp_path / "all", ("--shards", home / "shards", "--split", "val")
+def test_a_prediction_without_any_threshold_keeps_every_mask_for_sweeps(pipeline: Path, tmp_path: Path) -> None:
+    out, split = tmp_path / "all", ("--shards", pipeline / "shards", "--split", "val")
     result = igvg(
-        "predict", "--checkpoint", home / "run", *split, "--out", out, "--set", "workers=0",
+        "predict", "--checkpoint", pipeline / "run", *split, "--out", out, "--set", "workers=0",
         "--set", "postprocess.score_threshold=0",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
@@ -124,8 +100,8 @@ def test_a_prediction_without_any_threshold_keeps_every_mask_for_sweeps(home: Pa
     assert json.loads(swept.stdout)["settings"][0]["metrics"] == json.loads(scored.stdout)["metrics"]
 
 
-def test_an_experiment_repeats_only_what_a_changed_setting_touches(home: Path, tmp_path: Path) -> None:
-    published = home / "published"
+def test_an_experiment_repeats_only_what_a_changed_setting_touches(pipeline: Path, tmp_path: Path) -> None:
+    published = pipeline / "published"
     experiment = tmp_path / "experiment.toml"
     text = f"""
 out = "runs"
@@ -133,7 +109,7 @@ out = "runs"
 annotations = "{published / "grefcoco"}"
 images = ["{published / "images" / "train2014"}"]
 [train]
-init = "{home / "run"}"
+init = "{pipeline / "run"}"
 preset = "tiny"
 max_steps = 1
 batch_size = 4

@@ -36,36 +36,24 @@ def limit_files(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Published files, shards, a checkpoint and predictions with raw outputs."""
-    home = tmp_path_factory.mktemp("home")
-    prepare(draw_published(home / "published", train_images=8), home / "shards")
-    words = train_tokenizer(["red star", "blue star"] * 3, 40)
-    save_checkpoint(home / "checkpoint", IGVGModel(CONFIG), words, 9)
-    settings = PredictSettings(split="val", workers=0)
-    predict.run(settings, home / "checkpoint", home / "shards", home / "found")
-    return home
-
-
-def list_stages(home: Path, out: Path) -> dict[str, Callable[[], object]]:
+def list_stages(pipeline: Path, out: Path) -> dict[str, Callable[[], object]]:
     """What writes files, each into `out`."""
-    settings = PredictSettings(split="val", workers=0)
+    settings, scored = PredictSettings(split="val", workers=0), ScoreSettings(split="val", bootstrap=0)
     return {
-        "predict": lambda: predict.run(settings, home / "checkpoint", home / "shards", out),
-        "predict from raw": lambda: predict.run_on_raw(PostprocessSettings(), home / "found" / "raw", out),
-        "score": lambda: score.run(home / "found", home / "shards", ScoreSettings(split="val", bootstrap=0), out=out),
-        "convert": lambda: convert.export_predictions(home / "found", home / "shards", "val", out),
+        "predict": lambda: predict.run(settings, pipeline / "run", pipeline / "shards", out),
+        "predict from raw": lambda: predict.run_on_raw(PostprocessSettings(), pipeline / "found" / "raw", out),
+        "score": lambda: score.run(pipeline / "found", pipeline / "shards", scored, out=out),
+        "convert": lambda: convert.export_predictions(pipeline / "found", pipeline / "shards", "val", out),
     }
 
 
 @pytest.mark.parametrize("size", [100, 1000])
 @pytest.mark.parametrize("stage", list_stages(Path(), Path()))
 def test_a_stage_that_may_not_write_further_names_the_file_and_goes_on_later(
-    home: Path, tmp_path: Path, stage: str, size: int
+    pipeline: Path, tmp_path: Path, stage: str, size: int
 ) -> None:
     out = tmp_path / "out"
-    run = list_stages(home, out)[stage]
+    run = list_stages(pipeline, out)[stage]
     with pytest.raises(OSError, match=r"File too large") as caught, limit_files(size):
         run()
     assert caught.value.errno == errno.EFBIG
@@ -102,10 +90,10 @@ def test_a_tokenizer_that_may_not_be_written_keeps_the_older_one(tmp_path: Path,
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
-def test_everything_that_is_written_has_the_permissions_of_the_umask(home: Path, tmp_path: Path) -> None:
+def test_everything_that_is_written_has_the_permissions_of_the_umask(pipeline: Path, tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
-        for number, run in enumerate(list_stages(home, tmp_path / "out").values()):
+        for number, run in enumerate(list_stages(pipeline, tmp_path / "out").values()):
             run()
             (tmp_path / "out").rename(tmp_path / str(number))
         save_checkpoint(tmp_path / "run", IGVGModel(CONFIG), train_tokenizer(["red star"] * 3, 40), 9)
@@ -143,16 +131,16 @@ FULL = "there is no space left on the disk; free some space there, or choose ano
     ],
 )
 def test_converting_onto_a_disk_that_cannot_take_it_ends_in_one_line(
-    home: Path, tmp_path: Path, options: str, file: str, words: str
+    pipeline: Path, tmp_path: Path, options: str, file: str, words: str
 ) -> None:
-    what = ["convert", home / "found", "--shards", home / "shards", "--split", "val", "--out", tmp_path / "out"]
+    what = ["convert", pipeline / "found", "--shards", pipeline / "shards", "--split", "val", "--out", tmp_path / "out"]
     result = run_on_disk(tmp_path, options, *what)
     assert only_error(result) == f"Error: {tmp_path / file}: {words}"
     assert result.stdout == ""
 
 
-def test_preparing_onto_a_full_disk_names_the_shard(home: Path, tmp_path: Path) -> None:
-    published = home / "published"
+def test_preparing_onto_a_full_disk_names_the_shard(pipeline: Path, tmp_path: Path) -> None:
+    published = pipeline / "published"
     what = ["prepare", "grefcoco", "--annotations", published / "grefcoco", "--images", published / "images/train2014"]
     result = run_on_disk(tmp_path, "size=32k", *what, "--out", tmp_path / "out", "--workers", "1")
     assert only_error(result) == f"Error: {tmp_path / 'out/train/train-000000.tar'}: {FULL}"
@@ -160,10 +148,10 @@ def test_preparing_onto_a_full_disk_names_the_shard(home: Path, tmp_path: Path) 
 
 
 def test_answering_again_onto_a_read_only_disk_names_the_result_and_no_temporary_file(
-    home: Path, tmp_path: Path
+    pipeline: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    result = run_on_disk(tmp_path, "size=64k,ro", "predict", "--from", home / "found", "--out", out)
+    result = run_on_disk(tmp_path, "size=64k,ro", "predict", "--from", pipeline / "found", "--out", out)
     assert (
         only_error(result) == f"Error: {out / 'predictions.jsonl'}: the file system is read-only; choose another folder"
     )

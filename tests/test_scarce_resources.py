@@ -12,10 +12,8 @@ import pytest
 
 from tests.support.pipeline_runs import (
     command,
-    draw_published,
     end,
     list_children,
-    prepare,
     start,
     train_arguments,
     wait_until,
@@ -25,34 +23,30 @@ from tests.support.pipeline_runs import (
 SCARCE = 'mount -t tmpfs -o size=1m tmpfs /dev/shm && ulimit -n 40 && exec "$@"'
 
 
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("scarce")
-    return prepare(draw_published(home / "published"), home / "shards")
-
-
 def run_scarcely(words: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["unshare", "--mount", "sh", "-c", SCARCE, "sh", *words], capture_output=True, text=True, timeout=180
     )
 
 
-def test_a_training_with_workers_needs_neither_shared_memory_nor_many_files(shards: Path, tmp_path: Path) -> None:
+def test_a_training_with_workers_needs_neither_shared_memory_nor_many_files(pipeline: Path, tmp_path: Path) -> None:
     tried = run_scarcely(["true"])
     if tried.returncode:
         pytest.skip(f"no small /dev/shm can be mounted here: {tried.stderr.strip()}")
-    # Pictures of 160 pixels: a batch does not fit into what is there.
+    # Images of 160 pixels: a batch does not fit into what is there.
     words = train_arguments(
-        shards, tmp_path / "run", "max_steps=3", "workers=2", "batch_size=32", "model.image_size=160"
+        pipeline / "shards", tmp_path / "run", "max_steps=3", "workers=2", "batch_size=32", "model.image_size=160"
     )
     result = run_scarcely(command(*words))
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "run" / "artifact.json").exists()
 
 
-def test_a_training_whose_worker_is_killed_ends_in_one_line_and_keeps_its_state(shards: Path, tmp_path: Path) -> None:
+def test_a_training_whose_worker_is_killed_ends_in_one_line_and_keeps_its_state(pipeline: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    words = train_arguments(shards, out, "epochs=100000", "workers=2", "checkpoint_minutes=60", "log_steps=1")
+    words = train_arguments(
+        pipeline / "shards", out, "epochs=100000", "workers=2", "checkpoint_minutes=60", "log_steps=1"
+    )
     process = start(*words)
     wait_until(lambda: (out / "log.jsonl").exists() and "losses" in (out / "log.jsonl").read_text(), process)
     children = list_children(process.pid)

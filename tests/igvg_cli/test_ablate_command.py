@@ -9,13 +9,12 @@ import pytest
 
 from pipelines.stages.artifact import read_artifact
 from shards.index import INDEX
-from tests.support.pipeline_runs import SMALL_NETWORK, draw_published, igvg, only_error, prepare, snapshot
+from tests.support.pipeline_runs import SMALL_NETWORK, igvg, only_error, snapshot
 
 
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("ablate")
-    return prepare(draw_published(folder / "published", train_images=4), folder / "shards")
+@pytest.fixture
+def shards(pipeline: Path) -> Path:
+    return pipeline / "shards"
 
 
 def arguments(table: str, shards: Path, out: Path, *more: str) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 
 from shards.masks import merge_rles
 from shards.reader import ShardReader
-from tests.support.pipeline_runs import command, draw_published, only_error, prepare
+from tests.support.pipeline_runs import command, only_error
 
 ASCII = {"PYTHONIOENCODING": "ascii"}
 # A locale of ASCII alone, which Python is not to mend.
@@ -21,10 +21,11 @@ NO_TEXT = os.fsdecode(b"na\xefve \xc3\xbc")
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(pipeline: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Published files, shards, and predictions in a folder whose name is not UTF-8."""
     home = tmp_path_factory.mktemp("streams")
-    prepare(draw_published(home / "published"), home / "shards")
+    for name in ("published", "shards"):
+        (home / name).symlink_to(pipeline / name)
     with ShardReader(home / "shards", "val") as reader:
         answers = [
             {"id": expression.id, "boxes": [], "scores": [], "mask": merge_rles([], record.height, record.width)}

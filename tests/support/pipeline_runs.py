@@ -115,3 +115,24 @@ def only_error(result: subprocess.CompletedProcess[str]) -> str:
     lines = [line for line in result.stderr.splitlines() if line.startswith("Error:")]
     assert len(lines) == 1, result.stderr
     return lines[0]
+
+
+def list_stages(home: Path) -> list[list[str]]:
+    """The command lines of the four stages in one folder, from `published` to `scores`."""
+    published, shards = home / "published", str(home / "shards")
+    split = ["--shards", shards, "--split", "val"]
+    return [
+        ["prepare", "grefcoco", "--annotations", str(published / "grefcoco"),
+         "--images", str(published / "images" / "train2014"), "--out", shards],
+        train_arguments(home / "shards", home / "run", "max_steps=6"),
+        ["predict", "--checkpoint", str(home / "run"), *split, "--out", str(home / "found"), "--set", "workers=0"],
+        ["score", str(home / "found"), *split, "--out", str(home / "scores")],
+    ]  # fmt: skip
+
+
+def run_pipeline(home: Path) -> None:
+    """Draw a data set, and run the four stages on it."""
+    draw_published(home / "published")
+    for words in list_stages(home):
+        result = igvg(*words)
+        assert result.returncode == 0, result.stderr
