@@ -8,13 +8,18 @@ Source: Exif 2.32, section 4.6 (tag 0x0112, Orientation); TIFF 6.0, section 2 (d
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 import struct
+import warnings
 from typing import NamedTuple
 
 from PIL import Image
 
 UPRIGHT = 1
+# One of them is in every file with an EXIF block or an XMP packet that knows of orientation.
+_MARKS = (b"Exif", b"exif", b"eXIf", b"tiff:Orientation")
 _ORIENTATION = 0x0112
 _HEADER = b"Exif\x00\x00"
 _ORDERS = {b"II*\x00": "<", b"MM\x00*": ">"}
@@ -47,6 +52,18 @@ def read_orientation(image: Image.Image) -> Orientation:
     if value is None:
         value = _read_xmp(image)
     return Orientation(value or UPRIGHT, damage or _find_damage(image))
+
+
+def find_orientation(data: bytes) -> int:
+    """The orientation of an image file's bytes; 1 where there is none. Most files are not opened for it."""
+    if any(mark in data for mark in _MARKS):
+        with (
+            contextlib.suppress(Exception),
+            warnings.catch_warnings(action="ignore"),
+            Image.open(io.BytesIO(data)) as image,
+        ):
+            return read_orientation(image).value
+    return UPRIGHT
 
 
 def parse_block(block: bytes) -> tuple[int | None, str]:

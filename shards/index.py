@@ -1,16 +1,8 @@
-"""What the shards of a split hold: counts, checksums, and where every record's two members lie in the tars.
-
-The index is the only truth about lengths; `index_shard` makes it from a tar alone, so our own shards and those of
-anybody who keeps to the layout (an image and KEY.json per record) are indexed by the same code.
-"""
+"""The index of a split: counts, checksums, and the offsets of every record's two members in the tars."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import tarfile
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import DataError
-from shards.file_kinds import explain_unreadable
-from shards.files import digest_file, name_file, read_json, write_json
+from shards.files import digest_file, read_json, write_json
 from shards.record import ImageRecord
 
 INDEX = "index.json"
@@ -31,7 +22,7 @@ IMAGE_EXTENSIONS = frozenset({"bmp", "gif", "jpeg", "jpg", "pgm", "png", "ppm", 
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file is taken for an image, by its name alone: it has an ending of one and is not hidden."""
+    """Whether a file is taken for an image, by its name alone: it has an image's extension and is not hidden."""
     stem, _, extension = name.rpartition(".")
     return extension.lower() in IMAGE_EXTENSIONS and bool(stem) and not name.startswith(".")
 
@@ -63,7 +54,8 @@ class Row(NamedTuple):
     json_crc32: int
 
 
-_COLUMNS = tuple(name.replace("image_", "picture_") if name != "image_id" else name for name in Row._fields)
+_COLUMNS = ["key", "extension", "image_id", "expressions"]
+_COLUMNS += [f"{member}_{field}" for member in ("picture", "json") for field in ("offset", "size", "crc32")]
 """The fields of `Row` as index.json names them."""
 
 
@@ -86,7 +78,7 @@ class Members:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ShardIndex:
-    """All records of a split, numbered in the order of the shards: one entry of each column per record."""
+    """All records of a split in the order of the shards: N entries of each column."""
 
     split: str
     shards: tuple[ShardEntry, ...]
@@ -108,24 +100,27 @@ class ShardIndex:
         return int(self.expressions.sum())
 
     @cached_property
-    def shard_numbers(self) -> NDArray[np.int64]:
-        """(N,) position in `shards` of each record's tar."""
+    def shard_indices(self) -> NDArray[np.int64]:
+        """(N,) index in `shards` of each record's tar."""
         return np.repeat(np.arange(len(self.shards), dtype=np.int64), [shard.records for shard in self.shards])
+
+    def rows(self) -> list[Row]:
+        """The records one by one."""
+        columns = [self.image_ids, self.expressions]
+        for members in (self.images, self.documents):
+            columns += [members.offsets, members.sizes, members.crc32s]
+        lists = (column.tolist() for column in columns)
+        return [Row(*row) for row in zip(self.keys, self.extensions, *lists, strict=True)]
 
     def to_json(self) -> dict[str, Any]:
         """The document of index.json."""
-        images, documents = self.images, self.documents
-        columns = [self.image_ids, self.expressions]
-        columns += [images.offsets, images.sizes, images.crc32s]
-        columns += [documents.offsets, documents.sizes, documents.crc32s]
-        rows = zip(self.keys, self.extensions, *(column.tolist() for column in columns), strict=True)
         return {
             "split": self.split,
             "records": len(self),
             "expressions": self.num_expressions,
             "shards": [asdict(shard) for shard in self.shards],
-            "columns": list(_COLUMNS),
-            "rows": [list(row) for row in rows],
+            "columns": _COLUMNS,
+            "rows": [list(row) for row in self.rows()],
         }
 
 
@@ -151,14 +146,14 @@ def read_index(folder: Path, split: str) -> ShardIndex:
         raise DataError(
             f"holds no prepared split (a folder with {INDEX})",
             file=folder,
-            remedy="make it with igvg prepare, or index shards of another program with shards.index.index_split",
+            remedy="make it with igvg prepare, or index shards of another program with shards.indexing.index_split",
         )
     if split not in splits:
         raise DataError(f"no split '{split}'", file=folder, remedy=f"it holds {', '.join(splits)}")
     file, remedy = folder / split / INDEX, "prepare the split again"
     document = read_json(file, "the index of a split", remedy)
     try:
-        if document["columns"] != list(_COLUMNS):
+        if document["columns"] != _COLUMNS:
             raise ValueError(f"columns {document['columns']}")
         shards = [_check_entry(ShardEntry(**entry)) for entry in document["shards"]]
         if sum(shard.records for shard in shards) != len(document["rows"]):
@@ -171,14 +166,14 @@ def read_index(folder: Path, split: str) -> ShardIndex:
 
 
 def _check_entry(entry: ShardEntry) -> ShardEntry:
-    """A shard's entry, if it is of the kinds that it should be.
+    """A shard's entry whose values have the right types.
 
     Raises:
-        ValueError: it is not.
+        ValueError: one has not.
     """
     counts = (entry.records, entry.expressions, entry.bytes)
-    sound = all(type(count) is int and count >= 0 for count in counts) and type(entry.name) is str
-    if not sound or not entry.name or "/" in entry.name:
+    valid = all(type(count) is int and count >= 0 for count in counts) and type(entry.name) is str
+    if not valid or not entry.name or "/" in entry.name:
         raise ValueError(f"shard {entry.name!r}")
     return entry
 
@@ -186,18 +181,6 @@ def _check_entry(entry: ShardEntry) -> ShardEntry:
 def write_index(folder: Path, index: ShardIndex) -> None:
     """Write FOLDER/SPLIT/index.json all at once; the same index always gives the same bytes."""
     write_json(folder / index.split / INDEX, index.to_json(), compact=True)
-
-
-def index_split(folder: Path, split: str) -> ShardIndex:
-    """Index FOLDER/SPLIT/*.tar, in the order of their names, from the tars alone; `write_index` keeps the result.
-
-    Raises:
-        DataError: there are no tars, one is damaged or does not keep to the layout, or a key occurs twice.
-    """
-    files = sorted((folder / split).glob("*.tar"))
-    if not files:
-        raise DataError("holds no .tar files", file=folder / split)
-    return join_shards(split, [index_shard(file) for file in files])
 
 
 def join_shards(split: str, parts: Sequence[ShardContents]) -> ShardIndex:
@@ -210,8 +193,8 @@ def join_shards(split: str, parts: Sequence[ShardContents]) -> ShardIndex:
 
 
 def _assemble(split: str, shards: list[ShardEntry], rows: Sequence[Sequence[Any]]) -> ShardIndex:
-    keys, extensions, *numbers = zip(*rows, strict=True) if rows else [()] * len(Row._fields)
-    columns = np.array(numbers, dtype=np.int64).reshape(len(Row._fields) - 2, len(rows))
+    keys, extensions, *values = zip(*rows, strict=True) if rows else [()] * len(Row._fields)
+    columns = np.array(values, dtype=np.int64).reshape(len(Row._fields) - 2, len(rows))
     if len(set(keys)) < len(keys):
         key = Counter(keys).most_common(1)[0][0]
         raise DataError(f"occurs twice in split '{split}'", record=f"key {key}")
@@ -227,67 +210,10 @@ def _assemble(split: str, shards: list[ShardEntry], rows: Sequence[Sequence[Any]
     )
     if not all(isinstance(name, str) for name in (*keys, *extensions)) or (columns < 0).any():
         raise ValueError("a record's key is no text, or a number below 0")
-    sums = np.bincount(index.shard_numbers, index.expressions, len(shards))
+    sums = np.bincount(index.shard_indices, index.expressions, len(shards))
     if [shard.expressions for shard in shards] != sums.tolist():
         raise ValueError("the counts of shards and records differ")
     return index
-
-
-def index_shard(file: Path) -> ShardContents:
-    """Find and check the records of one tar.
-
-    Raises:
-        DataError: the tar is damaged or compressed, or a record lacks its image or a readable KEY.json.
-    """
-    members = _list_members(file)
-    rows = []
-    with file.open("rb") as stream, name_file(file):
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-        for key, kinds in members.items():
-            images = [extension for extension in kinds if extension.rpartition(".")[2].lower() in IMAGE_EXTENSIONS]
-            if "json" not in kinds or len(images) != 1:
-                what = f"is not one image and one .json, but {', '.join(f'.{kind}' for kind in kinds)}"
-                raise DataError(what, file=file, record=f"key {key}")
-            checks = {}
-            for kind in (images[0], "json"):
-                data = os.pread(stream.fileno(), kinds[kind][1], kinds[kind][0])
-                checks[kind] = (*kinds[kind], zlib.crc32(data))
-            record = parse_record(data, file, key)
-            counts = record.image_id, len(record.expressions)
-            rows.append(Row(key, images[0], *counts, *checks[images[0]], *checks["json"]))
-    total = sum(row.expressions for row in rows)
-    size = file.stat().st_size
-    return ShardContents(
-        ShardEntry(name=file.name, records=len(rows), expressions=total, bytes=size, sha256=sha256), rows
-    )
-
-
-def _list_members(file: Path) -> dict[str, dict[str, tuple[int, int]]]:
-    """Key → extension → (offset, size), in the order of first appearance.
-
-    As in WebDataset, the key ends at the first dot of the name without its folders.
-    """
-    members: dict[str, dict[str, tuple[int, int]]] = {}
-    try:
-        with tarfile.open(file, "r:") as archive:
-            for member in archive:
-                if not member.isfile():
-                    continue
-                directory, slash, name = member.name.rpartition("/")
-                stem, _, extension = name.partition(".")
-                kinds = members.setdefault(directory + slash + stem, {})
-                if extension in kinds:
-                    raise DataError("occurs twice in the shard", file=file, record=f"member {member.name}")
-                kinds[extension] = member.offset_data, member.size
-            end = archive.offset
-    except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
-        remedy = "copy it again, or prepare the split again"
-        raise explain_unreadable(file, "an uncompressed tar", error, remedy, sound=("tar",)) from error
-    # tarfile takes a broken header after the first for the end of the archive: a true end is a block of zeros.
-    with file.open("rb") as stream:
-        if os.pread(stream.fileno(), tarfile.BLOCKSIZE, end) != bytes(tarfile.BLOCKSIZE):
-            raise DataError(f"the tar breaks off at byte {end}", file=file)
-    return members
 
 
 def parse_record(data: bytes, shard: Path, key: str) -> ImageRecord:

@@ -88,7 +88,7 @@ class ShardReader:
         self.__dict__.update(state, _lock=threading.Lock())
 
     def _locate(self, number: int) -> Path:
-        shard = int(self.index.shard_numbers[number])
+        shard = int(self.index.shard_indices[number])
         return self.folder / self.split / self.index.shards[shard].name
 
     def _read(self, number: int, members: Members, extension: str) -> bytes:
@@ -109,7 +109,7 @@ class ShardReader:
         return data
 
     def _open(self, number: int) -> int:
-        shard = int(self.index.shard_numbers[number])
+        shard = int(self.index.shard_indices[number])
         while shard not in self._descriptors:
             file = self._locate(number)
             if len(self._descriptors) >= _count_allowed():

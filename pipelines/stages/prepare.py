@@ -195,7 +195,7 @@ def _write_splits(working: Path, selection: Selection, workers: int | None) -> d
             selection.collector.add(error, UNUSABLE_IMAGE)
         written = set(result.index.image_ids.tolist())
         image_ids = {file: draft.image.image_id for draft, file in chosen}
-        for file, orientation in result.turned:
+        for file, orientation in result.orientations:
             if image_ids[file] in written:
                 what = f"EXIF orientation mark {orientation}: the pixels are taken as they are stored, not turned"
                 selection.notes.add(DataError(what, file=file, record=f"image {image_ids[file]}"), TURNED)

@@ -19,13 +19,13 @@ PROGRAM = """
     from pipelines.runtime.signals import Interruption
     from tests.support.tiny_shards import dawdle, make_items
     from shards.progress import set_sink
-    from shards.writer import slice_items, write_slices
+    from shards.writer import write_split
 
     if __name__ == "__main__":
-        slices = slice_items(make_items(Path("images"), [1] * 300), records=5, size=1 << 30)
+        items = make_items(Path("images"), [1] * 300)
         show = lambda done, total, remark: done and print(done, flush=True)
         with Interruption(), set_sink(progress=show):
-            write_slices(Path(), "val", slices, dawdle, workers=2)
+            write_split(Path(), "val", items, dawdle, workers=2, records_per_shard=5)
 """
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from shards.errors import DataError
 from shards.record import Expression, ImageRecord, Instance
-from shards.writer import slice_items, write_slices
+from shards.writer import write_split
 
 Item = tuple[ImageRecord, Path]
 
@@ -51,8 +51,7 @@ def make_record(image_id: int, file_name: str, size: tuple[int, int], count: int
 
 def write_items(folder: Path, items: list[Item], records: int = 2, workers: int = 1) -> list[DataError]:
     """Write split "val" in shards of so many records; returns the errors."""
-    slices = slice_items(items, records=records, size=1 << 30)
-    return list(write_slices(folder, "val", slices, return_record, workers=workers).errors)
+    return list(write_split(folder, "val", items, return_record, workers=workers, records_per_shard=records).errors)
 
 
 def return_record(record: ImageRecord) -> ImageRecord:

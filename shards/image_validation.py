@@ -1,0 +1,51 @@
+"""Image files as shards take them: read once, decoded to their end, and compared with the size in the annotations."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+from PIL import Image
+
+from shards.errors import DataError
+from shards.exif import find_orientation
+from shards.file_kinds import explain_unreadable
+from shards.index import IMAGE_EXTENSIONS
+from shards.record import ImageRecord
+
+_FIRST_QUARTER_TURN = 5
+"""The first EXIF orientation that exchanges width and height."""
+_KINDS = ("JPEG", "PNG", "GIF", "TIFF", "WebP")
+
+
+def read_valid_image(file: Path, record: ImageRecord) -> bytes:
+    """The bytes of a whole image file of the record's size.
+
+    Raises:
+        DataError: the file is missing, damaged, no image, or of another size; names the file and the record.
+    """
+    name = f"image {record.image_id}"
+    if file.suffix[1:].lower() not in IMAGE_EXTENSIONS:
+        raise DataError(f"'{file.suffix}' is no known extension of an image", file=file, record=name)
+    try:
+        data = file.read_bytes()
+        # Pillow warns of damage that harms nothing here.
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:
+            size = image.size
+            # An eighth of a JPEG's size costs a fraction of decoding it and still reads the file to its end.
+            image.draft(None, (max(1, size[0] // 8), max(1, size[1] // 8)))
+            image.load()
+    except Exception as error:  # whatever a parser raises on a stranger's file
+        unreadable = explain_unreadable(file, "an image", error, "", sound=_KINDS, record=name)
+        raise DataError(unreadable.what, file=file, record=name) from error
+    if size != (record.width, record.height):
+        what = f"the image has {size[0]} × {size[1]} pixels, the annotations say {record.width} × {record.height}"
+        orientation = find_orientation(data)
+        if orientation >= _FIRST_QUARTER_TURN and size == (record.height, record.width):
+            what += (
+                f" because its EXIF orientation mark, {orientation}, is to turn it: turn the pixels and remove the "
+                "mark, as igvg takes images as they are stored"
+            )
+        raise DataError(what, file=file, record=name)
+    return data
