@@ -25,7 +25,7 @@ RECORD = "artifact.json"
 UNFINISHED = "unfinished.json"
 # igvg run and igvg demo, which name their folders themselves, have no --force.
 _MAKE_AGAIN = "remove its folder, or make it again with --force"
-_PACKAGES = ("igvg", "numpy", "pillow", "pycocotools", "torch", "transformers", "webdataset")
+_PACKAGES = ("igvg", "numpy", "pillow", "pycocotools", "torch", "transformers")
 
 
 @dataclass(frozen=True, kw_only=True)
