@@ -1,0 +1,75 @@
+"""What the pages say is so: links lead somewhere, commands and options exist, the programs run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines.config.settings import ScoreSettings
+from pipelines.stages import score
+from tests.support.drawn_shards import write_shards
+from tests.support.paths import ROOT
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+# Options of other programs.
+FOREIGN = {
+    "--nproc_per_node", "--nnodes", "--rdzv_backend", "--rdzv_endpoint", "--num_processes", "--ntasks", "--shm-size",
+    "--help", "--install", "--write", "--steps", "--dry-run",
+}  # fmt: skip
+# A model that finds the whole image.
+MODEL = """
+import numpy as np
+
+def find(image, text):
+    mask = np.ones((image.height, image.width), dtype=bool)
+    return mask, np.array([[0, 0, image.width, image.height]]), np.array([0.9])
+"""
+
+
+def anchor(title: str) -> str:
+    return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        name, _, heading = target.partition("#")
+        file = page.parent / name if name else page
+        assert file.exists(), target
+        if heading:
+            titles = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            assert heading in map(anchor, titles), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_options_exist(page: Path) -> None:
+    from typer.main import get_command
+
+    from igvg_cli.app import build_app
+
+    application = build_app()
+    commands = (application if hasattr(application, "commands") else get_command(application)).commands
+    options = {name for command in commands.values() for option in command.params for name in option.opts}
+    options |= {"--quiet", "--debug", "--version", "--install-completion"} | FOREIGN
+    text = page.read_text(encoding="utf-8")
+    words = re.findall(r"(?:^|`)igvg ([a-z]+)", text, re.MULTILINE)
+    assert set(words) - {"is", "needs"} <= commands.keys()
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z_-]*[a-z]", text)) <= options
+
+
+def test_the_loop_around_another_model_writes_predictions_that_score_takes(tmp_path: Path) -> None:
+    shards = write_shards(tmp_path / "drawn").rename(tmp_path / "shards")
+    programs = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    (program,) = [program for program in programs if "my_model" in program]
+    (tmp_path / "my_model.py").write_text(MODEL)
+    (tmp_path / "loop.py").write_text(program.replace("shards/grefcoco", "shards"))
+    environment = {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "loop.py"], cwd=tmp_path, check=True, timeout=100, env=environment)
+    document = score.run(tmp_path / "predictions.jsonl", shards, ScoreSettings(split="val", bootstrap=0)).document
+    assert document["metrics"]["T-acc"] == 100
