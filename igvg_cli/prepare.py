@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from igvg_cli import options, render
+from shards.datasets import DatasetName
 
 if TYPE_CHECKING:
     from pipelines.config.settings import PrepareSettings
     from pipelines.stages.prepare import Inspection
-
-
-class DatasetName(StrEnum):
-    """The published data sets."""
-
-    grefcoco = "grefcoco"
-    ref_zom = "ref-zom"
-    rrefcoco = "rrefcoco"
-    rrefcoco_plus = "rrefcoco+"
-    rrefcocog = "rrefcocog"
-    refcoco = "refcoco"
-    refcoco_plus = "refcoco+"
-    refcocog = "refcocog"
 
 
 COLUMNS = ("pictures", "expressions", "single", "multiple", "empty")

@@ -32,7 +32,7 @@ class PrepareSettings:
     """`igvg prepare`."""
 
     dataset: str
-    """One of the names in `shards.annotations.dataset.DATASETS`."""
+    """One of the names in `shards.annotations.drafts.DATASETS`."""
     splits: tuple[str, ...] = ()
     """Splits to prepare; none: all splits of the annotation files."""
     limit: Count = 0

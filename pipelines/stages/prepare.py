@@ -19,7 +19,7 @@ from pipelines.config.overrides import fingerprinted_settings
 from pipelines.config.settings import PrepareSettings
 from pipelines.stages.artifact import Artifact, begin_work, find_finished, finish_work
 from pipelines.stages.selection import MISSING, TURNED, UNUSABLE_IMAGE, Item, Selection, select_items
-from shards.annotations.dataset import DATASETS, ImageDraft, build_record, expect_files, list_files
+from shards.annotations.drafts import DATASETS, ImageDraft, build_record, expect_files, list_files
 from shards.annotations.error_collector import ErrorCollector
 from shards.annotations.image_files import candidate_names, index_folders
 from shards.errors import DataError, SettingsError

@@ -13,7 +13,7 @@ from PIL import Image
 from pipelines.config.settings import PrepareSettings, TextSettings
 from pipelines.data.tokenizer import clean_expression
 from shards.annotations.coco import CocoImage
-from shards.annotations.dataset import (
+from shards.annotations.drafts import (
     ImageDraft,
     drop_unusable_annotations,
     find_crowd_only,

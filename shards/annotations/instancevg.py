@@ -30,12 +30,13 @@ from shards.annotations.duplicates import UniqueEntries
 from shards.annotations.error_collector import ErrorCollector
 from shards.annotations.fields import read_integer, read_text, read_value
 from shards.annotations.refer import Ref, Sentence
+from shards.datasets import DatasetName
 from shards.errors import DataError
 
 # The release, its description and its configurations disagree about the name; the last is also that of COCO's file.
 FILES = ("instance.json", "instances_withid.json", "instances_nogoogle_withid.json", INSTANCES_FILE)
 INDEX_FILE = "instance_index.json"
-GROUPED = frozenset({"rrefcoco", "rrefcoco+", "rrefcocog"})
+GROUPED = frozenset(name.value for name in DatasetName if name.family == "rrefcoco")
 # Each data set's splits and the sets that they may be in; related data sets share their training set.
 SETS: dict[str, dict[str, tuple[str, ...]]] = {
     "grefcoco": {split: (split,) for split in ("train", "val", "testA", "testB")},

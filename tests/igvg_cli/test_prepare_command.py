@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from igvg_cli.prepare import DatasetName
-from shards.annotations.dataset import DATASETS
 from shards.synthetic.writer import write_published
 
 # The root command with this one command, so that a fault in another does not show here.
@@ -59,10 +57,6 @@ def remove_pictures(published: Path) -> list[Path]:
     for file in files:
         file.unlink()
     return files
-
-
-def test_the_names_of_data_sets_are_those_that_can_be_read() -> None:
-    assert [str(name) for name in DatasetName] == list(DATASETS)
 
 
 @pytest.mark.parametrize(("dataset", "held_out"), [("grefcoco", "val"), ("ref-zom", "test"), ("rrefcoco", "val")])

@@ -22,7 +22,7 @@ from PIL import Image
 
 from pipelines.config.settings import PrepareSettings
 from pipelines.stages.selection import select_items
-from shards.annotations.dataset import build_record
+from shards.annotations.drafts import build_record
 from shards.errors import DataError
 from shards.masks import rle_area
 

@@ -7,7 +7,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-from shards.annotations.dataset import DATASETS, ImageDraft, read_dataset
+from shards.annotations.drafts import DATASETS, ImageDraft, read_dataset
 from shards.annotations.error_collector import ErrorCollector
 
 Record = dict[str, Any]

@@ -11,28 +11,16 @@ from pipelines.evaluation.metrics.outcomes import Outcomes, Ratio
 from pipelines.evaluation.metrics.refcoco import refcoco_ratios
 from pipelines.evaluation.metrics.refzom import refzom_ratios
 from pipelines.evaluation.metrics.rrefcoco import rrefcoco_ratios
+from shards.datasets import DatasetName
 
-METRICS: dict[str, Callable[[Outcomes], dict[str, Ratio]]] = {
-    "grefcoco": grefcoco_ratios,
-    "ref-zom": refzom_ratios,
-    "rrefcoco": rrefcoco_ratios,
-    "rrefcoco+": rrefcoco_ratios,
-    "rrefcocog": rrefcoco_ratios,
-    "refcoco": refcoco_ratios,
-    "refcoco+": refcoco_ratios,
-    "refcocog": refcoco_ratios,
+_FAMILIES: dict[str, tuple[Callable[[Outcomes], dict[str, Ratio]], str]] = {
+    "grefcoco": (grefcoco_ratios, "gIoU"),
+    "ref-zom": (refzom_ratios, "mIoU"),
+    "rrefcoco": (rrefcoco_ratios, "rIoU"),
+    "refcoco": (refcoco_ratios, "mIoU"),
 }
-
-PRIMARY_METRIC = {
-    "grefcoco": "gIoU",
-    "ref-zom": "mIoU",
-    "rrefcoco": "rIoU",
-    "rrefcoco+": "rIoU",
-    "rrefcocog": "rIoU",
-    "refcoco": "mIoU",
-    "refcoco+": "mIoU",
-    "refcocog": "mIoU",
-}
+METRICS = {name.value: _FAMILIES[name.family][0] for name in DatasetName}
+PRIMARY_METRIC = {name.value: _FAMILIES[name.family][1] for name in DatasetName}
 """The metric by which validation selects the best checkpoint."""
 
 # Metrics that depend on boxes alone, and on `no_target` alone; all others depend on masks.

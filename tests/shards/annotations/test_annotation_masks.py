@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shards import masks
-from shards.annotations.dataset import build_record, drop_unusable_annotations
+from shards.annotations.drafts import build_record, drop_unusable_annotations
 from shards.errors import DataError
 from tests.support.published_files import Record, change_annotation, make_ref, read
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shards.annotations.dataset import ImageDraft, build_record, list_files, read_dataset
+from shards.annotations.drafts import ImageDraft, build_record, list_files, read_dataset
 from shards.annotations.error_collector import ErrorCollector
 from shards.errors import DataError
 from tests.support.published_files import SQUARE, make_ref, write_files

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.annotations.dataset import DATASETS, read_dataset
+from shards.annotations.drafts import DATASETS, read_dataset
 from shards.annotations.error_collector import ErrorCollector
 from shards.errors import DataError
 from tests.support.published_files import Record, change_annotation, make_ref, read, read_targets, write_files

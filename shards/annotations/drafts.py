@@ -1,4 +1,4 @@
-"""Published data sets, read as they are: eight names, one kind of draft, one record per image and split."""
+"""Drafts of image records, one per image and split, read from the published files of a data set."""
 
 from __future__ import annotations
 
@@ -11,21 +11,19 @@ from shards.annotations import instancevg as merged
 from shards.annotations.coco import INSTANCES_FILE, Annotation, CocoImage, CocoInstances, read_instances
 from shards.annotations.error_collector import ErrorCollector
 from shards.annotations.polygons import build_instance
-from shards.annotations.refer import Ref, RefFormat, read_refs
+from shards.annotations.refer import Ref, read_refs
+from shards.datasets import DatasetName
 from shards.errors import DataError
 from shards.record import Expression, ImageRecord, Instance, leaves_crowds_out
 
-DATASETS: dict[str, RefFormat] = {
+_FAMILY_FORMATS = {
     "grefcoco": grefcoco.REF_FORMAT,
     "ref-zom": refzom.REF_FORMAT,
     "rrefcoco": refcoco.SPLIT_BY_UNC,
-    "rrefcoco+": refcoco.SPLIT_BY_UNC,
-    "rrefcocog": refcoco.ANY_SPLIT_BY,
     "refcoco": refcoco.ANY_SPLIT_BY,
-    "refcoco+": refcoco.ANY_SPLIT_BY,
-    "refcocog": refcoco.ANY_SPLIT_BY,
 }
-
+DATASETS = {name.value: _FAMILY_FORMATS[name.family] for name in DatasetName} | {"rrefcocog": refcoco.ANY_SPLIT_BY}
+"""The published form of each data set, by its name."""
 
 UNUSABLE = "unusable annotation"
 """The kind under which annotations without a usable mask are counted."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shards.annotations.dataset import build_record, list_files, read_dataset
+from shards.annotations.drafts import build_record, list_files, read_dataset
 from shards.annotations.error_collector import ErrorCollector
 from shards.errors import DataError
 from tests.support.paths import SHARED
