@@ -15,7 +15,7 @@ from pipelines.evaluation.metrics.box_matching import IOU_THRESHOLD, match_boxes
 from pipelines.evaluation.metrics.outcomes import Outcome, Outcomes, Ratio, count_mask_pixels, stack_outcomes
 from pipelines.prediction.alignment import align_predictions, check_mask_size, locate_predictions
 from pipelines.prediction.box_iou import box_iou, generalized_box_iou
-from pipelines.prediction.prediction_file import BoxRange, Prediction
+from pipelines.prediction.prediction import BoxRange, Prediction
 from shards.errors import DataError, join_first
 from shards.masks import merge_rles
 from shards.progress import report_progress

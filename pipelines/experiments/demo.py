@@ -31,7 +31,8 @@ from pipelines.experiments.experiment import (
     read_experiment,
     run_stages,
 )
-from pipelines.prediction.prediction_file import Prediction, write_predictions
+from pipelines.prediction.prediction import Prediction
+from pipelines.prediction.prediction_file import write_predictions
 from pipelines.stages import predict, score, train
 from pipelines.stages.artifact import begin_work, find_finished, finish_work
 from pipelines.stages.inputs import digest_shards

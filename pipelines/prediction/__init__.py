@@ -1,1 +1,1 @@
-"""Batches in; raw outputs, post-processed results and prediction files out, also those of COCO's tools."""
+"""Batches in; raw outputs, post-processed results and prediction files out, also as COCO's files."""

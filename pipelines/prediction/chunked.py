@@ -1,7 +1,7 @@
-"""Prediction in chunks of fixed bounds, whatever the number of processes.
+"""Prediction in chunks of a fixed size, whatever the number of processes.
 
-Each process takes its turn at the chunks that are not finished, so interrupted work continues, and every expression is
-predicted once. A chunk's raw outputs are renamed into place last: where they are, its predictions are too.
+The processes share the unfinished chunks, so that interrupted work continues and every expression is predicted once. A
+chunk's raw outputs are renamed into place last: where they exist, its predictions exist too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from pipelines.data.truncation import describe_findings, find_lossy_expressions
 from pipelines.model import IGVGModel
 from pipelines.model.cpu import optimize_for_cpu
 from pipelines.prediction.postprocess import GroundingResult, postprocess
-from pipelines.prediction.prediction_file import PREDICTIONS, encode_result, merge_parts, write_predictions
+from pipelines.prediction.prediction import encode_result
+from pipelines.prediction.prediction_file import PREDICTIONS, merge_parts, write_predictions
 from pipelines.prediction.predictor import predict_batches
 from pipelines.prediction.raw_output import RawOutput, effective_mask_floor
 from pipelines.prediction.raw_store import RAW_FOLDER, RawWriter
@@ -37,38 +38,38 @@ DrawOverlay = Callable[[ImageFolderDataset, int, RawOutput, GroundingResult], tu
 
 PARTS_FOLDER = "parts"
 OVERLAYS_FOLDER = "overlays"
-CHUNK = 128
+CHUNK_SIZE = 128
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionJob:
-    """What a prediction consists of."""
+    """A checkpoint on its device, the data to predict, and where results go."""
 
     settings: PredictSettings
     accelerator: Accelerator
     model: IGVGModel
     compute_dtype: ComputeDtype
-    """What the network computes in."""
-    data: ExampleDataset
+    dataset: ExampleDataset
     out: Path
     draw: DrawOverlay | None = None
-    """Makes the name and the overlay of an answer about an example of the user's own images; None draws nothing."""
+    """Returns the file name and the overlay of one example of the user's own images; None draws nothing."""
 
     @property
     def chunks(self) -> list[range]:
-        """The example numbers of each chunk."""
-        return [range(first, min(first + CHUNK, len(self.data))) for first in range(0, len(self.data), CHUNK)]
+        """The example indices of each chunk."""
+        size = len(self.dataset)
+        return [range(start, min(start + CHUNK_SIZE, size)) for start in range(0, size, CHUNK_SIZE)]
 
 
 def setup_prediction(
     settings: PredictSettings,
     checkpoint: Path,
-    open_data: Callable[[Processor], ExampleDataset],
+    open_dataset: Callable[[Processor], ExampleDataset],
     out: Path,
     accelerator: Accelerator,
     draw: DrawOverlay | None = None,
 ) -> PredictionJob:
-    """Load the checkpoint on this process's device, and the data as its network sees it.
+    """Load the checkpoint on this process's device, and open the data with the checkpoint's processor.
 
     Raises:
         CheckpointError, DataError, SettingsError: either cannot be used.
@@ -84,99 +85,100 @@ def setup_prediction(
         accelerator=accelerator,
         model=model,
         compute_dtype=compute_dtype,
-        data=open_data(processor),
+        dataset=open_dataset(processor),
         out=out,
         draw=draw,
     )
 
 
-def open_writer(work: PredictionJob) -> RawWriter:
-    """The writer of the prediction's raw outputs."""
-    return RawWriter(work.out / RAW_FOLDER, effective_mask_floor(work.settings.postprocess.score_threshold))
+def open_writer(job: PredictionJob) -> RawWriter:
+    """The writer of the job's raw outputs."""
+    return RawWriter(job.out / RAW_FOLDER, effective_mask_floor(job.settings.postprocess.score_threshold))
 
 
-def predict_chunks(work: PredictionJob) -> None:
-    """Predict this process's turn of the unfinished chunks; progress is that of all processes together."""
-    writer = open_writer(work)
-    (work.out / PARTS_FOLDER).mkdir(exist_ok=True)
-    finished = writer.find_finished()
-    # Nobody writes before all have looked.
+def predict_chunks(job: PredictionJob) -> None:
+    """Predict this rank's share of the unfinished chunks; progress counts the chunks of all processes."""
+    writer = open_writer(job)
+    (job.out / PARTS_FOLDER).mkdir(exist_ok=True)
+    finished = writer.finished_chunks()
+    # No process writes a chunk before all have listed the finished ones.
     agree(len(finished), "finished chunks")
-    missing = [number for number in range(len(work.chunks)) if number not in finished]
-    turns = missing[work.accelerator.process_index :: work.accelerator.num_processes]
-    report_progress(count_finished(work, finished), len(work.data))
-    # Closed at once when interrupted, and not when the traceback is forgotten.
-    with contextlib.closing(_predict_in_order(work, turns)) as outputs:
-        for number in turns:
-            raw = [next(outputs) for _ in work.chunks[number]]
-            answers = [postprocess(output, work.settings.postprocess) for output in raw]
-            write_predictions(_locate_part(work.out, number), map(encode_result, answers))
-            if work.draw:
-                _draw_chunk(work, work.chunks[number], raw, answers)
-            writer.write_chunk(number, raw)
-            # With what the other processes have written by now.
-            report_progress(count_finished(work, writer.find_finished()), len(work.data))
+    unfinished = [index for index in range(len(job.chunks)) if index not in finished]
+    rank, world_size = job.accelerator.process_index, job.accelerator.num_processes
+    share = unfinished[rank::world_size]
+    report_progress(_count_expressions(job, finished), len(job.dataset))
+    # An interrupt closes the generator at once, not when the traceback is freed.
+    with contextlib.closing(_predict_in_order(job, share)) as outputs:
+        for index in share:
+            raw = [next(outputs) for _ in job.chunks[index]]
+            results = [postprocess(output, job.settings.postprocess) for output in raw]
+            write_predictions(_part_file(job.out, index), map(encode_result, results))
+            if job.draw:
+                _draw_chunk(job, job.chunks[index], raw, results)
+            writer.write_chunk(index, raw)
+            report_progress(_count_expressions(job, writer.finished_chunks()), len(job.dataset))
 
 
-def count_finished(work: PredictionJob, finished: Iterable[int]) -> int:
-    """How many expressions some chunks hold."""
-    return sum(len(work.chunks[number]) for number in finished)
+def merge_chunks(job: PredictionJob) -> dict[str, Any]:
+    """Join all chunks into predictions.jsonl and index the raw outputs; one process does so at the end.
 
-
-def merge_chunks(work: PredictionJob) -> dict[str, Any]:
-    """Join all chunks into predictions.jsonl, index the raw outputs, and count; for one process, at the end.
+    Returns:
+        The counts of the artifact.
 
     Raises:
         DataError: an expression was predicted twice or not at all.
     """
-    parts = [_locate_part(work.out, number) for number in range(len(work.chunks))]
-    open_writer(work).finish()
-    no_target = merge_parts(parts, work.out / PREDICTIONS)
-    counts = {"expressions": len(work.data), "no_target": no_target}
-    return counts | (
-        work.data.describe() if isinstance(work.data, ImageFolderDataset) else describe_truncation(work.data)
-    )
+    parts = [_part_file(job.out, index) for index in range(len(job.chunks))]
+    open_writer(job).finish()
+    no_target = merge_parts(parts, job.out / PREDICTIONS)
+    dataset = job.dataset
+    counts = dataset.describe() if isinstance(dataset, ImageFolderDataset) else describe_truncation(dataset)
+    return {"expressions": len(dataset), "no_target": no_target} | counts
 
 
-def describe_truncation(data: ExampleDataset) -> dict[str, Any]:
-    """What the artifact says of expressions that the network did not get whole: how many were cut, and notes."""
-    if not isinstance(data, GroundingDataset):
+def describe_truncation(dataset: ExampleDataset) -> dict[str, Any]:
+    """The artifact's counts about expressions that lose words: how many were truncated, and notes for the user."""
+    if not isinstance(dataset, GroundingDataset):
         return {}
-    max_tokens = data.processor.max_tokens
-    phrases = (
+    max_tokens = dataset.processor.max_tokens
+    expressions = (
         (expression.id, expression.text)
-        for reader in data.readers
+        for reader in dataset.readers
         for record in reader.records()
         for expression in record.expressions
     )
-    findings = list(find_lossy_expressions(data.processor.tokenizer, phrases, max_tokens))
-    cut = sum(found.kind == "cut" for found in findings)
-    return {"cut": cut, "notes": describe_findings(findings, max_tokens, each=False)}
+    findings = list(find_lossy_expressions(dataset.processor.tokenizer, expressions, max_tokens))
+    truncated = sum(finding.kind == "cut" for finding in findings)
+    return {"cut": truncated, "notes": describe_findings(findings, max_tokens, each=False)}
 
 
-def _predict_in_order(work: PredictionJob, turns: list[int]) -> Generator[RawOutput, None, None]:
-    settings, size = work.settings, work.settings.batch_size
-    shares = (
-        work.chunks[number][first : first + size]
-        for number in turns
-        for first in range(0, len(work.chunks[number]), size)
+def _count_expressions(job: PredictionJob, chunk_indices: Iterable[int]) -> int:
+    return sum(len(job.chunks[index]) for index in chunk_indices)
+
+
+def _predict_in_order(job: PredictionJob, chunk_indices: list[int]) -> Generator[RawOutput, None, None]:
+    settings, size = job.settings, job.settings.batch_size
+    batch_indices = (
+        job.chunks[index][start : start + size]
+        for index in chunk_indices
+        for start in range(0, len(job.chunks[index]), size)
     )
     threshold = settings.postprocess.score_threshold
-    with contextlib.closing(load_batches(work.data, shares, workers=settings.workers)) as batches:
-        for outputs in predict_batches(work.model, batches, work.compute_dtype, threshold):
+    with contextlib.closing(load_batches(job.dataset, batch_indices, workers=settings.workers)) as batches:
+        for outputs in predict_batches(job.model, batches, job.compute_dtype, threshold):
             yield from outputs
 
 
-def _draw_chunk(work: PredictionJob, numbers: range, raw: list[RawOutput], answers: list[GroundingResult]) -> None:
-    assert work.draw
-    assert isinstance(work.data, ImageFolderDataset)
-    folder = work.out / OVERLAYS_FOLDER
+def _draw_chunk(job: PredictionJob, indices: range, raw: list[RawOutput], results: list[GroundingResult]) -> None:
+    assert job.draw
+    assert isinstance(job.dataset, ImageFolderDataset)
+    folder = job.out / OVERLAYS_FOLDER
     folder.mkdir(exist_ok=True)
-    for number, output, answer in zip(numbers, raw, answers, strict=True):
-        name, overlay = work.draw(work.data, number, output, answer)
+    for index, output, result in zip(indices, raw, results, strict=True):
+        name, overlay = job.draw(job.dataset, index, output, result)
         with replace_file(folder / name) as temporary:
             overlay.save(temporary, format="png")
 
 
-def _locate_part(out: Path, number: int) -> Path:
-    return out / PARTS_FOLDER / f"predictions.part-{number:05d}.jsonl"
+def _part_file(out: Path, chunk_index: int) -> Path:
+    return out / PARTS_FOLDER / f"predictions.part-{chunk_index:05d}.jsonl"

@@ -1,6 +1,6 @@
-"""Values of JSON from strangers: read more strictly than JSON's own reader does, and shown in messages.
+"""Values of JSON from other programs: read more strictly than by Python's own reader, and quoted in errors.
 
-What is wrong is a ValueError in words; whoever reads a file adds where in it that was.
+All errors are ValueErrors in words; the caller adds the file and the record.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import math
 from typing import Any, NoReturn
 
 
-def expect(value: Any, kind: type, name: str, wanted: str) -> Any:
-    """The value, if it is of a kind.
+def check_type(value: Any, expected: type, name: str, words: str) -> Any:
+    """The value, if it is of the expected type.
 
     Raises:
-        ValueError: it is of another; says that `name` should be `wanted`.
+        ValueError: it is of another; `name` says which value, `words` what was expected.
     """
-    # To Python true and false are whole numbers, to JSON they are not.
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ValueError(f"{name} is {shorten(value)}, not {wanted}")
+    # In Python, unlike in JSON, true and false are whole numbers.
+    if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
+        raise ValueError(f"{name} is {shorten(value)}, not {words}")
     return value
 
 
@@ -32,22 +32,17 @@ def is_number(value: Any) -> bool:
 
 
 def shorten(value: Any) -> str:
-    """A value as JSON, cut to a length that fits into a message."""
+    """A value as JSON, at most 60 characters long."""
     text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 def describe_json_error(error: Exception) -> str:
-    """One clause on why a text was refused; RecursionError means that it is nested too deep."""
+    """Why a text was refused, as one clause; RecursionError means that it is nested too deeply."""
     return f"not JSON ({error})" if isinstance(error, (json.JSONDecodeError, RecursionError)) else str(error)
 
 
-def reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """JSON's `object_pairs_hook`: an object whose keys differ.
-
-    Raises:
-        ValueError: a key occurs twice; JSON's own reader would keep the last.
-    """
+def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(pairs)
     if len(document) < len(pairs):
         keys = [key for key, _ in pairs]
@@ -55,10 +50,9 @@ def reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return document
 
 
-def reject_constant(name: str) -> NoReturn:
-    """JSON's `parse_constant`: no NaN and no Infinity.
+def _reject_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number in JSON")
 
-    Raises:
-        ValueError: always.
-    """
-    raise ValueError(f"{name} is not a number that JSON knows")
+
+STRICT: dict[str, Any] = {"parse_constant": _reject_constant, "object_pairs_hook": _reject_duplicate_keys}
+"""Options of `json.loads` that refuse NaN, Infinity and duplicate keys."""

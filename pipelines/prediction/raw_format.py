@@ -1,20 +1,20 @@
-"""The arrays of a chunk of raw outputs: their layout, written and checked when read.
+"""The file format of a chunk of raw outputs: its arrays, written, and checked when they are read.
 
 A chunk is a compressed NumPy archive without pickles:
 
 | array | type, shape | |
 | --- | --- | --- |
 | ids | str (N,) | expressions, in the order of the shards |
-| original_sizes | int64 (N, 2) | height, width of the original pictures |
-| picture_size | int64 () | S, side of the square that the network saw |
+| original_sizes | int64 (N, 2) | height, width of the original images |
+| picture_size | int64 () | side of the square image that the network saw |
 | class_logits, boxes, points | float32 (N, Q, 2), (N, Q, 4), (N, Q, 2) | as in `IGVGOutput` |
 | existence_logits | float32 (N, 2) | as in `IGVGOutput` |
-| global_mask_logits | uint8 (2, N, H, W) | float16, little-endian, its low bytes first, then its high bytes |
+| global_mask_logits | uint8 (2, N, H, W) | float16, little-endian: its low bytes, then its high bytes |
 | instance_mask_logits | uint8 (2, M, H, W) | likewise, only masks of queries above the index's `mask_floor` |
 | mask_owners | int64 (M, 2) | expression in the chunk and query of each of these masks, ascending |
 
-Apart, the high bytes (sign, exponent) of neighbouring pixels repeat and compress: a mask of 80 × 80 takes about 8 kB.
-Reading needs NumPy alone.
+The high bytes (sign, exponent) of neighboring pixels are alike and compress well when they are stored together: a mask
+of 80 × 80 takes about 8 kB.
 """
 
 from __future__ import annotations
@@ -37,19 +37,13 @@ from shards.errors import DataError
 from shards.file_kinds import explain_unreadable
 
 _NAMES = (
-    "ids",
-    "original_sizes",
-    "picture_size",
-    *FLOAT_FIELDS,
-    "global_mask_logits",
-    "instance_mask_logits",
-    "mask_owners",
-)
-_LARGEST_PICTURE = 1 << 15
+    "ids", "original_sizes", "picture_size", *FLOAT_FIELDS, "global_mask_logits", "instance_mask_logits", "mask_owners",
+)  # fmt: skip
+_MAX_IMAGE_SIDE = 1 << 15
 _REMEDY = "delete it and run igvg predict again"
-# A chunk of 128 expressions on the large network takes less than 0.2 GB.
-_MOST_BYTES = 1 << 29
-# What NumPy and zipfile raise on bytes that they did not write.
+# A chunk of 128 expressions of the large network takes less than 0.2 GB.
+_MAX_BYTES = 1 << 29
+# What NumPy and zipfile raise on damaged files.
 _ERRORS = (
     OSError, ValueError, KeyError, EOFError, IndexError, TypeError, SyntaxError, AttributeError, OverflowError,
     RecursionError, MemoryError, NotImplementedError, RuntimeError, UnicodeError, struct.error, tokenize.TokenError,
@@ -71,14 +65,34 @@ def pack_arrays(outputs: Sequence[RawOutput]) -> dict[str, NDArray[Any]]:
     }
 
 
+def unpack_arrays(arrays: Mapping[str, NDArray[Any]]) -> list[RawOutput]:
+    """The outputs whose arrays are `arrays`."""
+    global_masks, instance_masks = (join_bytes(arrays[name]) for name in ("global_mask_logits", "instance_mask_logits"))
+    rows, queries = arrays["mask_owners"].T
+    # Rows ascend, so the masks of one expression are adjacent.
+    ends = np.searchsorted(rows, np.arange(len(global_masks) + 1))
+    return [
+        RawOutput(
+            id=str(expression_id),
+            original_size=(int(arrays["original_sizes"][row, 0]), int(arrays["original_sizes"][row, 1])),
+            image_size=int(arrays["picture_size"]),
+            **{name: arrays[name][row] for name in FLOAT_FIELDS},
+            global_mask_logits=global_masks[row],
+            instance_mask_logits=instance_masks[ends[row] : ends[row + 1]],
+            mask_queries=queries[ends[row] : ends[row + 1]],
+        )
+        for row, expression_id in enumerate(arrays["ids"])
+    ]
+
+
 def split_bytes(values: NDArray[np.float16]) -> NDArray[np.uint8]:
-    """Halves (…) as their low bytes, then their high bytes (2, …)."""
-    little = np.ascontiguousarray(values, dtype="<f2")
-    return np.moveaxis(little.view(np.uint8).reshape(*values.shape, 2), -1, 0)
+    """float16 (…) as low bytes and high bytes (2, …)."""
+    little_endian = np.ascontiguousarray(values, dtype="<f2")
+    return np.moveaxis(little_endian.view(np.uint8).reshape(*values.shape, 2), -1, 0)
 
 
 def join_bytes(planes: NDArray[np.uint8]) -> NDArray[np.float16]:
-    """Low bytes, then high bytes (2, …) as halves (…)."""
+    """Low bytes and high bytes (2, …) as float16 (…)."""
     pairs = np.ascontiguousarray(np.moveaxis(planes, 0, -1))
     return pairs.view("<f2")[..., 0].astype(np.float16, copy=False)
 
@@ -87,11 +101,11 @@ def read_arrays(file: Path) -> Mapping[str, NDArray[Any]]:
     """The arrays of a chunk's file.
 
     Raises:
-        DataError: the file is missing, damaged or no chunk: an array is not as it is written, or holds nonsense.
+        DataError: the file is missing, damaged or no chunk; names the first array of a wrong type, shape or value.
     """
     arrays = _load_arrays(file, _NAMES)
-    if faults := [name for name, sound in _check_arrays(arrays) if not sound]:
-        raise DataError(f"no readable chunk ({faults[0]} is not what igvg writes)", file=file, remedy=_REMEDY)
+    if invalid := [name for name, valid in _check_arrays(arrays) if not valid]:
+        raise DataError(f"no readable chunk ({invalid[0]} is not what igvg writes)", file=file, remedy=_REMEDY)
     return arrays
 
 
@@ -108,26 +122,26 @@ def _load_arrays(file: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     if not file.exists():
         raise DataError("missing", file=file, remedy=_REMEDY)
     try:
-        # Opened here: NumPy leaves a file open in which it finds no archive.
+        # Opened here: NumPy does not close a file that is no archive.
         with file.open("rb") as content, zipfile.ZipFile(content) as archive:
-            _refuse_excess(archive, names)
+            _check_total_size(archive, names)
             # NumPy warns of headers that look like Python 2's.
             with warnings.catch_warnings(action="ignore"):
                 return {name: _read_array(archive, name) for name in names}
     except _ERRORS as error:
-        sound = ("NumPy archive", "cut zip", "zip")
-        raise explain_unreadable(file, "a chunk of raw outputs", error, _REMEDY, sound=sound) from error
+        expected = ("NumPy archive", "cut zip", "zip")
+        raise explain_unreadable(file, "a chunk of raw outputs", error, _REMEDY, sound=expected) from error
 
 
-def _refuse_excess(archive: zipfile.ZipFile, names: Sequence[str]) -> None:
-    """What would take more memory than any prediction needs is damaged, or meant to."""
+def _check_total_size(archive: zipfile.ZipFile, names: Sequence[str]) -> None:
+    """Refuse arrays that would take more memory than any chunk needs: damaged files, or decompression bombs."""
     total = sum(archive.getinfo(f"{name}.npy").file_size for name in names)
-    if total > _MOST_BYTES:
+    if total > _MAX_BYTES:
         raise ValueError(f"its arrays take {total} bytes")
 
 
 def _read_array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
-    """One array; its header is compared with the member's size before memory is taken for it."""
+    """One array; its header is compared with the member's size before memory is allocated."""
     size = archive.getinfo(f"{name}.npy").file_size
     with archive.open(f"{name}.npy") as stream:
         version = np.lib.format.read_magic(stream)
@@ -137,20 +151,20 @@ def _read_array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
         }.get(version)
         if read_header is None:
             raise ValueError(f"{name} is of version {version}")
-        shape, _, kind = read_header(stream)
-        if kind.hasobject or math.prod(shape) * kind.itemsize != size - stream.tell():
+        shape, _, dtype = read_header(stream)
+        if dtype.hasobject or math.prod(shape) * dtype.itemsize != size - stream.tell():
             raise ValueError(f"{name} is not of the size that it says")
     with archive.open(f"{name}.npy") as stream:
         return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
 
 
 def _check_arrays(arrays: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, bool]]:
-    """For each array whether it has the kind, shape and values of the table above; stops where that cannot be told."""
-    ids, boxes, whole, owners = (arrays[name] for name in ("ids", "boxes", "global_mask_logits", "mask_owners"))
+    """Each array's name, and whether its type, shape and values are valid; stops where later checks depend on it."""
+    ids, boxes, global_masks, owners = (arrays[name] for name in ("ids", "boxes", "global_mask_logits", "mask_owners"))
     yield "ids", ids.dtype.kind == "U" and ids.ndim == 1
     yield "boxes", boxes.ndim == 3
-    yield "global_mask_logits", whole.ndim == 4
-    if ids.ndim != 1 or boxes.ndim != 3 or whole.ndim != 4:
+    yield "global_mask_logits", global_masks.ndim == 4
+    if ids.ndim != 1 or boxes.ndim != 3 or global_masks.ndim != 4:
         return
     count, queries, masks = len(ids), boxes.shape[1], len(owners) if owners.ndim else 0
     shapes = {
@@ -160,13 +174,13 @@ def _check_arrays(arrays: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, boo
         "boxes": (np.float32, (count, queries, 4)),
         "points": (np.float32, (count, queries, 2)),
         "existence_logits": (np.float32, (count, 2)),
-        "global_mask_logits": (np.uint8, (2, count, *whole.shape[2:])),
-        "instance_mask_logits": (np.uint8, (2, masks, *whole.shape[2:])),
+        "global_mask_logits": (np.uint8, (2, count, *global_masks.shape[2:])),
+        "instance_mask_logits": (np.uint8, (2, masks, *global_masks.shape[2:])),
         "mask_owners": (np.int64, (masks, 2)),
     }
-    for name, (kind, shape) in shapes.items():
+    for name, (dtype, shape) in shapes.items():
         array = arrays[name]
-        if array.dtype != kind or array.shape != shape:
+        if array.dtype != dtype or array.shape != shape:
             yield name, False
             return
         if name in FLOAT_FIELDS:
@@ -174,7 +188,7 @@ def _check_arrays(arrays: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, boo
         elif array.dtype == np.uint8:
             yield name, bool(array.size or not shape[1]) and bool(np.isfinite(join_bytes(array)).all())
     for name in ("original_sizes", "picture_size"):
-        yield name, bool(((arrays[name] > 0) & (arrays[name] <= _LARGEST_PICTURE)).all())
-    places = owners[:, 0] * queries + owners[:, 1]
+        yield name, bool(((arrays[name] > 0) & (arrays[name] <= _MAX_IMAGE_SIDE)).all())
+    positions = owners[:, 0] * queries + owners[:, 1]
     inside = (owners >= 0) & (owners < (count, queries))
-    yield "mask_owners", bool(inside.all() and (np.diff(places) > 0).all())
+    yield "mask_owners", bool(inside.all() and (np.diff(positions) > 0).all())

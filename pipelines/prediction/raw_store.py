@@ -1,8 +1,8 @@
-"""The model's outputs before post-processing, on disk, so that thresholds can be swept without the model.
+"""Raw outputs on disk, so that post-processing can be repeated without the network.
 
-The folder holds `chunk-000000.npz`, … and, when all are there, `index.json`. A chunk is a whole, self-describing file
-of consecutive expressions, renamed into place when finished, so an interrupted run continues after its chunks and the
-parts of several processes merge by lying in one folder. `pipelines.prediction.raw_format` says what a chunk holds.
+The folder holds `chunk-000000.npz`, … and, once all are written, `index.json`. A chunk is a self-contained file of
+consecutive expressions (`pipelines.prediction.raw_format`), renamed into place when it is complete: interrupted work
+continues after the chunks that exist, and several processes write into one folder, each its own chunks.
 """
 
 from __future__ import annotations
@@ -16,25 +16,23 @@ import numpy as np
 
 from pipelines.config.settings import PostprocessSettings
 from pipelines.prediction.json_values import shorten
-from pipelines.prediction.raw_format import count_expressions, join_bytes, pack_arrays, read_arrays
-from pipelines.prediction.raw_output import FLOAT_FIELDS, MASK_FLOOR, RawOutput
+from pipelines.prediction.raw_format import count_expressions, pack_arrays, read_arrays, unpack_arrays
+from pipelines.prediction.raw_output import MASK_FLOOR, RawOutput
 from shards.errors import DataError, SettingsError
 from shards.files import read_json, replace_file, write_json
 
 RAW_FOLDER = "raw"
-
 FORMAT = 2
 INDEX = "index.json"
-
 # Level 6 makes files 5 % smaller and takes three times as long.
-_COMPRESSION = 1
+_COMPRESSION_LEVEL = 1
 
 
 def check_mask_floor(settings: Sequence[PostprocessSettings], mask_floor: float) -> None:
-    """Refuse score thresholds below the object probability up to which raw outputs keep no masks.
+    """Refuse score thresholds that select queries whose masks the raw outputs do not hold.
 
     Raises:
-        SettingsError: one is, and its masks are asked for.
+        SettingsError: a threshold is below the mask floor, and instance masks are used.
     """
     lowest = min((setting.score_threshold for setting in settings if setting.mask_source != "global"), default=1.0)
     if lowest < mask_floor:
@@ -45,48 +43,49 @@ def check_mask_floor(settings: Sequence[PostprocessSettings], mask_floor: float)
 
 
 class RawWriter:
-    """Writes chunks into a folder; several processes may write into one, each its own chunks.
+    """Writes chunks into a folder.
 
-    `mask_floor` is that of the outputs; the index tells it to who reads them.
+    Args:
+        folder: made if it does not exist.
+        mask_floor: that of the outputs, as stored in the index.
     """
 
     def __init__(self, folder: Path, mask_floor: float = MASK_FLOOR) -> None:
         self.folder, self.mask_floor = folder, mask_floor
         folder.mkdir(parents=True, exist_ok=True)
 
-    def find_finished(self) -> set[int]:
-        """The numbers of the chunks that are there: each is whole."""
+    def finished_chunks(self) -> set[int]:
+        """The indices of the chunks that exist; each is complete."""
         return {int(file.stem.removeprefix("chunk-")) for file in self.folder.glob("chunk-*.npz")}
 
-    def write_chunk(self, number: int, outputs: Sequence[RawOutput]) -> Path:
+    def write_chunk(self, index: int, outputs: Sequence[RawOutput]) -> Path:
         """Write one chunk, all at once.
 
         Args:
-            number: place of the chunk in the order of the shards, from 0.
+            index: of the chunk in the order of the shards, from 0.
             outputs: at least one; all of one network.
         """
-        file = locate_chunk(self.folder, number)
+        file = locate_chunk(self.folder, index)
         with replace_file(file) as temporary, zipfile.ZipFile(temporary, "w") as archive:
             for name, array in pack_arrays(outputs).items():
                 content = io.BytesIO()
                 np.lib.format.write_array(content, np.asarray(array, order="C"), allow_pickle=False)
                 # A ZipInfo has a fixed date: the same outputs give the same bytes.
-                archive.writestr(
-                    zipfile.ZipInfo(f"{name}.npy"), content.getvalue(), zipfile.ZIP_DEFLATED, compresslevel=_COMPRESSION
-                )
+                member = zipfile.ZipInfo(f"{name}.npy")
+                archive.writestr(member, content.getvalue(), zipfile.ZIP_DEFLATED, compresslevel=_COMPRESSION_LEVEL)
         return file
 
     def finish(self) -> None:
-        """Write the index over all chunks in the folder; one process does so after all have written theirs.
+        """Write the index of all chunks in the folder; one process does so after all chunks are written.
 
         Raises:
             DataError: a chunk is missing between others, or damaged.
         """
-        numbers = sorted(self.find_finished())
-        if numbers != list(range(len(numbers))):
-            missing = min(set(range(len(numbers))) - set(numbers))
+        indices = sorted(self.finished_chunks())
+        if indices != list(range(len(indices))):
+            missing = min(set(range(len(indices))) - set(indices))
             raise DataError(f"chunk {missing} is missing", file=self.folder, remedy="run igvg predict again")
-        counts = [count_expressions(locate_chunk(self.folder, number)) for number in numbers]
+        counts = [count_expressions(locate_chunk(self.folder, index)) for index in indices]
         write_json(self.folder / INDEX, {
             "format": FORMAT, "expressions": sum(counts), "mask_floor": self.mask_floor, "chunks": counts,
         })  # fmt: skip
@@ -96,7 +95,7 @@ class RawReader:
     """Reads the outputs of a finished folder, in the order of the shards.
 
     Raises:
-        DataError: there is no index, or it is of another format.
+        DataError: there is no index, or it is damaged or of another format.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -115,7 +114,7 @@ class RawReader:
             if sum(self.chunks) != index["expressions"]:
                 raise ValueError(f"chunks hold {sum(self.chunks)} expressions, not {shorten(index['expressions'])}")
             if type(self.mask_floor) not in (int, float) or not 0 <= self.mask_floor <= 1:
-                raise ValueError("mask_floor is no number from 0 to 1")
+                raise ValueError("mask_floor is not a number from 0 to 1")
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"damaged ({error})", file=file, remedy=remedy) from error
 
@@ -127,21 +126,20 @@ class RawReader:
         """All outputs, one chunk in memory at a time.
 
         Raises:
-            DataError: a chunk is missing or damaged, or holds another number of expressions than the index says.
+            DataError: a chunk is missing or damaged, or does not hold as many expressions as the index says.
         """
-        for number, count in enumerate(self.chunks):
-            file = locate_chunk(self.folder, number)
+        for index, count in enumerate(self.chunks):
+            file = locate_chunk(self.folder, index)
             outputs = read_chunk(file)
             if len(outputs) != count:
-                raise DataError(
-                    f"{len(outputs)} expressions instead of {count}", file=file, remedy="run igvg predict again"
-                )
+                what = f"{len(outputs)} expressions instead of {count}"
+                raise DataError(what, file=file, remedy="run igvg predict again")
             yield from outputs
 
 
-def locate_chunk(folder: Path, number: int) -> Path:
+def locate_chunk(folder: Path, index: int) -> Path:
     """The file of a chunk."""
-    return folder / f"chunk-{number:06d}.npz"
+    return folder / f"chunk-{index:06d}.npz"
 
 
 def read_chunk(file: Path) -> list[RawOutput]:
@@ -150,20 +148,4 @@ def read_chunk(file: Path) -> list[RawOutput]:
     Raises:
         DataError: the file is missing, damaged, or no chunk.
     """
-    arrays = read_arrays(file)
-    whole, parts = join_bytes(arrays["global_mask_logits"]), join_bytes(arrays["instance_mask_logits"])
-    owners = arrays["mask_owners"]
-    # Owners ascend, so an expression's masks lie between two places.
-    ends = np.searchsorted(owners[:, 0], np.arange(len(whole) + 1))
-    return [
-        RawOutput(
-            id=str(id_),
-            original_size=(int(arrays["original_sizes"][row, 0]), int(arrays["original_sizes"][row, 1])),
-            image_size=int(arrays["picture_size"]),
-            **{name: arrays[name][row] for name in FLOAT_FIELDS},
-            global_mask_logits=whole[row],
-            instance_mask_logits=parts[ends[row] : ends[row + 1]],
-            mask_queries=owners[ends[row] : ends[row + 1], 1],
-        )
-        for row, id_ in enumerate(arrays["ids"])
-    ]
+    return unpack_arrays(read_arrays(file))

@@ -13,7 +13,7 @@ from pipelines.config.overrides import fingerprinted_settings, to_mapping
 from pipelines.config.settings import PostprocessSettings, PredictSettings
 from pipelines.data.image_folder import check_images, digest_images, list_images
 from pipelines.prediction.postprocess import GroundingResult
-from pipelines.prediction.prediction_file import Prediction
+from pipelines.prediction.prediction import Prediction
 from pipelines.prediction.raw_output import RawOutput
 from pipelines.runtime.distributed import require_one_process, share_fate, start_accelerator
 from pipelines.runtime.signals import GracefulStop
@@ -107,7 +107,8 @@ def run_on_raw(settings: PostprocessSettings, raw: Path, out: Path, *, force: bo
         SettingsError: the score threshold may choose queries whose masks were not kept, or `out` holds `raw`.
     """
     from pipelines.prediction.postprocess import postprocess
-    from pipelines.prediction.prediction_file import PREDICTIONS, encode_result, write_predictions
+    from pipelines.prediction.prediction import encode_result
+    from pipelines.prediction.prediction_file import PREDICTIONS, write_predictions
     from pipelines.prediction.raw_store import RawReader, check_mask_floor
     from pipelines.stages.inputs import digest_raw
 

@@ -16,7 +16,7 @@ from pipelines.evaluation.evaluator import evaluate_prediction, name_dataset
 from pipelines.evaluation.metrics.benchmarks import METRICS, PRIMARY_METRIC
 from pipelines.evaluation.metrics.outcomes import Outcome, stack_outcomes, summarize
 from pipelines.prediction.postprocess import postprocess
-from pipelines.prediction.prediction_file import encode_result
+from pipelines.prediction.prediction import encode_result
 from pipelines.prediction.predictor import predict_batches
 from pipelines.training.setup import Training
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipelines.prediction.prediction_file import Prediction, write_predictions
+from pipelines.prediction.prediction import Prediction
+from pipelines.prediction.prediction_file import write_predictions
 from shards.masks import encode_segmentation, rle_to_box
 from shards.record import Expression, ImageRecord, Instance, Rle
 from shards.writer import write_split

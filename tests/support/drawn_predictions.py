@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipelines.evaluation.evaluator import evaluate_prediction
 from pipelines.evaluation.metrics.outcomes import Outcome
-from pipelines.prediction.prediction_file import Prediction
+from pipelines.prediction.prediction import Prediction
 from shards.masks import encode_mask, rle_to_box
 from shards.record import Expression, ImageRecord, Instance
 

@@ -20,7 +20,7 @@ from pipelines.data.datasets import GroundingDataset, read_texts
 from pipelines.data.processor import Processor
 from pipelines.data.tokenizer import PAD_ID, train_tokenizer
 from pipelines.evaluation.evaluator import evaluate_prediction
-from pipelines.prediction.prediction_file import Prediction
+from pipelines.prediction.prediction import Prediction
 from pipelines.stages import convert, prepare, score
 from shards.masks import encode_mask, rle_area
 from shards.reader import ShardReader

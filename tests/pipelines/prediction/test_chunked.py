@@ -21,7 +21,7 @@ from tests.support.small_training import open_small, write_set
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> chunks.PredictionJob:
     """Twelve expressions in three chunks."""
-    monkeypatch.setattr(chunks, "CHUNK", 4)
+    monkeypatch.setattr(chunks, "CHUNK_SIZE", 4)
     shards = write_set(tmp_path)
     training = open_small(shards, tmp_path / "run", text=TextSettings(max_tokens=8))
     save_checkpoint(tmp_path / "run", training.model, training.tokenizer, 8)

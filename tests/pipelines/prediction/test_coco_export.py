@@ -16,7 +16,8 @@ from pycocotools.cocoeval import COCOeval
 from pipelines.config.settings import ScoreSettings
 from pipelines.prediction.coco_export import box_xyxy_to_xywh
 from pipelines.prediction.coco_import import CocoResults, parse_box
-from pipelines.prediction.prediction_file import Prediction, read_predictions
+from pipelines.prediction.prediction import Prediction
+from pipelines.prediction.prediction_file import read_predictions
 from pipelines.stages import convert, score
 from shards.errors import DataError
 from shards.masks import decode_mask, encode_segmentation, rle_area
@@ -201,7 +202,7 @@ def test_a_box_comes_back_to_a_billionth_of_a_pixel(values: tuple[float, ...]) -
 def test_a_box_beyond_any_picture_is_refused(tmp_path: Path, shards: Path) -> None:
     lines = predict_truth()
     lines[1] |= {"boxes": [[-1.5e308, 0, 1.5e308, 1]]}
-    with pytest.raises(DataError, match=r"p\.jsonl, line 2: box .* lies beyond any picture"):
+    with pytest.raises(DataError, match=r"p\.jsonl, line 2: box .* lies beyond any image"):
         export(tmp_path, shards, lines)
     assert [file.name for file in tmp_path.iterdir()] == ["p.jsonl"]
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from pipelines.prediction.coco_import import CocoResults, read_results
-from pipelines.prediction.prediction_file import Prediction
+from pipelines.prediction.prediction import Prediction
 from pipelines.stages import convert
 from shards.errors import DataError
 from shards.masks import decode_rle_counts
@@ -155,7 +155,7 @@ GOOD = {"image_id": 2, "bbox": [0, 0, 1, 1], "score": 0.5}
         ({"bbox": [0, 0, 1, "1"]}, "not four finite numbers"),
         ({"bbox": {}}, "not four finite numbers"),
         ({"bbox": [0, 0, 1, 10**400]}, "too large"),
-        ({"bbox": [1.5e308, 0, 1.5e308, 1]}, "lies beyond any picture"),
+        ({"bbox": [1.5e308, 0, 1.5e308, 1]}, "lies beyond any image"),
         ({"score": "high"}, 'score "high" is not a finite number'),
         ({"score": None}, "score null is not a finite number"),
         ({"bbox": None}, "has neither 'bbox' nor 'segmentation'"),
@@ -189,8 +189,8 @@ def test_an_entry_that_cannot_be_is_named(
         ("[GOOD", r"entry 1: is the last before the file breaks off"),
         ("[GOOD GOOD]", r'entry 1: is followed by "\{"'),
         ("[GOOD,]", r"entry 2: not JSON"),
-        ("[GOOD] GOOD", r"entry 1: goes on after the end of its list"),
-        ('[GOOD, {"image_id": 2, "bbox": [0, 0, NaN, 1]}]', "entry 2: NaN is not a number that JSON knows"),
+        ("[GOOD] GOOD", r"entry 1: is followed by more after the end of the list"),
+        ('[GOOD, {"image_id": 2, "bbox": [0, 0, NaN, 1]}]', "entry 2: NaN is not a number in JSON"),
         ('[GOOD, {"image_id": 2, "bbox": [0, 0, 1e999, 1]}]', "entry 2: .*not four finite numbers"),
         ('[{"image_id": 2, "image_id": 3}]', 'entry 1: has "image_id" more than once'),
         ("[" * 100_000, "entry 1: not JSON"),
@@ -223,7 +223,7 @@ def test_bytes_that_are_no_text_are_named(tmp_path: Path, shards: Path, annotati
 
 def test_contradicting_flags_are_named(tmp_path: Path, shards: Path, annotations: Path) -> None:
     entries = [GOOD | {"no_target": True}, GOOD | {"no_target": False}]
-    with pytest.raises(DataError, match="entry 2: no_target is false, in an entry before it is not"):
+    with pytest.raises(DataError, match="entry 2: no_target is false, but not in an earlier entry"):
         read(tmp_path, shards, annotations, entries)
 
 

@@ -13,13 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.prediction.prediction_file import (
-    Prediction,
-    merge_parts,
-    parse_prediction,
-    read_predictions,
-    write_predictions,
-)
+from pipelines.prediction.prediction import Prediction, parse_prediction
+from pipelines.prediction.prediction_file import merge_parts, read_predictions, write_predictions
 from shards.errors import DataError
 from shards.masks import decode_mask, encode_mask
 from shards.record import Rle
@@ -199,8 +194,8 @@ def test_empty_lines_are_passed_over_and_still_counted(tmp_path: Path) -> None:
         (b"[" * 100_000, "not JSON"),
         (b"[]", "not a JSON object"),
         (b"3", "not a JSON object"),
-        (b'{"id": NaN}', "NaN is not a number that JSON knows"),
-        (b'{"id": -Infinity}', "-Infinity is not a number that JSON knows"),
+        (b'{"id": NaN}', "NaN is not a number in JSON"),
+        (b'{"id": -Infinity}', "-Infinity is not a number in JSON"),
         (b"9" * 5000, "limit|not a JSON object"),
     ],
 )
@@ -228,8 +223,8 @@ def test_a_line_that_is_no_json_object_is_named(tmp_path: Path, line: bytes, wor
         ({"boxes": [[0, 0, 1, True]]}, "is not four finite numbers"),
         ({"boxes": [[0, 0, 1, None]]}, "is not four finite numbers"),
         ({"boxes": [[0, 0, 1, [2]]]}, "is not four finite numbers"),
-        ({"boxes": [[0, 0, 1e308, 2]]}, "lies beyond any picture"),
-        ({"boxes": [[-1e8, 0, 1, 2]]}, "lies beyond any picture"),
+        ({"boxes": [[0, 0, 1e308, 2]]}, "lies beyond any image"),
+        ({"boxes": [[-1e8, 0, 1, 2]]}, "lies beyond any image"),
         ({"boxes": [[2, 0, 1, 2]]}, r"box \[2, 0, 1, 2\] ends before it starts"),
         ({"boxes": [[0, 3, 1, 2]]}, r"box \[0, 3, 1, 2\] ends before it starts"),
         ({"scores": 0.75}, "scores is 0.75, not a list of numbers"),

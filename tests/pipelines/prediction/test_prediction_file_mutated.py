@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.prediction.prediction_file import parse_prediction
+from pipelines.prediction.prediction import parse_prediction
 from shards.errors import DataError
 from shards.masks import decode_mask, encode_mask
 from tests.support.corrupted_bytes import spoil

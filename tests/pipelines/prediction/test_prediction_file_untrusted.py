@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pipelines.config.settings import ScoreSettings
 from pipelines.evaluation.metrics.outcomes import count_mask_pixels
-from pipelines.prediction.prediction_file import parse_prediction
+from pipelines.prediction.prediction import parse_prediction
 from pipelines.stages import score
 from shards.errors import DataError
 from shards.masks import decode_mask, decode_rle_counts, encode_mask, merge_rles, rle_to_box
@@ -131,7 +131,7 @@ def test_the_first_of_several_masks_of_wrong_sizes_are_named_and_the_others_coun
     message = refuse(tmp_path, shards, [line | {"mask": wrong if n > 6 else fill()} for n, line in
                                         enumerate(predict_truth())])  # fmt: skip
     for name in ("grefcoco/2/3", "grefcoco/3/0", "grefcoco/3/1"):
-        assert f"the mask of {name} has size [1, 1], its picture [8, 12]" in message
+        assert f"the mask of {name} has size [1, 1], its image [8, 12]" in message
     assert "grefcoco/3/2" not in message
     assert message.startswith(f"{tmp_path / 'p.jsonl'}: ")
-    assert message.endswith("and 2 more; give masks at the original picture's size")
+    assert message.endswith("and 2 more; give masks at the original image's size")

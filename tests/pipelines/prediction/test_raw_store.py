@@ -112,7 +112,7 @@ def test_chunks_of_several_processes_are_read_in_order(tmp_path: Path) -> None:
     one, other = RawWriter(tmp_path / "raw"), RawWriter(tmp_path / "raw")
     other.write_chunk(1, outputs[2:4])
     one.write_chunk(2, outputs[4:])
-    assert one.find_finished() == {1, 2}
+    assert one.finished_chunks() == {1, 2}
     one.write_chunk(0, outputs[:2])
     one.finish()
     reader = RawReader(tmp_path / "raw")
@@ -173,8 +173,8 @@ def test_an_unfinished_folder_is_not_read(tmp_path: Path) -> None:
         ('{"format": 2, "chunks": [-12], "expressions": -12, "mask_floor": 0}', "damaged"),
         ('{"format": 2, "chunks": [2.9], "expressions": 2, "mask_floor": 0}', "damaged"),
         ('{"format": 2, "chunks": [5], "expressions": 99, "mask_floor": 0}', "chunks hold 5 expressions, not 99"),
-        ('{"format": 2, "chunks": [5], "expressions": 5, "mask_floor": NaN}', "mask_floor is no number from 0 to 1"),
-        ('{"format": 2, "chunks": [5], "expressions": 5, "mask_floor": -3}', "mask_floor is no number from 0 to 1"),
+        ('{"format": 2, "chunks": [5], "expressions": 5, "mask_floor": NaN}', "mask_floor is not a number from 0 to 1"),
+        ('{"format": 2, "chunks": [5], "expressions": 5, "mask_floor": -3}', "mask_floor is not a number from 0 to 1"),
         ('{"format": 1, "chunks": []}', "format 1 of raw outputs; this igvg reads 2"),
     ],
 )

@@ -168,7 +168,7 @@ def test_shards_without_expressions_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [[WIDTH, HEIGHT], [HEIGHT, WIDTH + 1], [4 * HEIGHT, 4 * WIDTH]])
 def test_a_mask_of_another_size_is_refused(tmp_path: Path, shards: Path, size: list[int]) -> None:
     mask = {"size": size, "counts": [size[0] * size[1]]}
-    words = rf"the mask of grefcoco/2/2 has size \[{size[0]}, {size[1]}\], its picture \[8, 12\]"
+    words = rf"the mask of grefcoco/2/2 has size \[{size[0]}, {size[1]}\], its image \[8, 12\]"
     with pytest.raises(DataError, match=words):
         score_lines(tmp_path, shards, change(predict_truth(), 6, mask=mask))
 

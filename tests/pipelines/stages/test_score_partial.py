@@ -205,6 +205,6 @@ def test_a_comparison_and_a_conversion_warn_too(tmp_path: Path, shards: Path) ->
 def test_swapped_sides_of_a_mask_are_named_as_such(tmp_path: Path, shards: Path) -> None:
     lines = predict_truth()
     lines[4] |= {"mask": {"size": [12, 8], "counts": [96]}}
-    words = r"the mask of grefcoco/2/0 has size \[12, 8\], its picture \[8, 12\]: height and width are swapped; write"
+    words = r"the mask of grefcoco/2/0 has size \[12, 8\], its image \[8, 12\]: height and width are swapped; write"
     with pytest.raises(DataError, match=words):
         score.run(write_lines(tmp_path / "p.jsonl", lines), shards, VAL)

@@ -16,7 +16,8 @@ from pipelines.config.settings import PostprocessSettings, ScoreSettings
 from pipelines.evaluation.evaluator import evaluate_prediction
 from pipelines.evaluation.sweep_grid import AXES, Grid, product_grid
 from pipelines.prediction.postprocess import postprocess
-from pipelines.prediction.prediction_file import encode_result, write_predictions
+from pipelines.prediction.prediction import encode_result
+from pipelines.prediction.prediction_file import write_predictions
 from pipelines.prediction.raw_output import MASK_FLOOR
 from pipelines.prediction.raw_store import RawReader, check_mask_floor
 from pipelines.stages import score, sweep

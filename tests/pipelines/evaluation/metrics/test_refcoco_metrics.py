@@ -12,7 +12,7 @@ from pipelines.evaluation.evaluator import evaluate_prediction
 from pipelines.evaluation.metrics.benchmarks import DEFINITIONS, METRICS, PRIMARY_METRIC, describe_metric
 from pipelines.evaluation.metrics.outcomes import Outcome, count_mask_pixels, stack_outcomes, summarize
 from pipelines.evaluation.metrics.refcoco import refcoco_ratios
-from pipelines.prediction.prediction_file import Prediction
+from pipelines.prediction.prediction import Prediction
 from shards.masks import encode_mask
 from shards.record import Expression, ImageRecord, Instance
 from tests.support.drawn_predictions import DrawnPrediction, make_outcome, percent, prediction_lists
