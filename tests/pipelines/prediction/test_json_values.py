@@ -7,27 +7,20 @@ from typing import Any
 
 import pytest
 
-from pipelines.prediction.json_values import (
-    describe_json_error,
-    expect,
-    is_number,
-    reject_constant,
-    reject_duplicate_keys,
-    shorten,
-)
+from pipelines.prediction.json_values import STRICT, check_type, describe_json_error, is_number, shorten
 
 
-@pytest.mark.parametrize(("value", "kind"), [("a", str), (7, int), ([1], list), (True, bool)])
-def test_a_value_of_the_expected_kind_is_returned(value: Any, kind: type) -> None:
-    assert expect(value, kind, "name", "that") is value
+@pytest.mark.parametrize(("value", "expected"), [("a", str), (7, int), ([1], list), (True, bool)])
+def test_a_value_of_the_expected_type_is_returned(value: Any, expected: type) -> None:
+    assert check_type(value, expected, "name", "that") is value
 
 
 @pytest.mark.parametrize(
-    ("value", "kind", "shown"), [(True, int, "true"), (7.0, int, "7.0"), (None, str, "null"), ({}, list, "{}")]
+    ("value", "expected", "shown"), [(True, int, "true"), (7.0, int, "7.0"), (None, str, "null"), ({}, list, "{}")]
 )
-def test_a_value_of_another_kind_is_refused_as_json_shows_it(value: Any, kind: type, shown: str) -> None:
+def test_a_value_of_another_type_is_refused_as_json_shows_it(value: Any, expected: type, shown: str) -> None:
     with pytest.raises(ValueError, match=f"size is {shown}, not two numbers"):
-        expect(value, kind, "size", "two numbers")
+        check_type(value, expected, "size", "two numbers")
 
 
 @pytest.mark.parametrize(
@@ -43,15 +36,15 @@ def test_a_long_value_is_cut() -> None:
 
 
 def test_a_key_that_occurs_twice_is_named() -> None:
-    assert json.loads('{"a": 1, "b": 2}', object_pairs_hook=reject_duplicate_keys) == {"a": 1, "b": 2}
+    assert json.loads('{"a": 1, "b": 2}', **STRICT) == {"a": 1, "b": 2}
     with pytest.raises(ValueError, match='has "b" more than once'):
-        json.loads('{"a": 1, "b": 2, "b": 2}', object_pairs_hook=reject_duplicate_keys)
+        json.loads('{"a": 1, "b": 2, "b": 2}', **STRICT)
 
 
 @pytest.mark.parametrize("name", ["NaN", "Infinity", "-Infinity"])
-def test_constants_that_json_does_not_know_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} is not a number that JSON knows"):
-        json.loads(f'{{"a": {name}}}', parse_constant=reject_constant)
+def test_numbers_that_json_does_not_have_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is not a number in JSON"):
+        json.loads(f'{{"a": {name}}}', **STRICT)
 
 
 def test_an_error_of_the_syntax_is_told_as_such() -> None:
