@@ -23,7 +23,7 @@ from tests.support.pipeline_runs import SMALL_NETWORK, command, igvg, only_error
 
 REFERENCES = ((), (0,), (0, 1))
 # 291 expressions: three chunks, the last one shorter, an odd number in all.
-PICTURES = 97
+IMAGES = 97
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -57,7 +57,7 @@ def read_artifact(folder: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_noise(tmp_path_factory.mktemp("shards") / "noise", PICTURES, REFERENCES)
+    return write_noise(tmp_path_factory.mktemp("shards") / "noise", IMAGES, REFERENCES)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_two_processes_train_together_and_say_that_they_are_two(
 
 def test_only_one_process_prints(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     out, result = trained
-    assert result.stdout == f"{out}: trained 3 steps on {3 * PICTURES} expressions\n"
+    assert result.stdout == f"{out}: trained 3 steps on {3 * IMAGES} expressions\n"
     assert not [line for line in result.stderr.splitlines() if "Error" in line or "Warning" in line]
 
 
@@ -156,7 +156,7 @@ def test_two_processes_predict_every_expression_once_in_more_chunks_than_there_a
     assert [read_artifact(folder)["counts"]["processes"] for folder in predicted] == [1, 2]
     assert len(list((two / "raw").glob("chunk-*.npz"))) == 3
     predictions = read_lines(two / "predictions.jsonl")
-    assert len({prediction["id"] for prediction in predictions}) == len(predictions) == 3 * PICTURES
+    assert len({prediction["id"] for prediction in predictions}) == len(predictions) == 3 * IMAGES
     assert len({json.dumps([line["boxes"], line["mask"]]) for line in predictions}) > 1
     names = sorted(file.relative_to(one) for file in one.rglob("*") if file.is_file())
     assert names == sorted(file.relative_to(two) for file in two.rglob("*") if file.is_file())
@@ -188,7 +188,7 @@ def test_the_validation_of_two_processes_scores_the_checkpoint_that_they_leave(
 def test_one_expression_and_two_processes_of_slurm_give_one_prediction(
     trained: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
-    shards = write_shards(tmp_path / "few", pictures=1, references=((0,),))
+    shards = write_shards(tmp_path / "few", images=1, references=((0,),))
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = str(listener.getsockname()[1])
@@ -211,9 +211,9 @@ def test_one_expression_and_two_processes_of_slurm_give_one_prediction(
 def test_an_error_that_one_process_meets_is_printed_once_and_ends_both(
     trained: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
-    shards = write_shards(tmp_path / "spoilt", pictures=60, references=REFERENCES)
+    shards = write_shards(tmp_path / "corrupted", images=60, references=REFERENCES)
     # In the second chunk, which is the second process's.
-    spoil_record(shards / "val", 55)
+    corrupt_record(shards / "val", 55)
     result = torchrun("-m", "igvg_cli", *predict_words(trained[0], shards), "--out", tmp_path / "out")
     assert result.returncode != 0
     errors = [line for line in result.stderr.splitlines() if line.startswith("Error:")]
@@ -222,8 +222,8 @@ def test_an_error_that_one_process_meets_is_printed_once_and_ends_both(
     assert not (tmp_path / "out" / "artifact.json").exists()
 
 
-def spoil_record(split: Path, position: int) -> None:
-    """Change bytes of a picture inside its shard."""
+def corrupt_record(split: Path, position: int) -> None:
+    """Change bytes of an image inside its shard."""
     index = json.loads((split / "index.json").read_text())
     row = dict(zip(index["columns"], index["rows"][position], strict=True))
     with (split / index["shards"][0]["name"]).open("r+b") as stream:

@@ -33,7 +33,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The checkpoint of a training that nobody stopped."""
+    """The checkpoint of a training that was not stopped."""
     out = tmp_path_factory.mktemp("undisturbed") / "run"
     run_here(*list_training(shards, out))
     return out

@@ -71,14 +71,14 @@ def test_json_is_one_document_and_nothing_else(tmp_path: Path, shards: Path) -> 
 
 
 def test_a_metric_with_nothing_to_measure_is_a_dash(tmp_path: Path) -> None:
-    shards = write_shards(tmp_path, references=((0,), (1,)), pictures=1)
-    file = write_lines(tmp_path / "p.jsonl", predict_truth(references=((0,), (1,)), pictures=1))
+    shards = write_shards(tmp_path, references=((0,), (1,)), images=1)
+    file = write_lines(tmp_path / "p.jsonl", predict_truth(references=((0,), (1,)), images=1))
     assert read_rows(score(file, shards).stdout)["N-acc"][0] == "–"
 
 
 def test_a_metric_with_nothing_to_measure_is_null(tmp_path: Path) -> None:
-    shards = write_shards(tmp_path, references=((),), pictures=1)
-    file = write_lines(tmp_path / "p.jsonl", predict_truth(references=((),), pictures=1))
+    shards = write_shards(tmp_path, references=((),), images=1)
+    file = write_lines(tmp_path / "p.jsonl", predict_truth(references=((),), images=1))
     document = json.loads(score(file, shards, "--format", "json").stdout)
     assert [name for name, value in document["metrics"].items() if value is None] == [*KEYS[1:5], "T-acc"]
 

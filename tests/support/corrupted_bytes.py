@@ -10,7 +10,7 @@ TOKENS = (
 )  # fmt: skip
 
 
-def spoil(text: bytes, source: random.Random) -> bytes:
+def corrupt(text: bytes, source: random.Random) -> bytes:
     """One to three changes: a byte, a piece left out, doubled or moved, a token put in or in place of a value."""
     for _ in range(source.randint(1, 3)):
         start = source.randrange(len(text) + 1)

@@ -29,7 +29,7 @@ from pipelines.prediction.raw_store import RawReader, RawWriter
 from pipelines.pretrained import save_checkpoint
 from pipelines.training.state import load_state, save_state
 from shards.errors import CheckpointError, DataError, SettingsError
-from tests.support.corrupted_bytes import TOKENS, spoil
+from tests.support.corrupted_bytes import TOKENS, corrupt
 from tests.support.published_network import make_published
 from tests.support.small_network import CONFIG
 
@@ -39,7 +39,7 @@ ADVICE = ("weights_only", "trust_remote_code", "safe_globals", "allow_pickle", "
 
 
 def write_whole(folder: Path) -> None:
-    """Everything that is spoilt: a checkpoint, a published file, a state, raw outputs."""
+    """Everything that is corrupted: a checkpoint, a published file, a state, raw outputs."""
     torch.manual_seed(0)
     model = IGVGModel(CONFIG)
     save_checkpoint(folder, model, train_tokenizer(["red star", "blue star"] * 3, 40), 9)
@@ -55,7 +55,7 @@ def write_whole(folder: Path) -> None:
     writer.finish()
 
 
-def spoil_binary(data: bytes, source: random.Random, header: int = 0) -> bytes:
+def corrupt_binary(data: bytes, source: random.Random, header: int = 0) -> bytes:
     """One to three changes of bytes, most of them in the first `header`; or the end cut off."""
     changed = bytearray(data)
     for _ in range(source.randint(1, 3)):
@@ -74,10 +74,10 @@ def spoil_binary(data: bytes, source: random.Random, header: int = 0) -> bytes:
     return bytes(changed[: source.randrange(len(changed))] if source.random() < 0.05 else changed)
 
 
-def spoil_values(document: Any, source: random.Random) -> bytes:
+def corrupt_values(document: Any, source: random.Random) -> bytes:
     """JSON with one value somewhere in it replaced, or a few bytes of its text."""
     if source.random() < 0.4:
-        return spoil(json.dumps(document).encode(), source)
+        return corrupt(json.dumps(document).encode(), source)
     document = json.loads(json.dumps(document))
     at = document
     while True:
@@ -90,19 +90,19 @@ def spoil_values(document: Any, source: random.Random) -> bytes:
     return json.dumps(document).encode()
 
 
-def spoil_safetensors(data: bytes, source: random.Random) -> bytes:
+def corrupt_safetensors(data: bytes, source: random.Random) -> bytes:
     """A header with changed values that says its true length, or changed bytes."""
     if source.random() < 0.5:
-        return spoil_binary(data, source, header=2000)
+        return corrupt_binary(data, source, header=2000)
     length = int.from_bytes(data[:8], "little")
-    header = spoil_values(json.loads(data[8 : 8 + length]), source)
+    header = corrupt_values(json.loads(data[8 : 8 + length]), source)
     return len(header).to_bytes(8, "little") + header + data[8 + length :]
 
 
-def spoil_archive(data: bytes, source: random.Random) -> bytes:
+def corrupt_archive(data: bytes, source: random.Random) -> bytes:
     """A zip archive with a member of which bytes are changed, whose checksum is right; or changed bytes."""
     if source.random() < 0.3:
-        return spoil_binary(data, source)
+        return corrupt_binary(data, source)
     packed = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as whole, zipfile.ZipFile(packed, "w") as archive:
         members = whole.namelist()
@@ -110,12 +110,12 @@ def spoil_archive(data: bytes, source: random.Random) -> bytes:
         chosen = members[0] if members[0].endswith("data.pkl") and source.random() < 0.8 else source.choice(members)
         for member in members:
             content = whole.read(member)
-            archive.writestr(member, spoil_binary(content, source, header=4000) if member == chosen else content)
+            archive.writestr(member, corrupt_binary(content, source, header=4000) if member == chosen else content)
     return packed.getvalue()
 
 
-def _spoil_json(data: bytes, source: random.Random) -> bytes:
-    return spoil_values(json.loads(data), source)
+def _corrupt_json(data: bytes, source: random.Random) -> bytes:
+    return corrupt_values(json.loads(data), source)
 
 
 def _read_raw(folder: Path) -> None:
@@ -127,19 +127,19 @@ def _read_published(folder: Path) -> None:
 
 
 KINDS: dict[str, tuple[str, Callable[[bytes, random.Random], bytes], Callable[[Path], object]]] = {
-    "config": ("config.json", _spoil_json, IGVGModel.from_pretrained),
-    "weights": ("model.safetensors", spoil_safetensors, IGVGModel.from_pretrained),
-    "tokenizer": ("tokenizer.json", _spoil_json, load_tokenizer),
-    "tokenizer-config": ("tokenizer_config.json", _spoil_json, load_tokenizer),
-    "published": ("published.pth", spoil_archive, _read_published),
-    "state": ("state.pt", spoil_archive, load_state),
-    "raw-index": ("raw/index.json", _spoil_json, _read_raw),
-    "raw-chunk": ("raw/chunk-000000.npz", spoil_archive, _read_raw),
+    "config": ("config.json", _corrupt_json, IGVGModel.from_pretrained),
+    "weights": ("model.safetensors", corrupt_safetensors, IGVGModel.from_pretrained),
+    "tokenizer": ("tokenizer.json", _corrupt_json, load_tokenizer),
+    "tokenizer-config": ("tokenizer_config.json", _corrupt_json, load_tokenizer),
+    "published": ("published.pth", corrupt_archive, _read_published),
+    "state": ("state.pt", corrupt_archive, load_state),
+    "raw-index": ("raw/index.json", _corrupt_json, _read_raw),
+    "raw-chunk": ("raw/chunk-000000.npz", corrupt_archive, _read_raw),
 }
 
 
-def read_spoilt(kind: str, folder: Path, seeds: range) -> int:
-    """Spoil a file once for each seed and read it; returns how often it was refused. The file is whole afterwards.
+def read_corrupted(kind: str, folder: Path, seeds: range) -> int:
+    """Corrupt a file once for each seed and read it; returns how often it was refused. The file is whole afterwards.
 
     Raises:
         AssertionError: a refusal is not one line, or reading took too long.
@@ -175,7 +175,7 @@ def main(kind: str, count: int, first: int = 0) -> None:
     try:
         write_whole(folder)
         np.seterr(all="ignore")
-        refused = read_spoilt(kind, folder, range(first, first + count))
+        refused = read_corrupted(kind, folder, range(first, first + count))
         megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000
         sys.stdout.write(f"{kind}: {refused} of {count} refused in one line, others read; at most {megabytes} MB\n")
         assert megabytes < MOST_MEGABYTES

@@ -27,18 +27,18 @@ def draw_output(
     random = np.random.default_rng(seed)
     class_logits = (random.normal(size=(queries, 2)) * 2 + (0, doubt)).astype(np.float32)
     kept = np.flatnonzero(object_probabilities(class_logits) > MASK_FLOOR)
-    centres = random.uniform(0.2, 0.8, size=(queries, 2))
+    centers = random.uniform(0.2, 0.8, size=(queries, 2))
     sizes = random.uniform(0.1, 0.5, size=(queries, 2))
     masks = np.stack([
-        draw_blob(centre, size, side, random) for centre, size in zip(centres, sizes, strict=True)
+        draw_blob(center, size, side, random) for center, size in zip(centers, sizes, strict=True)
     ])  # fmt: skip
     return RawOutput(
         id=id_,
         original_size=original_size,
         image_size=image_size,
         class_logits=class_logits,
-        boxes=np.concatenate((centres, sizes), axis=1).astype(np.float32),
-        points=centres.astype(np.float32),
+        boxes=np.concatenate((centers, sizes), axis=1).astype(np.float32),
+        points=centers.astype(np.float32),
         existence_logits=random.normal(size=2).astype(np.float32) * 2,
         global_mask_logits=masks[:2].max(axis=0),
         instance_mask_logits=masks[kept],
@@ -47,11 +47,11 @@ def draw_output(
 
 
 def draw_blob(
-    centre: NDArray[np.float64], size: NDArray[np.float64], side: int, random: np.random.Generator
+    center: NDArray[np.float64], size: NDArray[np.float64], side: int, random: np.random.Generator
 ) -> NDArray[np.float16]:
     """Logits (side, side): high inside an ellipse, low outside, uneven everywhere."""
     places = (np.arange(side) + 0.5) / side
-    far = ((places - centre[0]) / size[0]) ** 2 + ((places[:, None] - centre[1]) / size[1]) ** 2
+    far = ((places - center[0]) / size[0]) ** 2 + ((places[:, None] - center[1]) / size[1]) ** 2
     return (8 * (0.25 - far).clip(-1, 1) * 4 + random.normal(size=(side, side))).astype(np.float16)
 
 

@@ -15,10 +15,10 @@ from shards.writer import write_split
 
 HEIGHT, WIDTH = 8, 12
 BOXES = ((0, 0, 4, 4), (6, 2, 10, 8))
-"""The two instances of every picture: filled boxes of 16 and 24 pixels."""
+"""The two instances of every image: filled boxes of 16 and 24 pixels."""
 References = tuple[tuple[int, ...], ...]
 REFERENCES: References = ((), (0,), (1,), (0, 1))
-"""The instances of every expression, the same for all pictures."""
+"""The instances of every expression, the same for all images."""
 
 
 def fill(*boxes: tuple[int, int, int, int]) -> Rle:
@@ -30,42 +30,42 @@ def fill(*boxes: tuple[int, int, int, int]) -> Rle:
 
 
 def write_shards(
-    folder: Path, dataset: str = "grefcoco", pictures: int = 3, references: References = REFERENCES, green: int = 0
+    folder: Path, dataset: str = "grefcoco", images: int = 3, references: References = REFERENCES, green: int = 0
 ) -> Path:
-    """Shards of split "val", in the order of the expressions' ids, each picture of one color."""
-    (folder / "pictures").mkdir(parents=True)
+    """Shards of split "val", in the order of the expressions' ids, each image of one color."""
+    (folder / "images").mkdir(parents=True)
     items = []
-    for number in range(1, pictures + 1):
-        file = folder / "pictures" / f"{number}.png"
-        Image.new("RGB", (WIDTH, HEIGHT), (number, green, 0)).save(file)
-        items.append((make_record(dataset, number, file.name, references), file))
+    for image_id in range(1, images + 1):
+        file = folder / "images" / f"{image_id}.png"
+        Image.new("RGB", (WIDTH, HEIGHT), (image_id, green, 0)).save(file)
+        items.append((make_record(dataset, image_id, file.name, references), file))
     write_split(folder / "shards", "val", items, return_record)
     return folder / "shards"
 
 
-def write_noise(folder: Path, pictures: int, references: References = REFERENCES) -> Path:
+def write_noise(folder: Path, images: int, references: References = REFERENCES) -> Path:
     """Likewise, with images of noise: in a plain one rounding would decide which cells become points."""
     generator = np.random.default_rng(5)
     folder.mkdir(parents=True)
     items = []
-    for number in range(1, pictures + 1):
-        file = folder / f"{number}.png"
+    for image_id in range(1, images + 1):
+        file = folder / f"{image_id}.png"
         Image.fromarray(generator.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)).save(file)
-        items.append((make_record("grefcoco", number, file.name, references), file))
+        items.append((make_record("grefcoco", image_id, file.name, references), file))
     write_split(folder / "shards", "val", items, return_record)
     return folder / "shards"
 
 
-def make_record(dataset: str, number: int, file_name: str, references: References) -> ImageRecord:
+def make_record(dataset: str, image_id: int, file_name: str, references: References) -> ImageRecord:
     instances = tuple(
-        Instance(ann_id=10 * number + n, category_id=1, box=box, mask=fill(box)) for n, box in enumerate(BOXES)
+        Instance(ann_id=10 * image_id + n, category_id=1, box=box, mask=fill(box)) for n, box in enumerate(BOXES)
     )
     expressions = tuple(
-        Expression(id=f"{dataset}/{number}/{n}", text=f"phrase {n}", instances=chosen, ref_id=number)
+        Expression(id=f"{dataset}/{image_id}/{n}", text=f"phrase {n}", instances=chosen, ref_id=image_id)
         for n, chosen in enumerate(references)
     )
     return ImageRecord(
-        image_id=number, file_name=file_name, width=WIDTH, height=HEIGHT, instances=instances, expressions=expressions
+        image_id=image_id, file_name=file_name, width=WIDTH, height=HEIGHT, instances=instances, expressions=expressions
     )
 
 
@@ -74,16 +74,16 @@ def return_record(record: ImageRecord) -> ImageRecord:
 
 
 def predict_truth(
-    dataset: str = "grefcoco", pictures: int = 3, references: References = REFERENCES
+    dataset: str = "grefcoco", images: int = 3, references: References = REFERENCES
 ) -> list[dict[str, Any]]:
     """The lines of a faultless prediction file, in the order of the shards."""
     return [
         {
-            "id": f"{dataset}/{number}/{n}",
+            "id": f"{dataset}/{image_id}/{n}",
             "boxes": [list(BOXES[position]) for position in chosen],
             "mask": fill(*(BOXES[position] for position in chosen)),
         }
-        for number in range(1, pictures + 1)
+        for image_id in range(1, images + 1)
         for n, chosen in enumerate(references)
     ]
 

@@ -77,13 +77,13 @@ def encode_jpeg(exif: bytes = b"") -> bytes:
 
 
 def try_exif(seed: int, folder: Path) -> str:
-    """Read an image whose EXIF block is spoilt: its pixels are those of the image without one, turned or not."""
+    """Read an image whose EXIF block is corrupted: its pixels are those of the image without one, turned or not."""
     source = random.Random(f"exif {seed}")
     data = encode_jpeg(change(make_exif(source.choice("<>")), source, _EXTREMES))
-    file = folder / "spoilt.jpg"
+    file = folder / "corrupted.jpg"
     file.write_bytes(data)
     stored = decode_image(encode_jpeg(), "plain.jpg")
-    assert (decode_image(data, "spoilt.jpg") == stored).all(), seed
+    assert (decode_image(data, "corrupted.jpg") == stored).all(), seed
     pixels, remark = inspect_image(file)
     assert "\n" not in remark, seed
     turned = [np.rot90(view, quarter) for view in (stored, stored[:, ::-1]) for quarter in range(4)]
@@ -105,9 +105,9 @@ def make_lines(source: random.Random) -> bytes:
 
 
 def try_predictions(seed: int, folder: Path) -> str:
-    """Read a spoilt prediction file: predictions that all give the same, or one line that names the file."""
+    """Read a corrupted prediction file: predictions that all give the same, or one line that names the file."""
     source = random.Random(f"predictions {seed}")
-    file = folder / "spoilt.jsonl"
+    file = folder / "corrupted.jsonl"
     file.write_bytes(change(make_lines(source), source, _JSON))
     try:
         predictions = list(read_predictions(file))

@@ -1,4 +1,4 @@
-"""A small gRefCOCO under its published names, to be spoilt and prepared."""
+"""A small gRefCOCO under its published names, to be corrupted and prepared."""
 
 from __future__ import annotations
 

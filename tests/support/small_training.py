@@ -20,7 +20,7 @@ MODEL = replace(CONFIG, encoder_layers=2, drop_path=0.3, dropout=0.1)
 
 
 def write_set(folder: Path) -> Path:
-    """Twelve expressions about three pictures, all in split "val"."""
+    """Twelve expressions about three images, all in split "val"."""
     return write_noise(folder / "noise", 3)
 
 

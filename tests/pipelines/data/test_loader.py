@@ -68,9 +68,9 @@ def test_masks_are_resized_to_the_decoder_s_pixels(shards: Path, size: int) -> N
 
 
 def test_several_sets_give_each_expression_the_image_and_targets_of_its_own_set(tmp_path: Path) -> None:
-    first = write_shards(tmp_path / "first", pictures=2, green=10)
-    second = write_shards(tmp_path / "second", "ref-zom", pictures=3, references=((1,), ()), green=20)
-    third = write_shards(tmp_path / "third", "rrefcoco", pictures=1, green=30)
+    first = write_shards(tmp_path / "first", images=2, green=10)
+    second = write_shards(tmp_path / "second", "ref-zom", images=3, references=((1,), ()), green=20)
+    third = write_shards(tmp_path / "third", "rrefcoco", images=1, green=30)
     parts = [(first, "val"), (second, "val"), (third, "val")]
     processor = Processor(tokenizer=train_tokenizer(read_texts(parts), 64), max_tokens=8, image_size=SIDE)
     data = GroundingDataset(parts, processor, mask_size=SIDE)

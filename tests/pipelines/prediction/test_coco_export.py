@@ -133,7 +133,7 @@ def restore(folder: Path, shards: Path) -> list[Prediction]:
 @pytest.mark.parametrize("dataset", ["grefcoco", "ref-zom", "rrefcoco", "refcoco"])
 def test_there_and_back_all_metrics_are_the_same(tmp_path: Path, dataset: str) -> None:
     references = ((0,), (1,)) if dataset == "refcoco" else ((), (0,), (1,), (0, 1))
-    shards = write_shards(tmp_path, dataset, pictures=5, references=references)
+    shards = write_shards(tmp_path, dataset, images=5, references=references)
     source = np.random.default_rng(5)
     lines = predict_truth(dataset, 5, references)
     for line in lines:

@@ -20,7 +20,7 @@ from shards.masks import decode_rle_counts
 from shards.progress import set_sink
 from shards.reader import ShardReader
 from shards.record import Rle
-from tests.support.corrupted_bytes import spoil
+from tests.support.corrupted_bytes import corrupt
 from tests.support.drawn_shards import BOXES, HEIGHT, WIDTH, fill, predict_truth, write_lines, write_shards
 from tests.support.foreign_contents import list_foreign_contents
 
@@ -304,7 +304,7 @@ def is_sound(mask: Rle) -> bool:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_spoilt_results_are_read_or_named(tmp_path: Path, shards: Path, annotations: Path, seed: int) -> None:
+def test_corrupted_results_are_read_or_named(tmp_path: Path, shards: Path, annotations: Path, seed: int) -> None:
     source = random.Random(seed)
     polygon = {"image_id": 3, "segmentation": [[0, 0.5, 4, 0, 4, 4]], "score": 1}
     runs = {"image_id": 4, "segmentation": {"size": [8, 12], "counts": [5, 9, 82]}, "score": 2e-1}
@@ -312,7 +312,7 @@ def test_spoilt_results_are_read_or_named(tmp_path: Path, shards: Path, annotati
     refusals = []
     with ShardReader(shards, "val") as reader:
         for _ in range(500):
-            (tmp_path / "r.json").write_bytes(spoil(text, source))
+            (tmp_path / "r.json").write_bytes(corrupt(text, source))
             try:
                 found = read_results(CocoResults(files=[tmp_path / "r.json"], annotations=annotations), reader)
             except DataError as fault:
@@ -325,14 +325,14 @@ def test_spoilt_results_are_read_or_named(tmp_path: Path, shards: Path, annotati
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_spoilt_annotations_are_read_or_named(tmp_path: Path, shards: Path, annotations: Path, seed: int) -> None:
+def test_corrupted_annotations_are_read_or_named(tmp_path: Path, shards: Path, annotations: Path, seed: int) -> None:
     source = random.Random(seed)
     text = json.dumps({"images": json.loads(annotations.read_text())["images"]}).encode()
     (tmp_path / "r.json").write_text(json.dumps([GOOD]))
     refusals = []
     with ShardReader(shards, "val") as reader:
         for _ in range(300):
-            (tmp_path / "a.json").write_bytes(spoil(text, source))
+            (tmp_path / "a.json").write_bytes(corrupt(text, source))
             try:
                 found = read_results(CocoResults(files=[tmp_path / "r.json"], annotations=tmp_path / "a.json"), reader)
             except DataError as fault:
@@ -340,5 +340,5 @@ def test_spoilt_annotations_are_read_or_named(tmp_path: Path, shards: Path, anno
                 continue
             assert len(found) == 12
     assert 100 < len(refusals) < 300
-    # A spoilt number may leave the entry about an image that is not there.
+    # A corrupted number may leave the entry about an image that is not there.
     assert all("a.json" in refusal or "r.json, entry 1" in refusal for refusal in refusals)

@@ -1,4 +1,4 @@
-"""Ten thousand spoilt lines: each is a valid reading or an error that names the line, never anything else."""
+"""Ten thousand corrupted lines: each is a valid reading or an error that names the line, never anything else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from pipelines.prediction.prediction import parse_prediction
 from shards.errors import DataError
 from shards.masks import decode_mask, encode_mask
-from tests.support.corrupted_bytes import spoil
+from tests.support.corrupted_bytes import corrupt
 
 FILE, NUMBER = Path("p.jsonl"), 17
 LINE = json.dumps({
@@ -25,11 +25,11 @@ LINE = json.dumps({
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_a_spoilt_line_is_read_or_named(seed: int) -> None:
+def test_a_corrupted_line_is_read_or_named(seed: int) -> None:
     source = random.Random(seed)
     refusals = []
     for _ in range(1000):
-        line = spoil(LINE, source)
+        line = corrupt(LINE, source)
         try:
             prediction = parse_prediction(line, FILE, NUMBER)
         except DataError as fault:

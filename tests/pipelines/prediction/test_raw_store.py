@@ -204,32 +204,32 @@ def test_a_damaged_chunk_is_named_and_never_half_read(tmp_path: Path, damage: st
         list(RawReader(tmp_path))
 
 
-def spoil(arrays: dict[str, Any], how: str) -> dict[str, Any]:
+def corrupt(arrays: dict[str, Any], how: str) -> dict[str, Any]:
     name, _, what = how.partition(" ")
     array = arrays[name]
     match what:
         case "NaN":
-            spoilt = np.where(np.ones_like(array), np.nan, array).astype(array.dtype)
+            corrupted = np.where(np.ones_like(array), np.nan, array).astype(array.dtype)
         case "short":
-            spoilt = array[..., :-1]
+            corrupted = array[..., :-1]
         case "fewer":
-            spoilt = array[:-1]
+            corrupted = array[:-1]
         case "flat":
-            spoilt = array.reshape(-1)
+            corrupted = array.reshape(-1)
         case "double":
-            spoilt = array.astype(np.float64)
+            corrupted = array.astype(np.float64)
         case "text":
-            spoilt = array.astype(str)
+            corrupted = array.astype(str)
         case "zero":
-            spoilt = np.zeros_like(array)
+            corrupted = np.zeros_like(array)
         case "reversed":
-            spoilt = array[::-1]
+            corrupted = array[::-1]
         case "beyond":
-            spoilt = array + 100
+            corrupted = array + 100
         case _:
             # The exponent of infinity.
-            spoilt = np.full_like(array, 0x7C)
-    return arrays | {name: spoilt}
+            corrupted = np.full_like(array, 0x7C)
+    return arrays | {name: corrupted}
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_arrays_that_igvg_does_not_write_are_named(tmp_path: Path, how: str) -> 
     if how == "ids flat":
         arrays["ids"] = arrays["ids"][:, None]
     else:
-        arrays = spoil(arrays, how)
+        arrays = corrupt(arrays, how)
     np.savez(file, **arrays)
     with pytest.raises(DataError, match=r"chunk-000000\.npz: no readable chunk \(\w+ is not what igvg writes\)"):
         read_chunk(file)

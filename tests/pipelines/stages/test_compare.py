@@ -18,18 +18,18 @@ VAL = ScoreSettings(split="val", bootstrap=200)
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """40 expressions of gRefCOCO about 10 pictures."""
-    return write_shards(tmp_path_factory.mktemp("shards"), pictures=10)
+    return write_shards(tmp_path_factory.mktemp("shards"), images=10)
 
 
 @pytest.fixture
 def truth(tmp_path: Path) -> Path:
-    return write_lines(tmp_path / "truth.jsonl", predict_truth(pictures=10))
+    return write_lines(tmp_path / "truth.jsonl", predict_truth(images=10))
 
 
 @pytest.fixture
 def worse(tmp_path: Path) -> Path:
     """Half of every third picture's target `1` is missed, and one empty target is not flagged."""
-    lines = predict_truth(pictures=10)
+    lines = predict_truth(images=10)
     for number in range(0, 10, 3):
         lines[4 * number + 1] |= {"mask": fill((0, 0, 4, 2))}
     lines[8] |= {"no_target": False}
@@ -73,7 +73,7 @@ def test_the_same_predictions_do_not_differ_in_any_draw(shards: Path, worse: Pat
 
 def test_pairs_are_surer_than_two_scores_on_their_own(tmp_path: Path, shards: Path) -> None:
     # Every other picture is missed by both; the second side misses one expression more in every picture.
-    first, second = predict_truth(pictures=10), predict_truth(pictures=10)
+    first, second = predict_truth(images=10), predict_truth(images=10)
     for lines in (first, second):
         for number in range(0, 10, 2):
             lines[4 * number + 3] |= {"mask": fill()}
@@ -125,6 +125,6 @@ def test_without_masks_an_empty_target_scores_by_its_flag_and_another_by_its_box
 
 
 def test_predictions_of_another_split_are_refused(tmp_path: Path, shards: Path, truth: Path) -> None:
-    short = write_lines(tmp_path / "short.jsonl", predict_truth(pictures=9))
+    short = write_lines(tmp_path / "short.jsonl", predict_truth(images=9))
     with pytest.raises(DataError, match=r"no prediction for grefcoco/10/0.*short\.jsonl|short\.jsonl.*grefcoco/10/0"):
         compare.run(truth, short, shards, VAL)

@@ -162,7 +162,7 @@ def with_tokenizer(path: Path) -> dict[str, Any]:
 
 
 def test_a_training_is_known_by_the_content_of_its_shards_and_their_order(shards: Path, tmp_path: Path) -> None:
-    other, again = write_shards(tmp_path / "other", pictures=4), write_shards(tmp_path / "again")
+    other, again = write_shards(tmp_path / "other", images=4), write_shards(tmp_path / "again")
     prints = [identify_training(chosen) for chosen in ([shards], [other], [shards, other], [other, shards])]
     assert len(set(prints)) == 4
     assert identify_training([again]) == prints[0]
@@ -219,7 +219,7 @@ def test_a_prediction_is_known_by_the_content_of_its_checkpoint_and_of_its_shard
     moved = shutil.copytree(checkpoint, tmp_path / "elsewhere")
     assert identify(moved, shutil.copytree(shards, tmp_path / "copied")) == first
     assert identify(moved / "model.safetensors", shards) == first
-    assert identify(checkpoint, write_shards(tmp_path / "other", pictures=4)) != first
+    assert identify(checkpoint, write_shards(tmp_path / "other", images=4)) != first
     for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
         changed = shutil.copytree(checkpoint, tmp_path / f"changed-{name}")
         append_space(changed / name)
@@ -304,7 +304,7 @@ def test_a_score_is_known_by_the_content_of_predictions_and_shards(shards: Path,
     with pytest.raises(ArtifactError, match="input predictions differs"):
         score.run(other, shards, settings, out=out)
     with pytest.raises(ArtifactError, match="input shards differs"):
-        score.run(truth, write_shards(tmp_path / "four", pictures=4), settings, out=out)
+        score.run(truth, write_shards(tmp_path / "four", images=4), settings, out=out)
 
 
 def describe_prepare(folder: Path, settings: PrepareSettings) -> tuple[dict[str, Any], dict[str, Any]]:

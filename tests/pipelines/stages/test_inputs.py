@@ -12,7 +12,7 @@ from tests.support.drawn_shards import write_shards
 
 
 def test_shards_that_somebody_else_made_are_known_by_their_indexes(tmp_path: Path) -> None:
-    few, many = write_shards(tmp_path / "few"), write_shards(tmp_path / "many", pictures=4)
+    few, many = write_shards(tmp_path / "few"), write_shards(tmp_path / "many", images=4)
     assert digest_shards(few) != digest_shards(many)
     assert digest_shards(few) == digest_shards(write_shards(tmp_path / "again"))
 

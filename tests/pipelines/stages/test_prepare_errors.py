@@ -29,19 +29,19 @@ def out(tmp_path: Path) -> Path:
 # Records that cannot be used
 
 
-def spoil_target(published: Published) -> None:
+def corrupt_target(published: Published) -> None:
     published.refs[3]["ann_id"] = [999]
 
 
-def spoil_segmentation(published: Published) -> None:
+def corrupt_segmentation(published: Published) -> None:
     published.instances["annotations"][4]["segmentation"] = "round"
 
 
-def spoil_size(published: Published) -> None:
+def corrupt_size(published: Published) -> None:
     Image.new("RGB", (30, 40)).save(published.image(9))
 
 
-def spoil_picture(published: Published) -> None:
+def corrupt_picture(published: Published) -> None:
     published.image(9).write_bytes(b"no picture at all")
 
 
@@ -54,10 +54,10 @@ def remove_picture(published: Published) -> None:
 
 
 SPOILERS = {
-    spoil_target: ("unknown annotation", r"grefs\(unc\)\.json, ref 4: instances\.json has no annotation 999"),
-    spoil_segmentation: ("unusable annotation", "image 9: annotation 90: segmentation is a str"),
-    spoil_size: ("unusable picture", "image 9: the image has 30 × 40 pixels, the annotations say 40 × 30"),
-    spoil_picture: ("unusable picture", r"000000000009\.jpg, image 9: is text that begins .*, not an image"),
+    corrupt_target: ("unknown annotation", r"grefs\(unc\)\.json, ref 4: instances\.json has no annotation 999"),
+    corrupt_segmentation: ("unusable annotation", "image 9: annotation 90: segmentation is a str"),
+    corrupt_size: ("unusable picture", "image 9: the image has 30 × 40 pixels, the annotations say 40 × 30"),
+    corrupt_picture: ("unusable picture", r"000000000009\.jpg, image 9: is text that begins .*, not an image"),
     cut_picture: ("unusable picture", r"000000000009\.jpg, image 9: is damaged or cut short"),
     remove_picture: (
         "missing picture",
@@ -69,26 +69,26 @@ SPOILERS = {
 }
 
 
-@pytest.mark.parametrize("spoil", SPOILERS, ids=lambda spoil: spoil.__name__)
+@pytest.mark.parametrize("corrupt", SPOILERS, ids=lambda corrupt: corrupt.__name__)
 def test_a_record_that_cannot_be_used_stops_the_work_and_leaves_nothing(
-    published: Published, out: Path, spoil: Any
+    published: Published, out: Path, corrupt: Any
 ) -> None:
-    spoil(published)
+    corrupt(published)
     published.save()
-    with pytest.raises(DataError, match=SPOILERS[spoil][1] + ".*; mend the files or pass --skip-invalid"):
+    with pytest.raises(DataError, match=SPOILERS[corrupt][1] + ".*; mend the files or pass --skip-invalid"):
         published.prepare(out)
     assert list_siblings(out) == []
 
 
-@pytest.mark.parametrize("spoil", SPOILERS, ids=lambda spoil: spoil.__name__)
+@pytest.mark.parametrize("corrupt", SPOILERS, ids=lambda corrupt: corrupt.__name__)
 def test_with_skip_invalid_the_rest_is_prepared_and_what_is_left_out_is_counted_and_listed(
-    published: Published, out: Path, spoil: Any
+    published: Published, out: Path, corrupt: Any
 ) -> None:
-    spoil(published)
+    corrupt(published)
     published.refs.append(published.make_ref(5, 8, [80], "val"))
     published.save()
     artifact, _ = published.prepare(out, skip_invalid=True)
-    assert artifact.counts["skipped"] == {SPOILERS[spoil][0]: 1}
+    assert artifact.counts["skipped"] == {SPOILERS[corrupt][0]: 1}
     assert artifact.counts["splits"]["val"]["expressions"] == 2
     assert artifact.counts["splits"]["train"]["pictures"] == 2
     skipped = json.loads((out / "skipped.json").read_text())
@@ -161,7 +161,7 @@ def test_an_inspection_names_missing_pictures_also_if_their_folder_is_missing(pu
 
 
 def test_an_inspection_collects_records_that_cannot_be_used(published: Published) -> None:
-    spoil_target(published)
+    corrupt_target(published)
     published.save()
     with pytest.raises(DataError, match=r"ref 4: .* no annotation 999"):
         published.inspect().collector.raise_if_any()
