@@ -1,6 +1,6 @@
-"""Phrases about a scene: what is asked for is a `Query`, and the scene alone decides what it refers to.
+"""Expressions about a scene: a `Query` is the meaning of an expression, and `find_targets` says what it refers to.
 
-True phrases are queries with an answer; empty ones are true queries with one word changed that nothing answers.
+A query with an empty target is a query that has targets, with one word changed.
 """
 
 from __future__ import annotations
@@ -10,40 +10,40 @@ from typing import Literal
 
 import numpy as np
 
-from shards.synthetic.scenes import COLORS, SHAPES, SIZES, Scene, Thing
+from shards.synthetic.scenes import COLORS, SHAPES, SIZES, Scene, SceneObject
 
 Direction = Literal["left", "right", "top", "bottom"]
 
-_NUMBERS = {2: "two", 3: "three", 4: "four"}
+_NUMBER_WORDS = {2: "two", 3: "three", 4: "four"}
 _OPPOSITE: dict[Direction, Direction] = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
 _RELATIONS = {"left": "left of", "right": "right of", "top": "above", "bottom": "below"}
 _SUPERLATIVES = {"left": "leftmost", "right": "rightmost", "top": "topmost", "bottom": "lowest"}
-# How often a phrase says what beside its description.
-_FORMS = {"plain": 0.32, "every": 0.32, "number": 0.18, "extreme": 0.09, "relation": 0.09}
-# How often a description names each attribute. Shapes most: colors are so much easier to see that a network which
-# could do with them would learn nothing else for long.
-_NAMED = {"shape": 0.92, "color": 0.4, "size": 0.25}
-# Closer than this fraction of the image's side, "left of" would be a matter of opinion.
-_MARGIN = 0.1
+# Shares of the forms of expressions.
+_FORM_SHARES = {"plain": 0.32, "every": 0.32, "count": 0.18, "extreme": 0.09, "relation": 0.09}
+# Shares of the descriptions that name each attribute. Shapes most: a network learns colors first, and would long
+# learn nothing else if they were enough.
+_ATTRIBUTE_SHARES = {"shape": 0.92, "color": 0.4, "size": 0.25}
+# Fraction of the image's side: "left of" is ambiguous for objects that are closer.
+_MIN_DISTANCE = 0.1
 _ATTEMPTS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """The attributes that a phrase names; None for those it leaves open."""
+    """The attributes that an expression names; None for those it leaves open."""
 
     shape: str | None = None
     color: str | None = None
     size: str | None = None
 
-    def fits(self, thing: Thing) -> bool:
-        """Whether a thing has all the attributes."""
+    def matches(self, obj: SceneObject) -> bool:
+        """Whether an object has all the attributes."""
         return all(
-            wanted in (None, found)
-            for wanted, found in ((self.shape, thing.shape), (self.color, thing.color), (self.size, thing.size))
+            expected in (None, found)
+            for expected, found in ((self.shape, obj.shape), (self.color, obj.color), (self.size, obj.size))
         )
 
-    def say(self, *, plural: bool = False) -> str:
+    def text(self, *, plural: bool = False) -> str:
         """E.g. "small red circles"."""
         words = [self.size, self.color, (self.shape or "shape") + ("s" if plural else "")]
         return " ".join(word for word in words if word)
@@ -51,96 +51,96 @@ class Description:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What a phrase asks for: everything that fits, narrowed by number, extreme position or relation."""
+    """The objects that match a description, narrowed by count, extreme position or relation."""
 
     description: Description
     form: str
-    number: int = 1
+    count: int = 1
     direction: Direction = "left"
     anchor: Description = Description()
     wording: int = 0
-    """Which of several ways to say it."""
+    """Selects one of several texts of the same meaning."""
 
-    def say(self) -> str:
-        """The phrase."""
-        one, many = self.description.say(), self.description.say(plural=True)
+    def text(self) -> str:
+        """The expression."""
+        one, many = self.description.text(), self.description.text(plural=True)
         if self.form == "every":
             return (f"every {one}", f"all {many}", f"all the {many}")[self.wording % 3]
-        if self.form == "number":
-            return (f"the {_NUMBERS[self.number]} {many}", f"{_NUMBERS[self.number]} {many}")[self.wording % 2]
+        if self.form == "count":
+            return (f"the {_NUMBER_WORDS[self.count]} {many}", f"{_NUMBER_WORDS[self.count]} {many}")[self.wording % 2]
         if self.form == "extreme":
             first = f"the {_SUPERLATIVES[self.direction]} {one}"
             return (first, f"the {one} furthest to the {self.direction}")[self.wording % 2]
         if self.form == "relation":
-            what = one if self.number == 1 else f"{_NUMBERS[self.number]} {many}"
-            return f"the {what} {_RELATIONS[self.direction]} the {self.anchor.say()}"
+            what = one if self.count == 1 else f"{_NUMBER_WORDS[self.count]} {many}"
+            return f"the {what} {_RELATIONS[self.direction]} the {self.anchor.text()}"
         return (f"the {one}", f"{one}")[self.wording % 2]
 
 
-def answer_query(query: Query, scene: Scene) -> tuple[int, ...] | None:
-    """Numbers of the things that a query refers to, none of them for an empty target; None if it is ambiguous."""
-    matches = [number for number, thing in enumerate(scene.things) if query.description.fits(thing)]
+def find_targets(query: Query, scene: Scene) -> tuple[int, ...] | None:
+    """Indices of the objects that a query refers to, () for an empty target; None if the query is ambiguous."""
+    candidates = [index for index, obj in enumerate(scene.objects) if query.description.matches(obj)]
     if query.form == "every":
-        return tuple(matches)
+        return tuple(candidates)
     if query.form == "extreme":
-        return _pick_extreme(query, scene, matches)
+        return _find_extreme(query, scene, candidates)
     if query.form == "relation":
-        related = _relate(query, scene, matches)
+        related = _find_related(query, scene, candidates)
         if related is None:
             return None
-        matches = related
-    return tuple(matches) if len(matches) in (0, query.number) else None
+        candidates = related
+    return tuple(candidates) if len(candidates) in (0, query.count) else None
 
 
-def ask_true(scene: Scene, random: np.random.Generator, target: int | None = None) -> Query | None:
-    """A query with an answer; if `target` is given, one that refers to that thing alone. None if none was found."""
+def sample_query(scene: Scene, random: np.random.Generator, target: int | None = None) -> Query | None:
+    """A query with targets; if `target` is given, with that object alone. None if none was found."""
     for _ in range(_ATTEMPTS):
-        query = _draft_query(scene, random, target)
-        answer = answer_query(query, scene)
-        if answer and (target is None or answer == (target,)):
+        query = _sample_query_about(scene, random, target)
+        targets = find_targets(query, scene)
+        if targets and (target is None or targets == (target,)):
             return query
     return None
 
 
-def ask_false(scene: Scene, random: np.random.Generator, target: int | None = None) -> Query | None:
-    """A query that nothing answers, one word away from one that something does. None if none was found."""
+def sample_empty_query(scene: Scene, random: np.random.Generator, target: int | None = None) -> Query | None:
+    """A query with an empty target, one word away from one with targets. None if none was found."""
     for _ in range(_ATTEMPTS):
-        true = ask_true(scene, random, target)
-        if true is None:
+        query = sample_query(scene, random, target)
+        if query is None:
             return None
-        false = _spoil(true, random)
-        if answer_query(false, scene) == ():
-            return false
+        query = _change_one_word(query, random)
+        if find_targets(query, scene) == ():
+            return query
     return None
 
 
-def _draft_query(scene: Scene, random: np.random.Generator, target: int | None) -> Query:
-    """A query about some thing, which may well turn out ambiguous."""
-    subject = scene.things[int(random.integers(len(scene.things))) if target is None else target]
-    description = _describe(subject, random)
-    fitting = sum(description.fits(thing) for thing in scene.things)
-    form = str(random.choice(list(_FORMS), p=list(_FORMS.values())))
-    query = Query(description, form, direction=_choose_direction(random), wording=int(random.integers(6)))
-    if form == "number" and fitting in _NUMBERS:
-        return replace(query, number=fitting)
+def _sample_query_about(scene: Scene, random: np.random.Generator, target: int | None) -> Query:
+    """A query about the target or a random object; it may be ambiguous."""
+    subject = scene.objects[int(random.integers(len(scene.objects))) if target is None else target]
+    description = _sample_description(subject, random)
+    fitting = sum(description.matches(obj) for obj in scene.objects)
+    form = str(random.choice(list(_FORM_SHARES), p=list(_FORM_SHARES.values())))
+    query = Query(description, form, direction=_sample_direction(random), wording=int(random.integers(6)))
+    if form == "count" and fitting in _NUMBER_WORDS:
+        return replace(query, count=fitting)
     if form == "relation":
-        anchor = scene.things[int(random.integers(len(scene.things)))]
-        query = replace(query, anchor=_describe(anchor, random))
-        related = _relate(query, scene, [n for n, thing in enumerate(scene.things) if description.fits(thing)])
-        if related and len(related) in _NUMBERS:
-            return replace(query, number=len(related))
+        anchor = scene.objects[int(random.integers(len(scene.objects)))]
+        query = replace(query, anchor=_sample_description(anchor, random))
+        related = _find_related(query, scene, [n for n, obj in enumerate(scene.objects) if description.matches(obj)])
+        if related and len(related) in _NUMBER_WORDS:
+            return replace(query, count=len(related))
         return query
-    return replace(query, form="plain") if form == "number" else query
+    return replace(query, form="plain") if form == "count" else query
 
 
-def _describe(thing: Thing, random: np.random.Generator) -> Description:
-    shape, color, size = random.random(3) < tuple(_NAMED.values())
+def _sample_description(obj: SceneObject, random: np.random.Generator) -> Description:
+    shape, color, size = random.random(3) < tuple(_ATTRIBUTE_SHARES.values())
     if not (shape or color):
         color = True
-    return Description(thing.shape if shape else None, thing.color if color else None, thing.size if size else None)
+    return Description(obj.shape if shape else None, obj.color if color else None, obj.size if size else None)
 
 
-def _spoil(query: Query, random: np.random.Generator) -> Query:
+def _change_one_word(query: Query, random: np.random.Generator) -> Query:
     """Change one word: an attribute to another, or the direction of a relation to its opposite."""
     if query.form == "relation" and random.random() < 0.5:
         return replace(query, direction=_OPPOSITE[query.direction])
@@ -154,38 +154,38 @@ def _spoil(query: Query, random: np.random.Generator) -> Query:
     return replace(query, description=Description(**changed))
 
 
-def _pick_extreme(query: Query, scene: Scene, matches: list[int]) -> tuple[int, ...] | None:
-    if not matches:
+def _find_extreme(query: Query, scene: Scene, candidates: list[int]) -> tuple[int, ...] | None:
+    if not candidates:
         return ()
-    ranked = sorted(matches, key=lambda number: _advance(query.direction, scene, scene.things[number]))
+    ranked = sorted(candidates, key=lambda index: _position_along(query.direction, scene, scene.objects[index]))
     if len(ranked) < 2:
-        # "The leftmost" of one thing is nothing that a person says.
+        # Nobody says "the leftmost" of a single object.
         return None
-    last, first = (_advance(query.direction, scene, scene.things[number]) for number in ranked[-2:])
-    return (ranked[-1],) if first - last >= _MARGIN else None
+    last, first = (_position_along(query.direction, scene, scene.objects[index]) for index in ranked[-2:])
+    return (ranked[-1],) if first - last >= _MIN_DISTANCE else None
 
 
-def _relate(query: Query, scene: Scene, matches: list[int]) -> list[int] | None:
-    anchors = [number for number, thing in enumerate(scene.things) if query.anchor.fits(thing)]
+def _find_related(query: Query, scene: Scene, candidates: list[int]) -> list[int] | None:
+    anchors = [index for index, obj in enumerate(scene.objects) if query.anchor.matches(obj)]
     if len(anchors) != 1 or query.anchor == query.description:
         return None
-    origin = _advance(query.direction, scene, scene.things[anchors[0]])
+    origin = _position_along(query.direction, scene, scene.objects[anchors[0]])
     leads = {
-        number: _advance(query.direction, scene, scene.things[number]) - origin
-        for number in matches
-        if number != anchors[0]
+        index: _position_along(query.direction, scene, scene.objects[index]) - origin
+        for index in candidates
+        if index != anchors[0]
     }
-    if any(abs(lead) < _MARGIN for lead in leads.values()):
+    if any(abs(lead) < _MIN_DISTANCE for lead in leads.values()):
         return None
-    return [number for number, lead in leads.items() if lead > 0]
+    return [index for index, lead in leads.items() if lead > 0]
 
 
-def _advance(direction: Direction, scene: Scene, thing: Thing) -> float:
-    """How far a thing lies towards a direction, in fractions of the image."""
-    across, down = thing.x / scene.width, thing.y / scene.height
+def _position_along(direction: Direction, scene: Scene, obj: SceneObject) -> float:
+    """The coordinate of an object along a direction, in fractions of the image."""
+    across, down = obj.x / scene.width, obj.y / scene.height
     return {"left": -across, "right": across, "top": -down, "bottom": down}[direction]
 
 
-def _choose_direction(random: np.random.Generator) -> Direction:
+def _sample_direction(random: np.random.Generator) -> Direction:
     directions: tuple[Direction, ...] = ("left", "right", "top", "bottom")
     return directions[int(random.integers(4))]

@@ -1,6 +1,6 @@
-"""Scenes: a few colored shapes that partly cover each other, as an image and as the visible pixels of each.
+"""Scenes of a few colored shapes that partly cover each other: their images, and the mask of each visible part.
 
-Letters: N things, H × W pixels of the image.
+Shapes: N objects, H × W pixels of the image.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ COLORS = {
     "yellow": (236, 206, 50),
     "purple": (152, 62, 184),
 }
-# Radius as a fraction of the shorter side: the two sizes lie well apart, so that nobody has to argue about them.
+# Range of the radius as a fraction of the shorter side; the two sizes are far enough apart to be told apart.
 SIZES = {"small": (0.12, 0.14), "large": (0.2, 0.23)}
 
 _SIDES = (128, 176)
-_THINGS = (3, 5)
-# All stand nearly upright: turned squares would be diamonds.
-_TURN = math.pi / 12
-_LOOKALIKES = 0.55
-# A dark rim parts things of the same color that overlap.
-_RIM = (24, 24, 24)
-_VISIBLE = 0.7
+_NUM_OBJECTS = (3, 5)
+# Radians. A square that is turned further would be a diamond.
+_MAX_ROTATION = math.pi / 12
+_LOOKALIKE_SHARE = 0.55
+# A dark outline separates overlapping objects of one color.
+_OUTLINE_COLOR = (24, 24, 24)
+_MIN_VISIBLE = 0.7
 _ATTEMPTS = 60
 _OVERSAMPLING = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Thing:
+class SceneObject:
     """One shape; its center and radius in pixels, its rotation in radians."""
 
     shape: str
@@ -50,94 +50,94 @@ class Thing:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scene:
-    """Things from the bottom to the top, and what of them is to be seen."""
+    """Objects from the bottom to the top, and the masks of their visible parts."""
 
     width: int
     height: int
-    things: tuple[Thing, ...]
+    objects: tuple[SceneObject, ...]
     visible: NDArray[np.bool_]
     """(N, H, W)."""
 
 
-def compose_scene(random: np.random.Generator) -> Scene:
-    """A scene of three to five things, each at least 70 % visible; many share some of their attributes."""
+def sample_scene(random: np.random.Generator) -> Scene:
+    """A scene of three to five objects, each at least 70 % visible; many share some of their attributes."""
     width, height = (int(side) for side in random.integers(*_SIDES, size=2, endpoint=True))
-    wanted = int(random.integers(*_THINGS, endpoint=True))
-    things: list[Thing] = []
-    covers = np.zeros((0, height, width), dtype=bool)
+    num_objects = int(random.integers(*_NUM_OBJECTS, endpoint=True))
+    objects: list[SceneObject] = []
+    masks = np.zeros((0, height, width), dtype=bool)
     for _ in range(_ATTEMPTS):
-        if len(things) == wanted:
+        if len(objects) == num_objects:
             break
-        thing = _place_thing(random, things, width, height)
-        extended = np.concatenate([covers, _cover(thing, width, height)[None]])
-        visible = find_visible(extended)
-        if (visible.sum(axis=(1, 2)) >= _VISIBLE * extended.sum(axis=(1, 2))).all():
-            things.append(thing)
-            covers = extended
-    return Scene(width, height, tuple(things), find_visible(covers))
+        obj = _sample_object(random, objects, width, height)
+        extended = np.concatenate([masks, _rasterize(obj, width, height)[None]])
+        visible = visible_masks(extended)
+        if (visible.sum(axis=(1, 2)) >= _MIN_VISIBLE * extended.sum(axis=(1, 2))).all():
+            objects.append(obj)
+            masks = extended
+    return Scene(width, height, tuple(objects), visible_masks(masks))
 
 
-def find_visible(covers: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """What is left of things (N, H, W), from the bottom to the top, under those above them."""
-    if not len(covers):
-        return covers
-    above = np.logical_or.accumulate(covers[::-1], axis=0)[::-1]
-    visible: NDArray[np.bool_] = covers & ~np.concatenate([above[1:], np.zeros_like(above[:1])])
+def visible_masks(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The visible parts (N, H, W) of masks (N, H, W) that lie on each other, the first at the bottom."""
+    if not len(masks):
+        return masks
+    above = np.logical_or.accumulate(masks[::-1], axis=0)[::-1]
+    visible: NDArray[np.bool_] = masks & ~np.concatenate([above[1:], np.zeros_like(above[:1])])
     return visible
 
 
-def paint_scene(scene: Scene, random: np.random.Generator) -> Image.Image:
-    """The image of a scene: smooth dark rims, uneven gray ground, slightly varying colors."""
+def render_scene(scene: Scene, random: np.random.Generator) -> Image.Image:
+    """The image of a scene: dark smooth outlines, uneven gray background, slightly varying colors."""
     scale = _OVERSAMPLING
     ground = random.uniform(90, 170, size=(3, 3)).astype(np.float32)
     size = (scene.width * scale, scene.height * scale)
     canvas = Image.fromarray(ground).resize(size, Image.Resampling.BICUBIC).convert("RGB")
     pen = ImageDraw.Draw(canvas)
-    for thing in scene.things:
-        color = np.clip(np.array(COLORS[thing.color]) + random.integers(-18, 19, size=3), 0, 255)
+    for obj in scene.objects:
+        color = np.clip(np.array(COLORS[obj.color]) + random.integers(-18, 19, size=3), 0, 255)
         fill = (int(color[0]), int(color[1]), int(color[2]))
-        pen.polygon(_outline(thing, scale), fill=fill, outline=_RIM, width=2 * scale)
+        pen.polygon(_compute_corners(obj, scale), fill=fill, outline=_OUTLINE_COLOR, width=2 * scale)
     image = np.asarray(canvas.reduce(scale), dtype=np.float32)
     noise = random.normal(0, 4, size=image.shape[:2])[..., None]
     return Image.fromarray(np.clip(image + noise, 0, 255).astype(np.uint8))
 
 
-def _place_thing(random: np.random.Generator, things: list[Thing], width: int, height: int) -> Thing:
+def _sample_object(random: np.random.Generator, objects: list[SceneObject], width: int, height: int) -> SceneObject:
     attributes = {
         "shape": str(random.choice(SHAPES)),
         "color": str(random.choice(list(COLORS))),
         "size": str(random.choice(list(SIZES))),
     }
-    if things and random.random() < _LOOKALIKES:
-        # A lookalike differs in one attribute at most: what a phrase has to tell apart.
-        model = things[int(random.integers(len(things)))]
+    if objects and random.random() < _LOOKALIKE_SHARE:
+        # A lookalike differs in one attribute at most, which an expression must name.
+        model = objects[int(random.integers(len(objects)))]
         changed = str(random.choice([*attributes, "nothing"]))
         attributes = {name: value if name == changed else getattr(model, name) for name, value in attributes.items()}
     radius = min(width, height) * random.uniform(*SIZES[attributes["size"]])
-    return Thing(
+    return SceneObject(
         **attributes,
         x=float(random.uniform(radius, width - radius)),
         y=float(random.uniform(radius, height - radius)),
         radius=float(radius),
-        angle=float(random.uniform(-_TURN, _TURN)),
+        angle=float(random.uniform(-_MAX_ROTATION, _MAX_ROTATION)),
     )
 
 
-def _cover(thing: Thing, width: int, height: int) -> NDArray[np.bool_]:
+def _rasterize(obj: SceneObject, width: int, height: int) -> NDArray[np.bool_]:
     canvas = Image.new("1", (width, height))
-    ImageDraw.Draw(canvas).polygon(_outline(thing, 1), fill=1)
+    ImageDraw.Draw(canvas).polygon(_compute_corners(obj, 1), fill=1)
     return np.asarray(canvas)
 
 
-def _outline(thing: Thing, scale: int) -> list[tuple[float, float]]:
-    corners = {"circle": 32, "square": 4, "triangle": 3, "star": 10}[thing.shape]
-    angles = thing.angle - math.pi / 2 + 2 * math.pi * np.arange(corners) / corners
-    radii = np.full(corners, thing.radius)
-    if thing.shape == "square":
+def _compute_corners(obj: SceneObject, scale: int) -> list[tuple[float, float]]:
+    corners = {"circle": 32, "square": 4, "triangle": 3, "star": 10}[obj.shape]
+    angles = obj.angle - math.pi / 2 + 2 * math.pi * np.arange(corners) / corners
+    radii = np.full(corners, obj.radius)
+    if obj.shape == "square":
         angles += math.pi / 4
-    elif thing.shape == "star":
+    elif obj.shape == "star":
         radii[1::2] *= 0.45
-    # Drawing puts a corner on the center of its pixel.
-    x = (thing.x + radii * np.cos(angles)) * scale - 0.5
-    y = (thing.y + radii * np.sin(angles)) * scale - 0.5
+    # Pillow puts integer coordinates on the centers of pixels.
+    x = (obj.x + radii * np.cos(angles)) * scale - 0.5
+    y = (obj.y + radii * np.sin(angles)) * scale - 0.5
     return list(zip(x.tolist(), y.tolist(), strict=True))

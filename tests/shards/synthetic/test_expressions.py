@@ -1,4 +1,4 @@
-"""The embedded data set as a reader finds it: every phrase is judged by the images and annotations alone."""
+"""The embedded data set as a reader finds it: every expression is judged by the images and annotations alone."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Seen:
     """x, y of its visible pixels, as fractions of the image."""
 
 
-def look(folder: Path, dataset: str) -> dict[int, dict[int, Seen]]:
+def read_objects(folder: Path, dataset: str) -> dict[int, dict[int, Seen]]:
     """The objects of every image by their annotation ids."""
     document = json.loads((folder / dataset / "instances.json").read_text())
     names = {category["id"]: category["name"] for category in document["categories"]}
@@ -85,21 +85,21 @@ def fitting(objects: dict[int, Seen], size: str | None, color: str | None, shape
     }
 
 
-def is_right(phrase: str, objects: dict[int, Seen], targets: set[int]) -> bool:
-    """Whether a phrase refers to just these objects."""
-    if found := EVERY.fullmatch(phrase):
+def is_right(expression: str, objects: dict[int, Seen], targets: set[int]) -> bool:
+    """Whether an expression refers to just these objects."""
+    if found := EVERY.fullmatch(expression):
         return fitting(objects, *found.groups()) == targets
-    if found := RELATION.fullmatch(phrase):
+    if found := RELATION.fullmatch(expression):
         number, *what, side = found.groups()[:5]
         return is_related(objects, targets, fitting(objects, *what), side, found.groups()[5:], number)
-    if found := EXTREME.fullmatch(phrase):
+    if found := EXTREME.fullmatch(expression):
         direction, *what = found.groups()
         return is_extreme(objects, targets, fitting(objects, *what), *EXTREMES[direction])
-    if found := FURTHEST_TO.fullmatch(phrase):
+    if found := FURTHEST_TO.fullmatch(expression):
         *what, direction = found.groups()
         return is_extreme(objects, targets, fitting(objects, *what), *FURTHEST[direction])
-    found = COUNTED.fullmatch(phrase)
-    assert found, f"a phrase of another form: {phrase}"
+    found = COUNTED.fullmatch(expression)
+    assert found, f"an expression of another form: {expression}"
     number, *what = found.groups()
     return fitting(objects, *what) == targets and len(targets) in (0, NUMBERS.get(number, 1))
 
@@ -123,8 +123,8 @@ def is_extreme(objects: dict[int, Seen], targets: set[int], matches: set[int], a
     return len(targets) == 1 and targets <= matches and ahead[min(targets)] > max(ahead.values()) - TOLERANCE
 
 
-def read_phrases(folder: Path, dataset: str) -> Iterator[tuple[int, str, set[int]]]:
-    """Image, phrase and the annotations it is about, as each data set writes them."""
+def read_expressions(folder: Path, dataset: str) -> Iterator[tuple[int, str, set[int]]]:
+    """Image, expression and the annotations it is about, as each data set writes them."""
     if dataset == "grefcoco":
         refs = json.loads((folder / dataset / "grefs(unc).json").read_text())
     else:
@@ -141,31 +141,35 @@ def read_phrases(folder: Path, dataset: str) -> Iterator[tuple[int, str, set[int
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("phrases")
+    folder = tmp_path_factory.mktemp("expressions")
     write_published(folder, seed=11, train_images=60, held_out_images=10)
     return folder
 
 
 @pytest.mark.parametrize("dataset", ["grefcoco", "ref-zom", "rrefcoco"])
-def test_every_phrase_is_true_of_the_image_and_of_no_other_object_in_it(published: Path, dataset: str) -> None:
-    images = look(published, dataset)
-    phrases = list(read_phrases(published, dataset))
-    wrong = [(image, phrase) for image, phrase, targets in phrases if not is_right(phrase, images[image], targets)]
+def test_every_expression_is_true_of_the_image_and_of_no_other_object_in_it(published: Path, dataset: str) -> None:
+    images = read_objects(published, dataset)
+    expressions = list(read_expressions(published, dataset))
+    wrong = [
+        (image, expression)
+        for image, expression, targets in expressions
+        if not is_right(expression, images[image], targets)
+    ]
     assert wrong == []
-    assert len(phrases) > 50
-    assert any(not targets for _, _, targets in phrases)
+    assert len(expressions) > 50
+    assert any(not targets for _, _, targets in expressions)
     if dataset != "rrefcoco":
-        assert any(len(targets) > 1 for _, _, targets in phrases)
+        assert any(len(targets) > 1 for _, _, targets in expressions)
 
 
 def test_other_objects_than_the_named_ones_would_be_noticed(published: Path) -> None:
     """The judge of these tests is no rubber stamp: it refuses all but a few targets that are one object off."""
-    images = look(published, "grefcoco")
+    images = read_objects(published, "grefcoco")
     shifted = refused = 0
-    for image, phrase, targets in read_phrases(published, "grefcoco"):
+    for image, expression, targets in read_expressions(published, "grefcoco"):
         ids = sorted(images[image])
         moved = {ids[(ids.index(target) + 1) % len(ids)] for target in targets}
         if moved != targets:
             shifted += 1
-            refused += not is_right(phrase, images[image], moved)
+            refused += not is_right(expression, images[image], moved)
     assert refused > 0.97 * shifted > 50

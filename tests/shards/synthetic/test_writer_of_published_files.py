@@ -17,14 +17,14 @@ from PIL import Image
 from scipy import ndimage
 
 from shards.masks import decode_mask, encode_segmentation
-from shards.synthetic.expressions import Description, Query, answer_query, ask_false, ask_true
-from shards.synthetic.polygons import trace_outlines
-from shards.synthetic.scenes import COLORS, SHAPES, SIZES, Scene, Thing, compose_scene, find_visible, paint_scene
+from shards.synthetic.expressions import Description, Query, find_targets, sample_empty_query, sample_query
+from shards.synthetic.polygons import mask_to_polygons
+from shards.synthetic.scenes import COLORS, SHAPES, SIZES, Scene, SceneObject, render_scene, sample_scene, visible_masks
 from shards.synthetic.writer import write_published, write_refcoco
 
 
-def place(shape: str, color: str, size: str, x: float, y: float) -> Thing:
-    return Thing(shape=shape, color=color, size=size, x=x, y=y, radius=5, angle=0)
+def place(shape: str, color: str, size: str, x: float, y: float) -> SceneObject:
+    return SceneObject(shape=shape, color=color, size=size, x=x, y=y, radius=5, angle=0)
 
 
 # A red star to the left, two small circles in the middle and to the right, a large square above them.
@@ -43,16 +43,16 @@ CIRCLES, STARS, SQUARE = Description("circle"), Description("star"), Description
 
 
 @pytest.mark.parametrize(
-    ("query", "phrase", "answer"),
+    ("query", "expression", "answer"),
     [
         (Query(STARS, "plain"), "the star", (0,)),
         (Query(CIRCLES, "plain"), "the circle", None),
         (Query(Description("triangle"), "plain"), "the triangle", ()),
         (Query(Description(None, "blue"), "every"), "every blue shape", (1, 3)),
         (Query(Description("circle", None, "small"), "every", wording=1), "all small circles", (1, 2)),
-        (Query(CIRCLES, "number", 2), "the two circles", (1, 2)),
-        (Query(CIRCLES, "number", 3), "the three circles", None),
-        (Query(Description("circle", "red"), "number", 2), "the two red circles", ()),
+        (Query(CIRCLES, "count", 2), "the two circles", (1, 2)),
+        (Query(CIRCLES, "count", 3), "the three circles", None),
+        (Query(Description("circle", "red"), "count", 2), "the two red circles", ()),
         (Query(CIRCLES, "extreme", direction="right"), "the rightmost circle", (2,)),
         (Query(CIRCLES, "extreme", direction="bottom"), "the lowest circle", None),
         (Query(STARS, "extreme", direction="left"), "the leftmost star", None),
@@ -64,30 +64,30 @@ CIRCLES, STARS, SQUARE = Description("circle"), Description("star"), Description
     ],
 )
 def test_a_query_says_what_it_asks_and_the_scene_answers(
-    query: Query, phrase: str, answer: tuple[int, ...] | None
+    query: Query, expression: str, answer: tuple[int, ...] | None
 ) -> None:
-    assert query.say() == phrase
-    assert answer_query(query, SCENE) == answer
+    assert query.text() == expression
+    assert find_targets(query, SCENE) == answer
 
 
 @given(st.integers(0, 2**32 - 1))
 def test_true_queries_are_answered_and_false_ones_are_one_word_away_from_true(seed: int) -> None:
     random = np.random.default_rng(seed)
-    scene = compose_scene(random)
-    true, false = ask_true(scene, random), ask_false(scene, random)
-    assert true is None or answer_query(true, scene)
+    scene = sample_scene(random)
+    true, false = sample_query(scene, random), sample_empty_query(scene, random)
+    assert true is None or find_targets(true, scene)
     if false is not None:
-        assert answer_query(false, scene) == ()
-        assert any(answer_query(neighbor, scene) for neighbor in list_neighbors(false))
+        assert find_targets(false, scene) == ()
+        assert any(find_targets(neighbor, scene) for neighbor in list_neighbors(false))
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_a_query_for_one_thing_refers_to_that_thing_alone(seed: int) -> None:
+def test_a_query_for_one_object_refers_to_that_object_alone(seed: int) -> None:
     random = np.random.default_rng(seed)
-    scene = compose_scene(random)
-    target = int(random.integers(len(scene.things)))
-    query = ask_true(scene, random, target)
-    assert query is None or answer_query(query, scene) == (target,)
+    scene = sample_scene(random)
+    target = int(random.integers(len(scene.objects)))
+    query = sample_query(scene, random, target)
+    assert query is None or find_targets(query, scene) == (target,)
 
 
 def list_neighbors(query: Query) -> list[Query]:
@@ -102,40 +102,40 @@ def list_neighbors(query: Query) -> list[Query]:
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_most_of_every_thing_is_visible_and_no_pixel_belongs_to_two(seed: int) -> None:
-    scene = compose_scene(np.random.default_rng(seed))
+def test_most_of_every_object_is_visible_and_no_pixel_belongs_to_two(seed: int) -> None:
+    scene = sample_scene(np.random.default_rng(seed))
     assert scene.visible.sum(axis=0).max() <= 1
     alone = scene.visible.sum(axis=(1, 2))
-    for thing, pixels in zip(scene.things, alone, strict=True):
-        fill = {"circle": 3.14, "square": 2.0, "triangle": 1.3, "star": 1.1}[thing.shape]
-        assert pixels > 0.5 * fill * thing.radius**2
+    for obj, pixels in zip(scene.objects, alone, strict=True):
+        fill = {"circle": 3.14, "square": 2.0, "triangle": 1.3, "star": 1.1}[obj.shape]
+        assert pixels > 0.5 * fill * obj.radius**2
 
 
 def test_what_lies_above_hides_what_lies_below() -> None:
     covers = np.array([[[1, 1, 1]], [[0, 1, 0]], [[0, 1, 1]]], dtype=bool)
-    assert find_visible(covers).tolist() == [
+    assert visible_masks(covers).tolist() == [
         [[True, False, False]],
         [[False, False, False]],
         [[False, True, True]],
     ]
 
 
-def test_an_image_shows_things_in_their_colors() -> None:
+def test_an_image_shows_objects_in_their_colors() -> None:
     random = np.random.default_rng(3)
-    scene = compose_scene(random)
-    image = np.asarray(paint_scene(scene, random), dtype=int)
+    scene = sample_scene(random)
+    image = np.asarray(render_scene(scene, random), dtype=int)
     assert image.shape == (scene.height, scene.width, 3)
-    for thing, visible in zip(scene.things, scene.visible, strict=True):
-        assert np.abs(np.median(image[visible], axis=0) - COLORS[thing.color]).max() < 25
+    for obj, visible in zip(scene.objects, scene.visible, strict=True):
+        assert np.abs(np.median(image[visible], axis=0) - COLORS[obj.color]).max() < 25
 
 
 @given(hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9)))
 def test_outlines_give_their_mask_back_or_refuse_a_hole(mask: np.ndarray) -> None:
     if count_holes(mask):
         with pytest.raises(ValueError, match="hole"):
-            trace_outlines(mask)
+            mask_to_polygons(mask)
     else:
-        assert np.array_equal(decode_mask(encode_segmentation(trace_outlines(mask), *mask.shape)), mask)
+        assert np.array_equal(decode_mask(encode_segmentation(mask_to_polygons(mask), *mask.shape)), mask)
 
 
 def count_holes(mask: np.ndarray) -> int:
@@ -148,7 +148,7 @@ def test_a_ring_has_a_hole() -> None:
     ring = np.ones((3, 3), dtype=bool)
     ring[1, 1] = False
     with pytest.raises(ValueError, match="hole"):
-        trace_outlines(ring)
+        mask_to_polygons(ring)
 
 
 def test_the_same_seed_writes_the_same_files_with_any_number_of_workers(tmp_path: Path) -> None:
