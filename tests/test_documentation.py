@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from pipelines.config.settings import ScoreSettings
+from pipelines.evaluation.metrics.benchmarks import DEFINITIONS
+from pipelines.prediction.raw_format import pack_arrays
 from pipelines.stages import score
+from tests.support.drawn_outputs import draw_output
 from tests.support.drawn_shards import write_shards
 from tests.support.paths import ROOT
 
@@ -61,6 +64,14 @@ def test_commands_and_options_exist(page: Path) -> None:
     words = re.findall(r"(?:^|`)igvg ([a-z]+)", text, re.MULTILINE)
     assert set(words) - {"is", "needs"} <= commands.keys()
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z_-]*[a-z]", text)) <= options
+
+
+def test_formats_are_described_with_every_metric_and_array() -> None:
+    rows = [line for line in (ROOT / "docs" / "formats.md").read_text(encoding="utf-8").splitlines() if "|" in line]
+    for name, definition in DEFINITIONS.items():
+        assert any(f"`{name}`" in row and f"| {definition} |" in row for row in rows), name
+    for name in pack_arrays([draw_output("drawn/0/0", (20, 30), 0)]):
+        assert any(row.split("|")[1].find(f"`{name}`") >= 0 for row in rows), name
 
 
 def test_the_loop_around_another_model_writes_predictions_that_score_takes(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_a_table_shows_every_metric_with_what_it_measures(tmp_path: Path, shards
     # (11 + 1/3) ÷ 12 and 11 ÷ 12.
     assert (rows["gIoU"][0], rows["F1score"][0], rows["N-acc"][0]) == ("94.44", "91.67", "100.00")
     assert rows["N-acc"][1] == "100.00 to 100.00"
-    assert rows["N-acc"][2] == "share of empty targets that are flagged as such"
+    assert rows["N-acc"][2] == "fraction of empty targets that are predicted empty"
     assert "grefcoco/val" in result.stdout
     assert "12 expressions (3 empty, 6 single, 3 multiple)" in result.stdout
 
