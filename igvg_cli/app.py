@@ -15,8 +15,8 @@ import typer
 
 from igvg_cli import render, streams
 from igvg_cli.progress import Display
-from pipelines.runtime.distributed import require_one_process, speaks
-from pipelines.runtime.signals import Interruption, LastWord, Stopped, handle_signals
+from pipelines.runtime.launch import is_main_process, require_one_process
+from pipelines.runtime.signals import ExitReport, RaiseOnSignal, Stopped, handle_signals
 from shards.errors import IGVGError, describe_system_error
 from shards.progress import set_sink
 
@@ -86,9 +86,9 @@ def main() -> None:
     streams.open_streams()
     arguments, switches = split_switches(sys.argv[1:])
     Debug.shown, Display.quiet = "--debug" in switches, "--quiet" in switches
-    if not speaks(os.environ):
+    if not is_main_process(os.environ):
         sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115, for good
-    LastWord.say = staticmethod(_report_stop)
+    ExitReport.function = staticmethod(_report_stop)
     with set_sink(log=render.note), handle_signals(_leave):
         build_app()(arguments, prog_name="igvg")
 
@@ -122,7 +122,7 @@ def _root(
 def _report_errors(name: str, command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def guarded(*args: Any, **kwargs: Any) -> None:
-        interruption = Interruption()
+        interruption = RaiseOnSignal()
         try:
             with interruption:
                 if name not in DISTRIBUTED:
@@ -149,8 +149,8 @@ def _report_errors(name: str, command: Callable[..., None]) -> Callable[..., Non
 
 def _report_stop(stopped: Stopped) -> int:
     """Say in one line what a signal did; returns the exit status."""
-    word = "Interrupted" if stopped.number == signal.SIGINT else f"Stopped by {stopped.number.name}"
-    what = stopped.what or "nothing is half-written"
+    word = "Interrupted" if stopped.signum == signal.SIGINT else f"Stopped by {stopped.signum.name}"
+    what = stopped.saved or "nothing is half-written"
     render.note(f"{word}: {what}; the same command goes on from what was finished.")
     return stopped.status
 
@@ -162,7 +162,7 @@ def _leave(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
 
 def _leave_to_the_first(error: Exception) -> None:
     """The first process prints what all met; what only this one met is printed all the same."""
-    if not speaks(os.environ) and sys.__stderr__ is not None:
+    if not is_main_process(os.environ) and sys.__stderr__ is not None:
         if getattr(error, "met_by_all", False):
             raise typer.Exit(1) from None
         time.sleep(PRECEDENCE_SECONDS)

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pipelines.runtime.distributed import speaks
+from pipelines.runtime.launch import is_main_process
 from shards.progress import set_sink
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def show_progress(label: str, *, write: Callable[[str], None], interval: float) 
         write: takes a plain line where there is no terminal.
         interval: seconds between two plain lines.
     """
-    if Display.quiet or not speaks(os.environ):
+    if Display.quiet or not is_main_process(os.environ):
         yield
     elif has_terminal():
         with _show_bar(label) as advance, set_sink(progress=advance):

@@ -29,7 +29,7 @@ from pipelines.prediction.predictor import predict_batches
 from pipelines.prediction.raw_output import RawOutput, effective_mask_floor
 from pipelines.prediction.raw_store import RAW_FOLDER, RawWriter
 from pipelines.pretrained import open_checkpoint
-from pipelines.runtime.distributed import agree, resolve_precision_together
+from pipelines.runtime.distributed import require_equal, resolve_shared_precision
 from pipelines.runtime.precision import ComputeDtype, log_compute_dtype
 from shards.files import replace_file
 from shards.progress import report_progress
@@ -76,7 +76,7 @@ def setup_prediction(
     """
     model, tokenizer, max_tokens = open_checkpoint(checkpoint)
     processor = Processor(tokenizer=tokenizer, max_tokens=max_tokens, image_size=model.config.image_size)
-    compute_dtype = resolve_precision_together(settings.precision, accelerator)
+    compute_dtype = resolve_shared_precision(settings.precision, accelerator)
     on_cpu = accelerator.device.type == "cpu" and compute_dtype == "fp32"
     model = optimize_for_cpu(model) if on_cpu else model.to(accelerator.device)
     log_compute_dtype("predicting", settings.precision, [compute_dtype], accelerator.device)
@@ -102,7 +102,7 @@ def predict_chunks(job: PredictionJob) -> None:
     (job.out / PARTS_FOLDER).mkdir(exist_ok=True)
     finished = writer.finished_chunks()
     # No process writes a chunk before all have listed the finished ones.
-    agree(len(finished), "finished chunks")
+    require_equal(len(finished), "finished chunks")
     unfinished = [index for index in range(len(job.chunks)) if index not in finished]
     rank, world_size = job.accelerator.process_index, job.accelerator.num_processes
     share = unfinished[rank::world_size]

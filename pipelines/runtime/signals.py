@@ -1,7 +1,7 @@
-"""SIGINT and SIGTERM: raised as `Stopped`, or kept as a request that a loop answers where nothing is lost.
+"""SIGINT and SIGTERM: raised as `Stopped`, or noted for a loop that stops where nothing is lost.
 
-A signal that was ignored when the program was started stays ignored, as for programs under nohup or in the background
-of a script.
+A signal that was ignored when the program started stays ignored, as for programs under nohup or in the background of a
+script.
 """
 
 from __future__ import annotations
@@ -24,48 +24,48 @@ if TYPE_CHECKING:
 Handler = Callable[[int, FrameType | None], None]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# Schedulers signal the group and then each process: what comes so soon is the same request again.
-_SAME_REQUEST = 1.0
-# Long enough to leave the code in which an exception went.
-_AGAIN = 0.1
+# Schedulers signal the process group and then each process: a signal within this many seconds is a repetition.
+_REPETITION = 1.0
+# Seconds after which a swallowed signal is raised again: by then the code that swallowed it has been left.
+_RAISE_AGAIN = 0.1
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asks to stop.
+    """A signal asks the program to stop.
 
     Args:
-        number: the signal.
-        what: what was saved, a clause; empty where nothing had to be.
+        signum: the signal.
+        saved: a clause on what was saved; empty where nothing had to be.
     """
 
-    def __init__(self, number: int, what: str = "") -> None:
-        self.number, self.what = signal.Signals(number), what
-        super().__init__(number)
+    def __init__(self, signum: int, saved: str = "") -> None:
+        self.signum, self.saved = signal.Signals(signum), saved
+        super().__init__(signum)
 
     @property
     def status(self) -> int:
-        """The exit status that says so: 130 for SIGINT, 143 for SIGTERM."""
-        return 128 + self.number
+        """The exit status: 130 for SIGINT, 143 for SIGTERM."""
+        return 128 + self.signum
 
 
 @contextlib.contextmanager
 def handle_signals(handler: Handler) -> Iterator[None]:
-    """Call a handler for SIGINT and SIGTERM; outside the main thread, and where they are ignored, nothing changes."""
+    """Call a handler for SIGINT and SIGTERM; does nothing outside the main thread and for ignored signals."""
     previous: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-        previous = {number: signal.signal(number, handler) for number in heeded}
+        handled = [signum for signum in SIGNALS if signal.getsignal(signum) is not signal.SIG_IGN]
+        previous = {signum: signal.signal(signum, handler) for signum in handled}
     try:
         yield
     finally:
-        for number, handler_before in previous.items():
-            signal.signal(number, handler_before)
+        for signum, previous_handler in previous.items():
+            signal.signal(signum, previous_handler)
 
 
-class Interruption:
-    """While open, a signal raises `Stopped` in the main thread; `received` remembers it.
+class RaiseOnSignal:
+    """While open, a signal raises `Stopped` in the main thread and is noted in `received`.
 
-    Libraries catch all exceptions here and there, e.g. while they are imported: one that got lost is raised again.
+    Some libraries swallow all exceptions, e.g. while they are imported: a swallowed `Stopped` is raised again.
     """
 
     def __init__(self) -> None:
@@ -84,43 +84,43 @@ class Interruption:
         self._raised = None
         self._handling.__exit__(kind, error, trace)
 
-    def _raise(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+    def _raise(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
         now = time.monotonic()
-        underway = self._raised is not None and self._raised() is not None
-        if underway and now - self._time < _SAME_REQUEST:
+        in_flight = self._raised is not None and self._raised() is not None
+        if in_flight and now - self._time < _REPETITION:
             return
-        self.received, self._time = number, now
-        stopped = Stopped(number)
+        self.received, self._time = signum, now
+        stopped = Stopped(signum)
         self._raised = weakref.ref(stopped, self._raise_again)
         try:
             raise stopped
         finally:
-            # The traceback holds this frame, which must not hold the exception, or nobody would see it go.
+            # The traceback refers to this frame: a reference from here to the exception would keep it alive.
             del stopped
 
-    def _raise_again(self, lost: weakref.ref[Stopped]) -> None:
-        """Called when the exception is gone; what a handler raised in here would be lost, too."""
+    def _raise_again(self, swallowed: weakref.ref[Stopped]) -> None:
+        """Called when the exception is deleted; an exception raised here would be lost."""
 
         def signal_later() -> None:
-            time.sleep(_AGAIN)
-            if self._raised is lost and self.received is not None:
+            time.sleep(_RAISE_AGAIN)
+            if self._raised is swallowed and self.received is not None:
                 os.kill(os.getpid(), self.received)
 
-        if self._raised is lost:
+        if self._raised is swallowed:
             threading.Thread(target=signal_later, daemon=True).start()
 
 
-class LastWord:
-    """What is said when a signal ends a process that cannot answer it in its main thread; returns the exit status."""
+class ExitReport:
+    """The function that reports a signal which ends the process outside the main thread; returns the exit status."""
 
-    say: Callable[[Stopped], int] = staticmethod(lambda stopped: stopped.status)
+    function: Callable[[Stopped], int] = staticmethod(lambda stopped: stopped.status)
 
 
 @contextlib.contextmanager
-def leave_at_once() -> Iterator[None]:
+def exit_on_signal() -> Iterator[None]:
     """While open, a signal ends the process even if the main thread waits inside a library, where no handler runs.
 
-    Nothing may have to be saved. Outside the main thread nothing changes.
+    Only for code that has nothing to save. Does nothing outside the main thread.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -128,7 +128,7 @@ def leave_at_once() -> Iterator[None]:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    watcher = threading.Thread(target=_leave_on_signal, args=(reading,), daemon=True)
+    watcher = threading.Thread(target=_exit_on_signal, args=(reading,), daemon=True)
     watcher.start()
     try:
         yield
@@ -139,20 +139,20 @@ def leave_at_once() -> Iterator[None]:
         os.close(reading)
 
 
-def _leave_on_signal(reading: int) -> None:
-    """Python writes the number of each signal that has a handler into the pipe; its end ends the watch."""
-    while number := os.read(reading, 1):
-        if number[0] in SIGNALS:
-            os._exit(LastWord.say(Stopped(number[0])))
+def _exit_on_signal(reading: int) -> None:
+    """Python writes the number of each signal that has a handler into the pipe; its end ends the thread."""
+    while data := os.read(reading, 1):
+        if data[0] in SIGNALS:
+            os._exit(ExitReport.function(Stopped(data[0])))
 
 
 class GracefulStop:
-    """While open, the first signal is only noted in `number`; another one, later than a second, raises `Stopped`."""
+    """While open, the first signal is only noted in `signum`; another one more than a second later raises `Stopped`."""
 
     def __init__(self) -> None:
-        self.number: int | None = None
+        self.signum: int | None = None
         self._time = 0.0
-        self._at_once = False
+        self._raises = False
         self._handling = handle_signals(self._note)
 
     def __enter__(self) -> Self:
@@ -165,47 +165,47 @@ class GracefulStop:
         self._handling.__exit__(kind, error, trace)
 
     @contextlib.contextmanager
-    def at_once(self, what: str) -> Iterator[None]:
-        """Inside, a signal raises `Stopped` where it arrives: for work that may be lost; `what` was saved before."""
-        self._at_once = True
+    def immediate(self, saved: str) -> Iterator[None]:
+        """Inside, a signal raises `Stopped` at once: for work that may be lost; `saved` says what was saved before."""
+        self._raises = True
         try:
-            if self.number is not None:
-                raise Stopped(self.number)
+            if self.signum is not None:
+                raise Stopped(self.signum)
             yield
         except Stopped as stopped:
-            raise Stopped(stopped.number, what) from None
+            raise Stopped(stopped.signum, saved) from None
         finally:
-            self._at_once = False
+            self._raises = False
 
-    def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        now, again = time.monotonic(), self.number is not None
-        if again and now - self._time < _SAME_REQUEST:
+    def _note(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        now, repeated = time.monotonic(), self.signum is not None
+        if repeated and now - self._time < _REPETITION:
             return
-        self.number, self._time = number, now
-        if again or self._at_once:
-            raise Stopped(number)
+        self.signum, self._time = signum, now
+        if repeated or self._raises:
+            raise Stopped(signum)
 
 
-class StopAgreement:
-    """Lets the processes of a training stop after the same step: one that left alone would keep the others waiting.
+class SharedStop:
+    """Lets all ranks of a training stop after the same step: if only one stopped, the others would wait for it.
 
-    Every process calls `ask` once a step. What any of them was asked to do is known to all one step later, when the
-    device has long worked it out, so that nobody waits for it.
+    Every rank calls `reduce` once a step. The result of the reduction is read one step later, when the device has long
+    computed it, so that no rank waits for it.
     """
 
     def __init__(self, accelerator: Accelerator) -> None:
         self._accelerator = accelerator
-        self._asked: Tensor | None = None
+        self._reduced: Tensor | None = None
 
-    def ask(self, number: int | None) -> int | None:
-        """The signal that asks all processes to stop after this step, if there is one; `number` is this process's."""
+    def reduce(self, signum: int | None) -> int | None:
+        """The signal after which all ranks stop now, if there is one; `signum` is what this rank received."""
         if self._accelerator.num_processes == 1:
-            return number
+            return signum
         import torch
 
-        known, device = self._asked, self._accelerator.device
-        flags = torch.stack([torch.full((), float(number == one), device=device) for one in SIGNALS])
-        self._asked = self._accelerator.reduce(flags, reduction="sum")
-        if known is None:
+        previous, device = self._reduced, self._accelerator.device
+        flags = torch.stack([torch.full((), float(signum == each), device=device) for each in SIGNALS])
+        self._reduced = self._accelerator.reduce(flags, reduction="sum")
+        if previous is None:
             return None
-        return next((int(one) for one, asked in zip(SIGNALS, known.tolist(), strict=True) if asked), None)
+        return next((int(each) for each, flag in zip(SIGNALS, previous.tolist(), strict=True) if flag), None)

@@ -15,7 +15,8 @@ from pipelines.data.image_folder import check_images, digest_images, list_images
 from pipelines.prediction.postprocess import GroundingResult
 from pipelines.prediction.prediction import Prediction
 from pipelines.prediction.raw_output import RawOutput
-from pipelines.runtime.distributed import require_one_process, share_fate, start_accelerator
+from pipelines.runtime.distributed import explain_lost_process, start_accelerator
+from pipelines.runtime.launch import require_one_process
 from pipelines.runtime.signals import GracefulStop
 from pipelines.stages.artifact import Artifact, begin_work, find_finished, finish_work, read_artifact
 from pipelines.stages.inputs import digest_checkpoint, digest_shards
@@ -183,7 +184,7 @@ def _predict(
     from pipelines.prediction.chunked import PARTS_FOLDER, merge_chunks, predict_chunks, setup_prediction
 
     accelerator = start_accelerator()
-    with share_fate(accelerator):
+    with explain_lost_process(accelerator):
         prediction = setup_prediction(settings, checkpoint, open_data, out, accelerator, draw)
         # Every process has looked before the first one writes.
         accelerator.wait_for_everyone()

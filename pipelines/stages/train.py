@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.config.overrides import fingerprinted_settings
 from pipelines.config.settings import TrainSettings
 from pipelines.data.truncation import describe_findings, find_truncated_expressions
-from pipelines.runtime.distributed import share_fate
+from pipelines.runtime.distributed import explain_lost_process
 from pipelines.runtime.signals import GracefulStop
 from pipelines.stages.artifact import Artifact, begin_work, find_finished, finish_work, read_artifact
 from pipelines.stages.inputs import digest_training_inputs
@@ -52,7 +52,7 @@ def run(settings: TrainSettings, shards: Sequence[Path], out: Path, *, force: bo
     from pipelines.training.trainer import train
 
     accelerator = start_processes(settings)
-    with share_fate(accelerator):
+    with explain_lost_process(accelerator):
         # Every process has looked before the first one writes.
         accelerator.wait_for_everyone()
         training = setup_training(settings, shards, out, accelerator)

@@ -17,7 +17,7 @@ from pipelines.data.batch import Batch
 from pipelines.data.datasets import GroundingDataset, Part
 from pipelines.data.processor import Processor
 from pipelines.model import IGVGModel
-from pipelines.runtime.distributed import resolve_precision_together, start_accelerator
+from pipelines.runtime.distributed import resolve_shared_precision, start_accelerator
 from pipelines.runtime.memory import keep_freed_memory
 from pipelines.runtime.precision import ComputeDtype
 from pipelines.training.initialization import build_model
@@ -108,7 +108,7 @@ def setup_training(settings: TrainSettings, shards: Sequence[Path], out: Path, a
     model, tokenizer = build_model(settings, parts)
     processor = Processor(tokenizer=tokenizer, max_tokens=settings.text.max_tokens, image_size=model.config.image_size)
     mask_size = model.config.image_size if settings.mask_targets == "image" else model.config.mask_size
-    compute_dtype = resolve_precision_together(settings.precision, accelerator)
+    compute_dtype = resolve_shared_precision(settings.precision, accelerator)
     return Training(
         settings=settings,
         out=out,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pipelines.model.convert.torch_file import load_values
-from pipelines.runtime.distributed import agree
+from pipelines.runtime.distributed import require_equal
 from pipelines.training.setup import Training
 from shards.errors import CheckpointError
 from shards.files import replace_file
@@ -92,7 +92,7 @@ def restore_state(training: Training) -> None:
         training.scored = state.get("scored", training.step)
         before = tuple(state.get("arithmetics", ()))
         training.compute_dtypes = before if before[-1:] == training.compute_dtypes else before + training.compute_dtypes
-    agree(training.step, "the step of the saved state")
+    require_equal(training.step, "the step of the saved state")
 
 
 def find_mismatch(state: Mapping[str, Any], training: Training) -> str:

@@ -18,7 +18,7 @@ from pipelines.data.image_transforms import normalize_images
 from pipelines.data.loader import load_batches
 from pipelines.pretrained import save_checkpoint
 from pipelines.runtime.precision import autocast_context, log_compute_dtype
-from pipelines.runtime.signals import GracefulStop, StopAgreement, Stopped
+from pipelines.runtime.signals import GracefulStop, SharedStop, Stopped
 from pipelines.training.divergence import DivergenceError, advise, is_sound, require_finite
 from pipelines.training.losses import compute_losses, count_step
 from pipelines.training.optimizer import lr_factor, set_learning_rates
@@ -74,7 +74,7 @@ def run_steps(training: Training) -> None:
         first_step, training.epoch, processes=training.accelerator.num_processes, precision=training.compute_dtype
     )
     log_compute_dtype("training", settings.precision, training.compute_dtypes, training.accelerator.device)
-    agreement = StopAgreement(training.accelerator)
+    shared_stop = SharedStop(training.accelerator)
     with (
         GracefulStop() as stop,
         contextlib.closing(open_batches(training)) as batches,
@@ -91,18 +91,18 @@ def run_steps(training: Training) -> None:
                 report_progress(training.step, total, f"loss {losses['total']:.3f}, {rate:.1f} expressions/s")
             if training.should_validate or training.step % settings.log_steps == 0:
                 require_finite(training.model, losses["total"], training.accelerator)
-            number = agreement.ask(stop.number)
+            signum = shared_stop.reduce(stop.signum)
             if (
-                number is not None
+                signum is not None
                 or training.should_validate
                 or time.monotonic() - saved > 60 * settings.checkpoint_minutes
             ):
                 save_progress(training)
                 saved = time.monotonic()
-            if number is not None:
+            if signum is not None:
                 # torchrun ends all processes with the first, which must not be before the state is written.
                 training.accelerator.wait_for_everyone()
-                raise Stopped(number, _describe_saved(training))
+                raise Stopped(signum, _describe_saved(training))
             if training.should_validate:
                 validate(training, stop)
 
@@ -114,7 +114,7 @@ def validate(training: Training, stop: GracefulStop) -> None:
         Stopped: a signal asked to.
     """
     report_progress(training.step, training.total_steps, "validation")
-    with stop.at_once(_describe_saved(training)):
+    with stop.immediate(_describe_saved(training)):
         validate_and_save_best(training)
     training.scored = training.step
 

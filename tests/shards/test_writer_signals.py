@@ -16,7 +16,7 @@ from tests.support.pipeline_runs import list_children
 
 PROGRAM = """
     from pathlib import Path
-    from pipelines.runtime.signals import Interruption
+    from pipelines.runtime.signals import RaiseOnSignal
     from tests.support.tiny_shards import dawdle, make_items
     from shards.progress import set_sink
     from shards.writer import write_split
@@ -24,7 +24,7 @@ PROGRAM = """
     if __name__ == "__main__":
         items = make_items(Path("images"), [1] * 300)
         show = lambda done, total, remark: done and print(done, flush=True)
-        with Interruption(), set_sink(progress=show):
+        with RaiseOnSignal(), set_sink(progress=show):
             write_split(Path(), "val", items, dawdle, workers=2, records_per_shard=5)
 """
 

@@ -1,4 +1,4 @@
-"""Who started this process: either all that were started can work together, or one line says what to do."""
+"""World size and ranks come from the environment; processes that cannot work together are an error."""
 
 from __future__ import annotations
 
@@ -6,14 +6,8 @@ import os
 
 import pytest
 
-from pipelines.runtime.distributed import (
-    Launch,
-    LaunchError,
-    read_launch,
-    require_one_process,
-    speaks,
-    start_accelerator,
-)
+from pipelines.runtime.distributed import start_accelerator
+from pipelines.runtime.launch import Launch, LaunchError, is_main_process, read_launch, require_one_process
 from pipelines.training.setup import start_processes
 from shards.errors import SettingsError
 from tests.support.small_training import small_settings
@@ -59,7 +53,7 @@ BATCH_SCRIPT = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "0", "
         ({"RANK": "0"}, Launch()),
     ],
 )
-def test_the_environment_says_how_many_were_started(environ: dict[str, str], launch: Launch) -> None:
+def test_world_size_and_ranks_are_read_from_the_environment(environ: dict[str, str], launch: Launch) -> None:
     assert read_launch(environ) == launch
 
 
@@ -83,7 +77,7 @@ def test_the_environment_says_how_many_were_started(environ: dict[str, str], lau
         (OPEN_MPI | {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"}, "Open MPI started 2 processes"),
     ],
 )
-def test_processes_that_could_not_meet_are_an_error_that_says_how_to_start_them(
+def test_processes_that_cannot_connect_are_an_error_that_says_how_to_start_them(
     environ: dict[str, str], named: str
 ) -> None:
     with pytest.raises(LaunchError, match="torchrun") as error:
@@ -91,12 +85,12 @@ def test_processes_that_could_not_meet_are_an_error_that_says_how_to_start_them(
     assert named in str(error.value)
 
 
-def test_the_first_process_prints_and_one_whose_place_is_unknown_too() -> None:
-    assert speaks({})
-    assert speaks(TORCHRUN | {"RANK": "0"})
-    assert not speaks(TORCHRUN)
-    assert not speaks(OPEN_MPI)
-    assert speaks({"WORLD_SIZE": "4"})
+def test_rank_0_prints_and_a_process_of_unknown_rank_too() -> None:
+    assert is_main_process({})
+    assert is_main_process(TORCHRUN | {"RANK": "0"})
+    assert not is_main_process(TORCHRUN)
+    assert not is_main_process(OPEN_MPI)
+    assert is_main_process({"WORLD_SIZE": "4"})
 
 
 def test_commands_that_do_not_share_their_work_refuse_several_processes() -> None:
@@ -105,7 +99,7 @@ def test_commands_that_do_not_share_their_work_refuse_several_processes() -> Non
         require_one_process("score", SRUN)
 
 
-def test_processes_on_several_machines_ask_for_the_name_of_the_first_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_on_several_machines_need_the_host_name_of_rank_0(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", SRUN | {"ACCELERATE_USE_CPU": "true"})
     with pytest.raises(LaunchError, match="4 processes on several machines need MASTER_ADDR"):
         start_accelerator()
