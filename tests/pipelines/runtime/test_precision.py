@@ -14,7 +14,13 @@ import torch
 
 from pipelines.config.settings import PredictSettings, TextSettings
 from pipelines.pretrained import save_checkpoint
-from pipelines.runtime.precision import advise_precision, describe_compute_dtype, log_compute_dtype, resolve_precision
+from pipelines.runtime.precision import (
+    advise_precision,
+    autocast_context,
+    describe_compute_dtype,
+    log_compute_dtype,
+    resolve_precision,
+)
 from pipelines.stages import predict
 from pipelines.training.trainer import save_progress, train
 from shards.progress import set_sink
@@ -148,3 +154,15 @@ def test_a_training_begun_in_bfloat16_goes_on_in_float32_on_a_machine_that_would
     with set_sink(log=lines.append):
         train(training)
     assert "training began in bf16 and goes on in fp32, which this device has" in lines
+
+
+def test_attention_in_bfloat16_on_a_cpu_is_fused_in_prediction_alone() -> None:
+    with autocast_context(CPU, "bf16"):
+        assert torch.is_autocast_enabled("cpu")
+        assert not torch.backends.cuda.flash_sdp_enabled()
+    for precision in ("bf16", "fp32"):
+        with torch.inference_mode(), autocast_context(CPU, precision):
+            assert torch.is_autocast_enabled("cpu") == (precision == "bf16")
+            assert torch.backends.cuda.flash_sdp_enabled()
+    with autocast_context(CPU, "fp32"):
+        assert torch.backends.cuda.flash_sdp_enabled()
