@@ -19,7 +19,7 @@ from shards.errors import DataError, describe_system_error
 _HEAD = 4096
 _SHOWN = 40
 # Some libraries quote the bytes that they stumbled over, all of them.
-_LONGEST_REASON = 200
+_MAX_REASON_LENGTH = 200
 
 
 class Content(NamedTuple):
@@ -83,7 +83,7 @@ def explain_unreadable(
     if content is not None and content.kind not in sound:
         return DataError(f"is {content.words}, not {wanted}", file=file, remedy=content.remedy or remedy)
     reason = " ".join(str(error).split()) or type(error).__name__
-    reason = reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}…"
+    reason = reason if len(reason) <= _MAX_REASON_LENGTH else f"{reason[:_MAX_REASON_LENGTH]}…"
     what = "is damaged or cut short" if content and content.kind != "text" else f"is damaged or not {wanted}"
     return DataError(f"{what} ({reason})", file=file, record=record or None, remedy=remedy)
 

@@ -1,4 +1,4 @@
-"""One module for each published layout: the files as they were published in, drafts of image records out.
+"""Published annotation files → drafts of image records: one module for each layout.
 
 Records that cannot be used, or contradict others, are collected and never skipped in silence.
 """

@@ -1,4 +1,4 @@
-"""COCO's side of every published data set: the images and annotations of `instances.json`."""
+"""The images and annotations of COCO's `instances.json`, which every published data set comes with."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class CocoImage:
     same_base_name: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
-        # Part of `source` in index.json, which is to stay as it is: see ImageDraft.
+        # A part of `source` in index.json, as in ImageDraft.
         fields = (f"{name}={getattr(self, name)!r}" for name in self.__slots__)
         return f"Picture({', '.join(fields)})"
 
@@ -86,7 +86,7 @@ def read_instances(file: Path, collector: ErrorCollector) -> CocoInstances:
     bad_annotations = _read_entries(
         document["annotations"], "annotation", _read_annotation, annotations, file, collector
     )
-    mark_namesakes(images.entries)
+    link_same_names(images.entries)
     return CocoInstances(images.entries, annotations.entries, bad_images, bad_annotations)
 
 
@@ -100,13 +100,13 @@ def _read_entries(
 ) -> frozenset[int]:
     """Read one of the two lists into `found`; returns the ids of entries that were refused."""
     malformed = set()
-    for number, entry in enumerate(entries, 1):
+    for index, entry in enumerate(entries, 1):
         try:
-            found.add(*read(entry), f"entry {number} of {kind}s")
+            found.add(*read(entry), f"entry {index} of {kind}s")
         except DataError as error:
             known = isinstance(entry, dict) and isinstance(entry.get("id"), int)
             malformed |= {entry["id"]} if known else set()
-            record = f"{kind} {entry['id']}" if known else f"{kind} number {number}"
+            record = f"{kind} {entry['id']}" if known else f"{kind} number {index}"
             collector.add(DataError(error.what, file=file, record=record))
     return found.drop_differing(collector, file, kind) | malformed.difference(found.entries)
 
@@ -158,15 +158,15 @@ def read_bbox(values: Any) -> tuple[float, float, float, float] | None:
     return (x, y, width, height) if width > 0 and height > 0 else None
 
 
-def mark_namesakes(images: dict[int, CocoImage]) -> None:
-    """Tell each image which others have its name, with folders or without: it does not say whose a file is."""
-    for image_id, others in _find_namesakes(images, full_name).items():
+def link_same_names(images: dict[int, CocoImage]) -> None:
+    """Store in each image the ids of others with the same file name, with folders and without."""
+    for image_id, others in _find_same_names(images, full_name).items():
         images[image_id] = replace(images[image_id], same_name=others)
-    for image_id, others in _find_namesakes(images, base_name).items():
+    for image_id, others in _find_same_names(images, base_name).items():
         images[image_id] = replace(images[image_id], same_base_name=others)
 
 
-def _find_namesakes(images: Mapping[int, CocoImage], shorten: Callable[[str], str]) -> dict[int, tuple[int, ...]]:
+def _find_same_names(images: Mapping[int, CocoImage], shorten: Callable[[str], str]) -> dict[int, tuple[int, ...]]:
     owners: dict[str, list[int]] = defaultdict(list)
     for image in images.values():
         owners[shorten(image.file_name)].append(image.image_id)

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from shards.annotations import grefcoco, refcoco, refzom
-from shards.annotations import instancevg as merged
+from shards.annotations import grefcoco, instancevg, refcoco, refzom
 from shards.annotations.coco import INSTANCES_FILE, Annotation, CocoImage, CocoInstances, read_instances
 from shards.annotations.error_collector import ErrorCollector
 from shards.annotations.polygons import build_instance
@@ -36,7 +35,7 @@ class ImageDraft:
     """What a split says about one image, before masks are made: all that its record depends on.
 
     `annotations` are those that some expression refers to, in the order of first use; the expressions' `instances` are
-    positions in them.
+    indices into them.
     """
 
     split: str
@@ -44,19 +43,19 @@ class ImageDraft:
     annotations: tuple[Annotation, ...]
     expressions: tuple[Expression, ...]
     instances: tuple[Instance, ...] = ()
-    """What the annotations are, once `drop_unusable_annotations` has made it of their segmentations."""
+    """The annotations as instances, once `drop_unusable_annotations` has made them."""
 
     def __repr__(self) -> str:
-        # `source` in index.json is a digest of this text: with other words, shards that are whole would be made again.
+        # `source` in index.json is a digest of this text: if it changed, finished shards would be written again.
         values = {"split": self.split, "picture": self.image, "annotations": self.annotations}
         values |= {"expressions": self.expressions, "instances": self.instances}
         return f"ImageDraft({', '.join(f'{name}={value!r}' for name, value in values.items())})"
 
 
 def expect_files(dataset: str, folder: Path) -> list[tuple[str, ...]]:
-    """Names of the files that `read_dataset` wants in a folder: for each file those it may have, the preferred first.
+    """The files that `read_dataset` needs: for each the names that it may have, the preferred one first.
 
-    InstanceVG's merged layout is expected where a file of it, and no file of references, is there.
+    InstanceVG's merged layout is expected in a folder with a file of that layout and no file of refs.
     """
     if merged_files := _find_instancevg_files(dataset, folder):
         return [(file.name,) for file in merged_files]
@@ -73,9 +72,11 @@ def list_files(dataset: str, folder: Path) -> list[Path]:
     found = [next((folder / name for name in names if (folder / name).is_file()), None) for names in expected]
     for file, names in zip(found, expected, strict=True):
         if file is None:
-            wanted = " and ".join(" or ".join(names) for names in expected)
-            other = "" if _find_instancevg_files(dataset, folder) else f", or with the {merged.FILES[0]} of InstanceVG"
-            remedy = f"give the folder with {wanted}{other}"
+            expected_names = " and ".join(" or ".join(names) for names in expected)
+            other = (
+                "" if _find_instancevg_files(dataset, folder) else f", or with the {instancevg.FILES[0]} of InstanceVG"
+            )
+            remedy = f"give the folder with {expected_names}{other}"
             raise DataError(f"holds no {' or '.join(names)}", file=folder, remedy=remedy)
     return [file for file in found if file]
 
@@ -96,7 +97,7 @@ def read_dataset(dataset: str, folder: Path, collector: ErrorCollector, splits: 
         splits: names of the splits; none means all.
 
     Returns:
-        One draft per image and split, sorted by the split's name and the image's number. An image whose size the
+        One draft per image and split, sorted by the name of the split and the image id. An image whose size the
         files do not say is 0 × 0.
 
     Raises:
@@ -104,14 +105,14 @@ def read_dataset(dataset: str, folder: Path, collector: ErrorCollector, splits: 
     """
     files = list_files(dataset, folder)
     if _find_instancevg_files(dataset, folder):
-        refs, instances = merged.read_instancevg(dataset, files, collector, splits)
+        refs, instances = instancevg.read_instancevg(dataset, files, collector, splits)
     else:
         refs = read_refs(DATASETS[dataset], files[0], collector, splits)
         instances = read_instances(files[1], collector)
     grouped: dict[tuple[str, int], list[Ref]] = {}
     for ref in refs:
-        if error := _find_contradiction(ref, instances):
-            kind, what = error
+        if contradiction := _find_contradiction(ref, instances):
+            kind, what = contradiction
             collector.add(DataError(what, file=files[0], record=f"ref {ref.ref_id}"), kind)
         else:
             grouped.setdefault((ref.split, ref.image_id), []).append(ref)
@@ -124,14 +125,14 @@ def read_dataset(dataset: str, folder: Path, collector: ErrorCollector, splits: 
 def drop_unusable_annotations(drafts: Sequence[ImageDraft], file: Path, collector: ErrorCollector) -> list[ImageDraft]:
     """Drafts whose annotations all have masks; an expression that needs another annotation is left out.
 
-    The drafts hold instances, which their segmentations are no longer needed for.
+    The drafts returned hold instances in place of segmentations.
 
     Args:
         drafts: of images of known size.
-        file: where the annotations stand.
+        file: the file of the annotations, for errors.
         collector: collects the annotations without a usable mask, each once.
     """
-    sound: list[ImageDraft] = []
+    usable: list[ImageDraft] = []
     errors: dict[int, DataError] = {}
     lost: dict[int, list[str]] = {}
     for draft in drafts:
@@ -145,30 +146,30 @@ def drop_unusable_annotations(drafts: Sequence[ImageDraft], file: Path, collecto
                 lost.setdefault(annotation.ann_id, []).extend(needing)
         expressions = [each for each in draft.expressions if kept.keys() >= set(each.instances)]
         if expressions:
-            sound.append(_select_expressions(draft, kept, expressions))
+            usable.append(_select_expressions(draft, kept, expressions))
     for ann_id, found in errors.items():
         what = f"{found.what}; expressions that need it: {len(lost[ann_id])}, the first {lost[ann_id][0]}"
         collector.add(DataError(what, file=file, record=found.record), UNUSABLE)
-    return sound
+    return usable
 
 
 def _select_expressions(draft: ImageDraft, kept: dict[int, Instance], expressions: Sequence[Expression]) -> ImageDraft:
     """The draft with some of its expressions, and the annotations that they refer to, in their order."""
     used = sorted({index for expression in expressions for index in expression.instances})
-    places = {index: place for place, index in enumerate(used)}
+    new_indices = {index: new_index for new_index, index in enumerate(used)}
     return replace(
         draft,
         annotations=tuple(replace(draft.annotations[index], segmentation=None) for index in used),
         instances=tuple(kept[index] for index in used),
         expressions=tuple(
-            replace(expression, instances=tuple(places[index] for index in expression.instances))
+            replace(expression, instances=tuple(new_indices[index] for index in expression.instances))
             for expression in expressions
         ),
     )
 
 
 def find_crowd_only(draft: ImageDraft) -> list[Expression]:
-    """The expressions that refer to crowd regions alone, where these are no part of the mask truth."""
+    """The expressions that refer to crowd regions alone, where these are no part of the ground-truth mask."""
     return [
         expression
         for expression in draft.expressions
@@ -196,7 +197,7 @@ def build_record(draft: ImageDraft) -> ImageRecord:
 
 def _find_instancevg_files(dataset: str, folder: Path) -> tuple[Path, ...]:
     referenced = any((folder / name).is_file() for name in DATASETS[dataset].files)
-    return () if referenced else merged.find_instancevg_files(dataset, folder)
+    return () if referenced else instancevg.find_instancevg_files(dataset, folder)
 
 
 def _find_contradiction(ref: Ref, instances: CocoInstances) -> tuple[str, str] | None:
@@ -220,13 +221,13 @@ def _find_contradiction(ref: Ref, instances: CocoInstances) -> tuple[str, str] |
 def _draft_image(
     dataset: str, split: str, image: CocoImage, refs: Sequence[Ref], instances: CocoInstances
 ) -> ImageDraft:
-    positions: dict[int, int] = {}
+    indices: dict[int, int] = {}
     expressions = [
         Expression(
             id=f"{dataset}/{ref.ref_id}/{sentence.sent_id}",
             text=sentence.text,
             # A duplicate stays one: the published evaluations count it twice.
-            instances=tuple(positions.setdefault(ann_id, len(positions)) for ann_id in sentence.ann_ids),
+            instances=tuple(indices.setdefault(ann_id, len(indices)) for ann_id in sentence.ann_ids),
             ref_id=ref.ref_id,
         )
         for ref in refs
@@ -235,6 +236,6 @@ def _draft_image(
     return ImageDraft(
         split=split,
         image=image,
-        annotations=tuple(instances.annotations[ann_id] for ann_id in positions),
+        annotations=tuple(instances.annotations[ann_id] for ann_id in indices),
         expressions=tuple(expressions),
     )

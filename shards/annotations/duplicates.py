@@ -1,7 +1,7 @@
 """Entries that share an id: identical repetitions are harmless, entries that differ are all refused.
 
-Ids begin anew where files were joined, and nothing says which of two entries another file means. Taking the last one,
-as the published loaders do, gives the wrong object or image without a word.
+Joined files may use an id twice, and nothing tells which of the entries another file refers to. The published loaders
+take the last one, which may be the wrong object or image.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ class UniqueEntries(Generic[Entry]):
 
     def __init__(self) -> None:
         self.entries: dict[int, Entry] = {}
-        self._places: dict[int, str] = {}
+        self._locations: dict[int, str] = {}
         self._differing: dict[int, list[str]] = {}
 
-    def add(self, number: int, entry: Entry, place: str) -> None:
-        """Take an entry under its id; `place` says where in the file it stands, e.g. "entry 3"."""
-        if number not in self.entries:
-            self.entries[number], self._places[number] = entry, place
-        elif number in self._differing:
-            self._differing[number].append(place)
-        elif not _is_same(self.entries[number], entry):
-            self._differing[number] = [self._places[number], place]
+    def add(self, entry_id: int, entry: Entry, location: str) -> None:
+        """Add an entry under its id; `location` is its place in the file, e.g. "entry 3"."""
+        if entry_id not in self.entries:
+            self.entries[entry_id], self._locations[entry_id] = entry, location
+        elif entry_id in self._differing:
+            self._differing[entry_id].append(location)
+        elif not _is_same(self.entries[entry_id], entry):
+            self._differing[entry_id] = [self._locations[entry_id], location]
 
     def drop_differing(self, collector: ErrorCollector, file: Path | None, kind: str) -> frozenset[int]:
-        """Take out the entries whose id others have that differ, and report each; returns these ids.
+        """Remove all entries whose id a different entry has too, and collect an error for each; returns the ids.
 
         Args:
             collector: collects the entries.
-            file: where they stand.
+            file: the file of the entries.
             kind: what they are, e.g. "annotation".
         """
-        for number, places in self._differing.items():
-            del self.entries[number]
-            for place in places:
-                others = [other for other in places if other != place] or places[1:]
+        for entry_id, locations in self._differing.items():
+            del self.entries[entry_id]
+            for location in locations:
+                others = [other for other in locations if other != location] or locations[1:]
                 shown = join_first(others, _SHOWN)
                 what = f"has the same id as {shown}, and they differ; give every {kind} an id of its own"
-                collector.add(DataError(what, file=file, record=f"{kind} {number} ({place})"), REPEATED)
+                collector.add(DataError(what, file=file, record=f"{kind} {entry_id} ({location})"), REPEATED)
         return frozenset(self._differing)
 
 
@@ -58,5 +58,5 @@ def _is_same(entry: object, other: object) -> bool:
     try:
         return entry == other
     except RecursionError:
-        # Values nested so deep are no geometry, and are refused later for themselves.
+        # Values nested this deep are no geometry and are refused later.
         return False

@@ -1,4 +1,4 @@
-"""Bad records of other people's files: collected, counted by kind and reported together, none skipped in silence."""
+"""Errors of single records: collected, counted by kind and reported together, so that none is skipped in silence."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class ErrorCollector:
         return dict(Counter(kind for kind, _ in self._errors).most_common())
 
     def raise_if_any(self) -> None:
-        """Pass if nothing is wrong.
+        """Raise one error for all records.
 
         Raises:
-            DataError: something is; says how much, the first ten records, and what lists all of them.
+            DataError: there is an error; gives their number, the first ten, and where all are listed.
         """
         if not self._errors:
             return

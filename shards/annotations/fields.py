@@ -1,4 +1,4 @@
-"""Single values of published records: integers, texts and flags, as loosely typed as the files hold them."""
+"""Single values of published records, which files type loosely: integers, texts and flags."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 from shards.errors import DataError
 
-# Index files and NumPy hold numbers of 64 bits.
-_LARGEST = 2**63
+# Index files and NumPy hold integers of 64 bits.
+_MAX_INTEGER = 2**63
 
 
 def read_integer(record: Any, key: str) -> int:
     """A whole number.
 
     Raises:
-        DataError: it is missing, or is none.
+        DataError: it is missing or no whole number.
     """
     return to_integer(read_value(record, key), key)
 
@@ -29,7 +29,7 @@ def to_integer(value: Any, name: str) -> int:
     """
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST:
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < _MAX_INTEGER:
         return value
     raise DataError(f"{name} is {reprlib.repr(value)}, not a whole number")
 
@@ -61,7 +61,7 @@ def decode_bytes(data: bytes) -> str:
 
 
 def read_flag(record: Any, key: str, *, default: bool) -> bool:
-    """Yes or no, also as 1 and 0; `default` where it is missing or null.
+    """A boolean, also as 1 and 0; `default` where it is missing or null.
 
     Raises:
         DataError: it is something else.
@@ -75,10 +75,10 @@ def read_flag(record: Any, key: str, *, default: bool) -> bool:
 
 
 def read_value(record: Any, key: str) -> Any:
-    """What a record holds under a key.
+    """The value of a key.
 
     Raises:
-        DataError: it is no record, or has no such key.
+        DataError: the record is no mapping or has no such key.
     """
     if not isinstance(record, Mapping):
         raise DataError(f"a {type(record).__name__} where a record should be")

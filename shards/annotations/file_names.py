@@ -1,4 +1,4 @@
-"""Names of images as published annotations spell them."""
+"""File names of images in published annotations."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Where the image file of a published entry is: its own name with its folders first, then COCO's names by number.
+"""Finds the image file of a published entry: under its own name with folders, without, then under COCO's names.
 
-A file serves one image only. Where a name could mean several files, or several images one file, the image is refused.
+An image is refused if several files have its name, or if several images have the same file.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Files = dict[str, tuple[Path, ...]]
 def index_folders(folders: Sequence[Path]) -> Files:
     """Image files by their paths below each folder, with slashes; several where several folders hold the same path.
 
-    Hidden files and folders are passed over, and so are folders inside that cannot be listed.
+    Hidden files and folders are skipped, and so are subfolders that cannot be listed.
 
     Raises:
         DataError: one of `folders` cannot be listed.
@@ -86,7 +86,7 @@ def locate_image(image: CocoImage, files: Mapping[str, Sequence[Path]]) -> Path 
             advice = "keep the folders in file_name, and give the folder above them as --images"
             what = f"{name} is the name of image {', '.join(map(str, others))} too; {advice}"
             raise DataError(what, file=found[0], record=record)
-        if len(found) > 1 and (other := _find_difference(found)):
+        if len(found) > 1 and (other := _first_differing(found)):
             what = f"{other} has the same name and other content; give only the folder that belongs to the data"
             raise DataError(what, file=found[0], record=record)
         return found[0]
@@ -110,7 +110,7 @@ def find_shared_files(located: Mapping[int, Path]) -> dict[int, DataError]:
     }
 
 
-def _find_difference(files: Sequence[Path]) -> Path | None:
+def _first_differing(files: Sequence[Path]) -> Path | None:
     """The first file that differs from the first of all; copies of COCO's images in two folders do not."""
     first = files[0]
     for other in files[1:]:

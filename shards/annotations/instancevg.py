@@ -1,9 +1,9 @@
 """The merged layout of InstanceVG's data release: one JSON file with every split, the geometry inside its records.
 
 Its top level maps a set's name to samples. A sample holds one image, its expressions and the annotations that all of
-them refer to. R-RefCOCO's samples stand in groups: those of the training set are the sentences of one reference, and
-`instance_index.json` says which groups of the other sets are. The files number no references; samples are numbered in
-the order of the file, whichever splits are asked for.
+them refer to. R-RefCOCO's samples are grouped: a group of the training set holds the sentences of one ref, and
+`instance_index.json` lists which groups of the other sets belong to one ref. The files hold no ref ids; samples are
+numbered in the order of the file, whichever splits are read.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from shards.annotations.coco import (
     Annotation,
     CocoImage,
     CocoInstances,
+    link_same_names,
     load_json,
-    mark_namesakes,
     read_bbox,
 )
 from shards.annotations.duplicates import UniqueEntries
@@ -33,7 +33,7 @@ from shards.annotations.refer import Ref, Sentence
 from shards.datasets import DatasetName
 from shards.errors import DataError
 
-# The release, its description and its configurations disagree about the name; the last is also that of COCO's file.
+# The release, its documentation and its configurations use different names; the last is also COCO's.
 FILES = ("instance.json", "instances_withid.json", "instances_nogoogle_withid.json", INSTANCES_FILE)
 INDEX_FILE = "instance_index.json"
 GROUPED = frozenset(name.value for name in DatasetName if name.family == "rrefcoco")
@@ -55,7 +55,7 @@ SETS: dict[str, dict[str, tuple[str, ...]]] = {
 
 
 class _Sample(NamedTuple):
-    """The image of a sample or group as each entry tells it, its annotations, and its phrases."""
+    """The image of a sample or group as each of its entries describes it, its annotations, and its sentences."""
 
     images: list[CocoImage]
     annotations: list[Annotation]
@@ -75,7 +75,7 @@ def find_instancevg_files(dataset: str, folder: Path) -> tuple[Path, ...]:
     Nothing if the folder holds no file of that layout.
     """
     for file in (folder / name for name in FILES):
-        if file.is_file() and (file.name != INSTANCES_FILE or _begins_with_set(file)):
+        if file.is_file() and (file.name != INSTANCES_FILE or _begins_with_set_name(file)):
             return (file, folder / INDEX_FILE) if dataset in GROUPED else (file,)
     return ()
 
@@ -92,8 +92,8 @@ def read_instancevg(
         splits: names of the splits; none means all.
 
     Returns:
-        The references in the order of the file, and the images and annotations in them. An image whose size is not
-        published is 0 × 0; an annotation without a number has a digest of its geometry for one.
+        The refs in the order of the file, and their images and annotations. An image whose size is not published is
+        0 × 0; an annotation without an id gets a digest of its geometry.
 
     Raises:
         DataError: a file cannot be read or is of another kind, or a split does not exist.
@@ -118,20 +118,20 @@ def read_instancevg(
         if not isinstance(samples, list):
             raise DataError(f"{name} is no list of samples", file=files[0])
         indexed = len(files) > 1 and split != "train"
-        ends = _read_ends(files[1], name, len(samples)) if indexed else range(1, len(samples) + 1)
+        ends = _read_group_ends(files[1], name, len(samples)) if indexed else range(1, len(samples) + 1)
         if not splits or split in splits:
             for start, end in pairwise([0, *ends]):
                 image_id: int | None = None
                 sentences: list[Sentence] = []
-                for position in range(start, end):
+                for index in range(start, end):
                     try:
-                        sample = _read_sample(samples[position], image_id, len(sentences))
+                        sample = _read_sample(samples[index], image_id, len(sentences))
                     except DataError as error:
-                        collector.add(DataError(error.what, file=files[0], record=f"{name}[{position}]"))
+                        collector.add(DataError(error.what, file=files[0], record=f"{name}[{index}]"))
                         continue
                     image_id = sample.image.image_id
                     sentences += sample.sentences
-                    _add_sample(sample, f"{name}[{position}]", images, annotations)
+                    _add_sample(sample, f"{name}[{index}]", images, annotations)
                 if image_id is not None:
                     refs.append(Ref(first + start, image_id, split, tuple(sentences)))
         first += len(samples)
@@ -139,17 +139,17 @@ def read_instancevg(
         images.drop_differing(collector, files[0], "image"),
         annotations.drop_differing(collector, files[0], "annotation"),
     )
-    mark_namesakes(images.entries)
+    link_same_names(images.entries)
     return refs, CocoInstances(images.entries, annotations.entries, *refused)
 
 
-def _begins_with_set(file: Path) -> bool:
+def _begins_with_set_name(file: Path) -> bool:
     with file.open("rb") as stream:
         return bool(_FIRST_KEY.match(stream.read(1024)))
 
 
-def _read_ends(file: Path, name: str, samples: int) -> list[int]:
-    """Where each reference's samples end: the index lists them as ranges [start, end) without a gap."""
+def _read_group_ends(file: Path, name: str, samples: int) -> list[int]:
+    """Where the samples of each ref end: the index lists them as ranges [start, end) without a gap."""
     index, remedy = load_json(file), "use the file that came with the annotations"
     try:
         ranges = [(int(start), int(end)) for start, end in read_value(index, name)]
@@ -163,12 +163,12 @@ def _read_ends(file: Path, name: str, samples: int) -> list[int]:
 
 
 def _read_sample(sample: Any, image_id: int | None, sent_id: int) -> _Sample:
-    """What a sample, or all samples of a group, say about one image.
+    """The image, annotations and sentences of a sample, or of all samples of a group.
 
     Args:
         sample: an entry of a set.
-        image_id: the image of the reference's earlier samples, if there are any.
-        sent_id: number of the first phrase.
+        image_id: the image of the ref's earlier samples, if there are any.
+        sent_id: id of the first sentence.
     """
     group = sample if isinstance(sample, list) else [sample]
     if not group:
@@ -188,17 +188,17 @@ def _read_sample(sample: Any, image_id: int | None, sent_id: int) -> _Sample:
 
 
 def _add_sample(
-    sample: _Sample, place: str, images: UniqueEntries[CocoImage], annotations: UniqueEntries[Annotation]
+    sample: _Sample, location: str, images: UniqueEntries[CocoImage], annotations: UniqueEntries[Annotation]
 ) -> None:
     for image in sample.images:
         known = images.entries.get(image.image_id)
-        # Some samples do not say the image's size: they do not differ from those that do.
+        # A sample without the image's size does not differ from one with it.
         if known and known.file_name == image.file_name and not (known.width and image.width):
             images.entries[image.image_id] = known if known.width else image
         else:
-            images.add(image.image_id, image, place)
+            images.add(image.image_id, image, location)
     for annotation in sample.annotations:
-        annotations.add(annotation.ann_id, annotation, place)
+        annotations.add(annotation.ann_id, annotation, location)
 
 
 def _read_image(entry: Any) -> CocoImage:

@@ -1,7 +1,7 @@
-"""What pickles of plain data may ask for beside containers: NumPy's numbers and small arrays, and two kinds of dict.
+"""The classes and functions that a pickle of plain data may name: of NumPy's scalars and arrays, and two dictionaries.
 
-Nothing of NumPy's or of `collections` is built: these stand-ins make numbers, strings, lists and dictionaries of the
-arguments, and never more of them than the file has bytes.
+None of them is used: replacements build plain numbers, strings, lists and dictionaries from the arguments, and copy no
+more than the file has bytes.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import numpy as np
 
 
 class UnsafePickleError(Exception):
-    """A pickle asks for more than data."""
+    """A pickle that holds more than plain data."""
 
 
 # Booleans, whole numbers, floats and texts.
-_TYPE = re.compile(r"[<>=|]?(?:b1|[iu][1248]|f[248]|U\d{1,5})")
+_DTYPE_CODE = re.compile(r"[<>=|]?(?:b1|[iu][1248]|f[248]|U\d{1,5})")
 
 
-class _Named:
-    """What a pickle names: it may be called, and nothing of it may be changed."""
+class _CallOnly:
+    """A replacement that a pickle may call, and whose state it may not set."""
 
     __slots__ = ("_call",)
 
@@ -37,90 +37,90 @@ class _Named:
         raise UnsafePickleError("it changes what it only may call")
 
 
-class PlainTypes:
-    """Stand-ins for what a pickle names, for one pickle.
+class SafeGlobals:
+    """The replacements of the classes and functions that one pickle names.
 
     Args:
-        budget: elements and bytes that may be copied altogether: the size of the file.
+        budget: elements and bytes that may be copied in all: the size of the file.
     """
 
     def __init__(self, budget: int) -> None:
-        self._left = budget
+        self._budget = budget
 
     def find(self, module: str, name: str) -> Callable[..., Any] | None:
-        """What takes the place of a class or function; None for one that is not allowed."""
+        """The replacement of a class or function; None if it is not allowed."""
         module = module.replace("numpy._core", "numpy.core")
-        found: dict[tuple[str, str], Callable[..., Any]] = {
-            ("numpy", "dtype"): _Type,
-            ("numpy", "ndarray"): _refuse,
-            ("numpy.core.multiarray", "scalar"): self._make_number,
-            ("numpy.core.multiarray", "_reconstruct"): self._begin_array,
-            ("numpy.core.numeric", "_frombuffer"): self._make_array,
-            ("_codecs", "encode"): self._encode,
+        replacements: dict[tuple[str, str], Callable[..., Any]] = {
+            ("numpy", "dtype"): _DType,
+            ("numpy", "ndarray"): _refuse_call,
+            ("numpy.core.multiarray", "scalar"): self._make_scalar,
+            ("numpy.core.multiarray", "_reconstruct"): self._reconstruct_array,
+            ("numpy.core.numeric", "_frombuffer"): self._array_from_buffer,
+            ("_codecs", "encode"): self._encode_latin1,
             ("collections", "OrderedDict"): self._make_dict,
             ("collections", "defaultdict"): self._make_dict,
-            ("builtins", "bytes"): self._make_bytes,
-            ("__builtin__", "bytes"): self._make_bytes,
-            ("builtins", "list"): _refuse,
-            ("__builtin__", "list"): _refuse,
+            ("builtins", "bytes"): self._make_empty_bytes,
+            ("__builtin__", "bytes"): self._make_empty_bytes,
+            ("builtins", "list"): _refuse_call,
+            ("__builtin__", "list"): _refuse_call,
         }
-        call = found.get((module, name))
-        return call and _Named(call)
+        call = replacements.get((module, name))
+        return call and _CallOnly(call)
 
-    def spend(self, amount: int) -> None:
-        """Count what is copied.
+    def charge(self, amount: int) -> None:
+        """Subtract from the budget.
 
         Raises:
-            UnsafePickleError: it is more than the file can hold.
+            UnsafePickleError: it is used up.
         """
-        self._left -= amount
-        if self._left < 0:
+        self._budget -= amount
+        if self._budget < 0:
             raise UnsafePickleError("it copies more than it holds")
 
-    def read(self, data: Any, code: np.dtype[Any], count: int) -> list[Any]:
-        """Plain values of an array's bytes.
+    def read_array(self, data: Any, dtype: np.dtype[Any], count: int) -> list[Any]:
+        """The elements of an array as plain values.
 
         Raises:
-            UnsafePickleError: the bytes are not of so many elements.
+            UnsafePickleError: the bytes do not hold `count` elements.
         """
         if isinstance(data, str):
-            data = _restore_bytes(data, count * code.itemsize)
-        if not isinstance(data, (bytes, bytearray)) or len(data) != count * code.itemsize:
-            raise UnsafePickleError(f"it holds an array whose bytes are not {count} of type {code.str}")
-        self.spend(len(data))
-        values: list[Any] = np.frombuffer(bytes(data), dtype=code).tolist() if count else []
+            data = _restore_bytes(data, count * dtype.itemsize)
+        if not isinstance(data, (bytes, bytearray)) or len(data) != count * dtype.itemsize:
+            raise UnsafePickleError(f"it holds an array whose bytes are not {count} of type {dtype.str}")
+        self.charge(len(data))
+        values: list[Any] = np.frombuffer(bytes(data), dtype=dtype).tolist() if count else []
         return values
 
-    def _make_number(self, kind: Any, data: Any = b"") -> Any:
-        return self.read(data, _resolve(kind), 1)[0]
+    def _make_scalar(self, dtype: Any, data: Any = b"") -> Any:
+        return self.read_array(data, _to_dtype(dtype), 1)[0]
 
-    def _begin_array(self, kind: Any, shape: Any, code: Any) -> _Array:  # noqa: ARG002
-        return _Array(self)
+    def _reconstruct_array(self, subtype: Any, shape: Any, dtype: Any) -> _ArrayAsList:  # noqa: ARG002
+        return _ArrayAsList(self)
 
-    def _make_array(self, data: Any, kind: Any, shape: Any, order: Any = "C") -> list[Any]:  # noqa: ARG002
-        return self.read(data, _resolve(kind), _count_elements(shape))
+    def _array_from_buffer(self, data: Any, dtype: Any, shape: Any, order: Any = "C") -> list[Any]:  # noqa: ARG002
+        return self.read_array(data, _to_dtype(dtype), _count_elements(shape))
 
-    def _encode(self, text: Any, encoding: Any = "latin1") -> bytes:
+    def _encode_latin1(self, text: Any, encoding: Any = "latin1") -> bytes:
         if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
             raise UnsafePickleError("it encodes text in another way than bytes are written")
-        self.spend(len(text))
+        self.charge(len(text))
         return text.encode("latin-1")
 
-    def _make_bytes(self) -> bytes:
-        """How the first protocols write that there are none."""
+    def _make_empty_bytes(self) -> bytes:
+        """The first protocols write empty bytes as a call of `bytes`."""
         return b""
 
     def _make_dict(self, *arguments: Any) -> dict[Any, Any]:
         pairs = arguments[0] if arguments and isinstance(arguments[0], (list, tuple)) else ()
-        self.spend(len(pairs))
+        self.charge(len(pairs))
         return dict(pairs)
 
 
-class _Type:
-    """A NumPy type by its code, such as i8; the byte order follows as its state."""
+class _DType:
+    """A NumPy dtype by its code, such as i8; its state, which follows, is the byte order."""
 
     def __init__(self, code: Any, align: Any = False, copy: Any = False) -> None:  # noqa: ARG002
-        if not isinstance(code, str) or not _TYPE.fullmatch(code):
+        if not isinstance(code, str) or not _DTYPE_CODE.fullmatch(code):
             raise UnsafePickleError(f"it holds NumPy values of type {code!r:.40}")
         self.code = code
 
@@ -131,22 +131,22 @@ class _Type:
         self.code = order + self.code.lstrip("<>=|")
 
 
-class _Array(list[Any]):
-    """An array of one dimension as a list; its state follows."""
+class _ArrayAsList(list[Any]):
+    """A list in place of an array of one dimension; its state, which follows, holds the elements."""
 
-    def __init__(self, types: PlainTypes) -> None:
+    def __init__(self, safe_globals: SafeGlobals) -> None:
         super().__init__()
-        self._types = types
+        self._globals = safe_globals
 
     def __setstate__(self, state: Any) -> None:
-        _, shape, kind, _, data = state
-        self[:] = self._types.read(data, _resolve(kind), _count_elements(shape))
+        _, shape, dtype, _, data = state
+        self[:] = self._globals.read_array(data, _to_dtype(dtype), _count_elements(shape))
 
 
-def _resolve(kind: Any) -> np.dtype[Any]:
-    if not isinstance(kind, _Type):
+def _to_dtype(dtype: Any) -> np.dtype[Any]:
+    if not isinstance(dtype, _DType):
         raise UnsafePickleError("it holds an array without a type")
-    return np.dtype(kind.code)
+    return np.dtype(dtype.code)
 
 
 def _count_elements(shape: Any) -> int:
@@ -156,9 +156,9 @@ def _count_elements(shape: Any) -> int:
 
 
 def _restore_bytes(text: str, length: int) -> bytes:
-    """The bytes that Python 2 wrote as a string, which was then read as UTF-8, or as Latin-1 where it is none."""
+    """The bytes of a Python 2 string that was decoded as UTF-8 or, if its length shows this, as Latin-1."""
     return text.encode("latin-1") if len(text) == length else text.encode()
 
 
-def _refuse(*arguments: Any) -> Any:  # noqa: ARG001
+def _refuse_call(*arguments: Any) -> Any:  # noqa: ARG001
     raise UnsafePickleError("it calls what is only to be named")

@@ -1,6 +1,6 @@
-"""Annotations as instances: masks and boxes, and what an outline lacks that gives no mask.
+"""Annotations as instances with masks and boxes, and the reason where a segmentation gives no mask.
 
-NOTE: an outline that covers no pixel is unusable, with a good box or without. COCO's consumers drop it, too:
+NOTE: a segmentation that covers no pixel is unusable, with a valid box or without. COCO's consumers drop it, too:
 pycocotools cannot draw fewer than three points, ReLA's loader skips polygons of odd length or under six numbers.
 """
 
@@ -13,8 +13,8 @@ from shards.annotations.coco import Annotation, CocoImage
 from shards.errors import DataError
 from shards.record import Box, Instance, Rle
 
-_FEWEST = 6
-"""Numbers of the smallest polygon."""
+_MIN_COORDINATES = 6
+"""Coordinates of the smallest polygon: three points."""
 
 
 def build_instance(annotation: Annotation, image: CocoImage) -> Instance:
@@ -24,7 +24,7 @@ def build_instance(annotation: Annotation, image: CocoImage) -> Instance:
         DataError: its segmentation is malformed or covers no pixel of the image.
     """
     try:
-        mask = encode_outline(annotation.segmentation, image.height, image.width)
+        mask = encode_published_mask(annotation.segmentation, image.height, image.width)
     except (DataError, TypeError, ValueError, OverflowError) as error:
         what = f"annotation {annotation.ann_id}: {error}"
         raise DataError(what, record=f"image {image.image_id}") from error
@@ -34,7 +34,7 @@ def build_instance(annotation: Annotation, image: CocoImage) -> Instance:
     )
 
 
-def encode_outline(segmentation: Any, height: int, width: int) -> Rle:
+def encode_published_mask(segmentation: Any, height: int, width: int) -> Rle:
     """The mask of a published segmentation, which has at least one pixel.
 
     Raises:
@@ -50,18 +50,18 @@ def encode_outline(segmentation: Any, height: int, width: int) -> Rle:
         raise DataError("segmentation is one flat list of numbers; expected a list of polygons, each such a list")
     mask = masks.encode_segmentation(segmentation, height, width)
     if not masks.rle_area(mask):
-        raise DataError(_explain_emptiness(segmentation, height, width))
+        raise DataError(_explain_empty_mask(segmentation, height, width))
     return mask
 
 
-def _explain_emptiness(segmentation: Any, height: int, width: int) -> str:
+def _explain_empty_mask(segmentation: Any, height: int, width: int) -> str:
     """Why a well-formed segmentation covers no pixel."""
     if isinstance(segmentation, dict):
         return "its run lengths hold no pixel"
     polygons = [polygon for polygon in segmentation if len(polygon)]
     if not polygons:
         return "its list of polygons is empty" if not len(segmentation) else "its polygons are empty lists"
-    drawn = [polygon for polygon in polygons if len(polygon) >= _FEWEST and len(polygon) % 2 == 0]
+    drawn = [polygon for polygon in polygons if len(polygon) >= _MIN_COORDINATES and len(polygon) % 2 == 0]
     if not drawn:
         if any(len(polygon) % 2 for polygon in polygons):
             return "its outline has an odd number of coordinates"
@@ -69,12 +69,12 @@ def _explain_emptiness(segmentation: Any, height: int, width: int) -> str:
     xs, ys = [x for polygon in drawn for x in polygon[0::2]], [y for polygon in drawn for y in polygon[1::2]]
     if max(xs) <= 0 or max(ys) <= 0 or min(xs) >= width or min(ys) >= height:
         return f"its outline lies outside the image of {width} × {height} pixels"
-    if not any(_measure_shoelace(polygon) for polygon in drawn):
+    if not any(_shoelace_area(polygon) for polygon in drawn):
         return "its outline has no area: all points lie on one line"
     return "its outline is too small to cover a pixel"
 
 
-def _measure_shoelace(polygon: list[float]) -> float:
+def _shoelace_area(polygon: list[float]) -> float:
     xs, ys = polygon[0::2], polygon[1::2]
     pairs = zip(xs, ys, [*xs[1:], xs[0]], [*ys[1:], ys[0]], strict=True)
     return abs(sum(x * next_y - next_x * y for x, y, next_x, next_y in pairs)) / 2

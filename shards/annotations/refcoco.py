@@ -1,7 +1,7 @@
 """RefCOCO, RefCOCO+, RefCOCOg and their robust versions R-RefCOCO, R-RefCOCO+, R-RefCOCOg.
 
-A record belongs to one object. The robust versions mix sentences about nothing in the image among the others; these
-have `exist` false or 0. Where `exist` is missing the sentence fits.
+A record refers to one object. In the robust versions some of its sentences have an empty target: `exist` is false or 0.
+Where `exist` is missing the target exists.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _UNC, _UMD, _GOOGLE = "refs(unc).p", "refs(umd).p", "refs(google).p"
 
 
 def read_target(record: Record, sentence: Record) -> tuple[int, ...]:
-    """The record's annotation, or none if the sentence says that it is not about it.
+    """The record's annotation, or none if the sentence has an empty target.
 
     Raises:
         DataError: the annotation or the flag is malformed.

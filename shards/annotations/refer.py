@@ -1,6 +1,6 @@
-"""References as all of `refer`'s descendants publish them: a list of records, each an object set with its sentences.
+"""Refs as REFER and its descendants publish them: a list of records, each a set of objects with its sentences.
 
-The data sets differ in their file names and in how they say what a sentence means; both make up a `RefFormat`.
+The data sets differ in file names and in how a record tells the targets of a sentence; a `RefFormat` holds both.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from shards.errors import DataError
 Record = dict[str, Any]
 
 _SHOWN = 3
-# Splits name folders.
+# A split is the name of a folder.
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]{0,63}")
 
 
@@ -47,10 +47,10 @@ class Ref:
 
 @dataclass(frozen=True, slots=True)
 class RefFormat:
-    """A data set's published form.
+    """The form in which a data set publishes its refs.
 
     Attributes:
-        files: names of the file of references, the preferred one first.
+        files: names of the file of refs, the preferred one first.
         read_target: the annotations that a sentence of a record refers to, none for an empty target; it raises
             DataError where the record contradicts itself.
     """
@@ -59,11 +59,11 @@ class RefFormat:
     read_target: Callable[[Record, Record], tuple[int, ...]]
 
 
-def read_refs(layout: RefFormat, file: Path, collector: ErrorCollector, splits: Sequence[str] = ()) -> list[Ref]:
-    """Read the references of some splits, or of all, in the order of the file.
+def read_refs(ref_format: RefFormat, file: Path, collector: ErrorCollector, splits: Sequence[str] = ()) -> list[Ref]:
+    """Read the refs of some splits, or of all, in the order of the file.
 
     Args:
-        layout: the data set's published form.
+        ref_format: of the data set.
         file: a list of records as JSON or as a pickle, told apart by its suffix.
         collector: collects records and sentences that cannot be used or repeat the id of another; they are left out.
         splits: names of the splits; none means all.
@@ -75,31 +75,31 @@ def read_refs(layout: RefFormat, file: Path, collector: ErrorCollector, splits: 
     if not isinstance(records, list) or not records:
         what = f"holds {_describe_value(records)}, not a list of references"
         raise DataError(what, file=file, remedy="use the file as it was published")
-    known = dict.fromkeys(split for record in records if isinstance(split := _peek(record, "split"), str))
+    known = dict.fromkeys(split for record in records if isinstance(split := _get_text(record, "split"), str))
     for split in splits:
         if split not in known:
             raise DataError(f"has no split {split!r}; there are {', '.join(known) or 'none'}", file=file)
     refs = UniqueEntries[Ref]()
-    for number, record in enumerate(records, 1):
-        split = _peek(record, "split")
+    for index, record in enumerate(records, 1):
+        split = _get_text(record, "split")
         if splits and isinstance(split, str) and split not in splits:
             continue
         try:
-            ref, errors = _read_ref(layout, record)
+            ref, errors = _read_ref(ref_format, record)
         except DataError as error:
-            collector.add(DataError(error.what, file=file, record=_name(record, number)))
+            collector.add(DataError(error.what, file=file, record=_name_record(record, index)))
             continue
         for kind, unusable in errors:
-            name = f"{_name(record, number)}, {unusable.record}"
+            name = f"{_name_record(record, index)}, {unusable.record}"
             collector.add(DataError(unusable.what, file=file, record=name), kind)
         if ref.sentences:
-            refs.add(ref.ref_id, ref, f"entry {number}")
+            refs.add(ref.ref_id, ref, f"entry {index}")
     refs.drop_differing(collector, file, "ref")
     return list(refs.entries.values())
 
 
 def _describe_value(value: Any) -> str:
-    """What a file holds in place of a list, in a few words."""
+    """A value that is no list, in a few words."""
     if isinstance(value, dict):
         keys = ", ".join(f"{key!r:.20}" for key in itertools.islice(value, _SHOWN))
         return f"a dictionary of {len(value)} keys ({keys}{', …' if len(value) > _SHOWN else ''})"
@@ -115,10 +115,10 @@ def read_ann_ids(record: Record) -> tuple[int, ...]:
         DataError: something else, or none at all.
     """
     value = read_value(record, "ann_id")
-    numbers = value if isinstance(value, (list, tuple)) else [value]
-    if not numbers:
+    values = value if isinstance(value, (list, tuple)) else [value]
+    if not values:
         raise DataError("ann_id is an empty list")
-    return tuple(to_integer(number, "ann_id") for number in numbers)
+    return tuple(to_integer(each, "ann_id") for each in values)
 
 
 def _read_ref(ref_format: RefFormat, record: Any) -> tuple[Ref, ErrorCollector]:
@@ -130,29 +130,29 @@ def _read_ref(ref_format: RefFormat, record: Any) -> tuple[Ref, ErrorCollector]:
     if not isinstance(entries, (list, tuple)) or not entries:
         raise DataError("has no list of sentences")
     sentences, collector = UniqueEntries[Sentence](), ErrorCollector()
-    for position, entry in enumerate(entries):
+    for index, entry in enumerate(entries):
         try:
-            sent_id = _read_sent_id(record, entry, position)
+            sent_id = _read_sent_id(record, entry, index)
             text = _read_sentence_entry(entry)
         except DataError as error:
-            collector.add(DataError(error.what, record=f"sentence number {position + 1}"))
+            collector.add(DataError(error.what, record=f"sentence number {index + 1}"))
             continue
         sentence = Sentence(sent_id, text, ref_format.read_target(record, entry))
-        sentences.add(sent_id, sentence, f"entry {position + 1} of sentences")
+        sentences.add(sent_id, sentence, f"entry {index + 1} of sentences")
     sentences.drop_differing(collector, None, "sentence")
     return Ref(ref_id, image_id, split, tuple(sentences.entries.values())), collector
 
 
-def _read_sent_id(record: Record, sentence: Any, position: int) -> int:
-    """The sentence's own number, else that of the record's list, else its place."""
+def _read_sent_id(record: Record, sentence: Any, index: int) -> int:
+    """The sentence's own id, else that of the record's list, else its index."""
     if not isinstance(sentence, dict):
         raise DataError(f"a {type(sentence).__name__} where a sentence should be")
     if sentence.get("sent_id") is not None:
         return read_integer(sentence, "sent_id")
-    numbers = record.get("sent_ids")
-    if isinstance(numbers, (list, tuple)) and len(numbers) == len(record["sentences"]):
-        return to_integer(numbers[position], "sent_ids")
-    return position
+    sent_ids = record.get("sent_ids")
+    if isinstance(sent_ids, (list, tuple)) and len(sent_ids) == len(record["sentences"]):
+        return to_integer(sent_ids[index], "sent_ids")
+    return index
 
 
 def _read_sentence_entry(sentence: Mapping[str, Any]) -> str:
@@ -163,11 +163,11 @@ def _read_sentence_entry(sentence: Mapping[str, Any]) -> str:
     raise DataError("has no text, neither raw nor sent")
 
 
-def _peek(record: Any, key: str) -> Any:
+def _get_text(record: Any, key: str) -> Any:
     value = record.get(key) if isinstance(record, dict) else None
     return decode_bytes(value) if isinstance(value, bytes) else value
 
 
-def _name(record: Any, number: int) -> str:
-    ref_id = _peek(record, "ref_id")
-    return f"ref {ref_id}" if isinstance(ref_id, int) else f"reference number {number}"
+def _name_record(record: Any, index: int) -> str:
+    ref_id = _get_text(record, "ref_id")
+    return f"ref {ref_id}" if isinstance(ref_id, int) else f"reference number {index}"

@@ -1,6 +1,6 @@
-"""Ref-ZOM: a record belongs to zero, one or many objects, as its `source` says.
+"""Ref-ZOM: a record refers to zero, one or many objects, as its `source` says.
 
-The annotations of a record of source "zero" mean nothing.
+The annotations of a record of source "zero" are ignored.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Pickles from strangers: read as data, never run.
+"""Reads pickles of unknown origin as data, without running code from them.
 
-Only containers, numbers and strings are built; NumPy's numbers and small arrays become such, too. What is left of a
-pickle's ways to do harm without naming a class, a memo as large as it says and tuples as deep as it likes, is refused
-before anything is built.
+Only containers, numbers and strings are built; NumPy's scalars and small arrays become such, too. Before that, pickles
+are refused that could exhaust memory or the stack without naming a class: by large memo indices or by nested tuples.
 """
 
 from __future__ import annotations
@@ -19,16 +18,16 @@ from typing import Any, NoReturn
 from typing_extensions import Buffer
 
 from shards.annotations.fields import decode_bytes
-from shards.annotations.numpy_pickle import PlainTypes, UnsafePickleError
+from shards.annotations.numpy_pickle import SafeGlobals, UnsafePickleError
 from shards.errors import DataError
 from shards.file_kinds import explain_unreadable
 
-# Hashing nested tuples recurses in C without a limit; so many nested ones still fit on any stack.
-_MOST_TUPLES = 10_000
-_TUPLES = frozenset({"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "FROZENSET"})
-# A cached extension would be handed out without asking `find_class`.
-_EXTENSIONS = frozenset({"EXT1", "EXT2", "EXT4"})
-_NUMBERING = frozenset({"PUT", "LONG_BINPUT"})
+# Hashing nested tuples recurses in C without a limit; this depth still fits on any stack.
+_MAX_TUPLES = 10_000
+_TUPLE_OPCODES = frozenset({"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "FROZENSET"})
+# A cached extension is returned without a call of `find_class`.
+_EXTENSION_OPCODES = frozenset({"EXT1", "EXT2", "EXT4"})
+_MEMO_OPCODES = frozenset({"PUT", "LONG_BINPUT"})
 _OPCODES = {ord(opcode.code): opcode for opcode in pickletools.opcodes}
 _LENGTH_WIDTHS = {
     pickletools.TAKEN_FROM_ARGUMENT1: 1,
@@ -37,8 +36,8 @@ _LENGTH_WIDTHS = {
     pickletools.TAKEN_FROM_ARGUMENT8U: 8,
 }
 _REMEDY = "use the file as it was published"
-_WANTED, _AGAIN = "a pickle", "download the published file again"
-_LONGEST_REASON = 120
+_EXPECTED, _DOWNLOAD = "a pickle", "download the published file again"
+_MAX_REASON_LENGTH = 120
 _ENCODING = "igvg_utf_8_or_latin_1"
 
 
@@ -47,10 +46,10 @@ class _DataUnpickler(pickle.Unpickler):
 
     def __init__(self, data: bytes) -> None:
         super().__init__(io.BytesIO(data), encoding=_ENCODING)
-        self._types = PlainTypes(len(data))
+        self._globals = SafeGlobals(len(data))
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
-        found = self._types.find(module_name, global_name)
+        found = self._globals.find(module_name, global_name)
         if found is None:
             raise UnsafePickleError(f"it asks for {module_name}.{global_name}")
         return found
@@ -60,69 +59,73 @@ class _DataUnpickler(pickle.Unpickler):
 
 
 def load_pickle(file: Path) -> Any:
-    """The plain value that a pickle holds; strings of Python 2 are read as UTF-8, those that are none as Latin-1.
+    """The plain value of a pickle; strings of Python 2 are decoded as UTF-8, or as Latin-1 if they are no UTF-8.
 
     Raises:
         DataError: the file cannot be read, is no whole pickle, or holds anything but containers, numbers and strings;
-            a file of another kind is told by its content.
+            the content of a file of another kind is described.
     """
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise explain_unreadable(file, _WANTED, error, _AGAIN) from error
+        raise explain_unreadable(file, _EXPECTED, error, _DOWNLOAD) from error
     try:
-        # Python 2 wrote escapes that today's decoder warns of.
+        # Python 2 wrote escapes that the decoder of Python 3 warns of.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            _refuse_excess(data)
+            _check_opcodes(data)
             return _DataUnpickler(data).load()
     except UnsafePickleError as error:
         what = f"this pickle is not plain data: {error}; only containers, numbers and strings are read"
         raise DataError(what, file=file, remedy=_REMEDY) from error
     except RecursionError as error:
         raise DataError("this pickle is nested too deep", file=file, remedy=_REMEDY) from error
-    # Bytes that are no pickle make the unpickler fail in a dozen ways, all with the same meaning.
+    # The unpickler raises a dozen kinds of errors for bytes that are no pickle.
     except Exception as error:
-        raise explain_unreadable(file, _WANTED, _describe(error), _AGAIN, sound=("pickle",)) from error
+        raise explain_unreadable(file, _EXPECTED, _describe_error(error), _DOWNLOAD, sound=("pickle",)) from error
 
 
-def _describe(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_REASON]
+def _describe_error(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_REASON_LENGTH]
 
 
-def _decode(data: Buffer, errors: str = "strict", /) -> tuple[str, int]:  # noqa: ARG001
-    """A string of Python 2, which does not say its encoding."""
+def _decode_python2_string(data: Buffer, errors: str = "strict", /) -> tuple[str, int]:  # noqa: ARG001
+    """Decode a string of Python 2, whose encoding is not known."""
     content = bytes(data)
     return decode_bytes(content), len(content)
 
 
 def _find_codec(name: str) -> codecs.CodecInfo | None:
-    return codecs.CodecInfo(codecs.utf_8_encode, _decode, name=_ENCODING) if name == _ENCODING else None
+    return codecs.CodecInfo(codecs.utf_8_encode, _decode_python2_string, name=_ENCODING) if name == _ENCODING else None
 
 
-# The unpickler knows encodings by their names only.
+# The unpickler takes encodings by name only.
 codecs.register(_find_codec)
 
 
-def _refuse_excess(data: bytes) -> None:
-    """Look through the instructions without carrying them out."""
+def _check_opcodes(data: bytes) -> None:
+    """Check a pickle's opcodes without running them.
+
+    Raises:
+        UnsafePickleError: it uses extensions, a memo index beyond its size, or too many tuples.
+    """
     tuples = 0
-    for name, first, last in _walk(data):
-        if name in _EXTENSIONS:
+    for name, first, last in _iterate_opcodes(data):
+        if name in _EXTENSION_OPCODES:
             raise UnsafePickleError("it uses registered extensions")
-        if name in _NUMBERING:
-            number = int(data[first:last]) if name == "PUT" else int.from_bytes(data[first:last], "little")
-            if not 0 <= number <= len(data):
-                raise UnsafePickleError(f"it numbers {number} objects in {len(data)} bytes")
-        tuples += name in _TUPLES
-    if tuples > _MOST_TUPLES:
+        if name in _MEMO_OPCODES:
+            index = int(data[first:last]) if name == "PUT" else int.from_bytes(data[first:last], "little")
+            if not 0 <= index <= len(data):
+                raise UnsafePickleError(f"it numbers {index} objects in {len(data)} bytes")
+        tuples += name in _TUPLE_OPCODES
+    if tuples > _MAX_TUPLES:
         raise UnsafePickleError(f"it holds {tuples} tuples, and published files none")
 
 
-def _walk(data: bytes) -> Iterator[tuple[str, int, int]]:
-    """Each instruction's name, and where its argument begins and ends.
+def _iterate_opcodes(data: bytes) -> Iterator[tuple[str, int, int]]:
+    """The name of each opcode, and where its argument begins and ends.
 
-    `pickletools.genops` also decodes the arguments, and stumbles over Python 2's strings beyond ASCII.
+    `pickletools.genops` also decodes the arguments, and fails at Python 2 strings beyond ASCII.
     """
     position = 0
     while True:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.annotations.coco import CocoImage, mark_namesakes
+from shards.annotations.coco import CocoImage, link_same_names
 from shards.annotations.image_files import candidate_names, find_shared_files, index_folders, locate_image
 from shards.errors import DataError
 
@@ -28,7 +28,7 @@ def make_clips(folder: Path) -> dict[int, CocoImage]:
     for clip in (1, 2):
         write(folder / f"clip{clip}" / "frame66.png", f"clip {clip}")
     images = {clip: make_image(f"clip{clip}/frame66.png", clip) for clip in (1, 2)}
-    mark_namesakes(images)
+    link_same_names(images)
     return images
 
 
@@ -72,7 +72,7 @@ def test_without_the_folder_above_frames_of_one_name_are_refused(tmp_path: Path,
 def test_one_name_for_two_images_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "frame.png")
     images = {number: make_image("frame.png", number) for number in (1, 2)}
-    mark_namesakes(images)
+    link_same_names(images)
     with pytest.raises(DataError, match=r"frame\.png, image 2: frame\.png is the name of image 1 too"):
         locate_image(images[2], index_folders([tmp_path]))
 

@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shards.annotations.numpy_pickle import PlainTypes, UnsafePickleError
+from shards.annotations.numpy_pickle import SafeGlobals, UnsafePickleError
 
 
 def rebuild(kind: Any, *arguments: Any, budget: int = 100) -> Any:
     """What stands for the call with which a value is pickled, called."""
-    function = PlainTypes(budget).find(*kind)
+    function = SafeGlobals(budget).find(*kind)
     assert function is not None
     return function(*arguments)
 
 
 def test_a_pickled_type_and_its_bytes_are_plain_numbers() -> None:
-    types = PlainTypes(100)
+    types = SafeGlobals(100)
     kind = types.find("numpy", "dtype")
     scalar = types.find("numpy._core.multiarray", "scalar")
     assert kind is not None
@@ -48,4 +48,4 @@ def test_what_may_only_be_named_is_not_called(name: tuple[str, str]) -> None:
 
 @pytest.mark.parametrize("function", [eval, pickle.loads, np.load])
 def test_functions_are_not_found(function: Any) -> None:
-    assert PlainTypes(100).find(function.__module__, function.__name__) is None
+    assert SafeGlobals(100).find(function.__module__, function.__name__) is None

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from shards.annotations.polygons import encode_outline
+from shards.annotations.polygons import encode_published_mask
 from shards.errors import DataError
 from shards.masks import decode_mask, rle_area
 
 
 def test_a_polygon_covers_its_pixels() -> None:
-    mask = decode_mask(encode_outline([[2, 1, 6, 1, 6, 4, 2, 4]], 8, 10))
+    mask = decode_mask(encode_published_mask([[2, 1, 6, 1, 6, 4, 2, 4]], 8, 10))
     assert mask.shape == (8, 10)
     assert mask[1:4, 2:6].all()
     assert mask.sum() == 12
@@ -34,9 +34,9 @@ def test_a_polygon_covers_its_pixels() -> None:
 )
 def test_an_outline_without_a_pixel_is_refused_with_the_reason(segmentation: Any, reason: str) -> None:
     with pytest.raises(DataError, match=reason):
-        encode_outline(segmentation, 8, 10)
+        encode_published_mask(segmentation, 8, 10)
 
 
 def test_several_polygons_are_one_mask() -> None:
     parts = [[0, 0, 2, 0, 2, 2, 0, 2], [4, 4, 6, 4, 6, 6, 4, 6]]
-    assert rle_area(encode_outline(parts, 8, 10)) == 8
+    assert rle_area(encode_published_mask(parts, 8, 10)) == 8
