@@ -39,8 +39,8 @@ def ablate(
 
     settings = read_settings(train_preset(preset.value), config, set_ or [])
     with render.show_progress("ablation"):
-        document = ablation.run(ablation.TABLES[table.value], settings, shards, split, out)
+        report = ablation.run(ablation.TABLES[table.value], settings, shards, split, out)
     if format_ is options.OutputFormat.json:
-        render.print_json(document)
+        render.print_json(report.to_json())
     else:
-        render.print_ablation(document)
+        render.print_ablation(report)

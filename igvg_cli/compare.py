@@ -1,4 +1,4 @@
-"""`igvg compare`: is one set of predictions better than another, or is it chance?"""
+"""`igvg compare`: the difference between two sets of predictions, with its interval."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from igvg_cli import options, render
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(help="predictions.jsonl, or a folder that igvg predict made: the one before.")],
-    b: Annotated[Path, typer.Argument(help="Likewise: the one after.")],
+    a: Annotated[Path, typer.Argument(help="predictions.jsonl, or a folder that igvg predict made.")],
+    b: Annotated[Path, typer.Argument(help="Likewise.")],
     shards: options.Shards,
     split: options.Split,
     format_: options.Format = options.OutputFormat.table,
@@ -24,15 +24,15 @@ def compare(
 
     Example: igvg compare runs/first-val runs/second-val --shards data/grefcoco --split val
 
-    An interval that does not hold 0 is a difference that other pictures of the same kind would show, too.
+    An interval without 0 is a difference that other images of the same kind would show, too.
     """
     from pipelines.config.settings import ScoreSettings
     from pipelines.stages import compare as stage
 
     settings = ScoreSettings(split=split, resolution=resolution, bootstrap=bootstrap)
     with render.show_progress("comparing"):
-        document = stage.run(a, b, shards, settings, most=most)
+        report = stage.run(a, b, shards, settings, most=most).report
     if format_ is options.OutputFormat.json:
-        render.print_json(document)
+        render.print_json(report.to_json())
     else:
-        render.print_differences(document)
+        render.print_comparison(report)

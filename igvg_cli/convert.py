@@ -58,8 +58,9 @@ def convert(
 
     if to_coco:
         with render.show_progress("converting"):
-            artifact, hit = stage.export_predictions(next(iter(inputs), None), shards, split, out, force=force)
-        counts = ", ".join(f"{count} {name}" for name, count in artifact.counts.items())
+            exported = stage.export_predictions(next(iter(inputs), None), shards, split, out, force=force)
+        cached = exported.cached
+        counts = ", ".join(f"{count} {name}" for name, count in exported.counts.items())
     else:
         results = CocoResults(
             files=inputs,
@@ -67,8 +68,9 @@ def convert(
             threshold=score_threshold,
         )
         with render.show_progress("converting"):
-            found, hit = stage.import_results(results, shards, split, out, force=force)
-        counts = f"{found['expressions']} expressions, {found['no_target']} without a target"
-    if hit:
+            imported = stage.import_results(results, shards, split, out, force=force)
+        report, cached = imported.report, imported.cached
+        counts = f"{report.expressions} expressions, {report.no_target} without a target"
+    if cached:
         render.note(f"{out} is up to date: same input, same shards; nothing to do.")
     render.print_line(f"{out}: {counts}")

@@ -23,7 +23,7 @@ def demo(
     held_out: Annotated[int, typer.Option(min=1, help="Images to draw for each benchmark's evaluation.")] = 120,
     max_steps: Annotated[int, typer.Option(min=0, help="Stop training after so many steps; 0: do not.")] = 0,
 ) -> None:
-    """Draw images of shapes, prepare, train, predict and score; then compare with answers that need no learning.
+    """Draw images of shapes, prepare, train, predict and score; then compare with baselines that need no training.
 
     Example: igvg demo --out demo
 
@@ -36,13 +36,13 @@ def demo(
     from pipelines.experiments import demo as stage
 
     plan = stage.FROM_SCRATCH if from_scratch else stage.SHORT
-    images = plan.train_pictures if pictures is None else pictures
-    plan = replace(plan, train_pictures=images, held_out_pictures=held_out, max_steps=max_steps)
+    images = plan.train_images if pictures is None else pictures
+    plan = replace(plan, train_images=images, held_out_images=held_out, max_steps=max_steps)
     with render.show_progress("demo"):
         comparisons, overlays = stage.run(out, plan)
     if format_ is options.OutputFormat.json:
-        render.print_json({comparison.title: comparison.scores for comparison in comparisons})
+        render.print_json({comparison.title: comparison.to_json() for comparison in comparisons})
     else:
         for comparison in comparisons:
-            render.print_comparison(comparison.title, comparison.scores)
+            render.print_baselines(comparison.title, comparison.scores)
     render.note(f"drawn examples: {overlays}")

@@ -29,10 +29,10 @@ def import_checkpoint(
     from pipelines.stages import import_checkpoint as stage
 
     with render.show_progress("importing"):
-        artifact, hit = stage.run(checkpoint, out, tokenizer=tokenizer, force=force)
-    if hit:
+        result = stage.run(checkpoint, out, tokenizer=tokenizer, force=force)
+    if result.cached:
         render.note(f"{out} is up to date: same checkpoint, same tokenizer; nothing to do.")
-    counts = artifact.counts
+    counts = result.counts
     if not counts["tokenizer"]:
         render.note(f"{out} has no tokenizer, and predict needs it: put {SENTENCEPIECE_NAME} into that folder.")
     size = f"{counts['encoder_layers']} encoder layers, {counts['queries']} queries"

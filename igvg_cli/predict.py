@@ -68,15 +68,15 @@ def predict(
         raise typer.BadParameter("with --from, only settings of postprocess can change")
     with render.show_progress("predicting"):
         if raw is not None:
-            artifact, hit = stage.run_on_raw(settings.postprocess, raw, out, force=force)
+            result = stage.run_on_raw(settings.postprocess, raw, out, force=force)
         elif shards is not None and checkpoint is not None:
-            artifact, hit = stage.run(settings, checkpoint, shards, out, force=force)
+            result = stage.run(settings, checkpoint, shards, out, force=force)
         elif image is not None and checkpoint is not None:
             texts = [streams.decode_argument("--text", word) for word in text or []]
-            artifact, hit = stage.run_on_images(settings, checkpoint, image, texts, out, force=force)
-    if hit:
+            result = stage.run_on_images(settings, checkpoint, image, texts, out, force=force)
+    if result.cached:
         render.note(f"{out} is up to date: same input, same settings; nothing to do.")
-    _report(out, artifact.counts, image)
+    _report(out, result.counts, image)
 
 
 def _report(out: Path, counts: Mapping[str, Any], image: Path | None) -> None:

@@ -54,10 +54,10 @@ def prepare(
         _report_inspection(settings, found)
         return
     with render.show_progress("preparing"):
-        artifact, hit = stage.run(settings, annotations, images, out, force=force, workers=workers)
-    if hit:
+        result = stage.run(settings, annotations, images, out, force=force, workers=workers)
+    if result.cached:
         render.note(f"{out} is up to date: same files, same settings; nothing to do.")
-    _print_counts(dataset.value, out, artifact.counts)
+    _print_counts(dataset.value, out, result.counts)
 
 
 def _print_counts(dataset: str, out: Path, counts: dict[str, Any]) -> None:

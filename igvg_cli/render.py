@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     import contextlib
     from collections.abc import Container, Mapping, Sequence
 
+    from pipelines.experiments.ablation import AblationReport
+    from pipelines.stages.compare import ComparisonReport
+    from pipelines.stages.score import ScoreReport
+    from pipelines.stages.sweep import SweepReport
+
 
 def print_table(
     title: str,
@@ -39,30 +44,28 @@ def print_table(
             console.print(Text(line, style="dim"))
 
 
-def print_scores(documents: Sequence[dict[str, Any]]) -> None:
-    """Score documents as tables, each metric with what it measures."""
+def print_scores(reports: Sequence[ScoreReport]) -> None:
+    """The scores of splits as tables, each metric with what it measures."""
     from pipelines.evaluation.metrics.benchmarks import describe_metric
 
-    for document in documents:
-        targets, resolution = document["targets"], document["resolution"]
-        place = f"at {resolution} × {resolution} pixels" if resolution else "at the pictures' own size"
-        kinds = ", ".join(f"{count} {kind}" for kind, count in targets.items())
-        intervals = document.get("intervals", {})
+    for report in reports:
+        resolution, intervals = report.resolution, report.intervals or {}
+        size = f"at {resolution} × {resolution} pixels" if resolution else "at the size of the images"
+        kinds = ", ".join(f"{count} {kind}" for kind, count in report.targets.items())
         rows = [
             [name, format_score(value), format_interval(intervals.get(name)), describe_metric(name)]
-            for name, value in document["metrics"].items()
+            for name, value in report.metrics.items()
         ]
-        notes = [f"{document['expressions']} expressions ({kinds}), {place}; percent; – means nothing to measure"]
-        if "not_predicted" in document:
-            notes.append(f"the predictions give no {document['not_predicted']}: what these decide is not measured")
-        notes += [f"{count} {name.replace('_', ' ')}" for name, count in document.get("left_out", {}).items() if count]
-        if crowds := document.get("crowd_only"):
-            notes.append(
-                f"expressions about crowd regions alone, with boxes and without a mask truth (IoU 0): {crowds}"
-            )
-        title = f"{document['dataset']}/{document['split']}"
+        notes = [f"{report.expressions} expressions ({kinds}), {size}; percent; – means nothing to measure"]
+        if report.not_predicted:
+            notes.append(f"the predictions give no {report.not_predicted}: what these decide is not measured")
+        notes += [f"{count} {name.replace('_', ' ')}" for name, count in (report.left_out or {}).items() if count]
+        if report.crowd_only:
+            what = "expressions about crowd regions alone, with boxes and without a mask truth (IoU 0)"
+            notes.append(f"{what}: {report.crowd_only}")
+        title = f"{report.dataset}/{report.split}"
         print_table(title, ["metric", "score", "95 % interval", "what it measures"], rows, notes, left=(0, 3))
-        print_breakdown(title, document.get("breakdown", {}))
+        print_breakdown(title, report.breakdown)
 
 
 def print_breakdown(title: str, breakdown: Mapping[str, dict[str, Any]]) -> None:
@@ -77,87 +80,80 @@ def print_breakdown(title: str, breakdown: Mapping[str, dict[str, Any]]) -> None
         print_table(f"{title}, by part", ["part", "expressions", *names], rows)
 
 
-def print_comparison(title: str, scores: Mapping[str, dict[str, Any]]) -> None:
-    """The metrics of several answers to the same expressions, one answer a row."""
-    names = list(next(iter(scores.values()))["metrics"])
-    rows = [
-        [answer, *(format_score(document["metrics"][name]) for name in names)] for answer, document in scores.items()
-    ]
+def print_baselines(title: str, scores: Mapping[str, ScoreReport]) -> None:
+    """The metrics of several predictions for the same expressions, one a row."""
+    names = list(next(iter(scores.values())).metrics)
+    rows = [[label, *(format_score(report.metrics[name]) for name in names)] for label, report in scores.items()]
     print_table(title, ["percent", *names], rows)
 
 
-def print_differences(document: dict[str, Any]) -> None:
-    """A comparison of two sets of predictions, and the expressions on which they differ most."""
-    sides, intervals = (document["a"]["metrics"], document["b"]["metrics"]), document.get("intervals", {})
+def print_comparison(report: ComparisonReport) -> None:
+    """Two sets of predictions, and the expressions on which they differ most."""
+    intervals = report.intervals or {}
     rows = [
         [
             name,
-            *(format_score(side[name]) for side in sides),
+            format_score(report.a.metrics[name]),
+            format_score(report.b.metrics[name]),
             format_change(change),
             format_interval(intervals.get(name)),
         ]
-        for name, change in document["differences"].items()
+        for name, change in report.differences.items()
     ]
-    better = document["expressions_better_in"]
+    better = report.expressions_better_in
     counts = f"A better on {better['a']}, B on {better['b']}, neither on {better['neither']}"
-    notes = [f"A: {document['a']['predictions']}", f"B: {document['b']['predictions']}"]
-    notes.append(f"{document['expressions']} expressions: {counts}; percent")
-    title = f"{document['dataset']}/{document['split']}"
+    notes = [f"A: {report.a.predictions}", f"B: {report.b.predictions}"]
+    notes.append(f"{report.expressions} expressions: {counts}; percent")
+    title = f"{report.dataset}/{report.split}"
     print_table(title, ["metric", "A", "B", "B − A", "95 % interval"], rows, notes)
-    if document["differing"]:
-        rows = [
-            [row["id"], row["text"], *(format_score(100 * row[side]) for side in ("a", "b"))]
-            for row in document["differing"]
-        ]
+    if report.differing:
+        rows = [[row.id, row.text, format_score(100 * row.a), format_score(100 * row.b)] for row in report.differing]
         print_table("Where they differ most", ["expression", "text", "A", "B"], rows, left=(0, 1))
 
 
-def print_ablation(document: dict[str, Any]) -> None:
+def print_ablation(report: AblationReport) -> None:
     """The variants of an ablation as the paper's table shows them, one table for each data set that was scored."""
-    datasets = dict.fromkeys(variant["score"]["dataset"] for variant in document["variants"])
-    for dataset in datasets:
-        chosen = [variant for variant in document["variants"] if variant["score"]["dataset"] == dataset]
-        scores = [variant["score"] for variant in chosen]
-        names = [name for name in document["metrics"] if name in scores[0]["metrics"]] or list(scores[0]["metrics"])
+    for dataset in dict.fromkeys(variant.score.dataset for variant in report.variants):
+        chosen = [variant for variant in report.variants if variant.score.dataset == dataset]
+        first = chosen[0].score
+        names = [name for name in report.metrics if name in first.metrics] or list(first.metrics)
         rows = [
-            [f"{variant['value']:g}", *(format_score(score["metrics"][name]) for name in names)]
-            for variant, score in zip(chosen, scores, strict=True)
+            [f"{variant.value:g}", *(format_score(variant.score.metrics[name]) for name in names)] for variant in chosen
         ]
-        title = f"{document['title']}, {dataset}/{scores[0]['split']}"
-        notes = [f"{scores[0]['expressions']} expressions; percent"]
-        print_table(title, [document["symbol"], *names], rows, notes)
+        notes = [f"{first.expressions} expressions; percent"]
+        print_table(f"{report.title}, {dataset}/{first.split}", [report.symbol, *names], rows, notes)
 
 
-def print_sweep(document: dict[str, Any]) -> None:
+def print_sweep(report: SweepReport) -> None:
     """The settings of a sweep, one a row; a star marks the best of each metric, unless all are equal."""
-    names, settings = document["shown"], document["settings"]
-    best = {name: places if len(places) < len(settings) else [] for name, places in document["best"].items()}
+    total = len(report.settings)
+    best = {name: indices if len(indices) < total else [] for name, indices in report.best.items()}
     rows = [
         [
-            *(format_setting(row["settings"][key]) for key in document["varied"]),
-            *(("* " if place in best[name] else "") + format_score(row["metrics"][name]) for name in names),
+            *(format_setting(row.settings[key]) for key in report.varied),
+            *(("* " if index in best[name] else "") + format_score(row.metrics[name]) for name in report.shown),
         ]
-        for place, row in enumerate(settings)
+        for index, row in enumerate(report.settings)
     ]
-    fixed = ", ".join(f"{key} {format_setting(value)}" for key, value in document["fixed"].items())
-    notes = [f"{document['expressions']} expressions; percent; * marks the best of a metric"]
+    fixed = ", ".join(f"{key} {format_setting(value)}" for key, value in report.fixed.items())
+    notes = [f"{report.expressions} expressions; percent; * marks the best of a metric"]
     notes += [f"the same for all: {fixed}"] if fixed else []
-    title = f"{document['dataset']}/{document['split']}, {len(rows)} settings"
-    print_table(title, [*document["varied"], *names], rows, notes, left=range(len(document["varied"])))
+    title = f"{report.dataset}/{report.split}, {total} settings"
+    print_table(title, [*report.varied, *report.shown], rows, notes, left=range(len(report.varied)))
 
 
-def print_sweep_rows(document: dict[str, Any]) -> None:
+def print_sweep_rows(report: SweepReport) -> None:
     """The settings of a sweep as CSV: what varies, the metrics, and the metrics of which a row is the best."""
     import csv
 
-    names, best = list(document["best"]), document["best"]
+    names = list(report.best)
     writer = csv.writer(sys.stdout, lineterminator="\n")
     with streams.printing():
-        writer.writerow([*document["varied"], *names, "best"])
-        for place, row in enumerate(document["settings"]):
-            marked = " ".join(name for name in names if place in best[name])
-            settings = (format_setting(row["settings"][key]) for key in document["varied"])
-            writer.writerow([*settings, *(row["metrics"][name] for name in names), marked])
+        writer.writerow([*report.varied, *names, "best"])
+        for index, row in enumerate(report.settings):
+            marked = " ".join(name for name in names if index in report.best[name])
+            settings = (format_setting(row.settings[key]) for key in report.varied)
+            writer.writerow([*settings, *(row.metrics[name] for name in names), marked])
 
 
 def format_setting(value: Any) -> str:

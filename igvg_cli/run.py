@@ -24,8 +24,8 @@ def run(
     from pipelines.experiments.experiment import read_experiment, run_stages
 
     with render.show_progress("running"):
-        scores = run_stages(read_experiment(experiment)).scores
+        reports = run_stages(read_experiment(experiment)).scores
     if format_ is options.OutputFormat.json:
-        render.print_json(scores)
+        render.print_json([report.to_json() for report in reports])
     else:
-        render.print_scores(scores)
+        render.print_scores(reports)

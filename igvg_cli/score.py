@@ -37,11 +37,9 @@ def score(
     settings = ScoreSettings(split=split, resolution=resolution, bootstrap=bootstrap)
     with render.show_progress("scoring"):
         result = stage.run(predictions, shards, settings, out=out, force=force)
-    for warning in result.warnings:
-        render.note(warning)
-    if result.hit:
+    if result.cached:
         render.note(f"{out} is up to date: same predictions, same shards, same settings; nothing to do.")
     if format_ is options.OutputFormat.json:
-        render.print_json(result.document)
+        render.print_json(result.report.to_json())
     else:
-        render.print_scores([result.document])
+        render.print_scores([result.report])

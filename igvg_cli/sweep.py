@@ -55,10 +55,10 @@ def sweep(
     settings = read_settings(read_postprocessing(folder), None, set_ or [])
     chosen = build_grid(settings, grid, vary or [])
     with render.show_progress("sweeping"):
-        document = stage.run(folder, shards, split, chosen, resolution=resolution)
+        report = stage.run(folder, shards, split, chosen, resolution=resolution).report
     if format_ is SweepFormat.json:
-        render.print_json(document)
+        render.print_json(report.to_json())
     elif format_ is SweepFormat.csv:
-        render.print_sweep_rows(document)
+        render.print_sweep_rows(report)
     else:
-        render.print_sweep(document)
+        render.print_sweep(report)

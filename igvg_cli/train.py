@@ -38,9 +38,9 @@ def train(
     overrides = [*(set_ or []), *([f"init={init}"] if init else [])]
     settings = read_settings(train_preset(preset.value), config, overrides)
     with render.show_progress("training"):
-        artifact, hit = stage.run(settings, shards, out, force=force)
-    if hit:
+        result = stage.run(settings, shards, out, force=force)
+    if result.cached:
         render.note(f"{out} is up to date: same shards, same settings; nothing to do.")
-    counts = artifact.counts
+    counts = result.counts
     cut = f", {counts['cut']:,} of them cut at {settings.text.max_tokens} tokens" if counts.get("cut") else ""
     render.print_line(f"{out}: trained {counts['steps']} steps on {counts['expressions']} expressions{cut}")

@@ -82,5 +82,5 @@ def test_the_loop_around_another_model_writes_predictions_that_score_takes(tmp_p
     (tmp_path / "loop.py").write_text(program.replace("shards/grefcoco", "shards"))
     environment = {"PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "loop.py"], cwd=tmp_path, check=True, timeout=100, env=environment)
-    document = score.run(tmp_path / "predictions.jsonl", shards, ScoreSettings(split="val", bootstrap=0)).document
-    assert document["metrics"]["T-acc"] == 100
+    report = score.run(tmp_path / "predictions.jsonl", shards, ScoreSettings(split="val", bootstrap=0)).report
+    assert report.metrics["T-acc"] == 100

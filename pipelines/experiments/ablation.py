@@ -1,6 +1,6 @@
-"""`igvg ablate`: a setting of the training varied as in a table of the paper, every variant trained and scored.
+"""`igvg ablate`: trains and scores every variant of a training setting that a table of the paper varies.
 
-Every variant has its own training and prediction, in folders whose names carry the key of what they are made from: an
+Every variant has its own training and prediction, in folders whose names carry the key of their inputs and settings: an
 interrupted ablation continues, and a variant that two tables share is trained once.
 """
 
@@ -15,6 +15,7 @@ from pipelines.config.overrides import overlay_settings
 from pipelines.config.settings import PredictSettings, ScoreSettings, TrainSettings
 from pipelines.experiments.experiment import predict_split, train_network
 from pipelines.stages import score
+from pipelines.stages.score import ScoreReport
 from shards.errors import SettingsError
 from shards.index import INDEX
 from shards.progress import log
@@ -60,7 +61,33 @@ TABLES = {
 }
 
 
-def run(table: Table, settings: TrainSettings, shards: Sequence[Path], split: str, out: Path) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One value of the varied setting, scored on one data set."""
+
+    value: float
+    checkpoint: str
+    predictions: str
+    score: ScoreReport
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationReport:
+    """The scores of all variants of a table."""
+
+    setting: str
+    symbol: str
+    title: str
+    metrics: list[str]
+    variants: list[Variant]
+
+    def to_json(self) -> dict[str, Any]:
+        """What `igvg ablate --format json` prints."""
+        variants = [vars(variant) | {"score": variant.score.to_json()} for variant in self.variants]
+        return vars(self) | {"variants": variants}
+
+
+def run(table: Table, settings: TrainSettings, shards: Sequence[Path], split: str, out: Path) -> AblationReport:
     """Train and score every variant that is not finished yet.
 
     Args:
@@ -70,29 +97,32 @@ def run(table: Table, settings: TrainSettings, shards: Sequence[Path], split: st
         split: the split that is predicted and scored.
         out: folder for every variant's artifacts.
 
-    Returns:
-        What `igvg ablate --format json` prints.
-
     Raises:
-        ArtifactError, CheckpointError, DataError: whatever a stage raises.
-        SettingsError: no folder holds the split, or a variant cannot be.
+        ArtifactError, CheckpointError, DataError: as the stages raise.
+        SettingsError: no folder holds the split, or a variant is not possible.
     """
     scored = [folder for folder in shards if (folder / split / INDEX).is_file()]
     if not scored:
         raise SettingsError(f"none of the --shards holds split '{split}'; give --split, or prepare it")
-    # All variants are resolved before the first hour is spent.
-    variants = [overlay_settings(settings, {table.group: {table.key: value}}, table.setting) for value in table.values]
+    # All variants are resolved before the first training, so that an impossible one costs nothing.
+    settings_of = {
+        value: overlay_settings(settings, {table.group: {table.key: value}}, table.setting) for value in table.values
+    }
     predicting = PredictSettings(split=split, precision=settings.precision, postprocess=settings.postprocess)
-    rows = []
-    for value, variant in zip(table.values, variants, strict=True):
+    variants = []
+    for value, training in settings_of.items():
         log(f"{table.setting} = {value:g}")
-        checkpoint = train_network(out, variant, shards, variant.preset)
+        checkpoint = train_network(out, training, shards, training.preset)
         for folder in scored:
             predictions = predict_split(out, predicting, checkpoint, folder, folder.name)
-            scoring = ScoreSettings(split=split)
-            result = score.run(predictions, folder, scoring, out=predictions / "score")
-            rows.append({
-                "value": value, "checkpoint": str(checkpoint), "predictions": str(predictions), "score": result.document
-            })  # fmt: skip
-    named = {"setting": table.setting, "symbol": table.symbol, "title": table.title, "metrics": list(table.metrics)}
-    return {**named, "variants": rows}
+            report = score.run(predictions, folder, ScoreSettings(split=split), out=predictions / "score").report
+            variants.append(
+                Variant(value=value, checkpoint=str(checkpoint), predictions=str(predictions), score=report)
+            )
+    return AblationReport(
+        setting=table.setting,
+        symbol=table.symbol,
+        title=table.title,
+        metrics=list(table.metrics),
+        variants=variants,
+    )

@@ -1,11 +1,11 @@
-"""`igvg demo`: the whole pipeline on the embedded data set, beside answers that need no learning.
+"""`igvg demo`: the whole pipeline on the embedded data set, compared with baselines that need no training.
 
 ```
 OUT/shapes-…/         the embedded data set, in the published layouts
 OUT/experiment.toml   what igvg run repeats
 OUT/runs/             every stage's artifact
-OUT/baselines/        predictions of the network before training, and of answers that need no learning
-OUT/examples/         what the trained network finds in a held-out image, drawn
+OUT/baselines/        predictions of the network before training, and of baselines that need no training
+OUT/examples/         predictions of the trained network for a held-out image, drawn
 ```
 
 Every folder's name carries the key of what it is made from, as those of `igvg run` do: a demo of another size, or of
@@ -17,7 +17,6 @@ training on the generalized layouts adds. From scratch everything lies in OUT/fr
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,16 +25,16 @@ from typing import Any
 from pipelines.config.settings import PredictSettings, ScoreSettings
 from pipelines.experiments.experiment import (
     Experiment,
-    name_folder,
     predict_split,
     read_experiment,
     run_stages,
 )
 from pipelines.prediction.prediction import Prediction
-from pipelines.prediction.prediction_file import write_predictions
+from pipelines.prediction.prediction_file import PREDICTIONS, write_predictions
 from pipelines.stages import predict, score, train
-from pipelines.stages.artifact import begin_work, find_finished, finish_work
+from pipelines.stages.artifact import KeyedFolder, Stage
 from pipelines.stages.inputs import digest_shards
+from pipelines.stages.score import ScoreReport
 from shards import masks
 from shards.errors import ArtifactError
 from shards.files import replace_folder, write_bytes
@@ -45,7 +44,7 @@ from shards.record import ImageRecord, leaves_crowds_out
 from shards.synthetic import writer as shapes
 
 SEED = 7
-HELD_OUT_PICTURES = 120
+HELD_OUT_IMAGES = 120
 WRITTEN = "# Written by igvg demo;"
 EXPERIMENT = (
     WRITTEN
@@ -87,32 +86,37 @@ EXAMPLES = ("every red shape", "all the circles", "the leftmost star", "two squa
 class DemoPlan:
     """How a demo trains, and how much is drawn for it; small ones are for tests."""
 
-    train_pictures: int
+    train_images: int
     """Images to draw for training."""
     training: str
     """Lines of the experiment's table [train], beside the preset."""
     from_scratch: bool = False
-    held_out_pictures: int = HELD_OUT_PICTURES
+    held_out_images: int = HELD_OUT_IMAGES
     max_steps: int = 0
     """Optimizer steps at most; 0: the settings decide."""
 
 
-SHORT = DemoPlan(train_pictures=400, training='init = "shapes"\nepochs = 1\nbatch_size = 16\n')
+SHORT = DemoPlan(train_images=400, training='init = "shapes"\nepochs = 1\nbatch_size = 16\n')
 """From the shipped network, in a few minutes."""
-FROM_SCRATCH = DemoPlan(train_pictures=6000, training="", from_scratch=True)
+FROM_SCRATCH = DemoPlan(train_images=6000, training="", from_scratch=True)
 """Without a start, four times as long or longer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """The scores of one data set: what answered → its score document."""
+    """The scores of several predictions for one split."""
 
     title: str
-    scores: dict[str, dict[str, Any]]
+    scores: dict[str, ScoreReport]
+    """By the name of what predicted."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The scores, as `igvg score --format json` prints each."""
+        return {name: report.to_json() for name, report in self.scores.items()}
 
 
 def run(out: Path, plan: DemoPlan, *, workers: int = 2) -> tuple[list[Comparison], Path]:
-    """Draw the data, run every stage, and score answers that need no learning beside them.
+    """Draw the data, run every stage, and score the baselines.
 
     Args:
         out: folder of the demo; what it holds already is not made again.
@@ -127,8 +131,8 @@ def run(out: Path, plan: DemoPlan, *, workers: int = 2) -> tuple[list[Comparison
     """
     if plan.from_scratch:
         out = out / "from-scratch"
-    data = name_data(out, plan)
-    file = write_experiment(out, plan, data.name)
+    data = describe_data(out, plan)
+    file = write_experiment(out, plan, data.folder.name)
     draw_data(data, plan, workers)
     experiment = read_experiment(file)
     stages = run_stages(experiment)
@@ -136,11 +140,11 @@ def run(out: Path, plan: DemoPlan, *, workers: int = 2) -> tuple[list[Comparison
     start = Path(experiment.train.init) if experiment.train.init else None
     start = start or save_untrained(baselines, experiment, list(stages.shards.values()))
     comparisons = []
-    for (name, split), document in zip(experiment.predict_on, stages.scores, strict=True):
+    for (name, split), report in zip(experiment.predict_on, stages.scores, strict=True):
         shards = stages.shards[name]
         settings = replace(experiment.predict, split=split)
         found = predict_split(baselines, settings, start, shards, f"start-{name}")
-        scores = {"start": _score(found, shards, split), "after training": document}
+        scores = {"start": _score(found, shards, split), "after training": report}
         for title in BASELINES:
             scores[title] = _score(write_baseline(baselines, name, shards, split, title), shards, split)
         comparisons.append(Comparison(title=f"{name}/{split}", scores=scores))
@@ -149,32 +153,29 @@ def run(out: Path, plan: DemoPlan, *, workers: int = 2) -> tuple[list[Comparison
     )
 
 
-def name_data(out: Path, plan: DemoPlan) -> Path:
-    """The folder of the embedded data set."""
-    return name_folder(out, "shapes", {}, _size(plan), f"{plan.train_pictures}-{plan.held_out_pictures}")
+def describe_data(out: Path, plan: DemoPlan) -> Stage:
+    """The stage that draws the embedded data set."""
+    sizes = {"train_pictures": plan.train_images, "held_out_pictures": plan.held_out_images}
+    folder = KeyedFolder(out, f"{plan.train_images}-{plan.held_out_images}")
+    return Stage(name="shapes", out=folder, inputs={}, options={"seed": SEED, **sizes})
 
 
-def draw_data(folder: Path, plan: DemoPlan, workers: int) -> None:
+def draw_data(stage: Stage, plan: DemoPlan, workers: int) -> None:
     """Draw the embedded data set, once.
 
     Raises:
         ArtifactError: the folder holds something else.
     """
-    options = _size(plan)
-    if find_finished(folder, "shapes", {}, options):
+    folder = stage.folder
+    if stage.find():
         log(f"shapes: {folder} is up to date")
         return
     working = folder.with_name(f".{folder.name}.working")
     begin_stage("drawing")
+    sizes = {"train_images": plan.train_images, "held_out_images": plan.held_out_images}
     with replace_folder(folder, working):
-        shapes.write_published(
-            working,
-            seed=SEED,
-            train_images=plan.train_pictures,
-            held_out_images=plan.held_out_pictures,
-            workers=workers,
-        )
-        finish_work(working, "shapes", {}, options, {"pictures": plan.train_pictures + 3 * plan.held_out_pictures})
+        shapes.write_published(working, seed=SEED, **sizes, workers=workers)
+        replace(stage, out=working).finish({"pictures": plan.train_images + 3 * plan.held_out_images})
     log(f"shapes: {folder} is drawn")
 
 
@@ -200,32 +201,32 @@ def write_experiment(out: Path, plan: DemoPlan, data: str) -> Path:
 
 def save_untrained(home: Path, experiment: Experiment, shards: list[Path]) -> Path:
     """The network as training starts it, as a checkpoint in a folder of `home`."""
-    inputs, options = train.describe(experiment.train, shards)
-    folder = name_folder(home, "untrained", inputs, options, experiment.train.preset)
-    if find_finished(folder, "untrained", inputs, options):
-        return folder
+    described = train.describe(experiment.train, shards, KeyedFolder(home, experiment.train.preset))
+    stage = replace(described, name="untrained")
+    if stage.find():
+        return stage.folder
     import torch
 
     from pipelines.pretrained import save_checkpoint
     from pipelines.training.initialization import build_model
 
     torch.manual_seed(experiment.train.seed)
-    begin_work(folder, "untrained", inputs, options)
+    stage.start()
     parts = [(folder, "train") for folder in shards]
     model, tokenizer = build_model(experiment.train, parts)
-    save_checkpoint(folder, model, tokenizer, experiment.train.text.max_tokens)
-    finish_work(folder, "untrained", inputs, options, {})
-    return folder
+    save_checkpoint(stage.folder, model, tokenizer, experiment.train.text.max_tokens)
+    stage.finish({})
+    return stage.folder
 
 
-def answer_nothing(record: ImageRecord) -> Prediction:
-    """There never is a target."""
+def predict_nothing(record: ImageRecord) -> Prediction:
+    """No target, whatever the expression."""
     mask = masks.merge_rles([], record.height, record.width)
     return Prediction(id="", boxes=[], scores=[], mask=mask, no_target=True)
 
 
-def answer_everything(record: ImageRecord) -> Prediction:
-    """Every annotated object of the picture is a target; crowd regions give a mask only where they are mask truth."""
+def predict_everything(record: ImageRecord) -> Prediction:
+    """Every annotated instance of the image; crowd regions only add to the mask where they are part of the target's."""
     without_crowds = any(leaves_crowds_out(expression.id) for expression in record.expressions)
     drawn = [instance.mask for instance in record.instances if not (instance.crowd and without_crowds)]
     mask = masks.merge_rles(drawn, record.height, record.width)
@@ -234,58 +235,56 @@ def answer_everything(record: ImageRecord) -> Prediction:
 
 
 BASELINES: dict[str, Callable[[ImageRecord], Prediction]] = {
-    "always empty": answer_nothing,
-    "everything": answer_everything,
+    "always empty": predict_nothing,
+    "everything": predict_everything,
 }
 
 
 def write_baseline(home: Path, name: str, shards: Path, split: str, title: str) -> Path:
-    """The same answer for every expression about an image, as an artifact in a folder of `home`.
+    """Write a baseline's predictions, the same for every expression about an image, into a folder of `home`.
 
     Args:
         home: where the folder lies.
         name: of the shards, for the folder's name.
         shards: folder that `igvg prepare` made.
         split: of the shards.
-        title: of the answer, one of `BASELINES`.
+        title: one of `BASELINES`.
     """
     inputs, options = {"shards": digest_shards(shards)}, {"split": split, "answer": title}
-    folder = name_folder(home, "baseline", inputs, options, f"{title.replace(' ', '-')}-{name}-{split}")
-    if find_finished(folder, "baseline", inputs, options):
-        return folder
-    begin_work(folder, "baseline", inputs, options)
+    folder = KeyedFolder(home, f"{title.replace(' ', '-')}-{name}-{split}")
+    stage = Stage(name="baseline", out=folder, inputs=inputs, options=options)
+    if stage.find():
+        return stage.folder
+    stage.start()
     with ShardReader(shards, split) as reader:
-        write_predictions(folder / "predictions.jsonl", _repeat_answers(reader, BASELINES[title]))
-    finish_work(folder, "baseline", inputs, options, {})
-    return folder
+        write_predictions(stage.folder / PREDICTIONS, _repeat_predictions(reader, BASELINES[title]))
+    stage.finish({})
+    return stage.folder
 
 
 def draw_examples(folder: Path, settings: PredictSettings, checkpoint: Path, shards: Path) -> Path:
-    """What the network finds in the held-out image with the most instances, drawn."""
+    """Draw what the network finds in the held-out image with the most instances; returns the folder of overlays."""
     with ShardReader(shards, "val") as reader:
-        number = max(range(len(reader)), key=lambda number: len(reader.record(number).instances))
-        file, image = folder / "images" / reader.record(number).file_name, reader.image(number)
+        index = max(range(len(reader)), key=lambda index: len(reader.record(index).instances))
+        file, image = folder / "images" / reader.record(index).file_name, reader.image(index)
     # Demos of other sizes have other images of the same name.
     if not file.is_file() or file.read_bytes() != image:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(file, image)
-    inputs, options = predict.describe_images(settings, checkpoint, [file], EXAMPLES)
-    found = name_folder(folder, "found", inputs, options, file.stem)
+    stage = predict.describe_images(settings, checkpoint, [file], EXAMPLES, KeyedFolder(folder, file.stem))
+    found = replace(stage, name="found").folder
     predict.run_on_images(settings, checkpoint, file, EXAMPLES, found)
     return found / "overlays"
 
 
-def _size(plan: DemoPlan) -> dict[str, int]:
-    return {"seed": SEED, "train_pictures": plan.train_pictures, "held_out_pictures": plan.held_out_pictures}
-
-
-def _repeat_answers(reader: ShardReader, answer: Callable[[ImageRecord], Prediction]) -> Iterator[Prediction]:
+def _repeat_predictions(
+    reader: ShardReader, predict_image: Callable[[ImageRecord], Prediction]
+) -> Iterator[Prediction]:
     for record in reader.records():
-        repeated = answer(record)
-        for expression, prediction in zip(record.expressions, itertools.repeat(repeated), strict=False):
+        prediction = predict_image(record)
+        for expression in record.expressions:
             yield replace(prediction, id=expression.id)
 
 
-def _score(predictions: Path, shards: Path, split: str) -> dict[str, Any]:
-    result = score.run(predictions, shards, ScoreSettings(split=split), out=predictions / "score")
-    return result.document
+def _score(predictions: Path, shards: Path, split: str) -> ScoreReport:
+    return score.run(predictions, shards, ScoreSettings(split=split), out=predictions / "score").report

@@ -39,12 +39,12 @@ from pipelines.config.presets import train_preset
 from pipelines.config.settings import PredictSettings, PrepareSettings, ScoreSettings, TrainSettings
 from pipelines.networks import resolve_checkpoint
 from pipelines.stages import predict, prepare, score, train
-from pipelines.stages.artifact import Artifact, compute_fingerprint
+from pipelines.stages.artifact import KeyedFolder, StageResult
+from pipelines.stages.score import ScoreReport
 from shards.errors import SettingsError, near_match_hint
 from shards.index import read_index
 from shards.progress import log
 
-_KEY_LENGTH = 8
 STAGES = ("prepare", "train", "predict", "score")
 
 
@@ -127,8 +127,8 @@ class Stages:
     """Prepared folders by the experiment's names."""
     network: Path | None
     """The checkpoint that was trained or named; None where there is neither."""
-    scores: list[dict[str, Any]]
-    """The score documents, in the order of `predict_on`, or of `score_on` where nothing is predicted."""
+    scores: list[ScoreReport]
+    """The scores, in the order of `predict_on`, or of `score_on` where nothing is predicted."""
 
     @property
     def checkpoint(self) -> Path:
@@ -162,7 +162,8 @@ def run_stages(experiment: Experiment) -> Stages:
         if "score" in experiment.stages:
             scores.append(_score(experiment, folder, shards[name], split, folder / "score"))
     for predictions, (name, split) in zip(experiment.scored, experiment.score_on, strict=True):
-        scores.append(_score(experiment, predictions, shards[name], split, None))
+        out = KeyedFolder(experiment.out, f"{shards[name].name}-{split}")
+        scores.append(_score(experiment, predictions, shards[name], split, out))
     return Stages(shards=shards, network=network, scores=scores)
 
 
@@ -172,10 +173,7 @@ def train_network(out: Path, settings: TrainSettings, shards: Sequence[Path], na
     Raises:
         ArtifactError, CheckpointError, DataError, SettingsError: as `igvg train`.
     """
-    inputs, options = train.describe(settings, shards)
-    folder = name_folder(out, "train", inputs, options, name)
-    _tell(folder, train.run(settings, shards, folder))
-    return folder
+    return _log_stage(train.run(settings, shards, KeyedFolder(out, name)))
 
 
 def predict_split(out: Path, settings: PredictSettings, checkpoint: Path, shards: Path, name: str) -> Path:
@@ -184,37 +182,26 @@ def predict_split(out: Path, settings: PredictSettings, checkpoint: Path, shards
     Raises:
         ArtifactError, CheckpointError, DataError: as `igvg predict`.
     """
-    inputs, options = predict.describe(settings, checkpoint, shards)
-    folder = name_folder(out, "predict", inputs, options, f"{name}-{settings.split}")
-    _tell(folder, predict.run(settings, checkpoint, shards, folder))
-    return folder
-
-
-def name_folder(out: Path, stage: str, inputs: Mapping[str, Any], options: Mapping[str, Any], name: str) -> Path:
-    """Another key is another folder: a changed setting never meets what an older one made."""
-    return out / f"{stage}-{name.replace('/', '-')}-{compute_fingerprint(stage, inputs, options)[:_KEY_LENGTH]}"
+    return _log_stage(predict.run(settings, checkpoint, shards, KeyedFolder(out, f"{name}-{settings.split}")))
 
 
 def _prepare(experiment: Experiment, name: str) -> Path:
     step = experiment.prepare[name]
-    inputs, options = prepare.describe(step.settings, step.annotations, step.images)
-    folder = name_folder(experiment.out, "prepare", inputs, options, name)
-    outcome = prepare.run(step.settings, step.annotations, step.images, folder)
-    _tell(folder, outcome)
-    return folder
+    return _log_stage(prepare.run(step.settings, step.annotations, step.images, KeyedFolder(experiment.out, name)))
 
 
-def _score(experiment: Experiment, predictions: Path, shards: Path, split: str, out: Path | None) -> dict[str, Any]:
-    settings = replace(experiment.score, split=split)
-    if out is None:
-        inputs, options = score.describe(settings, predictions, shards)
-        out = name_folder(experiment.out, "score", inputs, options, f"{shards.name}-{split}")
-    result = score.run(predictions, shards, settings, out=out)
-    for warning in result.warnings:
-        log(warning)
-    if result.artifact is not None:
-        _tell(out, (result.artifact, result.hit))
-    return result.document
+def _score(experiment: Experiment, predictions: Path, shards: Path, split: str, out: Path | KeyedFolder) -> ScoreReport:
+    result = score.run(predictions, shards, replace(experiment.score, split=split), out=out)
+    _log_stage(result)
+    return result.report
+
+
+def _log_stage(result: StageResult[Any]) -> Path:
+    """Log whether a stage did its work or found it done; returns the artifact's folder."""
+    assert result.artifact is not None
+    state = "is up to date: same inputs, same settings" if result.cached else "is finished"
+    log(f"{result.artifact.stage}: {result.folder} {state}")
+    return result.folder
 
 
 def _check_tables(tables: Mapping[str, Any], file: Path) -> None:
@@ -259,11 +246,6 @@ def _find_shards(name: str, steps: Mapping[str, PrepareStep], file: Path) -> Pat
         there = ", ".join(steps) or "no prepare tables"
         raise SettingsError(f"{file}: {name} is not prepared; there are {there}, and no folder {folder}")
     return folder
-
-
-def _tell(folder: Path, outcome: tuple[Artifact, bool]) -> None:
-    artifact, hit = outcome
-    log(f"{artifact.stage}: {folder} " + ("is up to date: same inputs, same settings" if hit else "is finished"))
 
 
 def _read_step(name: str, table: Any, file: Path) -> PrepareStep:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,37 +19,37 @@ from pipelines.config.presets import train_preset
 from pipelines.config.settings import PrepareSettings, TrainSettings
 from pipelines.networks import SHIPPED
 from pipelines.stages import prepare, train
-from pipelines.stages.artifact import find_finished, finish_work
+from pipelines.stages.artifact import Stage
 from shards.files import replace_file, replace_folder, write_json
 from shards.progress import set_sink
 from shards.synthetic import writer as shapes
 
 SEED = 11
 """Another seed than that of `igvg demo`: no image is drawn for both."""
-TRAIN_PICTURES, HELD_OUT_PICTURES = 24_000, 60
+TRAIN_IMAGES, HELD_OUT_IMAGES = 24_000, 60
 SETTINGS = ("epochs=2",)
 FILES = ("config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json")
 
 
-def run(out: Path, *, train_pictures: int = TRAIN_PICTURES, settings: TrainSettings | None = None) -> Path:
+def run(out: Path, *, train_images: int = TRAIN_IMAGES, settings: TrainSettings | None = None) -> Path:
     """Draw, prepare, train and store the network; returns the checkpoint folder, whose weights are float16.
 
     Args:
         out: folder for everything.
-        train_pictures: images to draw for training.
+        train_images: images to draw for training.
         settings: of the training; None takes those of the shipped network.
 
     Raises:
         ArtifactError: `out` holds something else.
     """
-    published = _draw(out / "published", train_pictures)
+    published = _draw(out / "published", train_images)
     prepare.run(
         PrepareSettings(dataset="refcoco"), published / "refcoco", [published / shapes.IMAGES_FOLDER],
         out / "shards",
     )  # fmt: skip
     settings = settings or read_settings(train_preset("tiny"), None, SETTINGS)
-    artifact, _ = train.run(settings, [out / "shards"], out / "run")
-    return store_halves(out / "run", out / "shapes", artifact.counts)
+    counts = train.run(settings, [out / "shards"], out / "run").counts
+    return store_halves(out / "run", out / "shapes", counts)
 
 
 def store_halves(checkpoint: Path, folder: Path, counts: dict[str, Any]) -> Path:
@@ -76,19 +77,15 @@ def store_halves(checkpoint: Path, folder: Path, counts: dict[str, Any]) -> Path
     return folder
 
 
-def _draw(folder: Path, train_pictures: int) -> Path:
-    options = {"seed": SEED, "train_pictures": train_pictures, "held_out_pictures": HELD_OUT_PICTURES}
-    if not find_finished(folder, "shapes", {}, options):
+def _draw(folder: Path, train_images: int) -> Path:
+    options = {"seed": SEED, "train_pictures": train_images, "held_out_pictures": HELD_OUT_IMAGES}
+    stage = Stage(name="shapes", out=folder, inputs={}, options=options)
+    if not stage.find():
         working = folder.with_name(f".{folder.name}.working")
+        sizes = {"train_images": train_images, "held_out_images": HELD_OUT_IMAGES}
         with replace_folder(folder, working):
-            shapes.write_refcoco(
-                working,
-                seed=SEED,
-                train_images=train_pictures,
-                held_out_images=HELD_OUT_PICTURES,
-                workers=2,
-            )
-            finish_work(working, "shapes", {}, options, {"images": train_pictures + HELD_OUT_PICTURES})
+            shapes.write_refcoco(working, seed=SEED, **sizes, workers=2)
+            replace(stage, out=working).finish({"images": train_images + HELD_OUT_IMAGES})
     return folder
 
 

@@ -1,7 +1,8 @@
-"""What a stage leaves behind: a folder with `artifact.json`, written last, that says what it was made from.
+"""A stage and its artifact: a folder with `artifact.json`, written last, that records what it was made from.
 
 The fingerprint hashes the stage, the content of its inputs and the settings that decide its bytes, never paths, times
-or worker counts. Same fingerprint: the work is done. Another one: the folder is left alone and the difference is named.
+or worker counts. A folder with the same fingerprint is finished work. A folder with another one is left alone, and the
+error names the difference.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import json
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pipelines.config.overrides import describe_differences
 from shards.errors import ArtifactError, DataError, join_first
@@ -23,16 +25,20 @@ from shards.files import read_json, remove_stale, write_json
 
 RECORD = "artifact.json"
 UNFINISHED = "unfinished.json"
-# igvg run and igvg demo, which name their folders themselves, have no --force.
+# igvg run and igvg demo name their folders themselves and have no --force.
 _MAKE_AGAIN = "remove its folder, or make it again with --force"
 _PACKAGES = ("igvg", "numpy", "pillow", "pycocotools", "torch", "transformers")
+_KEY_LENGTH = 8
+
+ReportT = TypeVar("ReportT")
+OtherT = TypeVar("OtherT")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
     """The record of a finished stage.
 
-    `inputs` holds content digests, `options` the material settings, `files` the byte size of every file in the folder.
+    `inputs` holds content digests, `options` the settings that decide the bytes, `files` the byte size of every file.
     """
 
     stage: str
@@ -44,10 +50,151 @@ class Artifact:
     files: dict[str, int] = field(default_factory=dict)
 
 
-def compute_fingerprint(stage: str, inputs: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-    """SHA-256 over the canonical JSON of what decides an artifact's bytes."""
-    key = json.dumps([stage, inputs, options], sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(key.encode()).hexdigest()
+@dataclass(frozen=True, kw_only=True)
+class StageResult(Generic[ReportT]):
+    """What a stage returns."""
+
+    report: ReportT
+    """What the stage measured; None where the artifact's counts hold everything."""
+    artifact: Artifact | None = None
+    """The record of the folder that it left; None where it left none."""
+    cached: bool = False
+    """Whether the artifact was already there."""
+    folder: Path = Path()
+    """The folder of the artifact."""
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """The counts of the artifact."""
+        assert self.artifact is not None
+        return self.artifact.counts
+
+    def with_report(self, report: OtherT) -> StageResult[OtherT]:
+        """The same result with a report."""
+        return StageResult(report=report, artifact=self.artifact, cached=self.cached, folder=self.folder)
+
+
+@dataclass(frozen=True)
+class KeyedFolder:
+    """A folder of `parent` named STAGE-NAME-KEY: other inputs or settings have another key, and another folder."""
+
+    parent: Path
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One run of a stage: everything that decides the bytes of its artifact, and where the artifact goes."""
+
+    name: str
+    out: Path | KeyedFolder
+    inputs: Mapping[str, Any]
+    """Content digests."""
+    options: Mapping[str, Any]
+    """The settings that decide the bytes."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the canonical JSON of name, inputs and options."""
+        key = json.dumps([self.name, self.inputs, self.options], sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(key.encode()).hexdigest()
+
+    @cached_property
+    def folder(self) -> Path:
+        """The folder of the artifact."""
+        if isinstance(self.out, Path):
+            return self.out
+        return self.out.parent / f"{self.name}-{self.out.name.replace('/', '-')}-{self.fingerprint[:_KEY_LENGTH]}"
+
+    def find(self, *, force: bool = False) -> StageResult[None] | None:
+        """The finished artifact, if the folder holds it; None if it can be made there.
+
+        Raises:
+            ArtifactError: the folder holds a finished artifact of other inputs or settings (`force` allows to replace
+                it), a damaged one, or files that igvg did not make (never replaced).
+        """
+        folder = self.folder
+        if folder.exists() and not folder.is_dir():
+            raise ArtifactError(f"{folder} is a file; --out must be a folder")
+        if not folder.is_dir() or not any(folder.iterdir()):
+            return None
+        if not (folder / RECORD).exists():
+            if (folder / UNFINISHED).exists():
+                _refuse_other_stage(folder, self.name)
+                return None
+            raise ArtifactError(f"{folder} is not empty and holds nothing of igvg's; choose another --out")
+        if force:
+            return None
+        found = read_artifact(folder, self.name)
+        if found.fingerprint != self.fingerprint:
+            what = f"{folder} holds a finished {self.name} of other inputs or settings"
+            raise ArtifactError(f"{what}: {self._explain(found)}")
+        return StageResult(report=None, artifact=found, cached=True, folder=folder)
+
+    def start(self, *, force: bool = False) -> bool:
+        """Open the folder for work in place; True if it continues interrupted work of the same fingerprint.
+
+        `force` removes what igvg left there before, finished or not.
+
+        Raises:
+            ArtifactError: the folder holds interrupted work of other inputs or settings.
+        """
+        folder, marker = self.folder, self.folder / UNFINISHED
+        begun: Artifact | None = None
+        if marker.exists() and not (force and (folder / RECORD).exists()):
+            with contextlib.suppress(ArtifactError):
+                begun = _read_record(marker)
+            if begun is not None and begun.fingerprint == self.fingerprint:
+                # What a killed process was writing. No other process writes before this one has started the work.
+                remove_stale(folder, deep=True)
+                return True
+            if not force:
+                changes = "its record is damaged" if begun is None else self._explain(begun)
+                raise ArtifactError(f"{folder} holds unfinished work of other inputs or settings: {changes}")
+        if force and (marker.exists() or (folder / RECORD).exists()):
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(marker, asdict(self._record()))
+        return False
+
+    def finish(self, counts: Mapping[str, Any], *, scratch: Collection[str] = ()) -> StageResult[None]:
+        """Write `artifact.json` over everything that the folder holds now, which finishes the artifact.
+
+        Args:
+            counts: what the record says about the result.
+            scratch: folders in it that only unfinished work needs; they are removed.
+        """
+        files = {
+            str(name): file.stat().st_size
+            for file in sorted(self.folder.rglob("*"))
+            # Temporary files of a killed process are no part of the result.
+            if file.is_file() and file.name not in (RECORD, UNFINISHED) and not file.match(".*.tmp")
+            if (name := file.relative_to(self.folder)).parts[0] not in scratch
+        }
+        artifact = self._record(counts=dict(counts), versions=_list_versions(), files=files)
+        write_json(self.folder / RECORD, asdict(artifact))
+        (self.folder / UNFINISHED).unlink(missing_ok=True)
+        # Last: a process that is killed before continues from them.
+        for folder in scratch:
+            shutil.rmtree(self.folder / folder, ignore_errors=True)
+        return StageResult(report=None, artifact=artifact, folder=self.folder)
+
+    def read(self) -> StageResult[None]:
+        """The artifact that another process has finished."""
+        return StageResult(report=None, artifact=read_artifact(self.folder, self.name), folder=self.folder)
+
+    def _record(self, **results: Any) -> Artifact:
+        inputs, options = dict(self.inputs), dict(self.options)
+        return Artifact(stage=self.name, fingerprint=self.fingerprint, inputs=inputs, options=options, **results)
+
+    def _explain(self, found: Artifact) -> str:
+        """What differs between an artifact and this stage."""
+        changes = describe_differences(found.options, json.loads(json.dumps(self.options)))
+        changed_inputs = describe_differences(found.inputs, json.loads(json.dumps(self.inputs)))
+        # The name of an input may hold spaces; its digests, on both sides of an arrow, do not.
+        changes += [f"input {change.rsplit(' ', 3)[0]} differs" for change in changed_inputs]
+        shown = join_first(changes, 6)
+        return f"{shown or 'made by another version of igvg'}; choose another --out, or replace it with --force"
 
 
 def read_artifact(folder: Path, stage: str | None = None) -> Artifact:
@@ -73,108 +220,6 @@ def read_artifact(folder: Path, stage: str | None = None) -> Artifact:
                 raise ArtifactError(f"{file} is {content.words}; {content.remedy}")
             state = "is missing" if found is None else f"has {found} bytes instead of {size}"
             raise ArtifactError(f"{file} {state}: the artifact is damaged; {_MAKE_AGAIN}")
-    return record
-
-
-def find_finished(
-    folder: Path, stage: str, inputs: Mapping[str, Any], options: Mapping[str, Any], *, force: bool = False
-) -> Artifact | None:
-    """The finished artifact, if the folder holds just what would be made; None, if it may be made there.
-
-    Raises:
-        ArtifactError: the folder holds a finished artifact of other inputs or settings (says which; `force` allows to
-            replace it), a damaged one, or files that igvg did not make (never replaced).
-    """
-    if folder.exists() and not folder.is_dir():
-        raise ArtifactError(f"{folder} is a file; --out must be a folder")
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return None
-    if not (folder / RECORD).exists():
-        if (folder / UNFINISHED).exists():
-            _refuse_other_stage(folder, stage)
-            return None
-        raise ArtifactError(f"{folder} is not empty and holds nothing of igvg's; choose another --out")
-    if force:
-        return None
-    found = read_artifact(folder, stage)
-    if found.fingerprint != compute_fingerprint(stage, inputs, options):
-        raise ArtifactError(
-            f"{folder} holds a finished {stage} of other inputs or settings: {_explain(found, inputs, options)}"
-        )
-    return found
-
-
-def begin_work(
-    folder: Path, stage: str, inputs: Mapping[str, Any], options: Mapping[str, Any], *, force: bool = False
-) -> bool:
-    """Open a folder for work in place; True if it continues interrupted work of the same fingerprint.
-
-    `force` clears what igvg left there before, finished or not.
-
-    Raises:
-        ArtifactError: the folder holds interrupted work of other inputs or settings.
-    """
-    marker = folder / UNFINISHED
-    fingerprint = compute_fingerprint(stage, inputs, options)
-    begun: Artifact | None = None
-    if marker.exists() and not (force and (folder / RECORD).exists()):
-        with contextlib.suppress(ArtifactError):
-            begun = _read_record(marker)
-        if begun is not None and begun.fingerprint == fingerprint:
-            # What a killed process was writing; nobody else writes before this work has begun.
-            remove_stale(folder, deep=True)
-            return True
-        if not force:
-            changes = "its record is damaged" if begun is None else _explain(begun, inputs, options)
-            raise ArtifactError(f"{folder} holds unfinished work of other inputs or settings: {changes}")
-    if force and (marker.exists() or (folder / RECORD).exists()):
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    begun = Artifact(stage=stage, fingerprint=fingerprint, inputs=dict(inputs), options=dict(options))
-    write_json(marker, asdict(begun))
-    return False
-
-
-def finish_work(
-    folder: Path,
-    stage: str,
-    inputs: Mapping[str, Any],
-    options: Mapping[str, Any],
-    counts: Mapping[str, Any],
-    *,
-    scratch: Collection[str] = (),
-) -> Artifact:
-    """Write `artifact.json` over everything the folder holds now; the artifact is finished with it.
-
-    Args:
-        folder: where the work was done.
-        stage: name of the command.
-        inputs: content digests of what it was made from.
-        options: the settings that decide its bytes.
-        counts: what the record tells of the result.
-        scratch: folders in it that only unfinished work needs; no part of the artifact.
-    """
-    files = {
-        str(name): file.stat().st_size
-        for file in sorted(folder.rglob("*"))
-        # What a killed process was writing when it ended is nobody's result.
-        if file.is_file() and file.name not in (RECORD, UNFINISHED) and not file.match(".*.tmp")
-        if (name := file.relative_to(folder)).parts[0] not in scratch
-    }
-    record = Artifact(
-        stage=stage,
-        fingerprint=compute_fingerprint(stage, inputs, options),
-        inputs=dict(inputs),
-        options=dict(options),
-        counts=dict(counts),
-        versions=_list_versions(),
-        files=files,
-    )
-    write_json(folder / RECORD, asdict(record))
-    (folder / UNFINISHED).unlink(missing_ok=True)
-    # Last: a process that is killed before goes on from them.
-    for place in scratch:
-        shutil.rmtree(folder / place, ignore_errors=True)
     return record
 
 
@@ -206,15 +251,6 @@ def _refuse_other_stage(folder: Path, stage: str) -> None:
         return
     if begun.stage != stage:
         raise ArtifactError(f"{folder} holds unfinished work of igvg {begun.stage}; choose another --out")
-
-
-def _explain(found: Artifact, inputs: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-    changes = describe_differences(found.options, json.loads(json.dumps(options)))
-    changed_inputs = describe_differences(found.inputs, json.loads(json.dumps(inputs)))
-    # The name of an input may hold spaces; its digests, on both sides of an arrow, do not.
-    changes += [f"input {change.rsplit(' ', 3)[0]} differs" for change in changed_inputs]
-    shown = join_first(changes, 6)
-    return f"{shown or 'made by another version of igvg'}; choose another --out, or replace it with --force"
 
 
 def _list_versions() -> dict[str, str]:

@@ -1,7 +1,8 @@
-"""`igvg compare`: two answers to the same expressions, how far apart they score, and where they differ."""
+"""`igvg compare`: two sets of predictions for the same expressions, their scores, and where they differ most."""
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +14,65 @@ from pipelines.evaluation.evaluator import evaluate_split
 from pipelines.evaluation.metrics.bootstrap import estimate_differences
 from pipelines.evaluation.metrics.grefcoco import grefcoco_ratios
 from pipelines.evaluation.metrics.outcomes import Outcomes, safe_divide, summarize
+from pipelines.stages.artifact import StageResult
 from shards.progress import log
 
 TOLERANCE = 1e-9
 
 
-def run(before: Path, after: Path, shards: Path, settings: ScoreSettings, *, most: int = 10) -> dict[str, Any]:
-    """Score both predictions on a split and say what changed.
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One of the two sets of predictions, with its metrics in percent."""
+
+    predictions: str
+    metrics: dict[str, float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """An expression and its score, in [0, 1], under both sets of predictions."""
+
+    id: str
+    text: str
+    a: float
+    b: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonReport:
+    """Two sets of predictions for the same split."""
+
+    dataset: str
+    split: str
+    expressions: int
+    resolution: int
+    a: Side
+    b: Side
+    differences: dict[str, float | None]
+    """B less A, in percent."""
+    intervals: dict[str, list[float] | None] | None = None
+    """95 % bootstrap intervals of the differences."""
+    expressions_better_in: dict[str, int]
+    """Expressions that score higher in `a`, in `b`, and in `neither`."""
+    differing: list[Difference]
+    """The expressions that differ most, the largest difference first."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What `igvg compare --format json` prints; what does not apply is left out."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def run(
+    before: Path, after: Path, shards: Path, settings: ScoreSettings, *, most: int = 10
+) -> StageResult[ComparisonReport]:
+    """Score both sets of predictions on a split and report what changed; log what looks wrong in them.
 
     Args:
         before: a prediction file, or the folder of `igvg predict`.
         after: likewise; differences are `after` less `before`.
         shards: folder that `igvg prepare` made.
         settings: as of `igvg score`.
-        most: expressions to list, those that differ most first.
-
-    Returns:
-        What `igvg compare --format json` prints.
+        most: number of expressions to list, those that differ most first.
 
     Raises:
         DataError: either is damaged, or does not hold just the split's expressions.
@@ -37,34 +80,36 @@ def run(before: Path, after: Path, shards: Path, settings: ScoreSettings, *, mos
     sides = [evaluate_split(path, shards, settings.split, settings.resolution) for path in (before, after)]
     for warning in dict.fromkeys(warning for side in sides for warning in side.warnings):
         log(warning)
-    terms = [side.ratios(side.outcomes) for side in sides]
-    metrics = [summarize(side) for side in terms]
-    document: dict[str, Any] = {
-        "dataset": sides[0].dataset,
-        "split": settings.split,
-        "expressions": len(sides[0].ids),
-        "resolution": settings.resolution,
-        "a": {"predictions": str(before), "metrics": metrics[0]},
-        "b": {"predictions": str(after), "metrics": metrics[1]},
-        "differences": {name: _subtract(metrics[1][name], metrics[0][name]) for name in metrics[0]},
-    }
+    ratios = [side.ratios(side.outcomes) for side in sides]
+    metrics = [summarize(side) for side in ratios]
+    intervals = None
     if settings.bootstrap:
         image_ids, samples, seed = sides[0].outcomes.image_id, settings.bootstrap, settings.seed
-        document["intervals"] = estimate_differences(terms[0], terms[1], image_ids, samples=samples, seed=seed)
+        intervals = estimate_differences(ratios[0], ratios[1], image_ids, samples=samples, seed=seed)
     masks, boxes = (all(getattr(side, name) for side in sides) for name in ("has_masks", "has_boxes"))
     scores = [score_expressions(side.outcomes, side.dataset, masks=masks, boxes=boxes) for side in sides]
     change = scores[1] - scores[0]
-    document["expressions_better_in"] = {
-        "a": int((change < -TOLERANCE).sum()),
-        "b": int((change > TOLERANCE).sum()),
-        "neither": int((np.abs(change) <= TOLERANCE).sum()),
-    }
     order = np.argsort(-np.abs(change), kind="stable")[:most]
-    document["differing"] = [
-        {"id": sides[0].ids[row], "text": sides[0].texts[row], "a": float(scores[0][row]), "b": float(scores[1][row])}
-        for row in order[np.abs(change[order]) > TOLERANCE].tolist()
-    ]
-    return document
+    report = ComparisonReport(
+        dataset=sides[0].dataset,
+        split=settings.split,
+        expressions=len(sides[0].ids),
+        resolution=settings.resolution,
+        a=Side(predictions=str(before), metrics=metrics[0]),
+        b=Side(predictions=str(after), metrics=metrics[1]),
+        differences={name: _subtract(metrics[1][name], metrics[0][name]) for name in metrics[0]},
+        intervals=intervals,
+        expressions_better_in={
+            "a": int((change < -TOLERANCE).sum()),
+            "b": int((change > TOLERANCE).sum()),
+            "neither": int((np.abs(change) <= TOLERANCE).sum()),
+        },
+        differing=[
+            Difference(id=sides[0].ids[row], text=sides[0].texts[row], a=float(scores[0][row]), b=float(scores[1][row]))
+            for row in order[np.abs(change[order]) > TOLERANCE].tolist()
+        ],
+    )
+    return StageResult(report=report)
 
 
 def score_expressions(

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipelines.prediction.alignment import locate_predictions
 from pipelines.prediction.coco_export import ANNOTATIONS, BOXES, SEGMENTATIONS, write_annotations, write_results
 from pipelines.prediction.coco_import import CocoResults, read_results
 from pipelines.prediction.prediction_file import PREDICTIONS, read_predictions, write_predictions
-from pipelines.stages.artifact import RECORD, Artifact, find_finished, finish_work
-from pipelines.stages.inputs import digest_shards
+from pipelines.stages.artifact import RECORD, Stage, StageResult
+from pipelines.stages.inputs import digest_shards, find_predictions
 from shards.errors import ArtifactError, DataError
 from shards.files import digest_file, name_file, remove_drafts, replace_folder, temporary_path
 from shards.progress import log
@@ -20,9 +20,18 @@ from shards.reader import ShardReader
 STAGE = "convert"
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImportReport:
+    """What COCO results became."""
+
+    expressions: int
+    no_target: int
+    """Expressions without a target."""
+
+
 def export_predictions(
     predictions: Path | None, shards: Path, split: str, out: Path, *, force: bool = False
-) -> tuple[Artifact, bool]:
+) -> StageResult[None]:
     """Write predictions as COCO's files: annotations.json, boxes.json and segmentations.json.
 
     Args:
@@ -33,22 +42,19 @@ def export_predictions(
         force: replace `out` if it holds what this function made, and nothing else.
 
     Returns:
-        The artifact, whose counts are `expressions`, `targets` and, of predictions, `boxes` and `segmentations`, and
-        whether it was already there.
+        The artifact, whose counts are `expressions`, `targets` and, of predictions, `boxes` and `segmentations`.
 
     Raises:
         DataError: a prediction is damaged, unknown, missing, given twice, or has a mask of the wrong size.
         ArtifactError: `out` holds something else, or the shards are damaged.
     """
-    inputs, options = {"shards": digest_shards(shards)}, {"split": split}
-    file = None if predictions is None else locate_predictions(predictions)
+    inputs = {"shards": digest_shards(shards)}
+    file = None if predictions is None else find_predictions(predictions)
     if file is not None:
-        if not file.is_file():
-            remedy = f"give a {PREDICTIONS}, or the folder that igvg predict made"
-            raise DataError("no such file", file=file, remedy=remedy)
         inputs = {"predictions": digest_file(file), **inputs}
-    if finished := find_finished(out, STAGE, inputs, options, force=force):
-        return finished, True
+    stage = Stage(name=STAGE, out=out, inputs=inputs, options={"split": split})
+    if cached := stage.find(force=force):
+        return cached
     if force:
         _refuse_other_content(out)
     # "." and links have no name beside which to work.
@@ -69,13 +75,13 @@ def export_predictions(
             counts |= written
             for warning in warnings:
                 log(warning)
-        artifact = finish_work(working, STAGE, inputs, options, counts)
-    return artifact, False
+        result = replace(stage, out=working).finish(counts)
+    return replace(result, folder=stage.folder)
 
 
 def import_results(
     results: CocoResults, shards: Path, split: str, out: Path, *, force: bool = False
-) -> tuple[dict[str, int], bool]:
+) -> StageResult[ImportReport]:
     """Write COCO results as a prediction file.
 
     Args:
@@ -84,9 +90,6 @@ def import_results(
         split: of the shards.
         out: the prediction file.
         force: replace `out` if it is a prediction file that no other command made.
-
-    Returns:
-        Counts `expressions` and `no_target`, and whether the same file was already there.
 
     Raises:
         DataError: a file or an entry of it cannot be used.
@@ -97,7 +100,8 @@ def import_results(
     _refuse_other_file(out, force=force)
     with ShardReader(shards, split) as reader:
         predictions = read_results(results, reader)
-    counts = {"expressions": len(predictions), "no_target": sum(one.no_target for one in predictions)}
+    no_target = sum(prediction.no_target for prediction in predictions)
+    report = ImportReport(expressions=len(predictions), no_target=no_target)
     out.parent.mkdir(parents=True, exist_ok=True)
     remove_drafts(out)
     with temporary_path(out) as draft:
@@ -105,11 +109,11 @@ def import_results(
             write_predictions(draft, predictions)
         if out.exists():
             if digest_file(draft) == digest_file(out):
-                return counts, True
+                return StageResult(report=report, cached=True)
             if not force:
                 raise ArtifactError(f"{out} holds something else; choose another --out, or replace it with --force")
         draft.replace(out)
-    return counts, False
+    return StageResult(report=report)
 
 
 def _refuse_other_content(out: Path) -> None:
@@ -137,12 +141,12 @@ def _refuse_other_file(out: Path, *, force: bool) -> None:
         raise ArtifactError(f"{out} was made by igvg {record.get('stage')}; choose another --out")
     try:
         next(read_predictions(out), None)
-    except DataError as fault:
-        raise ArtifactError(f"{out} holds no predictions ({fault.what}); choose another --out") from fault
+    except DataError as error:
+        raise ArtifactError(f"{out} holds no predictions ({error.what}); choose another --out") from error
 
 
 def _read_record(folder: Path) -> dict[str, Any]:
-    """What artifact.json says; nothing, if there is none or it is damaged."""
+    """The values of artifact.json; none if it is missing or damaged."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -1,16 +1,16 @@
-"""`igvg import`: a published InstanceVG file in, a checkpoint folder out, with the published behaviour."""
+"""`igvg import`: a published InstanceVG file in, a checkpoint folder out that predicts as published."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from pipelines.data.tokenizer import SENTENCEPIECE_NAME, load_tokenizer
-from pipelines.stages.artifact import Artifact, begin_work, find_finished, finish_work
+from pipelines.stages.artifact import Stage, StageResult
 from shards.errors import ArtifactError, SettingsError
 from shards.files import digest_file
 
 
-def run(file: Path, out: Path, *, tokenizer: Path | None = None, force: bool = False) -> tuple[Artifact, bool]:
+def run(file: Path, out: Path, *, tokenizer: Path | None = None, force: bool = False) -> StageResult[None]:
     """Convert a published checkpoint, once.
 
     Args:
@@ -20,7 +20,7 @@ def run(file: Path, out: Path, *, tokenizer: Path | None = None, force: bool = F
         force: replace what igvg left in `out`.
 
     Returns:
-        The artifact, and whether it was already there. Its counts say whether there was a tokenizer.
+        The artifact; its counts say whether there was a tokenizer.
 
     Raises:
         ArtifactError: there is no such file, or `out` holds something else.
@@ -36,29 +36,29 @@ def run(file: Path, out: Path, *, tokenizer: Path | None = None, force: bool = F
         if not tokenizer.is_file():
             raise ArtifactError(f"{tokenizer} is no file; give the published {SENTENCEPIECE_NAME}")
         inputs["tokenizer"] = digest_file(tokenizer)
-    if finished := find_finished(out, "import", inputs, {}, force=force):
-        return finished, True
-    return _convert(file, tokenizer, out, inputs, force=force), False
+    stage = Stage(name="import", out=out, inputs=inputs, options={})
+    return stage.find(force=force) or _convert(file, tokenizer, stage, force=force)
 
 
-def _convert(file: Path, tokenizer: Path | None, out: Path, inputs: dict[str, str], *, force: bool) -> Artifact:
-    # Only work that is to be done is worth the seconds that torch takes to load.
+def _convert(file: Path, tokenizer_file: Path | None, stage: Stage, *, force: bool) -> StageResult[None]:
+    # Torch takes seconds to load: only when there is work to do.
     from pipelines.model.convert.instancevg import load_instancevg_checkpoint
     from pipelines.pretrained import default_max_tokens, save_checkpoint
 
     # Everything is read before the first file is written.
     model = load_instancevg_checkpoint(file)
-    words = load_tokenizer(tokenizer) if tokenizer else None
+    tokenizer = load_tokenizer(tokenizer_file) if tokenizer_file else None
     config = model.config
-    if words is not None and len(words) > config.vocab_size:
-        raise SettingsError(f"{tokenizer} has {len(words)} ids, and {file} room for {config.vocab_size}; give its own")
-    begin_work(out, "import", inputs, {}, force=force)
-    save_checkpoint(out, model, words, default_max_tokens(config))
+    if tokenizer is not None and len(tokenizer) > config.vocab_size:
+        found = f"{tokenizer_file} has {len(tokenizer)} ids, and {file} room for {config.vocab_size}"
+        raise SettingsError(f"{found}; give its own")
+    stage.start(force=force)
+    save_checkpoint(stage.folder, model, tokenizer, default_max_tokens(config))
     counts = {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "encoder_layers": config.encoder_layers,
         "image_size": config.image_size,
         "queries": config.num_queries,
-        "tokenizer": words is not None,
+        "tokenizer": tokenizer is not None,
     }
-    return finish_work(out, "import", inputs, {}, counts)
+    return stage.finish(counts)

@@ -10,10 +10,24 @@ from pipelines.config.overrides import overlay_settings
 from pipelines.config.settings import PostprocessSettings
 from pipelines.data.tokenizer import SENTENCEPIECE_NAME
 from pipelines.networks import SHIPPED, resolve_checkpoint
+from pipelines.prediction.alignment import locate_predictions
+from pipelines.prediction.prediction_file import PREDICTIONS
 from pipelines.prediction.raw_store import INDEX, RAW_FOLDER
 from pipelines.stages.artifact import RECORD, UNFINISHED, read_artifact
 from shards.errors import ArtifactError, DataError
 from shards.files import digest_file
+
+
+def find_predictions(path: Path) -> Path:
+    """The prediction file: the path itself, or the file of a folder that `igvg predict` made.
+
+    Raises:
+        DataError: there is none.
+    """
+    file = locate_predictions(path)
+    if not file.is_file():
+        raise DataError("no such file", file=file, remedy=f"give a {PREDICTIONS}, or the folder that igvg predict made")
+    return file
 
 
 def locate_raw(path: Path) -> Path:

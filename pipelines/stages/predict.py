@@ -18,7 +18,7 @@ from pipelines.prediction.raw_output import RawOutput
 from pipelines.runtime.distributed import explain_lost_process, start_accelerator
 from pipelines.runtime.launch import require_one_process
 from pipelines.runtime.signals import GracefulStop
-from pipelines.stages.artifact import Artifact, begin_work, find_finished, finish_work, read_artifact
+from pipelines.stages.artifact import KeyedFolder, Stage, StageResult
 from pipelines.stages.inputs import digest_checkpoint, digest_shards
 from shards.errors import SettingsError
 from shards.files import name_file, remove_drafts, temporary_path
@@ -31,12 +31,9 @@ if TYPE_CHECKING:
 
 
 def run(
-    settings: PredictSettings, checkpoint: Path, shards: Path, out: Path, *, force: bool = False
-) -> tuple[Artifact, bool]:
+    settings: PredictSettings, checkpoint: Path, shards: Path, out: Path | KeyedFolder, *, force: bool = False
+) -> StageResult[None]:
     """Predict every expression of `settings.split` of a prepared folder.
-
-    Returns:
-        The artifact, and whether it was already there.
 
     Raises:
         ArtifactError: `out` holds something else, or an input is missing or damaged.
@@ -48,29 +45,29 @@ def run(
 
         return GroundingDataset([(shards, settings.split)], processor, mask_size=0)
 
-    inputs, options = describe(settings, checkpoint, shards)
-    return _predict(settings, checkpoint, open_data, out, (inputs, options), force=force)
+    stage = describe(settings, checkpoint, shards, out)
+    return _predict(stage, settings, checkpoint, open_data, force=force)
 
 
 def run_on_images(
-    settings: PredictSettings, checkpoint: Path, pictures: Path, texts: Sequence[str], out: Path, *, force: bool = False
-) -> tuple[Artifact, bool]:
-    """Look for every text in a picture, or in every picture of a folder; also draws an overlay of each answer.
+    settings: PredictSettings, checkpoint: Path, images: Path, texts: Sequence[str], out: Path, *, force: bool = False
+) -> StageResult[None]:
+    """Ground every text in an image, or in every image of a folder, and draw an overlay of each result.
 
-    Pictures that cannot be read are left out.
+    Images that cannot be read are left out.
 
     Returns:
-        The artifact, whose counts have `unreadable` (the error of each picture that was left out, by name) and `notes`
-        (lines for the user); and whether it was already there.
+        The artifact, whose counts have `unreadable` (the error of each image that was left out, by name) and `notes`
+        (lines for the user).
 
     Raises:
         ArtifactError: `out` holds something else.
-        CheckpointError, DataError: the checkpoint, or every picture, cannot be used.
+        CheckpointError, DataError: the checkpoint, or every image, cannot be used.
         SettingsError: a text has no word.
     """
     from pipelines.data.tokenizer import clean_expression
 
-    files = list_images(pictures).files
+    files = list_images(images).files
     if blank := [text for text in texts if not clean_expression(text)]:
         found = f'"{blank[0]}" has no word: punctuation is left out' if blank[0].strip() else "is empty"
         raise SettingsError(f"--text {found}; say what to look for")
@@ -85,11 +82,11 @@ def run_on_images(
 
         return draw_answer(data, number, raw, answer, settings=settings.postprocess)
 
-    description = describe_images(settings, checkpoint, files, texts)
-    return _predict(settings, checkpoint, open_data, out, description, force=force, draw=draw)
+    stage = describe_images(settings, checkpoint, files, texts, out)
+    return _predict(stage, settings, checkpoint, open_data, force=force, draw=draw)
 
 
-def run_on_raw(settings: PostprocessSettings, raw: Path, out: Path, *, force: bool = False) -> tuple[Artifact, bool]:
+def run_on_raw(settings: PostprocessSettings, raw: Path, out: Path, *, force: bool = False) -> StageResult[None]:
     """Answer again from the raw outputs of a finished prediction, without the network: `predictions.jsonl` alone.
 
     Args:
@@ -97,9 +94,6 @@ def run_on_raw(settings: PostprocessSettings, raw: Path, out: Path, *, force: bo
         raw: folder of raw outputs.
         out: folder for the predictions.
         force: replace what igvg left in `out`.
-
-    Returns:
-        The artifact, and whether it was already there.
 
     Raises:
         ArtifactError: `out` holds something else.
@@ -115,9 +109,10 @@ def run_on_raw(settings: PostprocessSettings, raw: Path, out: Path, *, force: bo
 
     require_one_process("predict --from", os.environ)
     refuse_nesting(out, raw)
-    inputs, options = {"raw": digest_raw(raw)}, {"postprocess": to_mapping(settings)}
-    if finished := find_finished(out, "predict", inputs, options, force=force):
-        return finished, True
+    options = {"postprocess": to_mapping(settings)}
+    stage = Stage(name="predict", out=out, inputs={"raw": digest_raw(raw)}, options=options)
+    if cached := stage.find(force=force):
+        return cached
     reader = RawReader(raw)
     check_mask_floor([settings], reader.mask_floor)
     empty = 0
@@ -136,9 +131,9 @@ def run_on_raw(settings: PostprocessSettings, raw: Path, out: Path, *, force: bo
     with temporary_path(out.absolute()) as draft:
         with name_file(out / PREDICTIONS, draft):
             expressions = write_predictions(draft, answer_all())
-        begin_work(out, "predict", inputs, options, force=force)
+        stage.start(force=force)
         draft.replace(out / PREDICTIONS)
-    return finish_work(out, "predict", inputs, options, {"expressions": expressions, "no_target": empty}), False
+    return stage.finish({"expressions": expressions, "no_target": empty})
 
 
 def refuse_nesting(out: Path, raw: Path) -> None:
@@ -152,44 +147,43 @@ def refuse_nesting(out: Path, raw: Path) -> None:
             raise SettingsError(f"--out {out} holds the raw outputs that are read, or lies among them; choose another")
 
 
-def describe(settings: PredictSettings, checkpoint: Path, shards: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Inputs and options that make up the fingerprint of predicted shards."""
+def describe(settings: PredictSettings, checkpoint: Path, shards: Path, out: Path | KeyedFolder) -> Stage:
+    """The stage of a prediction on shards."""
     inputs = {"checkpoint": digest_checkpoint(checkpoint), "shards": digest_shards(shards)}
-    return inputs, fingerprinted_settings(settings)
+    return Stage(name="predict", out=out, inputs=inputs, options=fingerprinted_settings(settings))
 
 
 def describe_images(
-    settings: PredictSettings, checkpoint: Path, files: Sequence[Path], texts: Sequence[str]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Inputs and options that make up the fingerprint of predicted images."""
+    settings: PredictSettings, checkpoint: Path, files: Sequence[Path], texts: Sequence[str], out: Path | KeyedFolder
+) -> Stage:
+    """The stage of a prediction on the user's own images."""
     inputs = {"checkpoint": digest_checkpoint(checkpoint), "images": digest_images(files)}
-    return inputs, {**fingerprinted_settings(settings), "texts": list(texts)}
+    options = {**fingerprinted_settings(settings), "texts": list(texts)}
+    return Stage(name="predict", out=out, inputs=inputs, options=options)
 
 
 def _predict(
+    stage: Stage,
     settings: PredictSettings,
     checkpoint: Path,
     open_data: Callable[[Processor], ExampleDataset],
-    out: Path,
-    description: tuple[dict[str, Any], dict[str, Any]],
     *,
     force: bool,
     draw: DrawOverlay | None = None,
-) -> tuple[Artifact, bool]:
+) -> StageResult[None]:
     begin_stage(f"predicting {settings.split}".rstrip())
-    inputs, options = description
-    if finished := find_finished(out, "predict", inputs, options, force=force):
-        return finished, True
-    # Only work that is to be done is worth the seconds that torch takes to load.
+    if cached := stage.find(force=force):
+        return cached
+    # Torch takes seconds to load: only when there is work to do.
     from pipelines.prediction.chunked import PARTS_FOLDER, merge_chunks, predict_chunks, setup_prediction
 
     accelerator = start_accelerator()
     with explain_lost_process(accelerator):
-        prediction = setup_prediction(settings, checkpoint, open_data, out, accelerator, draw)
+        prediction = setup_prediction(settings, checkpoint, open_data, stage.folder, accelerator, draw)
         # Every process has looked before the first one writes.
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            begin_work(out, "predict", inputs, options, force=force)
+            stage.start(force=force)
         accelerator.wait_for_everyone()
         predict_chunks(prediction)
         accelerator.wait_for_everyone()
@@ -198,6 +192,6 @@ def _predict(
             counts |= {"processes": accelerator.num_processes, "precision": prediction.compute_dtype}
             # Nothing is left to save.
             with GracefulStop():
-                finish_work(out, "predict", inputs, options, counts, scratch=(PARTS_FOLDER,))
+                stage.finish(counts, scratch=(PARTS_FOLDER,))
         accelerator.wait_for_everyone()
-    return read_artifact(out, "predict"), False
+    return stage.read()

@@ -11,13 +11,13 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pipelines.config.overrides import fingerprinted_settings
 from pipelines.config.settings import PrepareSettings
-from pipelines.stages.artifact import Artifact, begin_work, find_finished, finish_work
+from pipelines.stages.artifact import KeyedFolder, Stage, StageResult
 from pipelines.stages.selection import MISSING, TURNED, UNUSABLE_IMAGE, Item, Selection, select_items
 from shards.annotations.drafts import DATASETS, ImageDraft, build_record, expect_files, list_files
 from shards.annotations.error_collector import ErrorCollector
@@ -63,11 +63,11 @@ def run(
     settings: PrepareSettings,
     annotations: Path,
     images: Sequence[Path],
-    out: Path,
+    out: Path | KeyedFolder,
     *,
     force: bool = False,
     workers: int | None = None,
-) -> tuple[Artifact, bool]:
+) -> StageResult[None]:
     """Make shards of a published data set.
 
     Args:
@@ -79,8 +79,7 @@ def run(
         workers: processes; None takes one for each processor. The shards do not depend on it.
 
     Returns:
-        The artifact, whose counts are `splits`, `skipped` and, if there are any, `notes`; and whether it was already
-        there.
+        The artifact, whose counts are `splits`, `skipped` and, if there are any, `notes`.
 
     Raises:
         ArtifactError: `out` holds something else.
@@ -88,19 +87,20 @@ def run(
         SettingsError: there is no such data set.
     """
     begin_stage(f"preparing {settings.dataset}")
-    inputs, options = describe(settings, annotations, images)
-    if finished := find_finished(out, "prepare", inputs, options, force=force):
-        return finished, True
+    stage = describe(settings, annotations, images, out)
+    if cached := stage.find(force=force):
+        return cached
     selection = select_items(settings, annotations, images)
     collector = selection.collector
     _judge(collector, settings, annotations, left=len(selection.items))
     # "." and links have no name beside which to work.
-    out = out.resolve()
-    working = out.with_name(f".{out.name}.working")
-    # Work of other inputs lies there only if nobody will come back for it.
-    begin_work(working, "prepare", inputs, options, force=True)
+    folder = stage.folder.resolve()
+    working = folder.with_name(f".{folder.name}.working")
+    in_working = replace(stage, out=working)
+    # Work of other inputs that lies there was given up.
+    in_working.start(force=True)
     try:
-        with replace_folder(out, working):
+        with replace_folder(folder, working):
             splits = _write_splits(working, selection, workers)
             _judge(collector, settings, annotations, left=sum(counts["pictures"] for counts in splits.values()))
             for name, listed in ((SKIPPED, collector), (NOTES, selection.notes)):
@@ -110,17 +110,15 @@ def run(
             counts = {"splits": splits, "skipped": collector.count_kinds()}
             if len(selection.notes):
                 counts["notes"] = selection.notes.count_kinds()
-            artifact = finish_work(working, "prepare", inputs, options, counts)
+            result = in_working.finish(counts)
     except DataError:
         shutil.rmtree(working)
         raise
-    return artifact, False
+    return replace(result, folder=stage.folder)
 
 
-def describe(
-    settings: PrepareSettings, annotations: Path, images: Sequence[Path]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Inputs and options that make up the fingerprint of prepared shards.
+def describe(settings: PrepareSettings, annotations: Path, images: Sequence[Path], out: Path | KeyedFolder) -> Stage:
+    """The stage of a preparation.
 
     Annotation files count by their content, image files by their names and sizes: reading 80,000 pictures to find that
     nothing is to be done would take minutes.
@@ -136,7 +134,8 @@ def describe(
         for file in files:
             digest.update(f"{name}\0{file.stat().st_size}\0".encode(errors="surrogateescape"))
     inputs["pictures"] = digest.hexdigest()
-    return inputs, {"records": RECORDS, **fingerprinted_settings(settings)}
+    options = {"records": RECORDS, **fingerprinted_settings(settings)}
+    return Stage(name="prepare", out=out, inputs=inputs, options=options)
 
 
 def inspect(settings: PrepareSettings, annotations: Path, images: Sequence[Path]) -> Inspection:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,11 @@ from pipelines.evaluation.metrics.breakdown import break_down
 from pipelines.evaluation.metrics.outcomes import Outcome, summarize
 from pipelines.evaluation.metrics.rrefcoco import count_left_out, rrefcoco_ratios
 from pipelines.prediction.alignment import locate_predictions
-from pipelines.prediction.prediction_file import PREDICTIONS
-from pipelines.stages.artifact import Artifact, begin_work, find_finished, finish_work
-from pipelines.stages.inputs import digest_shards
+from pipelines.stages.artifact import KeyedFolder, Stage, StageResult
+from pipelines.stages.inputs import digest_shards, find_predictions
 from shards.errors import DataError
 from shards.files import digest_file, read_json, replace_file, write_json
-from shards.progress import begin_stage
+from shards.progress import begin_stage, log
 
 SCORES = "scores.json"
 TABLE = "expressions.csv"
@@ -32,23 +32,42 @@ COLUMN_NAMES = {"predicted_empty": "flagged", "intersection_px": "shared_px", "i
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreResult:
-    """Scores of one split."""
+class ScoreReport:
+    """The scores of one split; metrics are percentages from 0 to 100, None where there was nothing to measure."""
 
-    document: dict[str, Any]
-    """What `igvg score --format json` prints."""
-    artifact: Artifact | None = None
-    """The record of the folder that keeps them, if one was asked for."""
-    hit: bool = False
-    """Whether they were already there."""
-    warnings: tuple[str, ...] = ()
-    """What looks wrong in the predictions and is scored nevertheless."""
+    dataset: str
+    split: str
+    expressions: int
+    metrics: dict[str, float | None]
+    resolution: int
+    """Masks were scaled to so many pixels square; 0: they were scored at the size of their images."""
+    targets: dict[str, int]
+    """Expressions with an `empty`, a `single` or a `multiple` target."""
+    breakdown: dict[str, dict[str, Any]]
+    """By axis and part of the split: `expressions` and `metrics`."""
+    not_predicted: str | None = None
+    """`boxes` or `masks`, if the predictions lack them."""
+    intervals: dict[str, list[float] | None] | None = None
+    """95 % bootstrap intervals of the metrics."""
+    crowd_only: int | None = None
+    """Expressions about crowd regions alone, if there are any."""
+    left_out: dict[str, int] | None = None
+    """What the R-RefCOCO metrics leave out."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What `igvg score --format json` prints; what does not apply is left out."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def run(
-    predictions: Path, shards: Path, settings: ScoreSettings, *, out: Path | None = None, force: bool = False
-) -> ScoreResult:
-    """Score predictions against a split.
+    predictions: Path,
+    shards: Path,
+    settings: ScoreSettings,
+    *,
+    out: Path | KeyedFolder | None = None,
+    force: bool = False,
+) -> StageResult[ScoreReport]:
+    """Score predictions against a split, and log what looks wrong in them.
 
     Args:
         predictions: a prediction file, or the folder of `igvg predict`.
@@ -62,72 +81,70 @@ def run(
         ArtifactError: `out` holds something else, or the shards are damaged.
     """
     begin_stage(f"scoring {settings.split}")
-    file = locate_predictions(predictions)
     if out is None:
-        split_outcomes = _judge(file, shards, settings)
-        return ScoreResult(document=describe_scores(split_outcomes, settings), warnings=split_outcomes.warnings)
-    inputs, options = describe(settings, file, shards)
-    if finished := find_finished(out, "score", inputs, options, force=force):
-        document = read_json(out / SCORES, "scores in JSON", "make it again with --force")
-        warnings = tuple(finished.counts.get("warnings", ()))
-        return ScoreResult(document=document, artifact=finished, hit=True, warnings=warnings)
-    split_outcomes = _judge(file, shards, settings)
-    document = describe_scores(split_outcomes, settings)
-    begin_work(out, "score", inputs, options, force=force)
-    write_json(out / SCORES, document)
-    _write_table(out / TABLE, split_outcomes)
-    counts: dict[str, Any] = {"expressions": len(split_outcomes.ids)}
-    if split_outcomes.warnings:
-        counts["warnings"] = list(split_outcomes.warnings)
-    artifact = finish_work(out, "score", inputs, options, counts)
-    return ScoreResult(document=document, artifact=artifact, warnings=split_outcomes.warnings)
+        outcomes = evaluate_split(locate_predictions(predictions), shards, settings.split, settings.resolution)
+        result = StageResult(report=build_report(outcomes, settings))
+        _log_warnings(outcomes.warnings)
+        return result
+    file = find_predictions(predictions)
+    inputs = {"predictions": digest_file(file), "shards": digest_shards(shards)}
+    stage = Stage(name="score", out=out, inputs=inputs, options=fingerprinted_settings(settings))
+    if cached := stage.find(force=force):
+        _log_warnings(cached.counts.get("warnings", ()))
+        return cached.with_report(_read_report(stage.folder / SCORES))
+    outcomes = evaluate_split(file, shards, settings.split, settings.resolution)
+    report = build_report(outcomes, settings)
+    stage.start(force=force)
+    write_json(stage.folder / SCORES, report.to_json())
+    _write_table(stage.folder / TABLE, outcomes)
+    counts: dict[str, Any] = {"expressions": report.expressions}
+    if outcomes.warnings:
+        counts["warnings"] = list(outcomes.warnings)
+    finished = stage.finish(counts)
+    _log_warnings(outcomes.warnings)
+    return finished.with_report(report)
 
 
-def describe(settings: ScoreSettings, predictions: Path, shards: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Inputs and options that make up the fingerprint of kept scores.
-
-    Raises:
-        DataError: there are no predictions.
-        ArtifactError: the shards are damaged.
-    """
-    file = locate_predictions(predictions)
-    if not file.is_file():
-        remedy = f"give a {PREDICTIONS}, or the folder that igvg predict made"
-        raise DataError("no such file", file=file, remedy=remedy)
-    return {"predictions": digest_file(file), "shards": digest_shards(shards)}, fingerprinted_settings(settings)
-
-
-def describe_scores(split_outcomes: SplitOutcomes, settings: ScoreSettings) -> dict[str, Any]:
-    """The score document: metrics, intervals and breakdowns of a whole split."""
+def build_report(split_outcomes: SplitOutcomes, settings: ScoreSettings) -> ScoreReport:
+    """The metrics, intervals and breakdowns of a whole split."""
     outcomes = split_outcomes.outcomes
-    terms = split_outcomes.ratios(outcomes)
-    document: dict[str, Any] = {
-        "dataset": split_outcomes.dataset,
-        "split": settings.split,
-        "expressions": len(outcomes),
-        "metrics": summarize(terms),
-        "resolution": settings.resolution,
-        "targets": {
+    ratios = split_outcomes.ratios(outcomes)
+    complete = split_outcomes.has_boxes and split_outcomes.has_masks
+    intervals = None
+    if settings.bootstrap:
+        samples, seed = settings.bootstrap, settings.seed
+        intervals = estimate_intervals(ratios, outcomes.image_id, samples=samples, seed=seed)
+    return ScoreReport(
+        dataset=split_outcomes.dataset,
+        split=settings.split,
+        expressions=len(outcomes),
+        metrics=summarize(ratios),
+        resolution=settings.resolution,
+        targets={
             "empty": int(outcomes.empty.sum()),
             "single": int((outcomes.targets == 1).sum()),
             "multiple": int((outcomes.targets > 1).sum()),
         },
-        "breakdown": break_down(outcomes, split_outcomes.ratios),
-    }
-    if not (split_outcomes.has_boxes and split_outcomes.has_masks):
-        document["not_predicted"] = "masks" if split_outcomes.has_boxes else "boxes"
-    if settings.bootstrap:
-        samples, seed = settings.bootstrap, settings.seed
-        document["intervals"] = estimate_intervals(terms, outcomes.image_id, samples=samples, seed=seed)
-    if crowds := int(outcomes.crowd_only.sum()):
-        document["crowd_only"] = crowds
-    if METRICS[split_outcomes.dataset] is rrefcoco_ratios:
-        document["left_out"] = count_left_out(outcomes)
-    return document
+        breakdown=break_down(outcomes, split_outcomes.ratios),
+        not_predicted=None if complete else "masks" if split_outcomes.has_boxes else "boxes",
+        intervals=intervals,
+        crowd_only=int(outcomes.crowd_only.sum()) or None,
+        left_out=count_left_out(outcomes) if METRICS[split_outcomes.dataset] is rrefcoco_ratios else None,
+    )
 
 
-def _judge(file: Path, shards: Path, settings: ScoreSettings) -> SplitOutcomes:
-    return evaluate_split(file, shards, settings.split, settings.resolution)
+def _read_report(file: Path) -> ScoreReport:
+    remedy = "make it again with --force"
+    values = read_json(file, "scores in JSON", remedy)
+    try:
+        return ScoreReport(**values)
+    except TypeError as error:
+        raise DataError(f"does not hold scores ({error})", file=file, remedy=remedy) from error
+
+
+def _log_warnings(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        log(warning)
 
 
 def _write_table(file: Path, split_outcomes: SplitOutcomes) -> None:

@@ -9,6 +9,7 @@ Letters: N expressions, G settings.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from pipelines.evaluation.sweep_grid import Grid
 from pipelines.prediction.postprocess import scale_boxes, score_queries, select_queries
 from pipelines.prediction.raw_output import RawOutput
 from pipelines.prediction.raw_store import RawReader, check_mask_floor
+from pipelines.stages.artifact import StageResult
 from shards.errors import DataError
 from shards.progress import report_progress
 from shards.reader import ShardReader
@@ -38,7 +40,38 @@ _VARYING: dict[str, type[np.generic]] = {
 }  # fmt: skip
 
 
-def run(raw: Path, shards: Path, split: str, grid: Grid, *, resolution: int = 0) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class SettingScores:
+    """One setting of a grid, in the keys that vary, and its metrics in percent."""
+
+    settings: dict[str, Any]
+    metrics: dict[str, float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepReport:
+    """The scores of a split under every setting of a grid."""
+
+    dataset: str
+    split: str
+    expressions: int
+    resolution: int
+    varied: list[str]
+    """The keys in which the settings differ."""
+    fixed: dict[str, Any]
+    """The other keys and their values."""
+    shown: list[str]
+    """The metrics that the table shows."""
+    settings: list[SettingScores]
+    best: dict[str, list[int]]
+    """The indices of the best settings by metric, several if they tie."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What `igvg sweep --format json` prints."""
+        return asdict(self)
+
+
+def run(raw: Path, shards: Path, split: str, grid: Grid, *, resolution: int = 0) -> StageResult[SweepReport]:
     """Score a split under every setting of a grid.
 
     Args:
@@ -47,9 +80,6 @@ def run(raw: Path, shards: Path, split: str, grid: Grid, *, resolution: int = 0)
         split: the split that was predicted.
         grid: the settings.
         resolution: as of `igvg score`.
-
-    Returns:
-        What `igvg sweep --format json` prints.
 
     Raises:
         DataError: the raw outputs are damaged, or not of just the split's expressions.
@@ -76,37 +106,31 @@ def run(raw: Path, shards: Path, split: str, grid: Grid, *, resolution: int = 0)
                 report_progress(row + 1, len(reader))
     dataset = name_dataset(ids, shards, split)
     scores = _score_settings(dataset, common, varying)
-    document = {"dataset": dataset, "split": split, "expressions": len(ids), "resolution": resolution}
-    return document | describe_grid(grid, scores)
-
-
-def describe_grid(grid: Grid, scores: Sequence[dict[str, float | None]]) -> dict[str, Any]:
-    """What a sweep found: the settings in the keys in which they differ, their metrics, and the best of each metric.
-
-    Args:
-        grid: G settings.
-        scores: (G,) metrics in percent.
-    """
-    plain = [to_mapping(settings) for settings in grid.settings]
     names = list(scores[0])
-    return {
-        "varied": list(grid.varied),
-        "fixed": {key: value for key, value in plain[0].items() if key not in grid.varied},
-        "shown": [name for name in grid.metrics if name in names] or names,
-        "settings": [
-            {"settings": {key: values[key] for key in grid.varied}, "metrics": metrics}
-            for values, metrics in zip(plain, scores, strict=True)
+    values = [to_mapping(settings) for settings in grid.settings]
+    report = SweepReport(
+        dataset=dataset,
+        split=split,
+        expressions=len(ids),
+        resolution=resolution,
+        varied=list(grid.varied),
+        fixed={key: value for key, value in values[0].items() if key not in grid.varied},
+        shown=[name for name in grid.metrics if name in names] or names,
+        settings=[
+            SettingScores(settings={key: row[key] for key in grid.varied}, metrics=metrics)
+            for row, metrics in zip(values, scores, strict=True)
         ],
-        "best": {name: find_best([metrics[name] for metrics in scores]) for name in names},
-    }
+        best={name: find_best([metrics[name] for metrics in scores]) for name in names},
+    )
+    return StageResult(report=report)
 
 
 def find_best(values: Sequence[float | None]) -> list[int]:
-    """The places of the highest value, several if they tie; none where there is nothing to measure."""
+    """The indices of the highest value, several if they tie; none where there is nothing to measure."""
     highest = max((value for value in values if value is not None), default=None)
     return [
-        place
-        for place, value in enumerate(values)
+        index
+        for index, value in enumerate(values)
         if value is not None and highest is not None and value >= highest - TOLERANCE
     ]
 

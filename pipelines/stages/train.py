@@ -12,7 +12,7 @@ from pipelines.config.settings import TrainSettings
 from pipelines.data.truncation import describe_findings, find_truncated_expressions
 from pipelines.runtime.distributed import explain_lost_process
 from pipelines.runtime.signals import GracefulStop
-from pipelines.stages.artifact import Artifact, begin_work, find_finished, finish_work, read_artifact
+from pipelines.stages.artifact import KeyedFolder, Stage, StageResult
 from pipelines.stages.inputs import digest_training_inputs
 from shards.progress import begin_stage, log
 
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from pipelines.training.setup import Training
 
 
-def run(settings: TrainSettings, shards: Sequence[Path], out: Path, *, force: bool = False) -> tuple[Artifact, bool]:
+def run(
+    settings: TrainSettings, shards: Sequence[Path], out: Path | KeyedFolder, *, force: bool = False
+) -> StageResult[None]:
     """Train and leave a checkpoint folder in `out`.
 
     Args:
@@ -28,9 +30,6 @@ def run(settings: TrainSettings, shards: Sequence[Path], out: Path, *, force: bo
         shards: folders that `igvg prepare` made; their training splits are trained on together.
         out: the checkpoint folder; holds `log.jsonl` and, until the training has finished, its state.
         force: replace what igvg left in `out`.
-
-    Returns:
-        The artifact, and whether it was already there.
 
     Raises:
         ArtifactError: `out` holds something else.
@@ -42,10 +41,10 @@ def run(settings: TrainSettings, shards: Sequence[Path], out: Path, *, force: bo
         WorkerError: a worker that reads died; the state is saved.
     """
     begin_stage("training")
-    inputs, options = describe(settings, shards)
-    if finished := find_finished(out, "train", inputs, options, force=force):
-        return finished, True
-    # Only work that is to be done is worth the seconds that torch takes to load.
+    stage = describe(settings, shards, out)
+    if cached := stage.find(force=force):
+        return cached
+    # Torch takes seconds to load: only when there is work to do.
     from pipelines.training.divergence import LAST_GOOD_FOLDER
     from pipelines.training.setup import setup_training, start_processes
     from pipelines.training.state import STATE_FOLDER, restore_state
@@ -55,9 +54,9 @@ def run(settings: TrainSettings, shards: Sequence[Path], out: Path, *, force: bo
     with explain_lost_process(accelerator):
         # Every process has looked before the first one writes.
         accelerator.wait_for_everyone()
-        training = setup_training(settings, shards, out, accelerator)
+        training = setup_training(settings, shards, stage.folder, accelerator)
         if accelerator.is_main_process:
-            begin_work(out, "train", inputs, options, force=force)
+            stage.start(force=force)
             cut = count_cut_expressions(training)
         accelerator.wait_for_everyone()
         # What another training left was refused, or is gone by now.
@@ -72,9 +71,9 @@ def run(settings: TrainSettings, shards: Sequence[Path], out: Path, *, force: bo
             }
             # Nothing is left to save.
             with GracefulStop():
-                finish_work(out, "train", inputs, options, counts, scratch=(STATE_FOLDER, LAST_GOOD_FOLDER))
+                stage.finish(counts, scratch=(STATE_FOLDER, LAST_GOOD_FOLDER))
         accelerator.wait_for_everyone()
-    return read_artifact(out, "train"), False
+    return stage.read()
 
 
 def count_cut_expressions(training: Training) -> int:
@@ -92,7 +91,8 @@ def count_cut_expressions(training: Training) -> int:
     return len(findings)
 
 
-def describe(settings: TrainSettings, shards: Sequence[Path]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Inputs and options that make up the fingerprint of a training; files count by their content, not their path."""
-    unnamed = replace(settings, init="", text=replace(settings.text, tokenizer=""))
-    return digest_training_inputs(shards, settings.init, settings.text.tokenizer), fingerprinted_settings(unnamed)
+def describe(settings: TrainSettings, shards: Sequence[Path], out: Path | KeyedFolder) -> Stage:
+    """The stage of a training; its files count by their content, not their paths."""
+    without_paths = replace(settings, init="", text=replace(settings.text, tokenizer=""))
+    inputs = digest_training_inputs(shards, settings.init, settings.text.tokenizer)
+    return Stage(name="train", out=out, inputs=inputs, options=fingerprinted_settings(without_paths))

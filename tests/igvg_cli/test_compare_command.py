@@ -46,7 +46,7 @@ def test_options_reach_the_scoring_of_both_sides(tmp_path: Path) -> None:
     assert "intervals" not in document
     for side, file in (("a", truth), ("b", worse)):
         plain, square = (
-            score.run(file, shards, ScoreSettings(split="val", resolution=resolution)).document["metrics"]
+            score.run(file, shards, ScoreSettings(split="val", resolution=resolution)).report.to_json()["metrics"]
             for resolution in (0, 3)
         )
         assert document[side]["metrics"] == square

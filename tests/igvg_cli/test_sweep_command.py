@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.stages.artifact import finish_work, read_artifact
+from pipelines.stages.artifact import Stage, read_artifact
 from pipelines.stages.inputs import locate_raw
 from shards.reader import ShardReader
 from tests.support.drawn_outputs import draw_outputs, write_outputs
@@ -129,7 +129,7 @@ def test_an_unfinished_prediction_is_not_swept(raw: Path, shards: Path) -> None:
 
 
 def test_a_finished_prediction_is_used_even_if_its_process_was_killed_right_after(raw: Path) -> None:
-    finish_work(raw.parent, "predict", {}, {}, {})
+    Stage(name="predict", out=raw.parent, inputs={}, options={}).finish({})
     (raw.parent / "unfinished.json").write_text("{}")
     assert locate_raw(raw) == raw
 

@@ -22,7 +22,7 @@ from pipelines.prediction.prediction_file import read_predictions
 from pipelines.pretrained import save_checkpoint
 from pipelines.report.overlay import name_overlay
 from pipelines.stages import predict
-from pipelines.stages.artifact import Artifact
+from pipelines.stages.artifact import StageResult
 from shards.annotations.image_files import index_folders
 from shards.errors import ArtifactError, DataError, SettingsError
 from shards.index import IMAGE_EXTENSIONS
@@ -51,10 +51,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def find(checkpoint: Path, images: Path, out: Path, *texts: str) -> Artifact:
+def find(checkpoint: Path, images: Path, out: Path, *texts: str) -> StageResult[None]:
     settings = PredictSettings(workers=0)
     texts = texts or ("the red car",)
-    return predict.run_on_images(settings, checkpoint, images, texts, out)[0]
+    return predict.run_on_images(settings, checkpoint, images, texts, out)
 
 
 # What is taken
@@ -197,10 +197,10 @@ def test_an_image_whose_answer_no_prediction_file_can_hold_does_not_cost_the_oth
     (tmp_path / "images").mkdir()
     for name, width in (("a.png", 4), ("long.png", LONGEST_SIDE), ("longer.png", LONGEST_SIDE + 1)):
         save(tmp_path / "images" / name, (width, 1))
-    artifact = find(checkpoint, tmp_path / "images", tmp_path / "out")
+    result = find(checkpoint, tmp_path / "images", tmp_path / "out")
     assert [one.id for one in read_predictions(tmp_path / "out" / "predictions.jsonl")] == ["a.png/0", "long.png/0"]
-    assert list(artifact.counts["unreadable"]) == ["longer.png"]
-    assert "it has 32768 × 1 pixels, more than 32767 in one direction" in artifact.counts["unreadable"]["longer.png"]
+    assert list(result.counts["unreadable"]) == ["longer.png"]
+    assert "it has 32768 × 1 pixels, more than 32767 in one direction" in result.counts["unreadable"]["longer.png"]
 
 
 def test_where_no_image_can_be_read_nothing_is_written(checkpoint: Path, images: Path, tmp_path: Path) -> None:
@@ -223,14 +223,14 @@ def test_images_of_one_pixel_and_of_odd_names_come_through_with_their_sizes(chec
     with (folder / os.fsdecode(b"caf\xe9.png")).open("wb") as stream:
         save(stream, format="PNG")  # type: ignore[arg-type]
     save(folder / f"{'x' * 240}.png")
-    artifact = find(checkpoint, folder, tmp_path / "out", "the red car", "two red cars")
+    result = find(checkpoint, folder, tmp_path / "out", "the red car", "two red cars")
     lines = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
     sizes = {line["id"]: line["mask"]["size"] for line in lines}
-    assert len(sizes) == artifact.counts["expressions"] == 16
+    assert len(sizes) == result.counts["expressions"] == 16
     assert (sizes["one.png/0"], sizes["thin.png/1"], sizes["turned.jpg/0"]) == ([1, 1], [2, 600], [30, 20])
     assert {r"caf\xe9.png/0", "A.PNG/1", "a.png~2/0", "a.jpg/0"} <= set(sizes)
     assert len(list((tmp_path / "out" / "overlays").iterdir())) == 16
-    assert find(checkpoint, folder, tmp_path / "out", "the red car", "two red cars") == artifact
+    assert find(checkpoint, folder, tmp_path / "out", "the red car", "two red cars").artifact == result.artifact
 
 
 def test_an_image_of_the_name_of_another_input_hides_no_change_of_it(checkpoint: Path, tmp_path: Path) -> None:
@@ -262,9 +262,9 @@ def test_a_text_without_a_word_is_refused(
 
 def test_a_text_that_is_cut_and_one_of_unknown_words_are_noted(checkpoint: Path, images: Path, tmp_path: Path) -> None:
     long = "the red car " * 5
-    artifact = find(checkpoint, images / "a.png", tmp_path / "out", "the red car", long, "zebra \u96ea", "the zebra")
-    assert artifact.counts["cut"] == 1
-    cut, unknown = artifact.counts["notes"]
+    result = find(checkpoint, images / "a.png", tmp_path / "out", "the red car", long, "zebra \u96ea", "the zebra")
+    assert result.counts["cut"] == 1
+    cut, unknown = result.counts["notes"]
     assert cut.startswith(f'the text "{long.strip()}" has more than the 10 tokens that the network takes')
     assert unknown == 'the text "zebra \u96ea" has words alone that the network\'s vocabulary does not know'
-    assert artifact.counts["expressions"] == 4
+    assert result.counts["expressions"] == 4

@@ -36,7 +36,7 @@ def test_answers_that_need_no_learning_score_what_they_are_worth(
     shards: Path, tmp_path: Path, title: str, metrics: dict[str, float]
 ) -> None:
     settings = ScoreSettings(split="val", bootstrap=0)
-    found = score.run(answer(shards, tmp_path, title), shards, settings).document["metrics"]
+    found = score.run(answer(shards, tmp_path, title), shards, settings).report.to_json()["metrics"]
     assert {name: found[name] for name in metrics} == pytest.approx(metrics)
 
 

@@ -14,6 +14,7 @@ from pipelines.stages.artifact import read_artifact
 from shards.errors import ArtifactError, DataError, SettingsError
 from shards.progress import set_sink
 from tests.support.drawn_shards import predict_truth, write_lines, write_shards
+from tests.support.opened_files import record_opened
 from tests.support.pipeline_runs import draw_published
 
 TEXT = """
@@ -214,18 +215,28 @@ def test_a_file_that_names_predict_alone_predicts_with_a_checkpoint_and_does_not
     (folder,) = (tmp_path / "runs").iterdir()
     assert not (folder / "score").exists()
     assert read_artifact(folder, "predict").options["batch_size"] == 3
-    (document,) = run(tmp_path, f"{text}[score]\nbootstrap = 7\n").scores
-    assert document["dataset"] == "grefcoco"
+    (report,) = run(tmp_path, f"{text}[score]\nbootstrap = 7\n").scores
+    assert report.dataset == "grefcoco"
     assert read_artifact(folder / "score", "score").options["bootstrap"] == 7
+
+
+def test_a_finished_experiment_reads_its_checkpoint_once_for_each_split(prepared: Path, tmp_path: Path) -> None:
+    checkpoint = shutil.copytree(SHIPPED["shapes"], tmp_path / "checkpoint")
+    shards = find_shards(prepared)
+    text = f'[predict]\ncheckpoint = "{checkpoint}"\nsplits = ["{shards}/train", "{shards}/val"]\nworkers = 0\n'
+    run(tmp_path, text)
+    with record_opened() as opened:
+        run(tmp_path, text)
+    assert opened.count(str(checkpoint / "model.safetensors")) == 2
 
 
 def test_a_file_that_names_score_alone_scores_predictions_with_its_settings(tmp_path: Path) -> None:
     write_shards(tmp_path / "drawn")
     write_lines(tmp_path / "found.jsonl", predict_truth())
-    (document,) = run(
+    (report,) = run(
         tmp_path, '[score]\npredictions = "found.jsonl"\nsplits = "drawn/shards/val"\nresolution = 4\nseed = 5\n'
     ).scores
-    assert (document["resolution"], document["metrics"]["gIoU"]) == (4, 100)
+    assert (report.resolution, report.metrics["gIoU"]) == (4, 100)
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name.startswith("score-shards-val-")
     options = read_artifact(folder, "score").options
@@ -246,10 +257,10 @@ def test_a_damaged_stage_runs_again_once_its_folder_is_removed_as_the_error_says
     write_shards(tmp_path / "drawn")
     write_lines(tmp_path / "found.jsonl", predict_truth())
     text = '[score]\npredictions = "found.jsonl"\nsplits = "drawn/shards/val"\nbootstrap = 2\n'
-    (document,) = run(tmp_path, text).scores
+    (report,) = run(tmp_path, text).scores
     (folder,) = (tmp_path / "runs").iterdir()
     (folder / "scores.json").unlink()
     with pytest.raises(ArtifactError, match=f"{folder}/scores.json is missing: .*; remove its folder"):
         run(tmp_path, text)
     shutil.rmtree(folder)
-    assert run(tmp_path, text).scores == [document]
+    assert run(tmp_path, text).scores == [report]

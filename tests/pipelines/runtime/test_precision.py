@@ -133,11 +133,12 @@ def test_a_prediction_under_auto_says_what_it_came_to(tmp_path: Path, monkeypatc
     words = settings, tmp_path / "run", shards, tmp_path / "out"
     lines: list[str] = []
     with set_sink(log=lines.append):
-        assert predict.run(*words)[0].counts["precision"] == "fp32"
+        assert predict.run(*words).counts["precision"] == "fp32"
     assert "predicting in float32: this cpu has no bfloat16 products (precision=auto)" in lines
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
-    artifact, cached = predict.run(*words)
-    assert (artifact.options["precision"], cached) == ("auto", True)
+    result = predict.run(*words)
+    assert result.artifact is not None
+    assert (result.artifact.options["precision"], result.cached) == ("auto", True)
 
 
 def test_a_training_begun_in_bfloat16_goes_on_in_float32_on_a_machine_that_would_emulate_it(

@@ -1,78 +1,99 @@
 """Artifacts: found again, never overwritten unasked, never used when damaged."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pipelines.stages.artifact import begin_work, compute_fingerprint, find_finished, finish_work, read_artifact
+from pipelines.stages.artifact import KeyedFolder, Stage, read_artifact
 from shards.errors import ArtifactError, DataError
 from tests.support.foreign_contents import POINTER
 
 INPUTS, OPTIONS = {"annotations": "abc"}, {"limit": 0, "nested": {"lr": 1e-4}}
 
 
+def make_stage(folder: Path, name: str, inputs: dict[str, Any], options: dict[str, Any]) -> Stage:
+    return Stage(name=name, out=folder, inputs=inputs, options=options)
+
+
 def make(folder: Path) -> None:
-    begin_work(folder, "prepare", INPUTS, OPTIONS)
+    make_stage(folder, "prepare", INPUTS, OPTIONS).start()
     (folder / "val").mkdir()
     (folder / "val" / "a.tar").write_bytes(b"12345")
-    finish_work(folder, "prepare", INPUTS, OPTIONS, {"val": 3})
+    make_stage(folder, "prepare", INPUTS, OPTIONS).finish({"val": 3})
 
 
 def test_the_same_inputs_and_options_are_found_again(tmp_path: Path) -> None:
     make(tmp_path / "out")
-    found = find_finished(tmp_path / "out", "prepare", INPUTS, OPTIONS)
+    found = make_stage(tmp_path / "out", "prepare", INPUTS, OPTIONS).find()
     assert found is not None
+    assert found.cached
+    found = found.artifact
     assert (found.counts, found.files) == ({"val": 3}, {"val/a.tar": 5})
     assert found.versions["igvg"]
 
 
 def test_what_unfinished_work_goes_on_from_stays_until_the_work_is_recorded(tmp_path: Path) -> None:
-    begin_work(tmp_path, "train", INPUTS, OPTIONS)
+    make_stage(tmp_path, "train", INPUTS, OPTIONS).start()
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "state.pt").write_bytes(b"123")
     # The record cannot take its place.
     (tmp_path / "artifact.json").mkdir()
     with pytest.raises(DataError, match="is a folder"):
-        finish_work(tmp_path, "train", INPUTS, OPTIONS, {}, scratch=("state",))
+        make_stage(tmp_path, "train", INPUTS, OPTIONS).finish({}, scratch=("state",))
     assert (tmp_path / "state" / "state.pt").read_bytes() == b"123"
     (tmp_path / "artifact.json").rmdir()
-    assert finish_work(tmp_path, "train", INPUTS, OPTIONS, {}, scratch=("state",)).files == {}
+    assert make_stage(tmp_path, "train", INPUTS, OPTIONS).finish({}, scratch=("state",)).artifact.files == {}
     assert [file.name for file in tmp_path.iterdir()] == ["artifact.json"]
 
 
 def test_an_empty_or_missing_folder_may_be_built_in(tmp_path: Path) -> None:
-    assert find_finished(tmp_path, "prepare", INPUTS, OPTIONS) is None
-    assert find_finished(tmp_path / "new", "prepare", INPUTS, OPTIONS) is None
+    assert make_stage(tmp_path, "prepare", INPUTS, OPTIONS).find() is None
+    assert make_stage(tmp_path / "new", "prepare", INPUTS, OPTIONS).find() is None
 
 
 def test_the_fingerprint_is_of_content_and_not_of_key_order() -> None:
-    one = compute_fingerprint("prepare", {"a": 1, "b": 2}, {})
-    assert one == compute_fingerprint("prepare", {"b": 2, "a": 1}, {})
-    assert one != compute_fingerprint("train", {"a": 1, "b": 2}, {})
-    assert one != compute_fingerprint("prepare", {"a": 1, "b": 3}, {})
+    one = make_stage(Path(), "prepare", {"a": 1, "b": 2}, {}).fingerprint
+    assert one == make_stage(Path(), "prepare", {"b": 2, "a": 1}, {}).fingerprint
+    assert one != make_stage(Path(), "train", {"a": 1, "b": 2}, {}).fingerprint
+    assert one != make_stage(Path(), "prepare", {"a": 1, "b": 3}, {}).fingerprint
+
+
+def test_a_keyed_folder_is_named_by_stage_name_and_fingerprint(tmp_path: Path) -> None:
+    stage = Stage(name="train", out=KeyedFolder(tmp_path, "grefcoco/tiny"), inputs=INPUTS, options=OPTIONS)
+    assert stage.folder == tmp_path / f"train-grefcoco-tiny-{stage.fingerprint[:8]}"
+    assert stage.start() is False
+    stage.finish({})
+    other = replace(stage, options={"limit": 1})
+    assert other.folder != stage.folder
+    assert other.find() is None
+    result = stage.find()
+    assert result is not None
+    assert result.folder == stage.folder
 
 
 def test_other_settings_are_told_by_name_and_leave_the_artifact_alone(tmp_path: Path) -> None:
     make(tmp_path / "out")
     before = (tmp_path / "out" / "artifact.json").read_bytes()
     with pytest.raises(ArtifactError, match=r"nested\.lr 0\.0001 → 0\.001; choose another --out, or .* --force"):
-        find_finished(tmp_path / "out", "prepare", INPUTS, {"limit": 0, "nested": {"lr": 1e-3}})
+        make_stage(tmp_path / "out", "prepare", INPUTS, {"limit": 0, "nested": {"lr": 1e-3}}).find()
     with pytest.raises(ArtifactError, match="input annotations differs"):
-        find_finished(tmp_path / "out", "prepare", {"annotations": "xyz"}, OPTIONS)
+        make_stage(tmp_path / "out", "prepare", {"annotations": "xyz"}, OPTIONS).find()
     assert (tmp_path / "out" / "artifact.json").read_bytes() == before
 
 
 def test_an_input_whose_name_holds_spaces_is_told_whole(tmp_path: Path) -> None:
-    finish_work(tmp_path, "prepare", {"images": {"my photo.png": "abc"}}, {}, {})
+    make_stage(tmp_path, "prepare", {"images": {"my photo.png": "abc"}}, {}).finish({})
     with pytest.raises(ArtifactError, match=r"input images\.my photo\.png differs, input images\.a b differs"):
-        find_finished(tmp_path, "prepare", {"images": {"my photo.png": "xyz", "a b": "c"}}, {})
+        make_stage(tmp_path, "prepare", {"images": {"my photo.png": "xyz", "a b": "c"}}, {}).find()
 
 
 def test_force_allows_to_replace_and_clears_what_was_there(tmp_path: Path) -> None:
     out = tmp_path / "out"
     make(out)
-    assert find_finished(out, "prepare", {"annotations": "xyz"}, OPTIONS, force=True) is None
-    assert begin_work(out, "prepare", {"annotations": "xyz"}, OPTIONS, force=True) is False
+    assert make_stage(out, "prepare", {"annotations": "xyz"}, OPTIONS).find(force=True) is None
+    assert make_stage(out, "prepare", {"annotations": "xyz"}, OPTIONS).start(force=True) is False
     assert not (out / "val").exists()
 
 
@@ -80,29 +101,29 @@ def test_a_folder_of_somebody_elses_files_is_never_touched_even_by_force(tmp_pat
     (tmp_path / "thesis.tex").write_text("years of work")
     for force in (False, True):
         with pytest.raises(ArtifactError, match="not empty and holds nothing of igvg's"):
-            find_finished(tmp_path, "train", INPUTS, OPTIONS, force=force)
+            make_stage(tmp_path, "train", INPUTS, OPTIONS).find(force=force)
 
 
 def test_a_file_given_as_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ArtifactError, match="is a file; --out must be a folder"):
-        find_finished(tmp_path / "file", "train", INPUTS, OPTIONS)
+        make_stage(tmp_path / "file", "train", INPUTS, OPTIONS).find()
 
 
 def test_interrupted_work_of_the_same_settings_continues(tmp_path: Path) -> None:
-    assert begin_work(tmp_path, "train", INPUTS, OPTIONS) is False
+    assert make_stage(tmp_path, "train", INPUTS, OPTIONS).start() is False
     (tmp_path / "log.jsonl").touch()
-    assert find_finished(tmp_path, "train", INPUTS, OPTIONS) is None
-    assert begin_work(tmp_path, "train", INPUTS, OPTIONS) is True
+    assert make_stage(tmp_path, "train", INPUTS, OPTIONS).find() is None
+    assert make_stage(tmp_path, "train", INPUTS, OPTIONS).start() is True
     assert (tmp_path / "log.jsonl").exists()
 
 
 def test_interrupted_work_of_other_settings_is_left_alone(tmp_path: Path) -> None:
-    begin_work(tmp_path, "train", INPUTS, OPTIONS)
+    make_stage(tmp_path, "train", INPUTS, OPTIONS).start()
     with pytest.raises(ArtifactError, match="unfinished work of other inputs or settings: limit 0 → 5"):
-        begin_work(tmp_path, "train", INPUTS, {**OPTIONS, "limit": 5})
+        make_stage(tmp_path, "train", INPUTS, {**OPTIONS, "limit": 5}).start()
     with pytest.raises(ArtifactError, match="unfinished work of igvg train"):
-        find_finished(tmp_path, "predict", INPUTS, OPTIONS)
+        make_stage(tmp_path, "predict", INPUTS, OPTIONS).find()
 
 
 def test_an_artifact_of_another_stage_is_told(tmp_path: Path) -> None:
@@ -115,7 +136,7 @@ def test_a_missing_or_cut_file_makes_the_artifact_damaged(tmp_path: Path) -> Non
     make(tmp_path)
     (tmp_path / "val" / "a.tar").write_bytes(b"123")
     with pytest.raises(ArtifactError, match=r"a\.tar has 3 bytes instead of 5: .*remove its folder, or .* --force"):
-        find_finished(tmp_path, "prepare", INPUTS, OPTIONS)
+        make_stage(tmp_path, "prepare", INPUTS, OPTIONS).find()
     (tmp_path / "val" / "a.tar").unlink()
     with pytest.raises(ArtifactError, match=r"a\.tar is missing"):
         read_artifact(tmp_path)
@@ -140,27 +161,27 @@ def test_a_damaged_or_absent_record_is_told(tmp_path: Path) -> None:
 
 def test_what_a_killed_process_was_writing_is_no_part_of_the_artifact(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    begin_work(out, "prepare", INPUTS, OPTIONS)
+    make_stage(out, "prepare", INPUTS, OPTIONS).start()
     scrap = out / "raw" / ".chunk-000000.npz.77.tmp"
     scrap.parent.mkdir()
     for file in (scrap, out / "whole.jsonl"):
         file.write_text("whole")
-    assert finish_work(out, "prepare", INPUTS, OPTIONS, {}).files == {"whole.jsonl": 5}
+    assert make_stage(out, "prepare", INPUTS, OPTIONS).finish({}).artifact.files == {"whole.jsonl": 5}
     (out / "artifact.json").rename(out / "unfinished.json")
-    assert begin_work(out, "prepare", INPUTS, OPTIONS) is True
+    assert make_stage(out, "prepare", INPUTS, OPTIONS).start() is True
     assert not scrap.exists()
 
 
 def test_force_clears_interrupted_work_of_other_settings(tmp_path: Path) -> None:
-    begin_work(tmp_path / "out", "train", INPUTS, OPTIONS)
+    make_stage(tmp_path / "out", "train", INPUTS, OPTIONS).start()
     (tmp_path / "out" / "log.jsonl").touch()
-    assert begin_work(tmp_path / "out", "train", INPUTS, {**OPTIONS, "limit": 5}, force=True) is False
+    assert make_stage(tmp_path / "out", "train", INPUTS, {**OPTIONS, "limit": 5}).start(force=True) is False
     assert not (tmp_path / "out" / "log.jsonl").exists()
 
 
 def test_a_pointer_in_place_of_a_file_is_told_as_one(tmp_path: Path) -> None:
     (tmp_path / "weights.bin").write_bytes(bytes(500))
-    finish_work(tmp_path, "train", {}, {}, {})
+    make_stage(tmp_path, "train", {}, {}).finish({})
     (tmp_path / "weights.bin").write_bytes(POINTER)
     with pytest.raises(ArtifactError, match=r"weights\.bin is a Git LFS pointer; run `git lfs pull`"):
         read_artifact(tmp_path)

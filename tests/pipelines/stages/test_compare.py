@@ -37,15 +37,16 @@ def worse(tmp_path: Path) -> Path:
 
 
 def test_a_difference_is_what_the_second_scores_more_than_the_first(shards: Path, truth: Path, worse: Path) -> None:
-    document = compare.run(truth, worse, shards, VAL)
-    first, second = (score.run(file, shards, VAL).document["metrics"] for file in (truth, worse))
+    document = compare.run(truth, worse, shards, VAL).report.to_json()
+    first, second = (score.run(file, shards, VAL).report.to_json()["metrics"] for file in (truth, worse))
     assert (document["a"]["metrics"], document["b"]["metrics"]) == (first, second)
     assert document["differences"] == {name: second[name] - first[name] for name in first}
     assert document["differences"]["gIoU"] == pytest.approx(-100 * (4 * 0.5 + 1) / 40)
 
 
 def test_swapped_sides_change_the_sign_alone(shards: Path, truth: Path, worse: Path) -> None:
-    one, other = compare.run(truth, worse, shards, VAL), compare.run(worse, truth, shards, VAL)
+    one = compare.run(truth, worse, shards, VAL).report.to_json()
+    other = compare.run(worse, truth, shards, VAL).report.to_json()
     for name, (low, high) in one["intervals"].items():
         assert other["intervals"][name] == pytest.approx([-high, -low])
         assert low <= one["differences"][name] <= high
@@ -55,7 +56,7 @@ def test_swapped_sides_change_the_sign_alone(shards: Path, truth: Path, worse: P
 
 
 def test_the_expressions_that_differ_most_come_first(shards: Path, truth: Path, worse: Path) -> None:
-    document = compare.run(truth, worse, shards, VAL, most=3)
+    document = compare.run(truth, worse, shards, VAL, most=3).report.to_json()
     assert document["differing"] == [
         {"id": "grefcoco/3/0", "text": "phrase 0", "a": 1.0, "b": 0.0},
         {"id": "grefcoco/1/1", "text": "phrase 1", "a": 1.0, "b": 0.5},
@@ -65,7 +66,7 @@ def test_the_expressions_that_differ_most_come_first(shards: Path, truth: Path, 
 
 
 def test_the_same_predictions_do_not_differ_in_any_draw(shards: Path, worse: Path) -> None:
-    document = compare.run(worse, worse, shards, VAL)
+    document = compare.run(worse, worse, shards, VAL).report.to_json()
     assert set(document["differences"].values()) == {0.0}
     assert list(document["intervals"].values()) == [[0.0, 0.0]] * len(document["intervals"])
     assert document["differing"] == []
@@ -80,8 +81,8 @@ def test_pairs_are_surer_than_two_scores_on_their_own(tmp_path: Path, shards: Pa
     for number in range(10):
         second[4 * number + 2] |= {"mask": fill()}
     sides = [write_lines(tmp_path / name, lines) for name, lines in (("a.jsonl", first), ("b.jsonl", second))]
-    low, high = compare.run(*sides, shards, VAL)["intervals"]["gIoU"]
-    alone = score.run(sides[0], shards, VAL).document["intervals"]["gIoU"]
+    low, high = compare.run(*sides, shards, VAL).report.to_json()["intervals"]["gIoU"]
+    alone = score.run(sides[0], shards, VAL).report.to_json()["intervals"]["gIoU"]
     assert high - low == pytest.approx(0)
     assert alone[1] - alone[0] > 5
 
@@ -92,7 +93,7 @@ def test_where_flags_do_not_enter_a_target_goes_by_its_mask(tmp_path: Path, data
     lines: list[dict[str, Any]] = predict_truth(dataset)
     truth = write_lines(tmp_path / "truth.jsonl", lines)
     predicted_empty = write_lines(tmp_path / "flagged.jsonl", [lines[0], lines[1] | {"no_target": True}, *lines[2:]])
-    assert compare.run(truth, predicted_empty, shards, VAL)["differing"] == []
+    assert compare.run(truth, predicted_empty, shards, VAL).report.to_json()["differing"] == []
 
 
 @pytest.mark.parametrize("dataset", ["grefcoco", "ref-zom", "rrefcoco"])
@@ -101,7 +102,7 @@ def test_an_empty_target_scores_by_its_flag(tmp_path: Path, dataset: str) -> Non
     lines: list[dict[str, Any]] = predict_truth(dataset)
     truth = write_lines(tmp_path / "truth.jsonl", lines)
     found = write_lines(tmp_path / "found.jsonl", [lines[0] | {"no_target": False}, *lines[1:]])
-    assert compare.run(truth, found, shards, VAL)["differing"] == [
+    assert compare.run(truth, found, shards, VAL).report.to_json()["differing"] == [
         {"id": f"{dataset}/1/0", "text": "phrase 0", "a": 1.0, "b": 0.0}
     ]
 
@@ -118,7 +119,7 @@ def test_without_masks_an_empty_target_scores_by_its_flag_and_another_by_its_box
     truth = write_lines(tmp_path / "truth.jsonl", lines)
     missed = lines[1] | {"boxes": [[0, 0, 1, 1]]}
     worse = write_lines(tmp_path / "worse.jsonl", [lines[0] | {"no_target": False}, missed, *lines[2:]])
-    assert compare.run(truth, worse, shards, VAL)["differing"] == [
+    assert compare.run(truth, worse, shards, VAL).report.to_json()["differing"] == [
         {"id": f"{dataset}/1/0", "text": "phrase 0", "a": 1.0, "b": 0.0},
         {"id": f"{dataset}/1/1", "text": "phrase 1", "a": 1.0, "b": 0.0},
     ]

@@ -31,7 +31,7 @@ def restore(coco: Path, shards: Path, out: Path, *, force: bool = False) -> bool
     results = [coco / "boxes.json"]
     return convert.import_results(
         CocoResults(files=results, annotations=coco / "annotations.json"), shards, "val", out, force=force
-    )[1]
+    ).cached
 
 
 def test_only_what_this_command_made_is_replaced(tmp_path: Path, shards: Path) -> None:

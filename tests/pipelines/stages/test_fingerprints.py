@@ -25,13 +25,14 @@ from pipelines.data.tokenizer import train_tokenizer
 from pipelines.model import IGVGModel
 from pipelines.pretrained import save_checkpoint
 from pipelines.stages import predict, prepare, score, train
-from pipelines.stages.artifact import compute_fingerprint
+from pipelines.stages.artifact import Stage
 from shards.errors import ArtifactError, SettingsError
 from shards.reader import ShardReader
 from tests.support.drawn_outputs import draw_outputs, write_outputs
 from tests.support.drawn_shards import predict_truth, write_lines, write_shards
 from tests.support.small_network import CONFIG
 
+OUT = Path("out")
 # What changes how fast or how safely a stage works, and no byte of what it makes.
 NOT_FINGERPRINTED = {"workers", "checkpoint_minutes", "log_steps"}
 # Files and folders, which count by what they hold.
@@ -101,22 +102,22 @@ def checkpoint(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("key", select_keys(TrainSettings()))
 def test_every_setting_of_a_training_is_part_of_its_fingerprint(shards: Path, key: str) -> None:
     settings = train_preset("base")
-    before, after = (train.describe(one, [shards]) for one in (settings, change(settings, key)))
-    assert compute_fingerprint("train", *before) != compute_fingerprint("train", *after)
+    before, after = (train.describe(one, [shards], OUT) for one in (settings, change(settings, key)))
+    assert before.fingerprint != after.fingerprint
 
 
 @pytest.mark.parametrize("key", select_keys(PredictSettings()))
 def test_every_setting_of_a_prediction_is_part_of_its_fingerprint(shards: Path, checkpoint: Path, key: str) -> None:
     settings = PredictSettings(split="val")
-    before, after = (predict.describe(one, checkpoint, shards) for one in (settings, change(settings, key)))
-    assert compute_fingerprint("predict", *before) != compute_fingerprint("predict", *after)
+    before, after = (predict.describe(one, checkpoint, shards, OUT) for one in (settings, change(settings, key)))
+    assert before.fingerprint != after.fingerprint
 
 
 @pytest.mark.parametrize("key", select_keys(PrepareSettings(dataset=""), "dataset"))
 def test_every_setting_of_a_preparation_is_part_of_its_fingerprint(tmp_path: Path, key: str) -> None:
     settings = PrepareSettings(dataset="rrefcoco")
     before, after = (describe_prepare(tmp_path, one) for one in (settings, change(settings, key)))
-    assert compute_fingerprint("prepare", *before) != compute_fingerprint("prepare", *after)
+    assert before.fingerprint != after.fingerprint
 
 
 @pytest.mark.parametrize("key", select_keys(ScoreSettings(split=""), "split"))
@@ -124,7 +125,7 @@ def test_every_setting_of_a_score_is_part_of_its_fingerprint(shards: Path, tmp_p
     settings = ScoreSettings(split="val", bootstrap=2)
     file = write_lines(tmp_path / "predictions.jsonl", predict_truth())
     score.run(file, shards, settings, out=tmp_path / "score")
-    assert score.run(file, shards, settings, out=tmp_path / "score").hit
+    assert score.run(file, shards, settings, out=tmp_path / "score").cached
     with pytest.raises(ArtifactError, match=rf"\b{key}\b"):
         score.run(file, shards, change(settings, key), out=tmp_path / "score")
 
@@ -136,7 +137,7 @@ def test_every_setting_of_post_processing_is_part_of_the_fingerprint_of_answers(
     raw = draw_raw(shards, tmp_path / "raw")
     settings = PostprocessSettings()
     predict.run_on_raw(settings, raw, tmp_path / "out")
-    assert predict.run_on_raw(settings, raw, tmp_path / "out")[1]
+    assert predict.run_on_raw(settings, raw, tmp_path / "out").cached
     with pytest.raises(ArtifactError, match=rf"\bpostprocess\.{key}\b"):
         predict.run_on_raw(change(settings, key), raw, tmp_path / "out")
 
@@ -144,17 +145,17 @@ def test_every_setting_of_post_processing_is_part_of_the_fingerprint_of_answers(
 @pytest.mark.parametrize("key", sorted(NOT_FINGERPRINTED))
 def test_what_changes_no_byte_is_no_part_of_a_fingerprint(shards: Path, checkpoint: Path, key: str) -> None:
     settings = TrainSettings()
-    assert train.describe(change(settings, key), [shards]) == train.describe(settings, [shards])
+    assert train.describe(change(settings, key), [shards], OUT) == train.describe(settings, [shards], OUT)
     if hasattr(predicting := PredictSettings(split="val"), key):
-        described = predict.describe(change(predicting, key), checkpoint, shards)
-        assert described == predict.describe(predicting, checkpoint, shards)
+        described = predict.describe(change(predicting, key), checkpoint, shards, OUT)
+        assert described == predict.describe(predicting, checkpoint, shards, OUT)
 
 
 # Inputs of a training
 
 
 def identify_training(shards: list[Path], **changes: Any) -> str:
-    return compute_fingerprint("train", *train.describe(replace(TrainSettings(), **changes), shards))
+    return train.describe(replace(TrainSettings(), **changes), shards, OUT).fingerprint
 
 
 def with_tokenizer(path: Path) -> dict[str, Any]:
@@ -213,7 +214,7 @@ def test_a_prediction_is_known_by_the_content_of_its_checkpoint_and_of_its_shard
     settings = PredictSettings(split="val")
 
     def identify(model: Path, data: Path) -> str:
-        return compute_fingerprint("predict", *predict.describe(settings, model, data))
+        return predict.describe(settings, model, data, OUT).fingerprint
 
     first = identify(checkpoint, shards)
     moved = shutil.copytree(checkpoint, tmp_path / "elsewhere")
@@ -233,9 +234,7 @@ def test_a_published_file_is_known_with_the_tokenizer_beside_it(shards: Path, tm
     (tmp_path / "beit3.spm").write_bytes(b"pieces")
 
     def identify() -> str:
-        return compute_fingerprint(
-            "predict", *predict.describe(PredictSettings(split="val"), tmp_path / "published.pth", shards)
-        )
+        return predict.describe(PredictSettings(split="val"), tmp_path / "published.pth", shards, OUT).fingerprint
 
     first = identify()
     (tmp_path / "beit3.spm").write_bytes(b"others")
@@ -251,7 +250,7 @@ def test_a_search_in_pictures_is_known_by_the_pictures_and_the_texts(checkpoint:
         settings = PredictSettings(workers=0)
         return predict.run_on_images(
             settings, checkpoint, tmp_path / folder / "street.png", [text], tmp_path / "found"
-        )[1]
+        ).cached
 
     assert not search("one", "red star")
     assert search("two", "red star")
@@ -267,7 +266,7 @@ def test_answers_are_known_by_the_content_of_their_raw_outputs(shards: Path, tmp
     moved = shutil.copytree(raw, tmp_path / "moved")
     other = draw_raw(shards, tmp_path / "other", doubt=1)
     predict.run_on_raw(settings, raw, tmp_path / "out")
-    assert predict.run_on_raw(settings, moved, tmp_path / "out")[1]
+    assert predict.run_on_raw(settings, moved, tmp_path / "out").cached
     with pytest.raises(ArtifactError, match="input raw differs"):
         predict.run_on_raw(settings, other, tmp_path / "out")
 
@@ -276,7 +275,7 @@ def test_a_preparation_is_known_by_its_annotations_and_by_the_names_and_sizes_of
     settings = PrepareSettings(dataset="rrefcoco")
 
     def identify() -> str:
-        return compute_fingerprint("prepare", *describe_prepare(tmp_path, settings))
+        return describe_prepare(tmp_path, settings).fingerprint
 
     seen = {identify()}
     assert len(seen) == 1
@@ -290,7 +289,7 @@ def test_a_preparation_is_known_by_its_annotations_and_by_the_names_and_sizes_of
     (tmp_path / "images" / "1.jpg").rename(tmp_path / "images" / "2.jpg")
     seen.add(identify())
     assert len(seen) == 5
-    assert compute_fingerprint("prepare", *describe_prepare(tmp_path, PrepareSettings(dataset="rrefcoco+"))) not in seen
+    assert describe_prepare(tmp_path, PrepareSettings(dataset="rrefcoco+")).fingerprint not in seen
 
 
 def test_a_score_is_known_by_the_content_of_predictions_and_shards(shards: Path, tmp_path: Path) -> None:
@@ -299,21 +298,21 @@ def test_a_score_is_known_by_the_content_of_predictions_and_shards(shards: Path,
     again = write_lines(tmp_path / "again.jsonl", predict_truth())
     lines = predict_truth()
     other = write_lines(tmp_path / "other.jsonl", [lines[0] | {"no_target": False}, *lines[1:]])
-    assert not score.run(truth, shards, settings, out=out).hit
-    assert score.run(again, shutil.copytree(shards, tmp_path / "copied"), settings, out=out).hit
+    assert not score.run(truth, shards, settings, out=out).cached
+    assert score.run(again, shutil.copytree(shards, tmp_path / "copied"), settings, out=out).cached
     with pytest.raises(ArtifactError, match="input predictions differs"):
         score.run(other, shards, settings, out=out)
     with pytest.raises(ArtifactError, match="input shards differs"):
         score.run(truth, write_shards(tmp_path / "four", images=4), settings, out=out)
 
 
-def describe_prepare(folder: Path, settings: PrepareSettings) -> tuple[dict[str, Any], dict[str, Any]]:
+def describe_prepare(folder: Path, settings: PrepareSettings) -> Stage:
     if not (folder / "annotations").exists():
         (folder / "annotations").mkdir()
         (folder / "images").mkdir()
         for name in ("annotations/refs(unc).p", "annotations/instances.json", "images/1.jpg"):
             (folder / name).write_bytes(b"1")
-    return prepare.describe(settings, folder / "annotations", [folder / "images"])
+    return prepare.describe(settings, folder / "annotations", [folder / "images"], OUT)
 
 
 def draw_raw(shards: Path, folder: Path, **sizes: int) -> Path:
@@ -334,5 +333,5 @@ def test_weights_of_one_bit_s_difference_are_another_checkpoint(shards: Path, tm
         model.class_head.bias[0] = torch.nextafter(model.class_head.bias[0], torch.tensor(1.0))
     save_checkpoint(tmp_path / "two", model, tokenizer, 9)
     settings = PredictSettings(split="val")
-    one, two = (predict.describe(settings, tmp_path / name, shards) for name in ("one", "two"))
-    assert compute_fingerprint("predict", *one) != compute_fingerprint("predict", *two)
+    one, two = (predict.describe(settings, tmp_path / name, shards, OUT) for name in ("one", "two"))
+    assert one.fingerprint != two.fingerprint

@@ -37,8 +37,8 @@ def test_a_tokenizer_with_more_ids_than_the_network_is_refused_and_nothing_is_wr
 
 
 def test_the_sizes_of_what_was_imported_are_counted(tmp_path: Path) -> None:
-    artifact, hit = import_checkpoint.run(write_file(tmp_path), tmp_path / "ours")
-    assert not hit
-    counts = artifact.counts
+    result = import_checkpoint.run(write_file(tmp_path), tmp_path / "ours")
+    assert not result.cached
+    counts = result.counts
     assert (counts["image_size"], counts["queries"], counts["tokenizer"]) == (32, CONFIG.num_queries, False)
     assert counts["encoder_layers"] == CONFIG.encoder_layers

@@ -36,16 +36,16 @@ def out(tmp_path: Path) -> Path:
 def test_the_counts_of_every_split_tell_single_multiple_and_empty_targets_apart(
     published: Published, out: Path
 ) -> None:
-    artifact, hit = published.prepare(out)
-    assert not hit
-    assert artifact.counts == {
+    result = published.prepare(out)
+    assert not result.cached
+    assert result.counts == {
         "splits": {
             "train": {"pictures": 2, "instances": 2, "expressions": 6, "single": 2, "multiple": 2, "empty": 2},
             "val": {"pictures": 1, "instances": 1, "expressions": 2, "single": 2, "multiple": 0, "empty": 0},
         },
         "skipped": {},
     }
-    assert read_artifact(out, "prepare") == artifact
+    assert read_artifact(out, "prepare") == result.artifact
     assert not (out / "skipped.json").exists()
 
 
@@ -71,8 +71,8 @@ def test_nothing_lies_beside_a_finished_folder(published: Published, out: Path) 
 def test_a_part_of_the_data_set_is_prepared_if_asked_for(
     published: Published, out: Path, settings: dict[str, Any], pictures: dict[str, int]
 ) -> None:
-    artifact, _ = published.prepare(out, **settings)
-    assert {split: counts["pictures"] for split, counts in artifact.counts["splits"].items()} == pictures
+    result = published.prepare(out, **settings)
+    assert {split: counts["pictures"] for split, counts in result.counts["splits"].items()} == pictures
 
 
 def test_the_progress_counts_the_pictures_of_all_splits(published: Published, out: Path) -> None:
@@ -85,21 +85,21 @@ def test_the_progress_counts_the_pictures_of_all_splits(published: Published, ou
 def test_pictures_are_looked_for_in_every_folder(published: Published, out: Path, tmp_path: Path) -> None:
     (tmp_path / "val2017").mkdir()
     published.image(9).rename(tmp_path / "val2017" / "000000000009.jpg")
-    artifact, _ = prepare.run(
+    result = prepare.run(
         PrepareSettings(dataset="grefcoco"), published.annotations, [published.images, tmp_path / "val2017"], out,
     )  # fmt: skip
-    assert artifact.counts["splits"]["val"]["pictures"] == 1
+    assert result.counts["splits"]["val"]["pictures"] == 1
 
 
 # Running again
 
 
 def test_a_second_run_finds_the_work_done_and_touches_nothing(published: Published, out: Path) -> None:
-    first, _ = published.prepare(out)
+    first = published.prepare(out)
     before = {file: file.stat().st_mtime_ns for file in out.rglob("*")}
-    second, hit = published.prepare(out, workers=4)
-    assert hit
-    assert second == first
+    second = published.prepare(out, workers=4)
+    assert second.cached
+    assert second.artifact == first.artifact
     assert {file: file.stat().st_mtime_ns for file in out.rglob("*")} == before
 
 
@@ -107,7 +107,7 @@ def test_the_paths_of_the_files_do_not_matter(published: Published, out: Path, t
     published.prepare(out)
     published.images = published.images.rename(tmp_path / "pictures")
     published.annotations = published.annotations.rename(tmp_path / "annotations")
-    assert published.prepare(out)[1]
+    assert published.prepare(out).cached
 
 
 @pytest.mark.parametrize("number", range(4))
@@ -134,9 +134,9 @@ def test_changed_inputs_or_settings_are_named_and_nothing_is_replaced(
 
 def test_force_replaces_a_finished_folder_all_at_once(published: Published, out: Path) -> None:
     published.prepare(out)
-    artifact, hit = published.prepare(out, force=True, limit=1)
-    assert not hit
-    assert artifact.counts["splits"]["train"]["pictures"] == 1
+    result = published.prepare(out, force=True, limit=1)
+    assert not result.cached
+    assert result.counts["splits"]["train"]["pictures"] == 1
     assert list_siblings(out) == ["shards"]
 
 
@@ -228,10 +228,10 @@ def test_workers_that_are_asked_for_write_shards_and_give_the_same_bytes(tmp_pat
 @pytest.mark.parametrize(("dataset", "expressions"), [("grefcoco", 150), ("ref-zom", 59), ("rrefcoco", 232)])
 def test_the_annotations_of_the_golden_metrics_are_prepared(dataset: str, expressions: int, out: Path) -> None:
     folder = SHARED / "goldens" / "metrics" / "annotations"
-    artifact, _ = prepare.run(
+    result = prepare.run(
         PrepareSettings(dataset=dataset), folder / dataset, [folder / "train2014"], out,
     )  # fmt: skip
-    assert sum(counts["expressions"] for counts in artifact.counts["splits"].values()) == expressions
+    assert sum(counts["expressions"] for counts in result.counts["splits"].values()) == expressions
 
 
 @shared_only
@@ -239,7 +239,7 @@ def test_the_annotations_of_the_golden_metrics_are_prepared(dataset: str, expres
     ("dataset", "expressions"), [("refcoco", 102), ("refcoco+", 96), ("refcocog", 24), ("grefcoco", 23)]
 )
 def test_the_real_trial_data_are_prepared(dataset: str, expressions: int, out: Path) -> None:
-    artifact, _ = prepare.run(
+    result = prepare.run(
         PrepareSettings(dataset=dataset), SHARED / "real" / dataset, [SHARED / "real" / "train2014"], out,
     )  # fmt: skip
-    assert sum(counts["expressions"] for counts in artifact.counts["splits"].values()) == expressions
+    assert sum(counts["expressions"] for counts in result.counts["splits"].values()) == expressions

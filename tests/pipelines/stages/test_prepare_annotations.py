@@ -61,8 +61,8 @@ def test_entries_of_one_id_that_differ_stop_the_work_or_are_left_out_and_listed(
     with pytest.raises(DataError, match=words):
         published.prepare(out)
     assert list_siblings(out) == []
-    artifact, _ = published.prepare(out, skip_invalid=True)
-    assert artifact.counts["skipped"] == kinds
+    result = published.prepare(out, skip_invalid=True)
+    assert result.counts["skipped"] == kinds
     assert read_texts(out, "val") == ["grefcoco/5/50", "grefcoco/5/51"]
     assert json.loads((out / "skipped.json").read_text())["records"][0]["kind"] == "repeated id"
 
@@ -81,8 +81,8 @@ def test_identical_repetitions_change_no_byte(published: Published, out: Path, t
 def test_an_unusable_outline_leaves_the_images_other_expressions(published: Published, out: Path) -> None:
     published.instances["annotations"][1]["segmentation"] = [[1, 2, 3, 4]]
     published.save()
-    artifact, _ = published.prepare(out, skip_invalid=True)
-    assert artifact.counts["skipped"] == {"unusable annotation": 1}
+    result = published.prepare(out, skip_invalid=True)
+    assert result.counts["skipped"] == {"unusable annotation": 1}
     assert [text for text in read_texts(out, "train") if text.startswith("grefcoco/1/")]
     assert not [text for text in read_texts(out, "train") if text.startswith("grefcoco/2/")]
     assert published.inspect(skip_invalid=True).collector.count_kinds() == {"unusable annotation": 1}
@@ -118,13 +118,13 @@ def test_a_phrase_without_a_word_and_a_crowd_alone_are_counted_and_listed(publis
     published.refs[0]["sentences"][0]["raw"] = "???"
     published.instances["annotations"][4]["iscrowd"] = 1
     published.save()
-    artifact, _ = published.prepare(out)
-    assert artifact.counts["notes"] == {
+    result = published.prepare(out)
+    assert result.counts["notes"] == {
         "expression without a word": 1, "expression about crowd regions alone": 2
     }  # fmt: skip
     listed = json.loads((out / "notes.json").read_text())["records"]
     assert [record["record"] for record in listed] == ["grefcoco/1/10", "grefcoco/4/40", "grefcoco/4/41"]
-    assert artifact.counts["skipped"] == {}
+    assert result.counts["skipped"] == {}
 
 
 @pytest.mark.parametrize(("words", "notes"), [(48, {}), (49, {"expression longer than the token limit": 1})])
@@ -133,8 +133,8 @@ def test_a_phrase_of_more_words_than_tokens_is_counted_and_listed(
 ) -> None:
     published.refs[0]["sentences"][0]["raw"] = " ".join(["red"] * words)
     published.save()
-    artifact, _ = published.prepare(out)
-    assert artifact.counts.get("notes", {}) == notes
+    result = published.prepare(out)
+    assert result.counts.get("notes", {}) == notes
     if notes:
         (record,) = json.loads((out / "notes.json").read_text())["records"]
         assert record["record"] == "grefcoco/1/10"
@@ -151,8 +151,8 @@ def mark_image(published: Published, number: int, orientation: int, size: tuple[
 def test_images_with_an_orientation_mark_are_counted_and_listed(published: Published, out: Path, workers: int) -> None:
     for number, orientation in ((7, 1), (8, 3), (9, 6)):
         mark_image(published, number, orientation)
-    artifact, _ = published.prepare(out, workers=workers)
-    assert artifact.counts["notes"] == {"image with an EXIF orientation mark": 2}
+    result = published.prepare(out, workers=workers)
+    assert result.counts["notes"] == {"image with an EXIF orientation mark": 2}
     listed = json.loads((out / "notes.json").read_text())["records"]
     assert [(note["file"], note["record"], note["what"][:26]) for note in listed] == [
         (str(published.image(8)), "image 8", "EXIF orientation mark 3: t"),
@@ -165,8 +165,8 @@ def test_a_size_that_contradicts_because_of_the_mark_is_told_so(published: Publi
     words = r"30 × 40 pixels, the annotations say 40 × 30 because its EXIF orientation mark, 6, is to turn it: turn"
     with pytest.raises(DataError, match=words):
         published.prepare(out)
-    artifact, _ = published.prepare(out, skip_invalid=True)
-    assert "notes" not in artifact.counts
+    result = published.prepare(out, skip_invalid=True)
+    assert "notes" not in result.counts
 
 
 @pytest.mark.parametrize(("orientation", "size"), [(1, (30, 40)), (3, (30, 40)), (6, (20, 40))])
@@ -180,7 +180,7 @@ def test_another_contradiction_is_not_put_down_to_the_mark(
 
 def test_a_damaged_exif_block_is_no_hindrance(published: Published, out: Path) -> None:
     Image.new("RGB", (40, 30)).save(published.image(9), exif=b"Exif\0\0MM\0*\0\0\xff\xff")
-    assert "notes" not in published.prepare(out)[0].counts
+    assert "notes" not in published.prepare(out).counts
 
 
 def test_an_interrupted_run_that_goes_on_notes_finished_shards_too(published: Published, out: Path) -> None:
@@ -192,4 +192,4 @@ def test_an_interrupted_run_that_goes_on_notes_finished_shards_too(published: Pu
 
     with pytest.raises(KeyboardInterrupt), set_sink(progress=stop):
         prepare.run(PrepareSettings(dataset="grefcoco"), published.annotations, [published.images], out)
-    assert published.prepare(out)[0].counts["notes"] == {"image with an EXIF orientation mark": 1}
+    assert published.prepare(out).counts["notes"] == {"image with an EXIF orientation mark": 1}

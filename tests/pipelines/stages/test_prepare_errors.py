@@ -87,21 +87,21 @@ def test_with_skip_invalid_the_rest_is_prepared_and_what_is_left_out_is_counted_
     corrupt(published)
     published.refs.append(published.make_ref(5, 8, [80], "val"))
     published.save()
-    artifact, _ = published.prepare(out, skip_invalid=True)
-    assert artifact.counts["skipped"] == {SPOILERS[corrupt][0]: 1}
-    assert artifact.counts["splits"]["val"]["expressions"] == 2
-    assert artifact.counts["splits"]["train"]["pictures"] == 2
+    result = published.prepare(out, skip_invalid=True)
+    assert result.counts["skipped"] == {SPOILERS[corrupt][0]: 1}
+    assert result.counts["splits"]["val"]["expressions"] == 2
+    assert result.counts["splits"]["train"]["pictures"] == 2
     skipped = json.loads((out / "skipped.json").read_text())
-    assert (skipped["count"], skipped["kinds"]) == (1, artifact.counts["skipped"])
-    assert published.prepare(out, skip_invalid=True)[1]
+    assert (skipped["count"], skipped["kinds"]) == (1, result.counts["skipped"])
+    assert published.prepare(out, skip_invalid=True).cached
 
 
 def test_bad_records_of_one_kind_are_all_counted(published: Published, out: Path) -> None:
     published.refs += [published.make_ref(5, 8, [999], "train"), published.make_ref(6, 7, [998, 70], "train")]
     published.image(9).unlink()
     published.save()
-    artifact, _ = published.prepare(out, skip_invalid=True)
-    assert artifact.counts["skipped"] == {"unknown annotation": 2, "missing picture": 1}
+    result = published.prepare(out, skip_invalid=True)
+    assert result.counts["skipped"] == {"unknown annotation": 2, "missing picture": 1}
     skipped = json.loads((out / "skipped.json").read_text())
     assert (skipped["count"], len(skipped["records"])) == (3, 3)
     assert sorted(record["record"] for record in skipped["records"]) == ["image 9", "ref 5", "ref 6"]
@@ -132,7 +132,7 @@ def test_a_missing_folder_of_pictures_is_named(published: Published, out: Path) 
 def test_a_data_set_that_does_not_exist_is_refused(published: Published, out: Path) -> None:
     settings = PrepareSettings(dataset="flickr")
     with pytest.raises(SettingsError, match="no data set 'flickr'; there are grefcoco, ref-zom"):
-        prepare.describe(settings, published.annotations, [published.images])
+        prepare.run(settings, published.annotations, [published.images], out)
     with pytest.raises(SettingsError, match="no data set 'flickr'"):
         prepare.inspect(settings, published.annotations, [published.images])
 

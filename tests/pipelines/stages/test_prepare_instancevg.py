@@ -41,9 +41,9 @@ def test_the_merged_file_gives_the_same_pictures_objects_and_targets(published: 
     # Both squares of picture 7 have one outline; in files without numbers they are one object.
     published.instances["annotations"][1]["segmentation"] = [[12, 6, 22, 6, 22, 18, 12, 18]]
     published.save()
-    first, _ = published.prepare(tmp_path / "refs")
+    first = published.prepare(tmp_path / "refs")
     merge(published)
-    second, _ = published.prepare(tmp_path / "merged")
+    second = published.prepare(tmp_path / "merged")
     assert first.counts == second.counts
     with ShardReader(tmp_path / "refs", "train") as one, ShardReader(tmp_path / "merged", "train") as other:
         for number in range(2):

@@ -29,7 +29,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def score_lines(folder: Path, shards: Path, lines: list[Line], **settings: Any) -> dict[str, Any]:
     file = write_lines(folder / "predictions.jsonl", lines)
-    return score.run(file, shards, ScoreSettings(**{"split": "val", **settings})).document
+    return score.run(file, shards, ScoreSettings(**{"split": "val", **settings})).report.to_json()
 
 
 def change(lines: list[Line], position: int, **changes: Any) -> list[Line]:
@@ -93,7 +93,7 @@ def test_the_order_of_predictions_does_not_matter(tmp_path: Path, shards: Path) 
 
 def test_a_folder_of_predictions_is_scored_by_its_file(tmp_path: Path, shards: Path) -> None:
     document = score_lines(tmp_path, shards, predict_truth())
-    assert score.run(tmp_path, shards, VAL).document == document
+    assert score.run(tmp_path, shards, VAL).report.to_json() == document
 
 
 def test_a_data_set_gets_its_own_metrics(tmp_path: Path) -> None:
@@ -215,8 +215,8 @@ def test_scores_are_kept_with_a_row_for_every_expression(tmp_path: Path, shards:
     # Reversed: the rows stand in the order of the shards.
     file = write_lines(tmp_path / "p.jsonl", change(predict_truth(), 1, mask=fill((2, 0, 6, 4)))[::-1])
     result = score.run(file, shards, VAL, out=tmp_path / "out")
-    assert not result.hit
-    assert json.loads((tmp_path / "out" / "scores.json").read_text()) == result.document
+    assert not result.cached
+    assert json.loads((tmp_path / "out" / "scores.json").read_text()) == result.report.to_json()
     with (tmp_path / "out" / "expressions.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["id"] for row in rows] == [line["id"] for line in predict_truth()]
@@ -232,8 +232,8 @@ def test_the_same_work_is_not_done_twice(tmp_path: Path, shards: Path) -> None:
     first = score.run(file, shards, VAL, out=tmp_path / "out")
     before = list_times(tmp_path / "out")
     again = score.run(file, shards, VAL, out=tmp_path / "out")
-    assert again.hit
-    assert again.document == first.document
+    assert again.cached
+    assert again.report.to_json() == first.report.to_json()
     assert list_times(tmp_path / "out") == before
 
 
@@ -256,8 +256,8 @@ def test_force_replaces_the_scores_of_other_predictions(tmp_path: Path, shards: 
     score.run(file, shards, VAL, out=tmp_path / "out")
     write_lines(file, change(predict_truth(), 1, boxes=[]))
     result = score.run(file, shards, VAL, out=tmp_path / "out", force=True)
-    assert result.document["metrics"]["F1score"] == pytest.approx(100 * 11 / 12)
-    assert json.loads((tmp_path / "out" / "scores.json").read_text()) == result.document
+    assert result.report.to_json()["metrics"]["F1score"] == pytest.approx(100 * 11 / 12)
+    assert json.loads((tmp_path / "out" / "scores.json").read_text()) == result.report.to_json()
 
 
 def test_a_folder_that_is_not_ours_is_not_touched(tmp_path: Path, shards: Path) -> None:

@@ -30,7 +30,7 @@ def golden_scores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[st
             images = [annotations / "train2014"]
             prepare.run(PrepareSettings(dataset=dataset), annotations / dataset, images, folder / dataset, workers=1)
         file = GOLDEN_METRICS / "predictions" / f"{dataset}-{split}.jsonl"
-        documents[name] = score.run(file, folder / dataset, ScoreSettings(split=split)).document
+        documents[name] = score.run(file, folder / dataset, ScoreSettings(split=split)).report.to_json()
     return documents
 
 

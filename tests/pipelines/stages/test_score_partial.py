@@ -48,7 +48,7 @@ def test_metrics_of_what_is_left_out_are_null_and_all_others_are_as_with_it(
     shards, lines = write_shards(tmp_path, dataset), predict_truth(dataset)
     lines[3] |= {"boxes": [[0, 0, 4, 4]], "mask": fill(BOXES[0])}
     whole, part = (
-        score.run(write_lines(tmp_path / f"{name}.jsonl", chosen), shards, VAL).document
+        score.run(write_lines(tmp_path / f"{name}.jsonl", chosen), shards, VAL).report.to_json()
         for name, chosen in (("whole", lines), ("part", leave_out(key, lines)))
     )
     for name, value in part["metrics"].items():
@@ -63,7 +63,7 @@ def test_metrics_of_what_is_left_out_are_null_and_all_others_are_as_with_it(
 
 def test_boxes_alone_are_scored_by_hand_computed_values(tmp_path: Path, shards: Path) -> None:
     file = write_lines(tmp_path / "p.jsonl", leave_out("mask", make_wrong()))
-    document = score.run(file, shards, VAL).document
+    document = score.run(file, shards, VAL).report.to_json()
     # Wrong are expressions 0 and 2; the box of expression 5 has IoU 0.5, which matches.
     assert document["metrics"] == pytest.approx(
         {
@@ -76,7 +76,7 @@ def test_boxes_alone_are_scored_by_hand_computed_values(tmp_path: Path, shards: 
 
 def test_masks_alone_are_scored_by_hand_computed_values(tmp_path: Path, shards: Path) -> None:
     file = write_lines(tmp_path / "p.jsonl", leave_out("boxes", make_wrong()))
-    document = score.run(file, shards, VAL).document
+    document = score.run(file, shards, VAL).report.to_json()
     assert document["metrics"] == pytest.approx(
         {
             "gIoU": 100 * (9 + 8 / 16) / 12, "cIoU": 100 * (240 - 24 - 8) / (240 + 16), "Pr@0.7": 100 * 7 / 9,
@@ -110,7 +110,7 @@ def test_the_table_of_expressions_leaves_cells_empty_where_nothing_was_predicted
     with (tmp_path / "out" / "expressions.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert all({name for name, value in row.items() if value == ""} == blank for row in rows)
-    assert score.run(file, shards, VAL, out=tmp_path / "out").hit
+    assert score.run(file, shards, VAL, out=tmp_path / "out").cached
 
 
 @pytest.mark.parametrize(("key", "metric"), [("boxes", "F1score"), ("mask", "gIoU")])
@@ -119,7 +119,7 @@ def test_a_comparison_leaves_out_what_one_side_does_not_predict(
 ) -> None:
     whole = write_lines(tmp_path / "whole.jsonl", predict_truth())
     part = write_lines(tmp_path / "part.jsonl", leave_out(key, make_wrong()))
-    document = compare.run(whole, part, shards, VAL)
+    document = compare.run(whole, part, shards, VAL).report.to_json()
     assert (document["differences"][metric], document["intervals"][metric]) == (None, None)
     assert document["differences"]["N-acc"] == pytest.approx(-100 / 3)
     # Box by box half of a target is still found; pixel by pixel it is not all of it.
@@ -130,7 +130,7 @@ def test_a_comparison_leaves_out_what_one_side_does_not_predict(
 def test_sides_that_have_nothing_but_flags_in_common_are_compared_by_these(tmp_path: Path, shards: Path) -> None:
     boxes = write_lines(tmp_path / "boxes.jsonl", leave_out("mask", predict_truth()))
     masks = write_lines(tmp_path / "masks.jsonl", leave_out("boxes", make_wrong()))
-    document = compare.run(boxes, masks, shards, VAL)
+    document = compare.run(boxes, masks, shards, VAL).report.to_json()
     assert {name for name, value in document["differences"].items() if value is not None} == {"N-acc", "T-acc"}
     assert {row["id"] for row in document["differing"]} == {"grefcoco/1/0", "grefcoco/1/2"}
 
@@ -144,13 +144,13 @@ def test_coco_files_hold_what_is_predicted_and_give_it_back(
     lines = leave_out(key, make_wrong())
     lines[3]["no_target"] = True
     file, coco = write_lines(tmp_path / "p.jsonl", lines), tmp_path / "coco"
-    artifact, _ = convert.export_predictions(file, shards, "val", coco)
+    result = convert.export_predictions(file, shards, "val", coco)
     assert sorted(path.name for path in coco.iterdir()) == ["annotations.json", "artifact.json", *files]
-    assert list(artifact.counts) == ["expressions", "targets", files[0].removesuffix(".json")]
+    assert list(result.counts) == ["expressions", "targets", files[0].removesuffix(".json")]
     results = CocoResults(files=[coco / files[0]], annotations=coco / "annotations.json")
     convert.import_results(results, shards, "val", tmp_path / "back.jsonl")
     assert all(key not in json.loads(line) for line in (tmp_path / "back.jsonl").read_text().splitlines())
-    before, after = (score.run(tmp_path / name, shards, VAL).document for name in ("p.jsonl", "back.jsonl"))
+    before, after = (score.run(tmp_path / name, shards, VAL).report.to_json() for name in ("p.jsonl", "back.jsonl"))
     assert after == before
 
 
@@ -167,10 +167,12 @@ def divide_boxes(lines: list[Line]) -> list[Line]:
 def test_boxes_that_all_lie_within_one_are_scored_with_a_warning_each_time(tmp_path: Path, shards: Path) -> None:
     file = write_lines(tmp_path / "p.jsonl", divide_boxes(predict_truth()))
     for out in (None, tmp_path / "out", tmp_path / "out"):
-        result = score.run(file, shards, VAL, out=out)
-        (warning,) = result.warnings
+        lines: list[str] = []
+        with set_sink(log=lines.append):
+            result = score.run(file, shards, VAL, out=out)
+        (warning,) = lines
         assert f"{file}: all 12 boxes lie within 0 to 1, so they look normalized; boxes are x0, y0, x1, y1" in warning
-        assert result.document["metrics"]["F1score"] == 25
+        assert result.report.to_json()["metrics"]["F1score"] == 25
 
 
 @pytest.mark.parametrize(
@@ -185,7 +187,10 @@ def test_boxes_that_all_lie_within_one_are_scored_with_a_warning_each_time(tmp_p
     ids=["pixels", "no boxes given", "no box found", "boxes of zeros", "one in pixels"],
 )
 def test_other_boxes_raise_no_warning(tmp_path: Path, shards: Path, lines: list[Line]) -> None:
-    assert score.run(write_lines(tmp_path / "p.jsonl", lines), shards, VAL).warnings == ()
+    warnings: list[str] = []
+    with set_sink(log=warnings.append):
+        score.run(write_lines(tmp_path / "p.jsonl", lines), shards, VAL)
+    assert warnings == []
 
 
 def test_a_comparison_and_a_conversion_warn_too(tmp_path: Path, shards: Path) -> None:

@@ -50,14 +50,14 @@ def make_input(folder: Path, dataset: str) -> tuple[Path, Path]:
 def test_every_setting_scores_what_predicting_and_scoring_with_it_gives(tmp_path, dataset, resolution):
     raw, shards = make_input(tmp_path, dataset)
     grid = product_grid(PostprocessSettings(), EVERYTHING | {"mask_threshold": [0.3, 0.5]})
-    found = sweep.run(raw, shards, "val", grid, resolution=resolution)
+    found = sweep.run(raw, shards, "val", grid, resolution=resolution).report.to_json()
     for settings, row in zip(grid.settings, found["settings"], strict=True):
         answers = (encode_result(postprocess(output, settings)) for output in RawReader(raw))
         write_predictions(tmp_path / "predictions.jsonl", answers)
         wanted = score.run(
             tmp_path / "predictions.jsonl", shards, ScoreSettings(split="val", resolution=resolution, bootstrap=0)
         )
-        assert row["metrics"] == wanted.document["metrics"], settings
+        assert row["metrics"] == wanted.report.to_json()["metrics"], settings
 
 
 @given(
@@ -92,7 +92,7 @@ def test_only_what_varies_is_listed_and_the_rest_is_told_once(tmp_path):
         shards,
         "val",
         product_grid(base, {"nms": [True, False], "score_threshold": [0.5]}),
-    )
+    ).report.to_json()
     assert [row["settings"] for row in found["settings"]] == [
         {"nms": True, "score_threshold": 0.5}, {"nms": False, "score_threshold": 0.5},
     ]  # fmt: skip
