@@ -5,6 +5,7 @@ The only file that imports `pycocotools.mask`; everything here runs in its C cod
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -145,8 +146,13 @@ def decode_mask(rle: Rle) -> NDArray[np.bool_]:
 def merge_rles(rles: Sequence[Rle], height: int, width: int) -> Rle:
     """The union of any number of masks of one image; of none, the empty mask."""
     if not rles:
-        return encode_mask(np.zeros((height, width), dtype=bool))
+        return {"size": [height, width], "counts": _empty_counts(height, width)}
     return rles[0] if len(rles) == 1 else _to_text(coco_mask.merge(list(rles)))
+
+
+@functools.lru_cache(maxsize=4096)
+def _empty_counts(height: int, width: int) -> str:
+    return encode_mask(np.zeros((height, width), dtype=bool))["counts"]
 
 
 def intersect_rles(rles: Sequence[Rle]) -> Rle:

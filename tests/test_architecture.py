@@ -31,6 +31,7 @@ LAYERS = (
     ("pipelines.config",),
     ("shards",),
 )
+NETWORK_RUNNERS = {"pipelines.prediction.chunked", "pipelines.prediction.predictor"}
 TORCH_FREE = ("pipelines.evaluation", "pipelines.config", "pipelines.networks", "shards")
 STAGES = ("prepare", "train", "predict", "score", "compare", "convert", "sweep", "import_checkpoint")
 HEAVY = {"torch", "transformers", "accelerate"}
@@ -82,6 +83,11 @@ def test_no_module_imports_itself_through_others() -> None:
 @pytest.mark.parametrize("module", [module for module in MODULES if f"{module}.".startswith(TORCH_FREE)])
 def test_what_needs_no_torch_does_not_import_it(module: str) -> None:
     assert not {imported.split(".")[0] for imported in list_imports(MODULES[module])} & HEAVY
+
+
+def test_of_prediction_only_what_runs_the_network_loads_torch() -> None:
+    modules = {module for module in MODULES if module.startswith("pipelines.prediction.")}
+    assert not load(", ".join(sorted(modules - NETWORK_RUNNERS))) & HEAVY
 
 
 @pytest.mark.parametrize(

@@ -10,18 +10,17 @@ from numpy.typing import NDArray
 IOU_THRESHOLD = 0.5
 
 
-def count_matches(iou: NDArray[np.float64], threshold: float = IOU_THRESHOLD) -> int:
-    """Number of pairs in a greedy matching: the best remaining pair is matched while it reaches the threshold.
+def count_matches(iou: NDArray[np.float64]) -> int:
+    """Number of pairs in a greedy matching: the best remaining pair is matched while it reaches `IOU_THRESHOLD`.
 
     The benchmark's own procedure (gRefCOCO, mdetr/datasets/refexp.py); it may find fewer pairs than optimal matching.
 
     Args:
         iou: (P, T) IoU or generalized IoU of predictions and targets; not modified.
-        threshold: lowest overlap of a match.
     """
     remaining = iou.copy()
     matches = 0
-    while remaining.size and remaining.max() >= threshold:
+    while remaining.size and remaining.max() >= IOU_THRESHOLD:
         row, column = np.unravel_index(remaining.argmax(), remaining.shape)
         remaining[row], remaining[:, column] = -np.inf, -np.inf
         matches += 1

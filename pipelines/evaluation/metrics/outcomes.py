@@ -96,20 +96,19 @@ def stack_outcomes(outcomes: Sequence[Outcome]) -> Outcomes:
     })  # fmt: skip
 
 
-def count_mask_pixels(predicted: Rle | None, target: Rle | None, resolution: int = 0) -> tuple[int, int, int]:
+def count_mask_pixels(predicted: Rle, target: Rle, resolution: int = 0) -> tuple[int, int, int]:
     """Pixels of the prediction, of the target and of their intersection.
 
     Args:
-        predicted: mask of the image's size; None is an empty mask.
-        target: likewise.
+        predicted: mask of the image's size.
+        target: mask of the image's size.
         resolution: if not 0, both masks are first resized to this side length (nearest neighbor), as in the published
             evaluations.
     """
     if resolution:
-        predicted = resize_mask(predicted, resolution, resolution) if predicted else None
-        target = resize_mask(target, resolution, resolution) if target else None
-    predicted_px, target_px = (rle_area(mask) if mask else 0 for mask in (predicted, target))
-    if not (predicted and target and predicted_px and target_px):
+        predicted, target = (resize_mask(mask, resolution, resolution) for mask in (predicted, target))
+    predicted_px, target_px = rle_area(predicted), rle_area(target)
+    if not (predicted_px and target_px):
         return predicted_px, target_px, 0
     return predicted_px, target_px, rle_area(intersect_rles([predicted, target]))
 

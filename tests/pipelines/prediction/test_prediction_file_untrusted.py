@@ -86,12 +86,6 @@ def test_whatever_run_lengths_are_read_pixels_are_counted_exactly(form: Any, dat
     assert (decode_mask(merge_rles(masks, HEIGHT, WIDTH)) == (pixels[0] | pixels[1])).all()
 
 
-@pytest.mark.parametrize("resolution", [0, 2])
-def test_an_empty_target_counts_as_a_blank_mask_would(resolution: int) -> None:
-    mask, blank = read_mask([0, 7, 5]), read_mask([12])
-    assert count_mask_pixels(mask, None, resolution) == count_mask_pixels(mask, blank, resolution)
-
-
 @pytest.mark.parametrize(
     ("line", "key"),
     [

@@ -43,10 +43,6 @@ def test_without_boxes_there_are_no_matches() -> None:
     assert count_matches(np.zeros((3, 0))) == 0
 
 
-def test_a_threshold_of_zero_does_not_match_a_box_twice() -> None:
-    assert count_matches(np.zeros((2, 2)), threshold=0) == 2
-
-
 def test_the_table_is_not_modified() -> None:
     overlap = np.array([[0.9, 0.1]])
     count_matches(overlap)
