@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipelines.config.model import IGVGConfig
 from pipelines.config.overrides import from_mapping
-from shards.errors import CheckpointError, DataError, SettingsError, find_system_error
+from shards.errors import CheckpointError, DataError, SettingsError, find_system_error, join_first
 from shards.file_kinds import explain_unreadable
 from shards.files import read_json, replace_file, write_bytes
 
@@ -123,13 +123,9 @@ def report_mismatch(
 ) -> None:
     """Raise a CheckpointError that lists the first tensors of each kind, if there are any."""
     kinds = (("missing", missing), ("unexpected", unexpected), ("of the wrong shape", mismatched))
-    errors = [f"{len(names)} {kind}: {_list_first(sorted(names))}" for kind, names in kinds if names]
+    errors = [f"{len(names)} {kind}: {join_first(sorted(names), 5)}" for kind, names in kinds if names]
     if errors:
         raise CheckpointError(f"{origin}: the tensors do not fit the network; {'; '.join(errors)}")
-
-
-def _list_first(names: list[str], count: int = 5) -> str:
-    return ", ".join(names[:count]) + (", …" if len(names) > count else "")
 
 
 def _read_config(file: Path) -> IGVGConfig:

@@ -78,7 +78,7 @@ def setup_prediction(
     processor = Processor(tokenizer=tokenizer, max_tokens=max_tokens, image_size=model.config.image_size)
     compute_dtype = resolve_shared_precision(settings.precision, accelerator)
     on_cpu = accelerator.device.type == "cpu" and compute_dtype == "fp32"
-    model = optimize_for_cpu(model) if on_cpu else model.to(accelerator.device)
+    model = optimize_for_cpu(model, copy=False) if on_cpu else model.to(accelerator.device)
     log_compute_dtype("predicting", settings.precision, [compute_dtype], accelerator.device)
     return PredictionJob(
         settings=settings,

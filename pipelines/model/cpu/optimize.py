@@ -45,13 +45,19 @@ class CPUInferenceModel(IGVGModel):
         raise RuntimeError(f"{folder}: save the network that optimize_for_cpu was given; its result is no checkpoint")
 
 
-def optimize_for_cpu(model: IGVGModel) -> CPUInferenceModel:
-    """An inference-only copy of a model for float32 on a CPU; it shares no memory with the model.
+def optimize_for_cpu(model: IGVGModel, *, copy: bool = True) -> CPUInferenceModel:
+    """An inference-only network for float32 on a CPU.
 
     Its results equal the model's in evaluation mode up to the rounding of float32. Under autocast it computes with
-    torch's own convolutions.
+    PyTorch's own convolutions.
+
+    Args:
+        model: on a CPU.
+        copy: False moves the weights instead of copying them: the model is left on the meta device, without weights.
     """
-    state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    state = {name: tensor.detach().clone() if copy else tensor for name, tensor in model.state_dict().items()}
+    if not copy:
+        model.to_empty(device="meta")
     optimized = CPUInferenceModel.from_state_dict(model.config, state, "the model")
     for block in list(optimized.modules()):
         if isinstance(block, UNetBlock):

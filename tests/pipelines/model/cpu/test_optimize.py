@@ -82,6 +82,17 @@ def test_later_changes_of_the_model_change_nothing_in_the_optimized_one(model):
     assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
+def test_weights_can_be_moved_after_which_the_model_has_none(model):
+    expected = run(optimize_for_cpu(model))
+    kept = model.encoder.text_embed.weight.data_ptr()
+    optimized = optimize_for_cpu(model, copy=False)
+    assert optimized.encoder.text_embed.weight.data_ptr() == kept
+    assert all(torch.equal(value, expected[name]) for name, value in run(optimized).items())
+    assert all(parameter.is_meta for parameter in model.parameters())
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        run(model)
+
+
 def test_the_model_itself_is_left_as_it_was(model):
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     model.train()
