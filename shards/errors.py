@@ -1,4 +1,4 @@
-"""Every error that is the user's to mend, under one root: what is wrong, where, and what mends it."""
+"""All errors that a user can fix, under one root; a message says what is wrong, where, and what fixes it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from pathlib import Path
 
 
 class IGVGError(Exception):
-    """Something that the user can mend; its message is one line that says what, where and how."""
+    """An error that the user can fix; its message is one line."""
 
 
 class SettingsError(IGVGError):
-    """A setting that does not exist or has a value that cannot be: says which, and what would do."""
+    """A setting that does not exist or has an invalid value: says which, and what is valid."""
 
 
 class ArtifactError(IGVGError):
-    """An output folder that holds something else, or an artifact that is missing or damaged."""
+    """An output folder that holds something else, or a missing or damaged artifact."""
 
 
 class CheckpointError(IGVGError):
-    """A checkpoint that cannot be used: says which file, what is wrong with it and what mends it."""
+    """A checkpoint that cannot be used: says which file, what is wrong and what fixes it."""
 
 
 class DataError(IGVGError):
@@ -43,13 +43,13 @@ class DataError(IGVGError):
         super().__init__(what)
 
     def __str__(self) -> str:
-        place = ", ".join(str(part) for part in (self.file, self.record) if part)
-        message = f"{place}: {self.what}" if place else self.what
+        location = ", ".join(str(part) for part in (self.file, self.record) if part)
+        message = f"{location}: {self.what}" if location else self.what
         return f"{message}; {self.remedy}" if self.remedy else message
 
 
 class WorkerError(IGVGError):
-    """A worker process could not do its work: what happened, and what the user can do."""
+    """A worker process died: says how, and what the user can do."""
 
 
 _SYSTEM_ERRORS = {
@@ -74,12 +74,12 @@ _SYSTEM_ERRORS = {
     errno.ESTALE: ("the file on the network disk is gone", "mount the disk again"),
     errno.ENOMEM: ("there is not enough memory", "use fewer workers or a smaller batch"),
 }
-# Libraries written in Rust say only in words what the system answered.
-_IN_WORDS = re.compile(r"\(os error (\d+)\)")
+# Libraries written in Rust give the system's error only in their message.
+_OS_ERROR_TEXT = re.compile(r"\(os error (\d+)\)")
 
 
 def describe_system_error(error: OSError) -> str:
-    """An error of the operating system as a clause in words and a remedy, without the file."""
+    """An error of the operating system as a clause and a remedy, without the file."""
     words, remedy = _SYSTEM_ERRORS.get(error.errno or 0, ("", ""))
     words = words or (error.strerror or str(error) or type(error).__name__).lower()
     return f"{words}; {remedy}" if remedy else words
@@ -87,9 +87,9 @@ def describe_system_error(error: OSError) -> str:
 
 def find_system_error(error: Exception, file: Path) -> OSError | None:
     """The error of the operating system behind an error of a library, naming `file`; None if there is none."""
-    found = _IN_WORDS.search(str(error))
-    number = error.errno if isinstance(error, OSError) else int(found[1]) if found else None
-    return None if number is None else OSError(number, os.strerror(number), str(file))
+    found = _OS_ERROR_TEXT.search(str(error))
+    code = error.errno if isinstance(error, OSError) else int(found[1]) if found else None
+    return None if code is None else OSError(code, os.strerror(code), str(file))
 
 
 def near_match_hint(name: str, known: Iterable[str], near: Sequence[str] = ()) -> str:

@@ -1,7 +1,7 @@
-"""The orientation mark of an image file, read without trusting the rest of its EXIF block.
+"""The EXIF orientation of an image file, read also where other parts of the EXIF block are damaged.
 
-Cameras, editors and copies leave damaged blocks in files whose pixels are sound. Only the first directory of the block
-is read here, entry by entry, so that one damaged tag does not hide another.
+Many image files with intact pixels have damaged EXIF blocks. Only the first directory of the block is read here, entry
+by entry, so that a damaged tag does not hide the orientation.
 
 Source: Exif 2.32, section 4.6 (tag 0x0112, Orientation); TIFF 6.0, section 2 (directories).
 """
@@ -18,13 +18,13 @@ from typing import NamedTuple
 from PIL import Image
 
 UPRIGHT = 1
-# One of them is in every file with an EXIF block or an XMP packet that knows of orientation.
+# Every file with an EXIF block, or with an orientation in an XMP packet, holds one of these.
 _MARKS = (b"Exif", b"exif", b"eXIf", b"tiff:Orientation")
 _ORIENTATION = 0x0112
 _HEADER = b"Exif\x00\x00"
-_ORDERS = {b"II*\x00": "<", b"MM\x00*": ">"}
-# By TIFF's number of a type: bytes of one value, and how struct reads it where it is a whole number.
-_TYPES = {
+_BYTE_ORDERS = {b"II*\x00": "<", b"MM\x00*": ">"}
+# TIFF's value types: bytes of one value, and its format in struct if it is an integer.
+_VALUE_TYPES = {
     1: (1, "B"), 2: (1, ""), 3: (2, "H"), 4: (4, "L"), 5: (8, ""), 6: (1, "b"), 7: (1, ""), 8: (2, "h"), 9: (4, "l"),
     10: (8, ""), 11: (4, ""), 12: (8, ""), 13: (4, "L"),
 }  # fmt: skip
@@ -33,10 +33,10 @@ _XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=[\"']|>)([0-9])")
 
 
 class Orientation(NamedTuple):
-    """How the pixels of a file are to be turned to show the image upright."""
+    """The rotation and reflection that show a file's pixels upright."""
 
     value: int
-    """1 to 8, as Exif defines them; 1, upright, where there is no readable mark."""
+    """1 to 8, as Exif defines them; 1, upright, where none can be read."""
     damage: str = ""
     """What is wrong with the EXIF block, as a clause; empty if nothing is."""
 
@@ -55,7 +55,7 @@ def read_orientation(image: Image.Image) -> Orientation:
 
 
 def find_orientation(data: bytes) -> int:
-    """The orientation of an image file's bytes; 1 where there is none. Most files are not opened for it."""
+    """The orientation of an image file's bytes, 1 where there is none; most files need not be opened for it."""
     if any(mark in data for mark in _MARKS):
         with (
             contextlib.suppress(Exception),
@@ -72,48 +72,48 @@ def parse_block(block: bytes) -> tuple[int | None, str]:
         block = block[len(_HEADER) :]
     if not block:
         return None, ""
-    order = _ORDERS.get(block[:4])
+    order = _BYTE_ORDERS.get(block[:4])
     if order is None:
         return None, "it begins with no TIFF header"
     try:
         (start,) = struct.unpack_from(f"{order}L", block, 4)
-        (count,) = struct.unpack_from(f"{order}H", block, start)
+        (num_entries,) = struct.unpack_from(f"{order}H", block, start)
     except struct.error:
         return None, "it breaks off before its first directory"
     value, damage = None, ""
-    for place in range(start + 2, start + 2 + 12 * count, 12):
+    for entry in range(start + 2, start + 2 + 12 * num_entries, 12):
         try:
-            tag, kind, number = struct.unpack_from(f"{order}HHL", block, place)
-            inside = _locate_value(block, order, place, kind, number)
+            tag, value_type, num_values = struct.unpack_from(f"{order}HHL", block, entry)
+            offset = _value_offset(block, order, entry, value_type, num_values)
         except struct.error:
             return value, damage or "it breaks off inside its first directory"
         if tag == _ORIENTATION and value is None:
-            value, wrong = _read_value(block, order, kind, inside)
+            value, wrong = _read_value(block, order, value_type, offset)
             damage = wrong or damage
-        elif inside is None:
+        elif offset is None:
             damage = damage or f"its tag 0x{tag:04x} points outside, or is of an unknown type"
     return value, damage
 
 
-def _locate_value(block: bytes, order: str, place: int, kind: int, number: int) -> int | None:
-    """Where the value of an entry begins: in the entry itself or at its offset; None where it is not in the block."""
-    size = _TYPES[kind][0] * number if kind in _TYPES else 0
+def _value_offset(block: bytes, order: str, entry: int, value_type: int, num_values: int) -> int | None:
+    """The offset of an entry's value, which may be in the entry itself; None if it is outside the block."""
+    size = _VALUE_TYPES[value_type][0] * num_values if value_type in _VALUE_TYPES else 0
     if size == 0:
         return None
-    (offset,) = struct.unpack_from(f"{order}L", block, place + 8)
-    start = place + 8 if size <= 4 else int(offset)
+    (offset,) = struct.unpack_from(f"{order}L", block, entry + 8)
+    start = entry + 8 if size <= 4 else int(offset)
     return start if start + size <= len(block) else None
 
 
-def _read_value(block: bytes, order: str, kind: int, start: int | None) -> tuple[int | None, str]:
+def _read_value(block: bytes, order: str, value_type: int, start: int | None) -> tuple[int | None, str]:
     """The first value of the orientation's entry, if it is one of 1 to 8; and what is wrong with it, or nothing."""
     if start is None:
         return None, "its orientation points outside"
-    if kind in _RATIONALS:
-        above, below = struct.unpack_from(order + _RATIONALS[kind], block, start)
+    if value_type in _RATIONALS:
+        above, below = struct.unpack_from(order + _RATIONALS[value_type], block, start)
         value = above // below if below and above % below == 0 else None
-    elif _TYPES[kind][1]:
-        (value,) = struct.unpack_from(order + _TYPES[kind][1], block, start)
+    elif _VALUE_TYPES[value_type][1]:
+        (value,) = struct.unpack_from(order + _VALUE_TYPES[value_type][1], block, start)
     else:
         value = None
     if value is None or not UPRIGHT <= value <= 8:
@@ -126,7 +126,7 @@ def _find_block(image: Image.Image) -> bytes:
     block = image.info.get("exif")
     if isinstance(block, bytes):
         return block
-    # How ImageMagick wrote EXIF into PNG files before they had a place for it.
+    # ImageMagick's form of EXIF in PNG files, older than the standard chunk.
     profile = image.info.get("Raw profile type exif")
     if isinstance(profile, str):
         try:
@@ -147,7 +147,7 @@ def _read_xmp(image: Image.Image) -> int | None:
 
 
 def _find_damage(image: Image.Image) -> str:
-    """What Pillow cannot write again it has not understood."""
+    """The damage that keeps Pillow from writing the block again."""
     try:
         if image.info.get("exif"):
             image.getexif().tobytes()

@@ -1,7 +1,6 @@
-"""What a file is that is not what its name says: told from its first bytes, never by running or unpacking it.
+"""The kind of a file by its first bytes, for errors about files that are not what their name says.
 
-Half of the files that users report as damaged are whole, but something else: a Git LFS pointer instead of the file, the
-login page of a download, an archive that is still packed.
+Many files that seem damaged are something else: a Git LFS pointer, the login page of a download, a packed archive.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from shards.errors import DataError, describe_system_error
 
 _HEAD = 4096
 _SHOWN = 40
-# Some libraries quote the bytes that they stumbled over, all of them.
+# Some libraries quote all the bytes that they could not read.
 _MAX_REASON_LENGTH = 200
 
 
 class Content(NamedTuple):
-    """What a file is: `kind` in a word or two, `words` for a sentence ("is …"), and what to do about it."""
+    """The content of a file: its `kind`, `words` that follow "is" in a sentence, and what the user can do."""
 
     kind: str
     words: str
@@ -32,7 +31,7 @@ class Content(NamedTuple):
 
 _UNPACK = "unpack it and give the file inside"
 _OTHER = ""
-"""Whoever reads the file knows better what to do."""
+"""The caller's remedy is used."""
 _SIGNATURES = (
     (b"\x1f\x8b", Content("gzip", "compressed with gzip", "unpack it with gunzip (tar -xzf for a .tar.gz)")),
     (b"BZh", Content("bzip2", "compressed with bzip2", "unpack it with bunzip2")),
@@ -59,7 +58,7 @@ _ENCODINGS = (
     (codecs.BOM_UTF16_LE, "UTF-16"),
     (codecs.BOM_UTF16_BE, "UTF-16"),
 )
-# The number with which torch.save began before it wrote archives.
+# The magic number of torch.save before it wrote archives.
 _TORCH_MAGIC = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
 
 

@@ -1,8 +1,8 @@
-"""Files on disk: written all at once or not at all, flushed before they take their name, and read as UTF-8.
+"""Atomic writes of files and folders, and reading as UTF-8.
 
 A file or folder is made under a temporary name in the same folder, flushed to the disk and renamed, so that neither an
-interruption nor a loss of power leaves half of it under its own name. Errors of the system name the file that was to be
-written, never the temporary one.
+interruption nor a loss of power leaves half of it under its own name. Errors of the system name the final file, never
+the temporary one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TEMPORARY = ".*.tmp"
 _TEMPORARY_NAME = re.compile(r"\..+\.(?P<pid>\d+)\.(?:tmp|old)")
 # safetensors writes under a name of its own kind before it renames.
 _LIBRARY_NAME = re.compile(r"\.tmp\w{6}")
-# What file systems answer that cannot flush a folder.
+# Errors of file systems that cannot flush a folder.
 _NO_FLUSH = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES})
 
 
@@ -83,7 +83,7 @@ def write_json(file: Path, document: Any, *, compact: bool = False) -> None:
 
 
 def dump_json(document: Any, **style: Any) -> bytes:
-    """JSON as UTF-8; bytes of a name that are no UTF-8 (surrogates in Python) as escapes, which readers give back."""
+    """JSON as UTF-8; surrogates, Python's form of bytes that are no UTF-8, as escapes."""
     try:
         return json.dumps(document, ensure_ascii=False, **style).encode()
     except UnicodeEncodeError:
@@ -175,7 +175,7 @@ def name_file(file: Path, *stand_ins: Path) -> Iterator[None]:
 
 
 def flush(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, is on the disk."""
+    """Flush a file, or a folder's list of names, to the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -187,32 +187,32 @@ def flush(path: Path) -> None:
 
 
 def flush_tree(folder: Path) -> None:
-    """Wait until a folder and everything in it is on the disk."""
+    """Flush a folder and everything in it to the disk."""
     for parent, _, names in os.walk(folder):
         for name in names:
             flush(Path(parent, name))
         flush(Path(parent))
 
 
-def remove_stale(folder: Path, belongs: Callable[[str], bool] = lambda _: True, *, deep: bool = False) -> None:
-    """Remove temporary files and folders that processes left which are no more.
+def remove_stale(folder: Path, matches: Callable[[str], bool] = lambda _: True, *, deep: bool = False) -> None:
+    """Remove temporary files and folders that ended processes left.
 
     Args:
         folder: where they lie.
-        belongs: whether a file name is to be looked at.
-        deep: whether to look into folders too, and to remove what running processes write: nobody else works there.
+        matches: whether a file name is considered.
+        deep: also search subfolders, and remove what running processes write; only for a folder that no other uses.
     """
     with contextlib.suppress(OSError):
         for path in folder.rglob(".*") if deep else folder.glob(".*"):
             found = _TEMPORARY_NAME.fullmatch(path.name)
             ours = found is not None or (deep and _LIBRARY_NAME.fullmatch(path.name) is not None)
-            if not ours or not belongs(path.name) or (found and not deep and _runs(int(found["pid"]))):
+            if not ours or not matches(path.name) or (found and not deep and _is_running(int(found["pid"]))):
                 continue
             _remove(path)
 
 
 def remove_drafts(file: Path) -> None:
-    """Remove what ended processes left of a file, or of a folder, that they wrote beside its place."""
+    """Remove the temporary files and folders of ended processes that were to become `file`."""
     remove_stale(file.parent, lambda name: name.startswith(f".{file.name}."))
 
 
@@ -225,7 +225,7 @@ def _remove(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _runs(process: int) -> bool:
+def _is_running(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -236,7 +236,7 @@ def _runs(process: int) -> bool:
 
 
 def _refuse_special(file: Path) -> None:
-    """Renaming over a device would take its place."""
+    """Raise DataError for a folder, device or pipe, which a renamed file would replace."""
     if file.is_dir():
         raise DataError("is a folder, where a file is to be written", file=file, remedy="give the name of a file")
     if file.exists() and not file.is_file():

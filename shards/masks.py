@@ -1,4 +1,4 @@
-"""Masks as run lengths: from polygons, to and from pixels, united, measured and resized.
+"""Masks as run-length encodings (RLE): conversion from polygons and pixels, union, intersection, area and resizing.
 
 The only file that imports `pycocotools.mask`; everything here runs in its C code or in NumPy.
 """
@@ -16,8 +16,8 @@ from pycocotools import mask as coco_mask
 from shards.errors import DataError
 from shards.record import Box, Rle
 
-_FARTHEST = 1e6
-_LONGEST = 1e7
+_MAX_COORDINATE = 1e6
+_MAX_OUTLINE = 1e7
 
 
 def encode_segmentation(segmentation: Any, height: int, width: int) -> Rle:
@@ -44,11 +44,11 @@ def encode_segmentation(segmentation: Any, height: int, width: int) -> Rle:
             raise DataError(f"a polygon that is not a flat list of numbers: {error}") from error
         if points.ndim != 1 or not np.isfinite(points).all():
             raise DataError("a polygon that is not a flat list of finite numbers")
-        if (np.abs(points) > _FARTHEST).any():
+        if (np.abs(points) > _MAX_COORDINATE).any():
             # COCO's C code would ask for memory by their distance.
             raise DataError("a polygon with points far beyond any image")
         if len(points) >= 6 and len(points) % 2 == 0:
-            if np.abs(np.diff(points.reshape(-1, 2), axis=0, append=points[None, :2])).sum() > _LONGEST:
+            if np.abs(np.diff(points.reshape(-1, 2), axis=0, append=points[None, :2])).sum() > _MAX_OUTLINE:
                 # … and by the length of the outline.
                 raise DataError("a polygon whose outline is far longer than any image's")
             polygons.append(points.tolist())

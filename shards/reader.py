@@ -1,4 +1,4 @@
-"""Records and images of a split by number, read straight from the tars at the offsets that the index knows."""
+"""Random access to the records and images of a split, at the offsets that the index holds."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from shards.file_kinds import describe_content, explain_unreadable
 from shards.index import Members, parse_record, read_index
 from shards.record import ImageRecord
 
-_MOST_OPEN = 1000
+_MAX_OPEN = 1000
 _REMEDY = "prepare the split again"
 
 
 class ShardReader:
     """Random access to one split of a prepared folder.
 
-    It opens each tar once, when first needed, and reads without moving a file position, so that a reader may be
-    forked, pickled to another process or shared by threads. It keeps a small part of the files open that the process
-    may open, and closes the tar that it opened first for another one.
+    A tar is opened when first needed and read without moving a file position, so that a reader may be forked, pickled
+    to another process or shared by threads. Of the files that the process may open a reader keeps a small part; beyond
+    these it closes the tar that it opened first.
 
     Raises:
         DataError: no such folder or split, or a damaged index.
@@ -42,27 +42,27 @@ class ShardReader:
         """Number of records."""
         return len(self.index)
 
-    def record(self, number: int) -> ImageRecord:
-        """The record of a number from 0 to len - 1, in shard order.
+    def record(self, index: int) -> ImageRecord:
+        """The record of an index from 0 to len - 1, in shard order.
 
         Raises:
             DataError: the shard is missing or damaged; names shard and key.
         """
-        data = self._read(number, self.index.documents, "json")
-        return parse_record(data, self._locate(number), self.index.keys[number])
+        data = self._read(index, self.index.documents, "json")
+        return parse_record(data, self._shard_file(index), self.index.keys[index])
 
-    def image(self, number: int) -> bytes:
+    def image(self, index: int) -> bytes:
         """The image file's bytes of a record.
 
         Raises:
             DataError: the shard is missing or damaged; names shard and key.
         """
-        return self._read(number, self.index.images, self.index.extensions[number])
+        return self._read(index, self.index.images, self.index.extensions[index])
 
     def records(self) -> Iterator[ImageRecord]:
         """All records in shard order; no image is read."""
-        for number in range(len(self)):
-            yield self.record(number)
+        for index in range(len(self)):
+            yield self.record(index)
 
     def close(self) -> None:
         """Close the tars; the next read opens them again."""
@@ -81,60 +81,60 @@ class ShardReader:
             self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        # Another process has other descriptors, and needs no lock of this one.
+        # Descriptors and locks belong to this process.
         return {name: value for name, value in self.__dict__.items() if name != "_lock"} | {"_descriptors": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.Lock())
 
-    def _locate(self, number: int) -> Path:
-        shard = int(self.index.shard_indices[number])
+    def _shard_file(self, index: int) -> Path:
+        shard = int(self.index.shard_indices[index])
         return self.folder / self.split / self.index.shards[shard].name
 
-    def _read(self, number: int, members: Members, extension: str) -> bytes:
-        size, offset = int(members.sizes[number]), int(members.offsets[number])
+    def _read(self, index: int, members: Members, extension: str) -> bytes:
+        size, offset = int(members.sizes[index]), int(members.offsets[index])
         # No other thread closes the tar between the two.
         with self._lock:
-            data = os.pread(self._open(number), size, offset)
-        if zlib.crc32(data) != members.crc32s[number]:
-            _refuse_other_files(self._locate(number))
+            data = os.pread(self._open(index), size, offset)
+        if zlib.crc32(data) != members.crc32s[index]:
+            _refuse_other_content(self._shard_file(index))
             state = f"breaks off after {len(data)} of {size} bytes" if len(data) < size else "is damaged"
-            key = self.index.keys[number]
+            key = self.index.keys[index]
             raise DataError(
                 f"member {key}.{extension} {state}",
-                file=self._locate(number),
+                file=self._shard_file(index),
                 record=f"key {key}",
                 remedy=_REMEDY,
             )
         return data
 
-    def _open(self, number: int) -> int:
-        shard = int(self.index.shard_indices[number])
+    def _open(self, index: int) -> int:
+        shard = int(self.index.shard_indices[index])
         while shard not in self._descriptors:
-            file = self._locate(number)
-            if len(self._descriptors) >= _count_allowed():
-                self._close_first()
+            file = self._shard_file(index)
+            if len(self._descriptors) >= _max_open_tars():
+                self._close_oldest()
             try:
                 self._descriptors[shard] = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
             except OSError as error:
                 if error.errno == errno.EMFILE and self._descriptors:
-                    self._close_first()
+                    self._close_oldest()
                     continue
                 raise explain_unreadable(file, "a shard", error, _REMEDY) from error
         return self._descriptors[shard]
 
-    def _close_first(self) -> None:
+    def _close_oldest(self) -> None:
         os.close(self._descriptors.pop(next(iter(self._descriptors))))
 
 
-def _count_allowed() -> int:
-    """Tars that one reader keeps open: there may be a dozen readers, and others open files too."""
+def _max_open_tars() -> int:
+    """Tars that one reader keeps open; there may be a dozen readers and other open files."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return _MOST_OPEN if limit == resource.RLIM_INFINITY else min(_MOST_OPEN, max(1, limit // 16))
+    return _MAX_OPEN if limit == resource.RLIM_INFINITY else min(_MAX_OPEN, max(1, limit // 16))
 
 
-def _refuse_other_files(file: Path) -> None:
-    """Refuse a file that holds something else than a tar, such as the pointer that a repository keeps in its place."""
+def _refuse_other_content(file: Path) -> None:
+    """Raise DataError for a file that is no tar, such as a Git LFS pointer."""
     content = describe_content(file)
     if content is not None and content.kind != "tar":
         raise DataError(f"is {content.words}, not a shard", file=file, remedy=content.remedy or _REMEDY)

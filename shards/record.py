@@ -1,11 +1,11 @@
-"""The one label schema: an image, its instances, and the expressions that refer to none, one or several of them.
+"""The label schema of all data sets: an image, its instances, and the expressions that refer to any number of them.
 
-Every published data set becomes `ImageRecord`s; everything after `igvg prepare` knows nothing else.
+Every published data set becomes `ImageRecord`s, and all that follows `igvg prepare` reads these alone.
 
-NOTE: crowd regions (COCO's `iscrowd`) are instances like others, but in gRefCOCO their pixels are no part of the mask
-truth: ReLA's loader (gres_model/data/datasets/grefcoco.py) skips annotations with iscrowd 1. Their boxes are part of
-the box truth: gRefCOCO's converter for GREC (mdetr/scripts/fine-tuning/grefexp_coco_format.py) keeps all annotations.
-The loaders of Ref-ZOM, R-RefCOCO and RefCOCO do not look at iscrowd.
+NOTE: crowd regions (COCO's `iscrowd`) are instances like others, but in gRefCOCO the ground-truth mask excludes them:
+ReLA's loader (gres_model/data/datasets/grefcoco.py) skips annotations with iscrowd 1. The ground-truth boxes include
+them: gRefCOCO's converter for GREC (mdetr/scripts/fine-tuning/grefexp_coco_format.py) keeps all annotations. The
+loaders of Ref-ZOM, R-RefCOCO and RefCOCO ignore iscrowd.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ LONGEST_SIDE = (1 << 15) - 1
 
 Box = tuple[float, float, float, float]
 
-# The data sets whose mask truth leaves crowd regions out.
-_WITHOUT_CROWDS = frozenset({"grefcoco"})
+# The data sets whose ground-truth masks exclude crowd regions.
+_DATASETS_WITHOUT_CROWDS = frozenset({"grefcoco"})
 
 
 class Rle(TypedDict):
@@ -47,7 +47,7 @@ class Instance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expression:
-    """One phrase; `instances` are positions in the record's instances, empty for an empty target.
+    """One expression; `instances` are indices into the record's instances, empty for an empty target.
 
     `id` is DATASET/REF_ID/SENT_ID; `ref_id` groups the sentences that R-RefCOCO's metrics average over.
     """
@@ -60,10 +60,10 @@ class Expression:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRecord:
-    """One image of one split with everything that is said about it.
+    """One image of one split with its instances and expressions.
 
     Raises:
-        DataError: a size, box, mask or position that contradicts the rest of the record.
+        DataError: a size, box, mask or index contradicts the rest of the record.
     """
 
     image_id: int
@@ -86,7 +86,7 @@ class ImageRecord:
             if not (0 <= x0 <= x1 <= self.width and 0 <= y0 <= y1 <= self.height):
                 raise self._error(f"annotation {instance.ann_id} has box {list(instance.box)} outside the image")
         for expression in self.expressions:
-            if any(not 0 <= position < len(self.instances) for position in expression.instances):
+            if any(not 0 <= index < len(self.instances) for index in expression.instances):
                 raise self._error(
                     f"expression {expression.id} points to instances {list(expression.instances)} of "
                     f"{len(self.instances)}"
@@ -96,13 +96,13 @@ class ImageRecord:
         return DataError(what, record=f"image {self.image_id}")
 
     def targets(self, expression: Expression) -> tuple[Instance, ...]:
-        """The instances that one of the record's expressions refers to, as often as it names them: the box truth."""
+        """The instances that an expression refers to, as often as it names them: the ground-truth boxes."""
         return tuple(self.instances[index] for index in expression.instances)
 
     def mask_targets(self, expression: Expression) -> tuple[Instance, ...]:
-        """Those of `targets` whose pixels make up the mask truth: in gRefCOCO all but crowd regions, else all.
+        """The `targets` whose union is the ground-truth mask: in gRefCOCO all but crowd regions, else all.
 
-        None of an expression that has targets: its mask truth is empty, but it is no empty target.
+        Of an expression with targets there may be none: its ground-truth mask is empty, but it has a target.
         """
         targets = self.targets(expression)
         if not leaves_crowds_out(expression.id):
@@ -164,7 +164,7 @@ class ImageRecord:
                     Expression(
                         id=str(item["id"]),
                         text=str(item["text"]),
-                        instances=tuple(int(position) for position in item["instances"]),
+                        instances=tuple(int(index) for index in item["instances"]),
                         ref_id=int(item["ref_id"]),
                     )
                     for item in document["expressions"]
@@ -175,8 +175,8 @@ class ImageRecord:
 
 
 def leaves_crowds_out(expression_id: str) -> bool:
-    """Whether crowd regions are no part of the mask truth of an expression, by the data set that its id names."""
-    return expression_id.partition("/")[0] in _WITHOUT_CROWDS
+    """Whether the ground-truth mask of an expression excludes crowd regions, by the data set in its id."""
+    return expression_id.partition("/")[0] in _DATASETS_WITHOUT_CROWDS
 
 
 def _read_box(values: list[float]) -> Box:

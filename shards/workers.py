@@ -1,8 +1,8 @@
-"""Worker processes: tasks go to them and results come back through one pipe each, in the order of the tasks.
+"""Worker processes that receive tasks and return results through one pipe each; results keep the order of the tasks.
 
-Nothing else is shared, so that neither a small /dev/shm nor few file descriptors matter, and a worker that dies is
-noticed at once. Signals that a scheduler or a terminal sends to every process reach the parent alone: workers end when
-their pipe is closed, which the system does, too, when the parent is killed.
+Nothing else is shared: a small /dev/shm or a low limit of file descriptors does no harm, and the death of a worker is
+noticed at once. Signals that a scheduler or a terminal sends to every process are blocked in workers: these end when
+their pipe is closed, as it also is when the parent is killed.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from shards.errors import WorkerError
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-AHEAD = 2
-"""Tasks for each worker that are handed out before their results are asked for."""
-SHIELDED = (signal.SIGINT, signal.SIGTERM)
-_GRACE = 5.0
+TASKS_AHEAD = 2
+"""Tasks per worker that are sent before their results are taken."""
+BLOCKED_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_GRACE_SECONDS = 5.0
 _LENGTH = struct.Struct("<Q")
 
-# In a parent: its ends of all pipes, which a forked worker must not keep open.
+# In the parent: its ends of all pipes, which a forked worker closes.
 _parent_ends: set[socket.socket] = set()
 # In a worker: its end of the pipe.
 _own_ends: list[socket.socket] = []
@@ -57,9 +57,9 @@ def map_ordered(
     """Results of a function in the order of the tasks; close the generator to end the workers.
 
     Args:
-        function: what is done with a task; pickled unless workers are forked.
+        function: makes the result of a task; pickled unless workers are forked.
         tasks: taken one after the other, a few ahead of the results.
-        workers: processes; with 0, or where the system lets none be started, this process does the work.
+        workers: processes; with 0, or if the system starts none, this process runs the tasks.
         remedy: what the user can do if a worker dies, a clause.
         method: how processes are started, e.g. spawn; None is the system's way.
         initialize: called once in every worker.
@@ -73,48 +73,48 @@ def map_ordered(
         for task in tasks:
             yield function(task)
         return
-    # Also called when the interpreter ends before anybody closed the generator.
+    # Also called if the interpreter exits while the generator is open.
     stop = util.Finalize(None, _stop_workers, args=(pool,), exitpriority=10)
     try:
-        yield from _hand_out(pool, tasks, remedy)
+        yield from _run_tasks(pool, tasks, remedy)
     finally:
         stop()
 
 
 def check_parent() -> None:
-    """End this process if it is a worker whose parent has closed the pipe, or is no more.
+    """Exit from a worker whose parent has closed the pipe or has ended.
 
     Raises:
-        SystemExit: it is.
+        SystemExit: the pipe is closed.
     """
-    # A busy worker is sent nothing, so a pipe that can be read is a closed one.
+    # A busy worker is sent nothing, so that only a closed pipe can be read.
     if wait(_own_ends, timeout=0):
         raise SystemExit
 
 
-def _hand_out(pool: list[_Worker], tasks: Iterable[Any], remedy: str) -> Iterator[Any]:
-    numbered, idle = enumerate(tasks), list(pool)
+def _run_tasks(pool: list[_Worker], tasks: Iterable[Any], remedy: str) -> Iterator[Any]:
+    indexed_tasks, idle = enumerate(tasks), list(pool)
     workers = {worker.pipe: worker for worker in pool}
     busy: dict[socket.socket, int] = {}
     results: dict[int, tuple[bool, Any]] = {}
-    wanted, handed_out = 0, 0
+    next_index, num_sent = 0, 0
     while True:
-        # Idle workers send nothing, but the pipe of one that died can be read, and ends here.
-        # Whoever is ready gets its next task before a result is given away.
-        for ready in wait(list(workers), timeout=0 if wanted in results else None) if busy else ():
+        # Idle workers send nothing: of these only the pipe of a dead one is ready.
+        # Ready workers get their next task before a result is yielded.
+        for ready in wait(list(workers), timeout=0 if next_index in results else None) if busy else ():
             pipe = cast("socket.socket", ready)
             result = _receive_result(workers[pipe], remedy)
             results[busy.pop(pipe)] = result
             idle.append(workers[pipe])
-        while idle and handed_out - wanted < AHEAD * len(pool) and (pair := next(numbered, None)):
-            worker, handed_out = idle.pop(), pair[0] + 1
+        while idle and num_sent - next_index < TASKS_AHEAD * len(pool) and (pair := next(indexed_tasks, None)):
+            worker, num_sent = idle.pop(), pair[0] + 1
             _send_task(worker, pair[1], remedy)
             busy[worker.pipe] = pair[0]
-        if wanted in results:
-            succeeded, value = results.pop(wanted)
+        if next_index in results:
+            succeeded, value = results.pop(next_index)
             if not succeeded:
                 raise value
-            wanted += 1
+            next_index += 1
             yield value
         elif not busy:
             return
@@ -123,20 +123,20 @@ def _hand_out(pool: list[_Worker], tasks: Iterable[Any], remedy: str) -> Iterato
 def _start_workers(
     function: Callable[[Any], Any], count: int, method: str | None, initialize: Callable[[], None] | None
 ) -> list[_Worker]:
-    """Started workers; none if the system does not let as many start."""
+    """Start workers; none if the system does not allow that many."""
     context = multiprocessing.get_context(method)
     if context.get_start_method() != "fork" and count:
-        # It lets through the signals that are held back below, when it is started.
+        # Started inside `_block_signals` it would unblock the signals.
         resource_tracker.ensure_running()
     pool: list[_Worker] = []
     try:
-        with _hold_signals():
+        with _block_signals():
             for _ in range(count):
                 own, other = socket.socketpair()
                 _parent_ends.add(own)
                 with other:
                     # mypy: the common base of all contexts' processes has no constructor of its own.
-                    process = context.Process(target=_work, args=(function, other, initialize), daemon=True)  # type: ignore[attr-defined]
+                    process = context.Process(target=_run_worker, args=(function, other, initialize), daemon=True)  # type: ignore[attr-defined]
                     pool.append(_Worker(process, own))
                     process.start()
     except OSError:
@@ -147,9 +147,9 @@ def _start_workers(
 
 
 @contextlib.contextmanager
-def _hold_signals() -> Iterator[None]:
-    """Processes started inside are born with these signals blocked, and stay so; this one gets them afterwards."""
-    previous = signal.pthread_sigmask(signal.SIG_BLOCK, SHIELDED)
+def _block_signals() -> Iterator[None]:
+    """Processes started inside have these signals blocked for good; this process receives them afterwards."""
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED_SIGNALS)
     try:
         yield
     finally:
@@ -161,7 +161,7 @@ def _stop_workers(pool: list[_Worker]) -> None:
         _parent_ends.discard(worker.pipe)
         worker.pipe.close()
     started = [worker.process for worker in pool if worker.process.pid is not None]
-    deadline = time.monotonic() + _GRACE
+    deadline = time.monotonic() + _GRACE_SECONDS
     try:
         for process in started:
             process.join(max(0.0, deadline - time.monotonic()))
@@ -173,9 +173,9 @@ def _stop_workers(pool: list[_Worker]) -> None:
         pool.clear()
 
 
-def _work(function: Callable[[Any], Any], pipe: socket.socket, initialize: Callable[[], None] | None) -> None:
-    """The life of a worker: until its pipe is closed."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, SHIELDED)
+def _run_worker(function: Callable[[Any], Any], pipe: socket.socket, initialize: Callable[[], None] | None) -> None:
+    """Run tasks in a worker until its pipe is closed."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED_SIGNALS)
     for inherited in _parent_ends:
         inherited.close()
     _parent_ends.clear()
@@ -197,19 +197,19 @@ def _send_task(worker: _Worker, task: Any, remedy: str) -> None:
     try:
         _send(worker.pipe, task)
     except ConnectionError as error:
-        raise _explain_end(worker, remedy) from error
+        raise _explain_death(worker, remedy) from error
 
 
 def _receive_result(worker: _Worker, remedy: str) -> tuple[bool, Any]:
     try:
         result: tuple[bool, Any] = _receive(worker.pipe)
     except (EOFError, ConnectionError) as error:
-        raise _explain_end(worker, remedy) from error
+        raise _explain_death(worker, remedy) from error
     return result
 
 
-def _explain_end(worker: _Worker, remedy: str) -> WorkerError:
-    worker.process.join(_GRACE)
+def _explain_death(worker: _Worker, remedy: str) -> WorkerError:
+    worker.process.join(_GRACE_SECONDS)
     code = worker.process.exitcode
     how = f"ended with status {code}"
     if code is not None and code < 0:
@@ -220,7 +220,7 @@ def _explain_end(worker: _Worker, remedy: str) -> WorkerError:
 
 
 def _send(pipe: socket.socket, value: Any) -> None:
-    """Send a value; arrays travel as they lie in memory, without a copy."""
+    """Send a value; the memory of arrays is sent without a copy."""
     buffers: list[pickle.PickleBuffer] = []
     content = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
     views = [memoryview(content), *(buffer.raw() for buffer in buffers)]
@@ -230,13 +230,13 @@ def _send(pipe: socket.socket, value: Any) -> None:
 
 
 def _receive(pipe: socket.socket) -> Any:
-    (count,) = _LENGTH.unpack(_read(pipe, _LENGTH.size))
-    sizes = [size for (size,) in _LENGTH.iter_unpack(_read(pipe, count * _LENGTH.size))]
-    content, *buffers = [_read(pipe, size) for size in sizes]
+    (num_views,) = _LENGTH.unpack(_receive_bytes(pipe, _LENGTH.size))
+    sizes = [size for (size,) in _LENGTH.iter_unpack(_receive_bytes(pipe, num_views * _LENGTH.size))]
+    content, *buffers = [_receive_bytes(pipe, size) for size in sizes]
     return pickle.loads(content, buffers=buffers)  # noqa: S301 - written by this program
 
 
-def _read(pipe: socket.socket, size: int) -> bytearray:
+def _receive_bytes(pipe: socket.socket, size: int) -> bytearray:
     data = bytearray(size)
     view, filled = memoryview(data), 0
     while filled < size:
