@@ -19,7 +19,7 @@ from shards.files import decode_text
 from shards.masks import encode_mask, rle_area, validate_rle
 from shards.record import LONGEST_SIDE, Rle
 
-REMEDY = "see the README for what a line holds"
+REMEDY = "see docs/formats.md for what a line holds"
 MAX_COORDINATE = 1e7
 """Pixels; boxes beyond are outside of every image."""
 

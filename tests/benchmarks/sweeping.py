@@ -36,7 +36,7 @@ def measure() -> list[Figure]:
         records = [make_record(number) for number in range(PICTURES)]
         write_split(home / "shards", "val", [(record, picture) for record in records], return_record, workers=2)
         outputs = [
-            draw_output(expression.id, (HEIGHT, WIDTH), seed, queries=10, side=80, image_size=320, doubt=DOUBT)
+            draw_output(expression.id, (HEIGHT, WIDTH), seed, queries=10, side=80, image_size=320, no_object_bias=DOUBT)
             for seed, (_, expression) in enumerate(list_expressions(records))
         ]
         raw = write_outputs(home / "raw", outputs, chunk=CHUNK)

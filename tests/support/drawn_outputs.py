@@ -1,4 +1,4 @@
-"""Raw outputs as a network might give them: blobs for masks, boxes around them, scores of every height."""
+"""Raw outputs as a network might return them: blobs as masks, boxes around them, high and low scores."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def draw_output(
     queries: int = 4,
     side: int = 8,
     image_size: int = 32,
-    doubt: float = 0.0,
+    no_object_bias: float = 0.0,
 ) -> RawOutput:
-    """One expression's output; `doubt` is how far the logits of "no object" lie above the others on average."""
+    """One expression's output; `no_object_bias` is added to the logits of "no object"."""
     random = np.random.default_rng(seed)
-    class_logits = (random.normal(size=(queries, 2)) * 2 + (0, doubt)).astype(np.float32)
+    class_logits = (random.normal(size=(queries, 2)) * 2 + (0, no_object_bias)).astype(np.float32)
     kept = np.flatnonzero(object_probabilities(class_logits) > MASK_FLOOR)
     centers = random.uniform(0.2, 0.8, size=(queries, 2))
     sizes = random.uniform(0.1, 0.5, size=(queries, 2))
@@ -50,16 +50,16 @@ def draw_blob(
     center: NDArray[np.float64], size: NDArray[np.float64], side: int, random: np.random.Generator
 ) -> NDArray[np.float16]:
     """Logits (side, side): high inside an ellipse, low outside, uneven everywhere."""
-    places = (np.arange(side) + 0.5) / side
-    far = ((places - center[0]) / size[0]) ** 2 + ((places[:, None] - center[1]) / size[1]) ** 2
-    return (8 * (0.25 - far).clip(-1, 1) * 4 + random.normal(size=(side, side))).astype(np.float16)
+    positions = (np.arange(side) + 0.5) / side
+    distance = ((positions - center[0]) / size[0]) ** 2 + ((positions[:, None] - center[1]) / size[1]) ** 2
+    return (8 * (0.25 - distance).clip(-1, 1) * 4 + random.normal(size=(side, side))).astype(np.float16)
 
 
 def write_outputs(folder: Path, outputs: Sequence[RawOutput], chunk: int = 5) -> Path:
     """A finished folder of raw outputs."""
     writer = RawWriter(folder)
-    for number, first in enumerate(range(0, len(outputs), chunk)):
-        writer.write_chunk(number, outputs[first : first + chunk])
+    for index, first in enumerate(range(0, len(outputs), chunk)):
+        writer.write_chunk(index, outputs[first : first + chunk])
     writer.finish()
     return folder
 

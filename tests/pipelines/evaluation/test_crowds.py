@@ -1,4 +1,4 @@
-"""Crowd regions: in gRefCOCO no part of the mask truth but of the box truth, elsewhere instances like any other.
+"""Crowd regions: in gRefCOCO no part of the ground-truth mask but of the boxes, elsewhere instances like any other.
 
 Three refs of one image of 64 × 48: an object and a crowd region, the crowd region alone, the object alone.
 """
@@ -83,8 +83,8 @@ def record(shards: Path) -> ImageRecord:
         return reader.record(0)
 
 
-def judge(record: ImageRecord, number: int, mask: Rle, *boxes: tuple[int, ...], no_target: bool = False) -> Any:
-    expression = record.expressions[number]
+def evaluate(record: ImageRecord, index: int, mask: Rle, *boxes: tuple[int, ...], no_target: bool = False) -> Any:
+    expression = record.expressions[index]
     prediction = Prediction(
         id=expression.id, boxes=[list(map(float, box)) for box in boxes], scores=None, mask=mask, no_target=no_target
     )
@@ -97,26 +97,26 @@ def test_an_instance_says_whether_it_is_a_crowd_region_and_plain_ones_say_nothin
     assert ImageRecord.from_json(record.to_json()) == record
 
 
-def test_in_grefcoco_a_crowds_pixels_are_no_part_of_the_mask_truth(record: ImageRecord) -> None:
-    assert judge(record, TOGETHER, draw(OBJECT)).target_px == OBJECT_PX
-    assert judge(record, TOGETHER, draw(OBJECT)).intersection_px == OBJECT_PX
+def test_in_grefcoco_a_crowds_pixels_are_no_part_of_the_ground_truth_mask(record: ImageRecord) -> None:
+    assert evaluate(record, TOGETHER, draw(OBJECT)).target_px == OBJECT_PX
+    assert evaluate(record, TOGETHER, draw(OBJECT)).intersection_px == OBJECT_PX
 
 
-def test_in_grefcoco_a_crowds_box_is_part_of_the_box_truth(record: ImageRecord) -> None:
-    assert judge(record, TOGETHER, draw(), OBJECT, CROWD).boxes_match
-    assert not judge(record, TOGETHER, draw(), OBJECT).boxes_match
-    assert judge(record, CROWD_ALONE, draw(), CROWD).boxes_match_giou
+def test_in_grefcoco_a_crowds_box_is_one_of_the_ground_truth_boxes(record: ImageRecord) -> None:
+    assert evaluate(record, TOGETHER, draw(), OBJECT, CROWD).boxes_match
+    assert not evaluate(record, TOGETHER, draw(), OBJECT).boxes_match
+    assert evaluate(record, CROWD_ALONE, draw(), CROWD).boxes_match_giou
 
 
-def test_a_crowd_alone_has_an_empty_mask_truth_and_is_no_empty_target(record: ImageRecord) -> None:
-    outcome = judge(record, CROWD_ALONE, draw(CROWD), CROWD)
+def test_a_crowd_alone_has_an_empty_ground_truth_mask_and_is_no_empty_target(record: ImageRecord) -> None:
+    outcome = evaluate(record, CROWD_ALONE, draw(CROWD), CROWD)
     assert (outcome.targets, outcome.crowds, outcome.target_px, outcome.predicted_px) == (1, 1, 0, CROWD_PX)
 
 
 def test_in_ref_zom_a_crowd_is_an_instance_like_any_other(tmp_path: Path) -> None:
     with ShardReader(_prepare(tmp_path, "ref-zom"), "val") as reader:
         record = reader.record(0)
-    outcome = judge(record, TOGETHER, draw(OBJECT))
+    outcome = evaluate(record, TOGETHER, draw(OBJECT))
     assert (outcome.target_px, outcome.crowds) == (OBJECT_PX + CROWD_PX, 0)
     assert record.instances[1].crowd
 
@@ -136,8 +136,8 @@ def _write_predictions(file: Path, record: ImageRecord, crowd_alone: Prediction)
 def test_a_crowd_alone_stays_in_all_averages_with_iou_0_and_is_counted(
     shards: Path, record: ImageRecord, tmp_path: Path, predicted_empty: bool
 ) -> None:
-    answer = Prediction(id="", boxes=[], scores=[], mask=draw(CROWD), no_target=predicted_empty)
-    file = _write_predictions(tmp_path / "p.jsonl", record, answer)
+    prediction = Prediction(id="", boxes=[], scores=[], mask=draw(CROWD), no_target=predicted_empty)
+    file = _write_predictions(tmp_path / "p.jsonl", record, prediction)
     document = score.run(file, shards, ScoreSettings(split="val", bootstrap=0)).report.to_json()
     metrics = document["metrics"]
     assert metrics["gIoU"] == pytest.approx(200 / 3)
@@ -152,7 +152,7 @@ def test_a_crowd_alone_stays_in_all_averages_with_iou_0_and_is_counted(
 def test_in_training_crowds_are_no_targets_but_what_refers_to_them_exists(shards: Path) -> None:
     processor = Processor(tokenizer=train_tokenizer(read_texts([(shards, "val")]), 64), max_tokens=8, image_size=16)
     data = GroundingDataset([(shards, "val")], processor, mask_size=16)
-    batch = collate([data[number] for number in range(3)], PAD_ID)
+    batch = collate([data[index] for index in range(3)], PAD_ID)
     assert batch.targets is not None
     assert [len(boxes) for boxes in batch.targets.boxes] == [1, 0, 1]
     assert [len(masks) for masks in batch.targets.instance_masks] == [1, 0, 1]
@@ -161,7 +161,7 @@ def test_in_training_crowds_are_no_targets_but_what_refers_to_them_exists(shards
     assert not batch.targets.global_masks[CROWD_ALONE].any()
 
 
-def test_a_converted_data_set_marks_the_crowds_that_have_no_mask_truth(shards: Path, tmp_path: Path) -> None:
+def test_a_converted_data_set_marks_the_crowds_that_are_no_part_of_the_mask(shards: Path, tmp_path: Path) -> None:
     convert.export_predictions(None, shards, "val", tmp_path / "coco")
     annotations = json.loads((tmp_path / "coco" / "annotations.json").read_text())["annotations"]
     assert [(entry["image_id"], entry["iscrowd"]) for entry in annotations] == [(1, 0), (1, 1), (2, 1), (3, 0)]

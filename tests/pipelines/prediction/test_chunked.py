@@ -1,4 +1,4 @@
-"""Prediction in chunks: what is finished is kept, and progress is that of the whole prediction."""
+"""Prediction in chunks: finished chunks are kept, and progress counts those of all processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.small_training import open_small, write_set
 
 
 @pytest.fixture
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> chunks.PredictionJob:
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> chunks.PredictionJob:
     """Twelve expressions in three chunks."""
     monkeypatch.setattr(chunks, "CHUNK_SIZE", 4)
     shards = write_set(tmp_path)
@@ -35,32 +35,32 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> chunks.PredictionJo
     )
 
 
-def test_an_interrupted_prediction_goes_on_after_the_chunks_that_are_finished(work: chunks.PredictionJob) -> None:
+def test_an_interrupted_prediction_goes_on_after_the_chunks_that_are_finished(job: chunks.PredictionJob) -> None:
     def interrupt(done: int, total: int, remark: str) -> None:
         if done == 4:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), set_sink(progress=interrupt):
-        chunks.predict_chunks(work)
-    first = work.out / "raw" / "chunk-000000.npz"
-    made = first.stat().st_mtime_ns
+        chunks.predict_chunks(job)
+    first = job.out / "raw" / "chunk-000000.npz"
+    written_at = first.stat().st_mtime_ns
     reports: list[tuple[int, int]] = []
     with set_sink(progress=lambda done, total, remark: reports.append((done, total))):
-        chunks.predict_chunks(work)
+        chunks.predict_chunks(job)
     assert reports == [(4, 12), (8, 12), (12, 12)]
-    assert first.stat().st_mtime_ns == made
-    assert chunks.merge_chunks(work)["expressions"] == 12
+    assert first.stat().st_mtime_ns == written_at
+    assert chunks.merge_chunks(job)["expressions"] == 12
 
 
-def test_progress_counts_what_the_other_processes_have_finished(work: chunks.PredictionJob) -> None:
+def test_progress_counts_what_the_other_processes_have_finished(job: chunks.PredictionJob) -> None:
     reports: list[tuple[int, int]] = []
 
     def report(done: int, total: int, remark: str) -> None:
         reports.append((done, total))
         # The second process's turn is the second chunk.
-        (work.out / "raw" / "chunk-000001.npz").touch()
+        (job.out / "raw" / "chunk-000001.npz").touch()
 
     first: Any = SimpleNamespace(process_index=0, num_processes=2)
     with set_sink(progress=report):
-        chunks.predict_chunks(replace(work, accelerator=first))
+        chunks.predict_chunks(replace(job, accelerator=first))
     assert reports == [(0, 12), (8, 12), (12, 12)]

@@ -35,7 +35,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def annotations(tmp_path_factory: pytest.TempPathFactory, shards: Path) -> Path:
-    """The data set that the truth is written as."""
+    """The ground ground_truth as a COCO data set."""
     return export(tmp_path_factory.mktemp("coco"), shards, predict_truth()) / "annotations.json"
 
 
@@ -51,8 +51,8 @@ def load(file: Path) -> Any:
 
 def evaluate(folder: Path, name: str, kind: str) -> float:
     """COCO's average precision of a result file, whatever the categories."""
-    truth = COCO(str(folder / "annotations.json"))
-    evaluation = COCOeval(truth, truth.loadRes(str(folder / name)), kind)
+    ground_truth = COCO(str(folder / "annotations.json"))
+    evaluation = COCOeval(ground_truth, ground_truth.loadRes(str(folder / name)), kind)
     evaluation.params.useCats = 0
     evaluation.evaluate()
     evaluation.accumulate()
@@ -83,11 +83,11 @@ def test_the_targets_are_the_annotations(annotations: Path) -> None:
     assert coco.loadCats(coco.getCatIds()) == [{"id": 1, "name": "category 1"}]
 
 
-def test_the_truth_as_boxes_has_an_average_precision_of_one(annotations: Path) -> None:
+def test_the_ground_truth_as_boxes_has_an_average_precision_of_one(annotations: Path) -> None:
     assert evaluate(annotations.parent, "boxes.json", "bbox") == pytest.approx(1)
 
 
-def test_the_truth_about_single_targets_as_masks_has_an_average_precision_of_one(tmp_path: Path) -> None:
+def test_the_ground_truth_about_single_targets_as_masks_has_an_average_precision_of_one(tmp_path: Path) -> None:
     references = ((), (0,), (1,))
     shards = write_shards(tmp_path, references=references)
     folder = export(tmp_path, shards, predict_truth(references=references))
@@ -97,8 +97,8 @@ def test_the_truth_about_single_targets_as_masks_has_an_average_precision_of_one
 def test_boxes_are_x_y_width_height_with_their_scores_or_one(tmp_path: Path, shards: Path) -> None:
     lines = predict_truth()
     lines[3] |= SCORED
-    found = load(export(tmp_path, shards, lines) / "boxes.json")
-    assert found[:4] == [
+    entries = load(export(tmp_path, shards, lines) / "boxes.json")
+    assert entries[:4] == [
         {"image_id": 2, "category_id": 1, "bbox": [0, 0, 4, 4], "score": 1},
         {"image_id": 3, "category_id": 1, "bbox": [6, 2, 4, 6], "score": 1},
         {"image_id": 4, "category_id": 1, "bbox": [0, 0, 4, 4], "score": 0.25},
@@ -109,9 +109,9 @@ def test_boxes_are_x_y_width_height_with_their_scores_or_one(tmp_path: Path, sha
 def test_masks_with_pixels_are_segmentations_with_the_best_score(tmp_path: Path, shards: Path) -> None:
     lines = predict_truth()
     lines[3] |= SCORED
-    found = load(export(tmp_path, shards, lines) / "segmentations.json")
-    assert [entry["image_id"] for entry in found] == [2, 3, 4, 6, 7, 8, 10, 11, 12]
-    assert found[2] == {"image_id": 4, "category_id": 1, "segmentation": fill(*BOXES), "score": 0.75}
+    entries = load(export(tmp_path, shards, lines) / "segmentations.json")
+    assert [entry["image_id"] for entry in entries] == [2, 3, 4, 6, 7, 8, 10, 11, 12]
+    assert entries[2] == {"image_id": 4, "category_id": 1, "segmentation": fill(*BOXES), "score": 0.75}
 
 
 def test_where_nothing_is_predicted_the_results_are_empty_lists(tmp_path: Path, shards: Path) -> None:
@@ -161,24 +161,24 @@ def runs(mask: np.ndarray) -> dict[str, Any]:
 
 @pytest.mark.parametrize("no_target", [True, False])
 @pytest.mark.parametrize("line", [0, 3])
-def test_a_flag_that_boxes_and_mask_contradict_comes_back(
+def test_a_no_target_that_boxes_and_mask_contradict_comes_back(
     tmp_path: Path, shards: Path, line: int, no_target: bool
 ) -> None:
     lines = predict_truth()
     lines[line] |= {"no_target": no_target}
     folder = export(tmp_path, shards, lines)
     assert restore(folder, shards)[line].no_target is no_target
-    truth = COCO(str(folder / "annotations.json"))
-    assert len(truth.loadRes(str(folder / "segmentations.json")).anns) == 9 + (line == 0 and not no_target)
+    ground_truth = COCO(str(folder / "annotations.json"))
+    assert len(ground_truth.loadRes(str(folder / "segmentations.json")).anns) == 9 + (line == 0 and not no_target)
 
 
-@pytest.mark.parametrize(("flags", "lost"), [((False, False, True), 2), ((True, True, True), 0)])
-def test_a_flag_that_coco_results_cannot_carry_is_told(
-    tmp_path: Path, shards: Path, flags: tuple[bool, ...], lost: int
+@pytest.mark.parametrize(("no_targets", "lost"), [((False, False, True), 2), ((True, True, True), 0)])
+def test_a_no_target_that_coco_results_cannot_store_is_counted_in_a_warning(
+    tmp_path: Path, shards: Path, no_targets: tuple[bool, ...], lost: int
 ) -> None:
     lines = [{key: line[key] for key in ("id", "boxes")} for line in predict_truth()]
-    for number, flag in enumerate(flags):
-        lines[4 * number] |= {"no_target": flag}
+    for index, no_target in enumerate(no_targets):
+        lines[4 * index] |= {"no_target": no_target}
     file, warnings = write_lines(tmp_path / "p.jsonl", lines), list[str]()
     with set_sink(log=warnings.append):
         convert.export_predictions(file, shards, "val", tmp_path / "coco")
@@ -201,7 +201,7 @@ def test_a_box_comes_back_to_a_billionth_of_a_pixel(values: tuple[float, ...]) -
     assert np.abs(np.subtract(parse_box(box_xyxy_to_xywh([x0, y0, x1, y1])), [x0, y0, x1, y1])).max() <= 1e-9
 
 
-def test_a_box_beyond_any_picture_is_refused(tmp_path: Path, shards: Path) -> None:
+def test_a_box_beyond_any_image_is_refused(tmp_path: Path, shards: Path) -> None:
     lines = predict_truth()
     lines[1] |= {"boxes": [[-1.5e308, 0, 1.5e308, 1]]}
     with pytest.raises(DataError, match=r"p\.jsonl, line 2: box .* lies beyond any image"):

@@ -1,4 +1,4 @@
-"""COCO results of strangers as predictions: what is read, and what is refused with its entry."""
+"""COCO results of other programs as predictions: what is read, and what is refused with its entry."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def annotations(tmp_path_factory: pytest.TempPathFactory, shards: Path) -> Path:
-    """The data set that the truth is written as."""
+    """The ground truth as a COCO data set."""
     folder = tmp_path_factory.mktemp("coco")
     convert.export_predictions(write_lines(folder / "p.jsonl", predict_truth()), shards, "val", folder / "coco")
     return folder / "coco" / "annotations.json"
@@ -49,10 +49,10 @@ def read(folder: Path, shards: Path, annotations: Path, entries: Any, threshold:
 
 
 def test_an_expression_without_entries_has_no_target(tmp_path: Path, shards: Path, annotations: Path) -> None:
-    found = read(tmp_path, shards, annotations, [{"image_id": 2, "bbox": [0, 0, 4, 4], "score": 0.5}])
-    assert [prediction.id for prediction in found] == [line["id"] for line in predict_truth()]
-    assert [prediction.no_target for prediction in found] == [True, False] + [True] * 10
-    assert [prediction.boxes for prediction in found] == [[], [[0, 0, 4, 4]]] + [[]] * 10
+    predictions = read(tmp_path, shards, annotations, [{"image_id": 2, "bbox": [0, 0, 4, 4], "score": 0.5}])
+    assert [prediction.id for prediction in predictions] == [line["id"] for line in predict_truth()]
+    assert [prediction.no_target for prediction in predictions] == [True, False] + [True] * 10
+    assert [prediction.boxes for prediction in predictions] == [[], [[0, 0, 4, 4]]] + [[]] * 10
 
 
 SEGMENTATION = {"image_id": 3, "segmentation": fill(BOXES[0]), "score": 1}
@@ -74,13 +74,13 @@ SEGMENTATION = {"image_id": 3, "segmentation": fill(BOXES[0]), "score": 1}
 def test_what_no_file_gives_is_not_predicted(
     tmp_path: Path, shards: Path, annotations: Path, files: list[Any], has_boxes: bool, has_masks: bool
 ) -> None:
-    for number, entries in enumerate(files):
-        (tmp_path / f"{number}.json").write_text(json.dumps(entries))
-    results = CocoResults(files=[tmp_path / f"{number}.json" for number in range(len(files))], annotations=annotations)
+    for index, entries in enumerate(files):
+        (tmp_path / f"{index}.json").write_text(json.dumps(entries))
+    results = CocoResults(files=[tmp_path / f"{index}.json" for index in range(len(files))], annotations=annotations)
     with ShardReader(shards, "val") as reader:
-        found = read_results(results, reader)
-    assert {prediction.boxes is not None for prediction in found} == {has_boxes}
-    assert {prediction.mask is not None for prediction in found} == {has_masks}
+        predictions = read_results(results, reader)
+    assert {prediction.boxes is not None for prediction in predictions} == {has_boxes}
+    assert {prediction.mask is not None for prediction in predictions} == {has_masks}
 
 
 def test_progress_reports_how_far_the_file_is_read(tmp_path: Path, shards: Path, annotations: Path) -> None:
@@ -92,7 +92,7 @@ def test_progress_reports_how_far_the_file_is_read(tmp_path: Path, shards: Path,
     assert {(total, remark) for _, total, remark in reports} == {(file.stat().st_size, "many.json")}
 
 
-def test_boxes_keep_their_order_and_masks_are_united(tmp_path: Path, shards: Path, annotations: Path) -> None:
+def test_boxes_keep_their_order_and_masks_are_merged(tmp_path: Path, shards: Path, annotations: Path) -> None:
     both = [
         {"image_id": 4, "bbox": [6, 2, 4, 6], "segmentation": fill(BOXES[1]), "score": 0.1},
         {"image_id": 4, "bbox": [0, 0, 4, 4], "segmentation": fill(BOXES[0]), "score": 0.9},
@@ -205,7 +205,7 @@ def test_a_file_that_is_no_list_of_entries_is_named(
 
 
 @pytest.mark.parametrize("kind", [kind for kind in list_foreign_contents(b"") if kind != "half"])
-def test_results_that_are_something_else_are_told(tmp_path: Path, shards: Path, annotations: Path, kind: str) -> None:
+def test_results_that_are_something_else_are_named(tmp_path: Path, shards: Path, annotations: Path, kind: str) -> None:
     content, words = list_foreign_contents(b"[]")[kind]
     file = tmp_path / "r.json"
     file.write_bytes(content)
@@ -287,17 +287,17 @@ def test_any_json_under_a_key_is_read_or_named(
     tmp_path_factory: pytest.TempPathFactory, shards: Path, annotations: Path, key: str, value: Any
 ) -> None:
     folder = tmp_path_factory.mktemp("any")
-    refusal = "r.json, entry 1: "
+    message = "r.json, entry 1: "
     try:
-        found = read(folder, shards, annotations, [GOOD | {"segmentation": fill(BOXES[0])} | {key: value}])
-    except DataError as fault:
-        found, refusal = [], str(fault)
-    assert "r.json, entry 1: " in refusal
-    assert "\n" not in refusal
-    assert all(is_sound(prediction.mask) for prediction in found if prediction.mask)
+        predictions = read(folder, shards, annotations, [GOOD | {"segmentation": fill(BOXES[0])} | {key: value}])
+    except DataError as error:
+        predictions, message = [], str(error)
+    assert "r.json, entry 1: " in message
+    assert "\n" not in message
+    assert all(is_valid(prediction.mask) for prediction in predictions if prediction.mask)
 
 
-def is_sound(mask: Rle) -> bool:
+def is_valid(mask: Rle) -> bool:
     """Whether COCO's C code can read a mask, and unite it with others."""
     lengths = decode_rle_counts(mask["counts"].encode())
     return coco_mask.decode(mask).shape == (HEIGHT, WIDTH) and bool(lengths[1:].all())
@@ -309,19 +309,19 @@ def test_corrupted_results_are_read_or_named(tmp_path: Path, shards: Path, annot
     polygon = {"image_id": 3, "segmentation": [[0, 0.5, 4, 0, 4, 4]], "score": 1}
     runs = {"image_id": 4, "segmentation": {"size": [8, 12], "counts": [5, 9, 82]}, "score": 2e-1}
     text = json.dumps([GOOD, runs | {"no_target": False}, polygon, GOOD | {"segmentation": fill(*BOXES)}]).encode()
-    refusals = []
+    messages = []
     with ShardReader(shards, "val") as reader:
         for _ in range(500):
             (tmp_path / "r.json").write_bytes(corrupt(text, source))
             try:
-                found = read_results(CocoResults(files=[tmp_path / "r.json"], annotations=annotations), reader)
-            except DataError as fault:
-                refusals.append(str(fault))
+                predictions = read_results(CocoResults(files=[tmp_path / "r.json"], annotations=annotations), reader)
+            except DataError as error:
+                messages.append(str(error))
                 continue
-            assert len(found) == 12
-            assert all(is_sound(prediction.mask) for prediction in found if prediction.mask)
-    assert 200 < len(refusals) < 500
-    assert all("r.json" in refusal and "\n" not in refusal for refusal in refusals)
+            assert len(predictions) == 12
+            assert all(is_valid(prediction.mask) for prediction in predictions if prediction.mask)
+    assert 200 < len(messages) < 500
+    assert all("r.json" in message and "\n" not in message for message in messages)
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -329,16 +329,18 @@ def test_corrupted_annotations_are_read_or_named(tmp_path: Path, shards: Path, a
     source = random.Random(seed)
     text = json.dumps({"images": json.loads(annotations.read_text())["images"]}).encode()
     (tmp_path / "r.json").write_text(json.dumps([GOOD]))
-    refusals = []
+    messages = []
     with ShardReader(shards, "val") as reader:
         for _ in range(300):
             (tmp_path / "a.json").write_bytes(corrupt(text, source))
             try:
-                found = read_results(CocoResults(files=[tmp_path / "r.json"], annotations=tmp_path / "a.json"), reader)
-            except DataError as fault:
-                refusals.append(str(fault))
+                predictions = read_results(
+                    CocoResults(files=[tmp_path / "r.json"], annotations=tmp_path / "a.json"), reader
+                )
+            except DataError as error:
+                messages.append(str(error))
                 continue
-            assert len(found) == 12
-    assert 100 < len(refusals) < 300
+            assert len(predictions) == 12
+    assert 100 < len(messages) < 300
     # A corrupted number may leave the entry about an image that is not there.
-    assert all("a.json" in refusal or "r.json, entry 1" in refusal for refusal in refusals)
+    assert all("a.json" in message or "r.json, entry 1" in message for message in messages)

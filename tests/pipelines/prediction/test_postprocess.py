@@ -1,4 +1,4 @@
-"""From outputs to answers: the published results, and each rule on its own."""
+"""Post-processing: the published results, and each rule on its own."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.support.paths import GOLDENS
 
 needs_goldens = pytest.mark.skipif(not GOLDENS.is_dir(), reason="the reference numbers are not beside the repository")
 SETTINGS = PostprocessSettings(existence_weighting=False)
-# Quadrants of the picture, as cx, cy, w, h.
+# Quadrants of the image, as cx, cy, w, h.
 QUADRANTS = [(0.25, 0.25, 0.5, 0.5), (0.75, 0.25, 0.5, 0.5), (0.25, 0.75, 0.5, 0.5), (0.75, 0.75, 0.5, 0.5)]
 
 
@@ -41,8 +41,8 @@ def make_raw(scores: list[float], boxes: list[tuple[float, ...]], /, **changes: 
     for mask, (x, y, w, h) in zip(masks, boxes, strict=True):
         left, right, top, bottom = (round(8 * edge) for edge in (x - w / 2, x + w / 2, y - h / 2, y + h / 2))
         mask[top:bottom, left:right] = 9
-    whole = np.full((8, 8), -9, dtype=np.float16)
-    whole[-1] = 9
+    global_mask = np.full((8, 8), -9, dtype=np.float16)
+    global_mask[-1] = 9
     raw = RawOutput(
         id="shapes/1/1",
         original_size=(30, 40),
@@ -51,7 +51,7 @@ def make_raw(scores: list[float], boxes: list[tuple[float, ...]], /, **changes: 
         boxes=np.array(boxes, dtype=np.float32),
         points=np.array(boxes, dtype=np.float32)[:, :2],
         existence_logits=np.zeros(2, dtype=np.float32),
-        global_mask_logits=whole,
+        global_mask_logits=global_mask,
         instance_mask_logits=masks,
         mask_queries=np.arange(len(scores)),
     )
@@ -68,53 +68,53 @@ def read_golden_setting(key: str) -> tuple[PostprocessSettings, bool]:
     return settings, values["rescale"] == "1"
 
 
-def read_golden_raw(inputs: Any, picture: int, *, rescale: bool, kind: type = np.float32) -> RawOutput:
-    height, width = inputs["ori_sizes"][picture] if rescale else inputs["input_size"]
+def read_golden_raw(inputs: Any, index: int, *, rescale: bool, kind: type = np.float32) -> RawOutput:
+    height, width = inputs["ori_sizes"][index] if rescale else inputs["input_size"]
     return RawOutput(
-        id=str(picture),
+        id=str(index),
         original_size=(int(height), int(width)),
         image_size=320,
-        class_logits=inputs["class_logits"][picture],
-        boxes=inputs["boxes_cxcywh"][picture],
-        points=inputs["boxes_cxcywh"][picture][:, :2],
-        existence_logits=inputs["nt_logits"][picture],
-        global_mask_logits=inputs["global_mask_logits_low"][picture, 0].astype(kind),
-        instance_mask_logits=inputs["inst_mask_logits_low"][picture].astype(kind),
+        class_logits=inputs["class_logits"][index],
+        boxes=inputs["boxes_cxcywh"][index],
+        points=inputs["boxes_cxcywh"][index][:, :2],
+        existence_logits=inputs["nt_logits"][index],
+        global_mask_logits=inputs["global_mask_logits_low"][index, 0].astype(kind),
+        instance_mask_logits=inputs["inst_mask_logits_low"][index].astype(kind),
         mask_queries=np.arange(10),
     )
 
 
 @needs_goldens
 @pytest.mark.parametrize(("kind", "pixels"), [(np.float32, 0), (np.float16, 4)])
-def test_the_published_answers_are_reproduced_in_every_setting(kind: type, pixels: int) -> None:
+def test_the_published_results_are_reproduced_in_every_setting(kind: type, pixels: int) -> None:
     inputs = dict(np.load(GOLDENS / "postprocess_inputs.npz"))
     goldens = json.loads((GOLDENS / "postprocess.json").read_text())
     assert len(goldens) == 12
     for key, images in goldens.items():
         settings, rescale = read_golden_setting(key)
-        for picture, golden in enumerate(images):
-            raw = read_golden_raw(inputs, picture, rescale=rescale, kind=kind)
-            answer = postprocess(raw, settings)
+        for index, golden in enumerate(images):
+            raw = read_golden_raw(inputs, index, rescale=rescale, kind=kind)
+            result = postprocess(raw, settings)
             scores = np.array(golden["scores"])
-            chosen = scores > 0.7
+            selected = scores > 0.7
             assert score_queries(raw, existence_weighting=settings.existence_weighting) == pytest.approx(
                 scores, abs=1e-6
             )
-            assert answer.queries.tolist() == np.flatnonzero(chosen).tolist()
-            assert answer.no_target == (not chosen.any())
-            assert np.abs(answer.boxes - np.array(golden["boxes"]).reshape(-1, 4)[chosen]).max(initial=0) < 1e-3
-            assert np.count_nonzero(answer.mask != decode_mask(golden["rle"])) <= pixels
-            areas = postprocess_instance_masks(raw, answer.queries, settings).sum(axis=(1, 2))
-            assert np.abs(areas - np.array(golden["part_areas"])[chosen]).max(initial=0) <= pixels
+            assert result.queries.tolist() == np.flatnonzero(selected).tolist()
+            assert result.no_target == (not selected.any())
+            assert np.abs(result.boxes - np.array(golden["boxes"]).reshape(-1, 4)[selected]).max(initial=0) < 1e-3
+            assert np.count_nonzero(result.mask != decode_mask(golden["rle"])) <= pixels
+            areas = postprocess_instance_masks(raw, result.queries, settings).sum(axis=(1, 2))
+            assert np.abs(areas - np.array(golden["part_areas"])[selected]).max(initial=0) <= pixels
 
 
-def test_chosen_boxes_and_points_are_in_pixels_of_the_original_picture() -> None:
-    answer = postprocess(make_raw([0.9, 0.2, 0.8, 0.71], QUADRANTS), SETTINGS)
-    assert answer.id == "shapes/1/1"
-    assert answer.queries.tolist() == [0, 2, 3]
-    assert answer.boxes.tolist() == [[0, 0, 20, 15], [0, 15, 20, 30], [20, 15, 40, 30]]
-    assert answer.points.tolist() == [[10, 7.5], [10, 22.5], [30, 22.5]]
-    assert answer.scores == pytest.approx([0.9, 0.8, 0.71])
+def test_chosen_boxes_and_points_are_in_pixels_of_the_original_image() -> None:
+    result = postprocess(make_raw([0.9, 0.2, 0.8, 0.71], QUADRANTS), SETTINGS)
+    assert result.id == "shapes/1/1"
+    assert result.queries.tolist() == [0, 2, 3]
+    assert result.boxes.tolist() == [[0, 0, 20, 15], [0, 15, 20, 30], [20, 15, 40, 30]]
+    assert result.points.tolist() == [[10, 7.5], [10, 22.5], [30, 22.5]]
+    assert result.scores == pytest.approx([0.9, 0.8, 0.71])
 
 
 def test_a_score_must_be_above_the_threshold_not_at_it() -> None:
@@ -157,15 +157,15 @@ def test_the_mask_comes_from_the_instances_the_whole_or_both() -> None:
 
 
 def test_without_a_chosen_query_the_global_mask_stays_and_the_flag_says_no_target() -> None:
-    answer = postprocess(make_raw([0.1, 0.2], QUADRANTS[:2]), SETTINGS)
-    assert answer.no_target
-    assert answer.boxes.shape == (0, 4)
-    assert answer.scores.shape == (0,)
-    assert answer.points.shape == (0, 2)
-    assert answer.mask[27:].all()
+    result = postprocess(make_raw([0.1, 0.2], QUADRANTS[:2]), SETTINGS)
+    assert result.no_target
+    assert result.boxes.shape == (0, 4)
+    assert result.scores.shape == (0,)
+    assert result.points.shape == (0, 2)
+    assert result.mask[27:].all()
     raw = make_raw([0.1, 0.2], QUADRANTS[:2])
     assert not postprocess(raw, dataclasses.replace(SETTINGS, mask_source="instance")).mask.any()
-    assert postprocess_instance_masks(raw, answer.queries, SETTINGS).shape == (0, 30, 40)
+    assert postprocess_instance_masks(raw, result.queries, SETTINGS).shape == (0, 30, 40)
 
 
 def test_boxes_are_clipped_and_one_without_area_goes_with_its_mask_and_no_other() -> None:
@@ -173,20 +173,20 @@ def test_boxes_are_clipped_and_one_without_area_goes_with_its_mask_and_no_other(
     raw = make_raw(
         [0.9, 0.95, 0.8], [QUADRANTS[0], QUADRANTS[1], QUADRANTS[2]], boxes=np.array(boxes, dtype=np.float32)
     )
-    answer = postprocess(raw, dataclasses.replace(SETTINGS, mask_source="instance"))
-    assert answer.queries.tolist() == [0, 2]
-    assert answer.boxes.tolist() == [[0, 0, 20, 15], [0, 15, 10, 30]]
-    assert answer.mask[:, :20].all()
-    assert not answer.mask[:, 20:].any()
+    result = postprocess(raw, dataclasses.replace(SETTINGS, mask_source="instance"))
+    assert result.queries.tolist() == [0, 2]
+    assert result.boxes.tolist() == [[0, 0, 20, 15], [0, 15, 10, 30]]
+    assert result.mask[:, :20].all()
+    assert not result.mask[:, 20:].any()
 
 
 def test_nms_keeps_the_better_of_two_like_boxes_in_original_pixels() -> None:
     shifted = (0.26, 0.25, 0.5, 0.5)
     raw = make_raw([0.8, 0.9, 0.95], [QUADRANTS[0], shifted, QUADRANTS[3]])
-    answer = postprocess(raw, dataclasses.replace(SETTINGS, nms=True))
-    assert answer.queries.tolist() == [2, 1]
-    assert answer.scores == pytest.approx([0.95, 0.9])
-    assert answer.boxes[1] == pytest.approx([0.4, 0, 20.4, 15], abs=1e-5)
+    result = postprocess(raw, dataclasses.replace(SETTINGS, nms=True))
+    assert result.queries.tolist() == [2, 1]
+    assert result.scores == pytest.approx([0.95, 0.9])
+    assert result.boxes[1] == pytest.approx([0.4, 0, 20.4, 15], abs=1e-5)
     assert postprocess(raw, SETTINGS).queries.tolist() == [0, 1, 2]
 
 
@@ -226,12 +226,12 @@ def test_suppressing_before_the_threshold_gives_the_same_as_after_it() -> None:
     rng = np.random.default_rng(3)
     boxes, scores = np.concatenate([low := rng.uniform(0, 2, (30, 2)), low + 3], axis=1), rng.random(30)
     before = [box for box in non_max_suppression(boxes, scores, 0.5) if scores[box] > 0.4]
-    chosen = np.flatnonzero(scores > 0.4)
-    assert chosen[non_max_suppression(boxes[chosen], scores[chosen], 0.5)].tolist() == before
+    selected = np.flatnonzero(scores > 0.4)
+    assert selected[non_max_suppression(boxes[selected], scores[selected], 0.5)].tolist() == before
 
 
 @given(hnp.arrays(np.float32, (5, 7), elements=st.floats(-50, 50, width=32)), st.integers(1, 40))
-def test_maps_are_enlarged_as_torch_does_between_aligned_corners(values: Any, size: int) -> None:
+def test_resizing_agrees_with_torch_with_aligned_corners(values: Any, size: int) -> None:
     tensor = torch.from_numpy(values)[None, None]
     expected = F.interpolate(tensor, size=(size, size), mode="bilinear", align_corners=True)[0, 0]
     assert np.allclose(resize_bilinear(values, size), expected.numpy(), atol=1e-4)

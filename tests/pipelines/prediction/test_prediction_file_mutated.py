@@ -1,4 +1,4 @@
-"""Ten thousand corrupted lines: each is a valid reading or an error that names the line, never anything else."""
+"""Ten thousand corrupted lines: each is read as a prediction or refused with its line, never anything else."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shards.errors import DataError
 from shards.masks import decode_mask, encode_mask
 from tests.support.corrupted_bytes import corrupt
 
-FILE, NUMBER = Path("p.jsonl"), 17
+FILE, LINE_NUMBER = Path("p.jsonl"), 17
 LINE = json.dumps({
     "id": "grefcoco/12/3",
     "boxes": [[1.5, 0, 3, 2.25], [0, 0, 1e0, 1]],
@@ -27,16 +27,16 @@ LINE = json.dumps({
 @pytest.mark.parametrize("seed", range(10))
 def test_a_corrupted_line_is_read_or_named(seed: int) -> None:
     source = random.Random(seed)
-    refusals = []
+    messages = []
     for _ in range(1000):
         line = corrupt(LINE, source)
         try:
-            prediction = parse_prediction(line, FILE, NUMBER)
-        except DataError as fault:
-            refusals.append(str(fault))
+            prediction = parse_prediction(line, FILE, LINE_NUMBER)
+        except DataError as error:
+            messages.append(str(error))
             continue
         assert all(len(box) == 4 for box in prediction.boxes or ()), line
         if prediction.mask is not None:
             assert decode_mask(prediction.mask).shape == tuple(prediction.mask["size"]), line
-    assert 500 < len(refusals) < 1000
-    assert all(f"line {NUMBER}" in refusal and "\n" not in refusal for refusal in refusals)
+    assert 500 < len(messages) < 1000
+    assert all(f"line {LINE_NUMBER}" in message and "\n" not in message for message in messages)

@@ -1,4 +1,4 @@
-"""Prediction files that are well-formed and still dangerous, and faults that occur more than once."""
+"""Predictions that are well-formed and still dangerous, and errors that occur more than once."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def sort_cuts(cuts: list[int]) -> list[int]:
 
 
 runs_with_zeros = st.lists(st.integers(0, HEIGHT * WIDTH), max_size=30).map(sort_cuts)
-"""Run lengths of a small picture; cuts at the same place leave runs of no pixels."""
+"""Run lengths of a small image; equal cuts leave runs of no pixels."""
 
 
 @pytest.mark.parametrize("form", [list, compress])
 def test_a_run_of_no_pixels_does_not_end_the_mask(form: Any) -> None:
-    # COCO's merge stops where both masks have a run of no pixels: it would count 0 shared pixels here.
+    # COCO's merge stops where both masks have a run of no pixels: it would count an intersection of 0 pixels here.
     runs = [3, 0, 2, 5, 2]
     mask = read_mask(form(runs))
     assert count_mask_pixels(mask, mask) == (5, 5, 5)

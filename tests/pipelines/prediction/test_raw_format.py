@@ -23,10 +23,10 @@ def test_every_float16_comes_back_from_its_two_bytes() -> None:
 def test_a_written_chunk_is_read_as_the_same_arrays(tmp_path: Path) -> None:
     arrays = pack_arrays([draw_output(f"drawn/{seed}/0", (20, 30 + seed), seed) for seed in range(3)])
     np.savez_compressed(tmp_path / "chunk.npz", **arrays)
-    found = read_arrays(tmp_path / "chunk.npz")
-    assert found.keys() == arrays.keys()
-    assert all(np.array_equal(found[name], array) for name, array in arrays.items())
-    assert found["original_sizes"].tolist() == [[20, 30], [20, 31], [20, 32]]
+    read = read_arrays(tmp_path / "chunk.npz")
+    assert read.keys() == arrays.keys()
+    assert all(np.array_equal(read[name], array) for name, array in arrays.items())
+    assert read["original_sizes"].tolist() == [[20, 30], [20, 31], [20, 32]]
     assert count_expressions(tmp_path / "chunk.npz") == 3
 
 

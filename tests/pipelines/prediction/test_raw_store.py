@@ -18,20 +18,20 @@ from pipelines.prediction.raw_output import MASK_FLOOR, RawOutput, effective_mas
 from pipelines.prediction.raw_store import RawReader, RawWriter, check_mask_floor, locate_chunk, read_chunk
 from shards.errors import DataError, SettingsError
 
-IDS = [f"shapes/{number}/0" for number in range(5)]
-SIZES = [(20 + number, 30) for number in range(5)]
+IDS = [f"shapes/{index}/0" for index in range(5)]
+SIZES = [(20 + index, 30) for index in range(5)]
 
 
-def make_output(pictures: int = 5, queries: int = 4, side: int = 8, seed: int = 0) -> IGVGOutput:
+def make_output(images: int = 5, queries: int = 4, side: int = 8, seed: int = 0) -> IGVGOutput:
     generator = torch.Generator().manual_seed(seed)
     return IGVGOutput(
-        class_logits=8 * torch.randn(pictures, queries, 2, generator=generator),
-        boxes=torch.rand(pictures, queries, 4, generator=generator),
-        points=torch.rand(pictures, queries, 2, generator=generator),
-        instance_mask_logits=torch.randn(pictures, queries, side, side, generator=generator),
-        global_mask_logits=torch.randn(pictures, 1, side, side, generator=generator),
-        existence_logits=torch.randn(pictures, 2, generator=generator),
-        attention_map=torch.rand(pictures, side // 4, side // 4, generator=generator),
+        class_logits=8 * torch.randn(images, queries, 2, generator=generator),
+        boxes=torch.rand(images, queries, 4, generator=generator),
+        points=torch.rand(images, queries, 2, generator=generator),
+        instance_mask_logits=torch.randn(images, queries, side, side, generator=generator),
+        global_mask_logits=torch.randn(images, 1, side, side, generator=generator),
+        existence_logits=torch.randn(images, 2, generator=generator),
+        attention_map=torch.rand(images, side // 4, side // 4, generator=generator),
         aux_class_logits=[],
         aux_boxes=[],
     )
@@ -142,7 +142,7 @@ def test_an_expression_of_the_base_model_takes_less_than_60_kilobytes(tmp_path: 
         output.class_logits[row] = torch.tensor([[3.0, 0]] * 3 + [[-2.0, 0]] * 2 + [[-6.0, 0]] * 5)
         for mask in (*output.instance_mask_logits[row], output.global_mask_logits[row, 0]):
             distance = np.hypot(
-                *(axis - place for axis, place in zip((rows, columns), rng.uniform(20, 60, 2), strict=True))
+                *(axis - center for axis, center in zip((rows, columns), rng.uniform(20, 60, 2), strict=True))
             )
             mask.copy_(torch.from_numpy(8 * np.tanh((15 - distance) / 3) + rng.normal(0, 0.4, (80, 80))))
     file = RawWriter(tmp_path).write_chunk(0, unpack_output(output, IDS, SIZES, image_size=320))
