@@ -49,8 +49,7 @@ class ImportedResult:
     scores: list[float] = field(default_factory=list)
     boxes_from: Path | None = None
     """The file that the boxes are from."""
-    mask: Rle | None = None
-    """The union of the segmentations."""
+    masks: list[Rle] = field(default_factory=list)
     no_target: bool | None = None
     """None if no entry has it."""
 
@@ -164,13 +163,11 @@ def _add_entry(entry: dict[str, Any], result: ImportedResult, file: Path, thresh
         result.scores.append(score)
         result.boxes_from = file
     if segmentation is not None:
-        mask = encode_segmentation(segmentation, result.height, result.width)
-        masks = [mask] if result.mask is None else [result.mask, mask]
-        result.mask = merge_rles(masks, result.height, result.width)
+        result.masks.append(encode_segmentation(segmentation, result.height, result.width))
     if "no_target" in entry:
         no_target = check_type(entry["no_target"], bool, "no_target", "true or false")
         if result.no_target not in (None, no_target):
-            raise ValueError(f"no_target is {shorten(no_target)}, but not in an earlier entry")
+            raise ValueError(f"no_target is {shorten(no_target)}, but {shorten(not no_target)} in an earlier entry")
         result.no_target = no_target
 
 
@@ -194,16 +191,14 @@ def parse_box(bbox: Any) -> list[float]:
 
 def _to_prediction(expression_id: str, result: ImportedResult, kinds: Set[str]) -> Prediction:
     """The prediction for one expression with boxes, a mask or both; without any entry it has no target."""
-    mask = result.mask or merge_rles([], result.height, result.width)
-    no_target = result.no_target
-    if no_target is None:
-        no_target = not result.boxes and rle_area(mask) == 0
+    mask = merge_rles(result.masks, result.height, result.width)
+    empty = not result.boxes and rle_area(mask) == 0
     return Prediction(
         id=expression_id,
         boxes=result.boxes if "bbox" in kinds else None,
         scores=result.scores if "bbox" in kinds else None,
         mask=mask if "segmentation" in kinds else None,
-        no_target=no_target,
+        no_target=empty if result.no_target is None else result.no_target,
     )
 
 
