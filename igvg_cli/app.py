@@ -139,7 +139,7 @@ def _report_errors(name: str, command: Callable[..., None]) -> Callable[..., Non
                 # What it broke off, e.g. the talk of several processes, may fail in its own way.
                 raise typer.Exit(_report_stop(Stopped(interruption.received))) from None
             _leave_to_the_first(error)
-            if Debug.shown or not isinstance(error, (IGVGError, OSError, FloatingPointError)):
+            if Debug.shown or not isinstance(error, (IGVGError, OSError)):
                 raise
             render.note(f"Error: {_say_in_one_line(error)}")
             raise typer.Exit(1) from None

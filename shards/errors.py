@@ -48,6 +48,10 @@ class DataError(IGVGError):
         return f"{message}; {self.remedy}" if self.remedy else message
 
 
+class NonFiniteError(IGVGError):
+    """Outputs of the network, losses or targets that are not finite numbers: says which."""
+
+
 class WorkerError(IGVGError):
     """A worker process died: says how, and what the user can do."""
 

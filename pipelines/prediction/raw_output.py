@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.errors import NonFiniteError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -66,7 +68,7 @@ def unpack_output(
         mask_floor: masks of queries whose object probability is not above this are dropped.
 
     Raises:
-        FloatingPointError: an output is not finite; names it.
+        NonFiniteError: an output is not finite; names it.
     """
     floats = {name: _to_numpy(getattr(output, name), name) for name in FLOAT_FIELDS}
     global_masks, instance_masks = (
@@ -105,5 +107,5 @@ def object_probabilities(class_logits: NDArray[np.float32]) -> NDArray[np.float6
 def _to_numpy(tensor: Tensor, name: str) -> NDArray[np.float32]:
     array: NDArray[np.float32] = tensor.detach().float().cpu().numpy()
     if not np.isfinite(array).all():
-        raise FloatingPointError(f"the network's {name} are not finite; its weights are damaged, or training diverged")
+        raise NonFiniteError(f"the network's {name} are not finite; its weights are damaged, or training diverged")
     return array

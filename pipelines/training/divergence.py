@@ -13,14 +13,14 @@ from pipelines.prediction.predictor import predict_batches
 from pipelines.pretrained import save_checkpoint
 from pipelines.training.setup import Training
 from pipelines.training.state import STATE_FOLDER, load_state
-from shards.errors import IGVGError
+from shards.errors import NonFiniteError
 
 LAST_GOOD_FOLDER = "last-good"
 # How much lower the advised learning rates are.
 _REDUCTION = 10
 
 
-class DivergenceError(IGVGError, FloatingPointError):
+class DivergenceError(NonFiniteError):
     """Outputs, losses or weights are not finite: says which, and what to do.
 
     Args:
@@ -58,7 +58,7 @@ def is_sound(training: Training) -> bool:
     try:
         for _ in predict_batches(training.model, batches, training.compute_dtype, 1.0):
             pass
-    except FloatingPointError:
+    except NonFiniteError:
         return False
     return True
 

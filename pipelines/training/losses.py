@@ -103,7 +103,7 @@ def compute_losses(
 
     Raises:
         DivergenceError: the outputs are not finite.
-        FloatingPointError: target boxes are not finite.
+        NonFiniteError: target boxes are not finite.
     """
     class_logits = torch.stack((*output.aux_class_logits, output.class_logits)).float()
     boxes = torch.stack((*output.aux_boxes, output.boxes)).float()

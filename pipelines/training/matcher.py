@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from pipelines.config.settings import MatchingSettings
 from pipelines.model.box_ops import box_cxcywh_to_xyxy, generalized_box_iou
 from pipelines.training.divergence import DivergenceError
+from shards.errors import NonFiniteError
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ def hungarian_match(
 
     Raises:
         DivergenceError: an output is not finite; says which.
-        FloatingPointError: a target box is not finite.
+        NonFiniteError: a target box is not finite.
     """
     targets = pad_sequence(list(target_boxes), batch_first=True)
     costs = np.zeros((*boxes.shape[:3], 0), dtype=np.float32)
@@ -112,9 +113,9 @@ def _assign(
     return np.stack(queries), np.stack(targets), np.stack(unmatched)
 
 
-def _describe_fault(suspects: Mapping[str, Tensor]) -> FloatingPointError:
+def _describe_fault(suspects: Mapping[str, Tensor]) -> NonFiniteError:
     guilty = [name for name, tensor in suspects.items() if not torch.isfinite(tensor).all()]
     if guilty == ["target boxes"]:
-        return FloatingPointError("target boxes are not finite: the data is damaged")
+        return NonFiniteError("target boxes are not finite: the data is damaged")
     what = " and ".join(guilty) or "matching costs"
     return DivergenceError(f"{what} are not finite: training has diverged")

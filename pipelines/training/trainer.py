@@ -25,7 +25,7 @@ from pipelines.training.optimizer import lr_factor, set_learning_rates
 from pipelines.training.setup import Training
 from pipelines.training.state import STATE_FOLDER, save_state
 from pipelines.training.validation import validate_held_out
-from shards.errors import WorkerError
+from shards.errors import NonFiniteError, WorkerError
 from shards.progress import report_progress
 from shards.sampling import sample_batch
 
@@ -171,7 +171,7 @@ def validate_and_save_best(training: Training) -> None:
     """
     try:
         scores, value = validate_held_out(training)
-    except FloatingPointError as error:
+    except NonFiniteError as error:
         raise DivergenceError("outputs for the validation split are not finite: training has diverged") from error
     if not training.accelerator.is_main_process:
         return

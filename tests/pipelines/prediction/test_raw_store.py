@@ -16,7 +16,7 @@ from pipelines.model.igvg import IGVGOutput
 from pipelines.prediction.postprocess import postprocess
 from pipelines.prediction.raw_output import MASK_FLOOR, RawOutput, effective_mask_floor, unpack_output
 from pipelines.prediction.raw_store import RawReader, RawWriter, check_mask_floor, locate_chunk, read_chunk
-from shards.errors import DataError, SettingsError
+from shards.errors import DataError, NonFiniteError, SettingsError
 
 IDS = [f"shapes/{index}/0" for index in range(5)]
 SIZES = [(20 + index, 30) for index in range(5)]
@@ -85,7 +85,7 @@ def test_logits_too_large_for_half_precision_stay_finite() -> None:
 def test_an_output_that_is_not_finite_is_an_error_that_names_it(name: str) -> None:
     output = make_output()
     getattr(output, name)[1, 0] = torch.nan
-    with pytest.raises(FloatingPointError, match=f"the network's {name} are not finite"):
+    with pytest.raises(NonFiniteError, match=f"the network's {name} are not finite"):
         unpack_output(output, IDS, SIZES, image_size=32)
 
 

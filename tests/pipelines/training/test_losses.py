@@ -28,6 +28,7 @@ from pipelines.training.losses import (
     upsample_logits,
 )
 from pipelines.training.matcher import Matches, hungarian_match
+from shards.errors import NonFiniteError
 from tests.support.paths import GOLDENS
 
 needs_goldens = pytest.mark.skipif(not GOLDENS.is_dir(), reason="the reference numbers are not beside the repository")
@@ -328,5 +329,5 @@ def test_outputs_that_are_not_finite_are_an_error() -> None:
     output = make_output(1)
     with torch.no_grad():
         output.aux_boxes[0][0, 0, 0] = torch.inf
-    with pytest.raises(FloatingPointError, match="boxes are not finite"):
+    with pytest.raises(NonFiniteError, match="boxes are not finite"):
         measure(output, make_targets([1]))

@@ -15,6 +15,7 @@ from torch import Tensor
 from pipelines.config.settings import MatchingSettings
 from pipelines.model.box_ops import generalized_box_iou
 from pipelines.training.matcher import Matches, compute_costs, hungarian_match
+from shards.errors import NonFiniteError
 
 LAYERS, QUERIES = 3, 5
 
@@ -133,13 +134,13 @@ def test_without_any_target_there_are_no_pairs() -> None:
 def test_a_cost_that_is_not_finite_is_an_error_that_names_its_cause(name: str, words: str) -> None:
     outputs = make_outputs([1, 2])
     (outputs[name][1] if name == "target_boxes" else outputs[name])[..., 0, 0] = torch.nan
-    with pytest.raises(FloatingPointError, match=f"^{words}"):
+    with pytest.raises(NonFiniteError, match=f"^{words}"):
         hungarian_match(**outputs, settings=MatchingSettings())
 
 
 def test_weights_that_overflow_are_an_error_too() -> None:
     huge = dataclasses.replace(MatchingSettings(), box_cost=1e39)
-    with pytest.raises(FloatingPointError, match="matching costs are not finite"):
+    with pytest.raises(NonFiniteError, match="matching costs are not finite"):
         hungarian_match(**make_outputs([1]), settings=huge)
 
 
