@@ -63,27 +63,33 @@ _TORCH_MAGIC = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
 
 
 def explain_unreadable(
-    file: Path, wanted: str, error: Exception | str, remedy: str, *, sound: Sequence[str] = (), record: str = ""
+    file: Path,
+    expected: str,
+    error: Exception | str,
+    remedy: str,
+    *,
+    kinds: Sequence[str] = (),
+    record: str = "",
 ) -> DataError:
     """The error for a file that could not be read as what it should be.
 
     Args:
         file: the file.
-        wanted: what it should be, with its article if it has one, e.g. "a pickle of refs".
+        expected: what it should be, with its article if it has one, e.g. "a pickle of refs".
         error: why reading failed; an OSError is told in its own words.
         remedy: what the user can do about a damaged file; a file of another kind has its own remedy.
-        sound: kinds of content that the file may rightly have, e.g. "JSON": then it is damaged, not something else.
+        kinds: kinds of content that a valid file may have, e.g. "JSON": then the file is damaged.
         record: the record that was being read, e.g. "line 5".
     """
     if isinstance(error, OSError) and error.errno is not None:
         what, _, advice = describe_system_error(error).partition("; ")
         return DataError(what, file=file, record=record or None, remedy=advice or remedy)
     content = describe_content(file)
-    if content is not None and content.kind not in sound:
-        return DataError(f"is {content.words}, not {wanted}", file=file, remedy=content.remedy or remedy)
+    if content is not None and content.kind not in kinds:
+        return DataError(f"is {content.words}, not {expected}", file=file, remedy=content.remedy or remedy)
     reason = " ".join(str(error).split()) or type(error).__name__
     reason = reason if len(reason) <= _MAX_REASON_LENGTH else f"{reason[:_MAX_REASON_LENGTH]}…"
-    what = "is damaged or cut short" if content and content.kind != "text" else f"is damaged or not {wanted}"
+    what = "is damaged or cut short" if content and content.kind != "text" else f"is damaged or not {expected}"
     return DataError(f"{what} ({reason})", file=file, record=record or None, remedy=remedy)
 
 

@@ -37,12 +37,12 @@ def digest_file(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def read_json(file: Path, wanted: str = "JSON", remedy: str = "make it again", **hooks: Any) -> Any:
+def read_json(file: Path, expected: str = "JSON", remedy: str = "make it again", **hooks: Any) -> Any:
     """The value of a JSON file; a byte-order mark is passed over.
 
     Args:
         file: the file.
-        wanted: what it should be, for errors, e.g. "the index of a split".
+        expected: what it should be, for errors, e.g. "the index of a split".
         remedy: what the user can do about a damaged file.
         hooks: `parse_constant` and `object_pairs_hook` of `json.loads`.
 
@@ -52,10 +52,10 @@ def read_json(file: Path, wanted: str = "JSON", remedy: str = "make it again", *
     try:
         return json.loads(decode_text(file.read_bytes()), **hooks)
     except (OSError, ValueError, RecursionError) as error:
-        raise explain_unreadable(file, wanted, error, remedy, sound=("JSON",)) from error
+        raise explain_unreadable(file, expected, error, remedy, kinds=("JSON",)) from error
 
 
-def read_text(file: Path, wanted: str = "text", remedy: str = "save it as UTF-8") -> str:
+def read_text(file: Path, expected: str = "text", remedy: str = "save it as UTF-8") -> str:
     """The text of a file in UTF-8; a byte-order mark is passed over.
 
     Raises:
@@ -64,7 +64,7 @@ def read_text(file: Path, wanted: str = "text", remedy: str = "save it as UTF-8"
     try:
         return decode_text(file.read_bytes())
     except (OSError, ValueError) as error:
-        raise explain_unreadable(file, wanted, error, remedy) from error
+        raise explain_unreadable(file, expected, error, remedy) from error
 
 
 def decode_text(data: bytes) -> str:
@@ -122,7 +122,7 @@ def replace_file(file: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def temporary_path(path: Path) -> Iterator[Path]:
-    """A hidden path beside `path` for a file or folder that is to take its place; what is left there is removed."""
+    """A hidden path beside `path`, for what will be renamed to it; removed at the end if it is still there."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -153,9 +153,9 @@ def replace_folder(folder: Path, working: Path) -> Iterator[Path]:
             working.rename(folder)
         flush(folder.parent)
     except OSError as error:
-        if error.errno is None or not error.filename or working not in (place := Path(error.filename), *place.parents):
+        if error.errno is None or not error.filename or not (file := Path(error.filename)).is_relative_to(working):
             raise
-        raise OSError(error.errno, error.strerror, str(folder / place.relative_to(working))) from error
+        raise OSError(error.errno, error.strerror, str(folder / file.relative_to(working))) from error
 
 
 @contextlib.contextmanager

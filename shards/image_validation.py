@@ -37,7 +37,7 @@ def read_valid_image(file: Path, record: ImageRecord) -> bytes:
             image.draft(None, (max(1, size[0] // 8), max(1, size[1] // 8)))
             image.load()
     except Exception as error:  # whatever a parser raises on a stranger's file
-        unreadable = explain_unreadable(file, "an image", error, "", sound=_KINDS, record=name)
+        unreadable = explain_unreadable(file, "an image", error, "", kinds=_KINDS, record=name)
         raise DataError(unreadable.what, file=file, record=name) from error
     if size != (record.width, record.height):
         what = f"the image has {size[0]} × {size[1]} pixels, the annotations say {record.width} × {record.height}"

@@ -79,7 +79,7 @@ def _list_members(file: Path) -> dict[str, dict[str, tuple[int, int]]]:
             end = archive.offset
     except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
         remedy = "copy it again, or prepare the split again"
-        raise explain_unreadable(file, "an uncompressed tar", error, remedy, sound=("tar",)) from error
+        raise explain_unreadable(file, "an uncompressed tar", error, remedy, kinds=("tar",)) from error
     # tarfile takes a broken header after the first for the end of the archive: a true end is a block of zeros.
     with file.open("rb") as stream:
         if os.pread(stream.fileno(), tarfile.BLOCKSIZE, end) != bytes(tarfile.BLOCKSIZE):

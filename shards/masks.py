@@ -45,7 +45,7 @@ def encode_segmentation(segmentation: Any, height: int, width: int) -> Rle:
         if points.ndim != 1 or not np.isfinite(points).all():
             raise DataError("a polygon that is not a flat list of finite numbers")
         if (np.abs(points) > _MAX_COORDINATE).any():
-            # COCO's C code would ask for memory by their distance.
+            # COCO's C code allocates memory by their distance, …
             raise DataError("a polygon with points far beyond any image")
         if len(points) >= 6 and len(points) % 2 == 0:
             if np.abs(np.diff(points.reshape(-1, 2), axis=0, append=points[None, :2])).sum() > _MAX_OUTLINE:
@@ -71,10 +71,10 @@ def _encode_rle(segmentation: dict[str, Any], height: int, width: int) -> Rle:
 
 
 def validate_rle(counts: Any, height: int, width: int) -> Rle:
-    """Run lengths of others, compressed or as a list, as a mask that COCO's C code can read and unite safely.
+    """Run lengths from elsewhere, compressed or as a list, as a mask that COCO's C code can read and merge safely.
 
-    At a run of no pixels after the first, which encoding pixels never makes, its code stops uniting and intersecting
-    early, or writes past its memory; decoding is safe, so such masks are encoded anew.
+    NOTE: at a run of no pixels after the first, which encoding pixels never makes, `merge` stops early or writes past
+    its memory. Decoding is safe, so such masks are decoded and encoded again.
 
     Raises:
         ValueError: they are neither, or do not add up to the image's pixels.
@@ -96,7 +96,7 @@ def validate_rle(counts: Any, height: int, width: int) -> Rle:
 
 
 def decode_rle_counts(text: bytes) -> NDArray[np.int64]:
-    """The run lengths of a compressed string, as its writer meant them: nothing here keeps them from being nonsense.
+    """The run lengths of a compressed string; they may be negative or of a wrong sum.
 
     Each number is cut into groups of five bits, the lowest first, one character each from "0" on; bit 5 says that
     another group follows, bit 4 of the last group is the sign. From the fourth run on, the difference to the run two
@@ -116,8 +116,8 @@ def decode_rle_counts(text: bytes) -> NDArray[np.int64]:
     lengths = ends - starts + 1
     if lengths.max() > 6:
         raise ValueError("run lengths with a number beyond any image's size")
-    places = np.arange(len(groups)) - np.repeat(starts, lengths)
-    values = np.add.reduceat((groups & 0x1F) << (5 * places), starts)
+    offsets = np.arange(len(groups)) - np.repeat(starts, lengths)
+    values = np.add.reduceat((groups & 0x1F) << (5 * offsets), starts)
     values -= np.where(groups[ends] & 0x10, 1 << (5 * lengths), 0)
     runs: NDArray[np.int64] = values.copy()
     runs[1::2] = np.cumsum(values[1::2])

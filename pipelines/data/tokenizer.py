@@ -235,7 +235,7 @@ def _load_sentencepiece(file: Path) -> Any:
         except BaseException as error:  # whatever the parser of a foreign binary raises, a panic too
             reason = error if isinstance(error, OSError) else type(error).__name__
             remedy = f"give the published {SENTENCEPIECE_NAME}, or copy it again"
-            fault = explain_unreadable(file, "a SentencePiece model", reason, remedy, sound=("SentencePiece",))
+            fault = explain_unreadable(file, "a SentencePiece model", reason, remedy, kinds=("SentencePiece",))
             raise SettingsError(str(fault)) from error
 
 

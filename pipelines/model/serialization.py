@@ -88,7 +88,7 @@ def read_checkpoint(folder: Path) -> tuple[IGVGConfig, dict[str, Tensor]]:
         state = load_file(file)
     except Exception as error:  # the parser raises errors of many kinds
         raise CheckpointError(
-            str(explain_unreadable(file, "weights in safetensors", error, _REMEDY, sound=("safetensors",)))
+            str(explain_unreadable(file, "weights in safetensors", error, _REMEDY, kinds=("safetensors",)))
         ) from error
     if _FORMER_NAME in state:
         raise CheckpointError(

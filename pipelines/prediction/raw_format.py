@@ -130,7 +130,7 @@ def _load_arrays(file: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
                 return {name: _read_array(archive, name) for name in names}
     except _ERRORS as error:
         expected = ("NumPy archive", "cut zip", "zip")
-        raise explain_unreadable(file, "a chunk of raw outputs", error, _REMEDY, sound=expected) from error
+        raise explain_unreadable(file, "a chunk of raw outputs", error, _REMEDY, kinds=expected) from error
 
 
 def _check_total_size(archive: zipfile.ZipFile, names: Sequence[str]) -> None:

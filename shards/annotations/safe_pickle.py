@@ -82,7 +82,7 @@ def load_pickle(file: Path) -> Any:
         raise DataError("this pickle is nested too deep", file=file, remedy=_REMEDY) from error
     # The unpickler raises a dozen kinds of errors for bytes that are no pickle.
     except Exception as error:
-        raise explain_unreadable(file, _EXPECTED, _describe_error(error), _DOWNLOAD, sound=("pickle",)) from error
+        raise explain_unreadable(file, _EXPECTED, _describe_error(error), _DOWNLOAD, kinds=("pickle",)) from error
 
 
 def _describe_error(error: Exception) -> str:

@@ -143,7 +143,7 @@ def test_text_is_shown_as_far_as_it_helps(tmp_path: Path) -> None:
 def test_a_file_of_the_right_kind_is_damaged_for_the_reason_that_the_reader_gave(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     file.write_text('{"a":')
-    error = explain_unreadable(file, "JSON", ValueError("Expecting\nvalue"), "make it again", sound=("JSON",))
+    error = explain_unreadable(file, "JSON", ValueError("Expecting\nvalue"), "make it again", kinds=("JSON",))
     assert str(error) == f"{file}: is damaged or cut short (Expecting value); make it again"
 
 
@@ -154,5 +154,5 @@ def test_a_file_that_may_not_be_read_is_told_in_words(tmp_path: Path) -> None:
 
 def test_a_reason_that_quotes_the_file_is_cut(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("{")
-    error = explain_unreadable(tmp_path / "a.json", "JSON", ValueError("x" * 9000), "make it again", sound=("JSON",))
+    error = explain_unreadable(tmp_path / "a.json", "JSON", ValueError("x" * 9000), "make it again", kinds=("JSON",))
     assert f"({'x' * 200}…); make it again" in str(error)

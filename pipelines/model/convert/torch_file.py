@@ -48,7 +48,7 @@ def load_values(file: Path, remedy: str) -> Any:
             ) from error
         reason = error if isinstance(error, OSError) else _shorten(error)
         sound = ("torch", "old torch", "cut zip")
-        raise CheckpointError(str(explain_unreadable(file, _KIND, reason, remedy, sound=sound))) from error
+        raise CheckpointError(str(explain_unreadable(file, _KIND, reason, remedy, kinds=sound))) from error
 
 
 def check_tensor(name: str, tensor: Tensor, file: Path) -> Tensor:
