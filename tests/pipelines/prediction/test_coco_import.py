@@ -221,7 +221,7 @@ def test_bytes_that_are_no_text_are_named(tmp_path: Path, shards: Path, annotati
         read_results(CocoResults(files=[file], annotations=annotations), reader)
 
 
-def test_contradicting_flags_are_named(tmp_path: Path, shards: Path, annotations: Path) -> None:
+def test_contradicting_entries_are_named(tmp_path: Path, shards: Path, annotations: Path) -> None:
     entries = [GOOD | {"no_target": True}, GOOD | {"no_target": False}]
     with pytest.raises(DataError, match="entry 2: no_target is false, but true in an earlier entry"):
         read(tmp_path, shards, annotations, entries)

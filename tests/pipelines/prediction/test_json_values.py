@@ -47,7 +47,7 @@ def test_numbers_that_json_does_not_have_are_refused(name: str) -> None:
         json.loads(f'{{"a": {name}}}', **STRICT)
 
 
-def test_an_error_of_the_syntax_is_told_as_such() -> None:
+def test_a_syntax_error_is_named_as_one() -> None:
     with pytest.raises(json.JSONDecodeError) as caught:
         json.loads("{")
     assert describe_json_error(caught.value).startswith("not JSON (Expecting property name")

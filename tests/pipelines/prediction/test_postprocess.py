@@ -108,7 +108,7 @@ def test_the_published_results_are_reproduced_in_every_setting(kind: type, pixel
             assert np.abs(areas - np.array(golden["part_areas"])[selected]).max(initial=0) <= pixels
 
 
-def test_chosen_boxes_and_points_are_in_pixels_of_the_original_image() -> None:
+def test_selected_boxes_and_points_are_in_pixels_of_the_original_image() -> None:
     result = postprocess(make_raw([0.9, 0.2, 0.8, 0.71], QUADRANTS), SETTINGS)
     assert result.id == "shapes/1/1"
     assert result.queries.tolist() == [0, 2, 3]
@@ -156,7 +156,7 @@ def test_the_mask_comes_from_the_instances_the_whole_or_both() -> None:
     assert np.array_equal(masks["merge"], first_quadrant | last_row)
 
 
-def test_without_a_chosen_query_the_global_mask_stays_and_the_flag_says_no_target() -> None:
+def test_without_a_selected_query_the_global_mask_stays_and_there_is_no_target() -> None:
     result = postprocess(make_raw([0.1, 0.2], QUADRANTS[:2]), SETTINGS)
     assert result.no_target
     assert result.boxes.shape == (0, 4)

@@ -20,7 +20,7 @@ LINE = {"id": "refcoco/1/2", "boxes": [[0, 0, 1, 2]], "mask": {"size": [3, 4], "
 
 
 @pytest.mark.parametrize("kind", [kind for kind in list_foreign_contents(b"") if kind != "half"])
-def test_a_file_that_is_something_else_is_told_by_its_content(tmp_path: Path, kind: str) -> None:
+def test_a_file_that_is_something_else_is_named_by_its_content(tmp_path: Path, kind: str) -> None:
     content, words = list_foreign_contents(json.dumps(LINE).encode())[kind]
     (tmp_path / "p.jsonl").write_bytes(content)
     with pytest.raises(DataError, match=rf"p\.jsonl: {words}, not a prediction file; "):
@@ -39,7 +39,7 @@ def _save_program(file: Path) -> None:
         (_save_program, "is a TorchScript archive"),
     ],
 )
-def test_a_model_in_place_of_predictions_is_told(tmp_path: Path, save: Callable[[Path], None], words: str) -> None:
+def test_a_model_instead_of_predictions_is_named(tmp_path: Path, save: Callable[[Path], None], words: str) -> None:
     save(tmp_path / "p.jsonl")
     with pytest.raises(DataError, match=rf"p\.jsonl: {words}, not a prediction file; "):
         list(read_predictions(tmp_path / "p.jsonl"))

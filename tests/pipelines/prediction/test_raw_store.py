@@ -124,7 +124,7 @@ def test_chunks_of_several_processes_are_read_in_order(tmp_path: Path) -> None:
     }
 
 
-def test_stored_outputs_give_the_answer_of_the_outputs_themselves(tmp_path: Path) -> None:
+def test_stored_outputs_give_the_result_of_the_outputs_themselves(tmp_path: Path) -> None:
     outputs = make_outputs()
     RawWriter(tmp_path).write_chunk(0, outputs)
     settings = PostprocessSettings(score_threshold=0.3)

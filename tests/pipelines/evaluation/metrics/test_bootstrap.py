@@ -1,4 +1,4 @@
-"""95 % intervals, against statistics with a known answer."""
+"""95 % intervals, against statistics with a known interval."""
 
 from __future__ import annotations
 

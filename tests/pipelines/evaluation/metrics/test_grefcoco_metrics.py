@@ -97,7 +97,7 @@ def test_t_acc_is_the_fraction_of_targets_not_predicted_empty() -> None:
     assert score(CAUGHT, MISSED, predicted_empty, HALF, FULL)["T-acc"] == pytest.approx(200 / 3)
 
 
-def test_f1_scores_are_shares_of_all_expressions() -> None:
+def test_f1_scores_are_fractions_of_all_expressions() -> None:
     both = make_outcome(targets=0, match=True, match_giou=True)
     one = make_outcome(targets=2, match=True)
     scores = score(both, one, MISSED, HALF)

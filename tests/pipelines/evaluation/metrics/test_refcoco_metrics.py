@@ -63,7 +63,7 @@ def test_precision_counts_an_iou_that_just_reaches_the_threshold() -> None:
     assert [scores[f"Pr@0.{n}"] for n in (5, 6, 7, 8, 9)] == [80, 60, 40, 20, 0]
 
 
-def test_acc_is_the_share_of_expressions_whose_best_box_hits() -> None:
+def test_acc_is_the_fraction_of_expressions_whose_best_box_hits() -> None:
     assert score(HALF, HALF, FULL)["Acc@0.5"] == pytest.approx(100 / 3)
 
 

@@ -46,7 +46,7 @@ def test_oiou_is_the_ratio_of_sums_over_all_positives() -> None:
     assert score(*outcomes)["oIoU"] == pytest.approx(100 * (5 + 2) / (10 + 8 + 10))
 
 
-def test_mrr_is_the_mean_of_the_refs_shares() -> None:
+def test_mrr_is_the_mean_of_the_refs_fractions() -> None:
     first = [
         negative(1, predicted_empty=True),
         negative(1, predicted_empty=False),
