@@ -32,7 +32,7 @@ test-lowest:
 	$(PYTHON) -m tests.support.lowest_versions torch==$(LOWEST_TORCH) > $(LOWEST)/lowest.txt
 	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check torch==$(LOWEST_TORCH)
 	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/lowest.txt --editable '.[dev]'
-	$(LOWEST)/bin/pytest -n 2
+	$(LOWEST)/bin/pytest -n 2 $(TESTS)
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -229,7 +229,11 @@ def _load_sentencepiece(file: Path) -> Any:
         try:
             with name_file(file):
                 shutil.copyfile(file, Path(folder) / "sentencepiece.bpe.model")
-            return XLMRobertaTokenizer.from_pretrained(folder, local_files_only=True)
+            tokenizer = XLMRobertaTokenizer.from_pretrained(folder, local_files_only=True)
+            # transformers 4 returns False for a file that is no SentencePiece model.
+            if isinstance(tokenizer, bool):
+                raise ValueError("transformers does not read it")
+            return tokenizer
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # whatever the parser of a foreign binary raises, a panic too
