@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
+COCO_PREFIXES = ("COCO_train2014_", "COCO_val2014_", "")
+"""What precedes the image id in COCO's releases of 2014 and of 2017."""
+
+
+def coco_name(image_id: int, prefix: str = COCO_PREFIXES[0]) -> str:
+    """The name of an image file in COCO's releases."""
+    return f"{prefix}{image_id:012d}.jpg"
+
 
 def full_name(file_name: str) -> str:
     """A published name with its folders, as a path that stays inside a folder; else the name alone."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from shards.annotations.coco import CocoImage
-from shards.annotations.file_names import base_name, full_name
+from shards.annotations.file_names import COCO_PREFIXES, base_name, coco_name, full_name
 from shards.errors import DataError
 from shards.file_kinds import explain_unreadable
 from shards.index import is_image_name
@@ -66,7 +66,7 @@ def _walk(folder: Path, prefix: str, seen: set[tuple[int, int]]) -> Iterator[str
 def candidate_names(image: CocoImage) -> list[str]:
     """Names under which an image may be found: its own with folders, its own without, and those of COCO's releases."""
     names = [full_name(image.file_name), base_name(image.file_name)]
-    names += [f"{prefix}{image.image_id:012d}.jpg" for prefix in ("COCO_train2014_", "COCO_val2014_", "")]
+    names += [coco_name(image.image_id, prefix) for prefix in COCO_PREFIXES]
     return list(dict.fromkeys(names))
 
 

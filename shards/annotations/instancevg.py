@@ -29,6 +29,7 @@ from shards.annotations.coco import (
 from shards.annotations.duplicates import UniqueEntries
 from shards.annotations.error_collector import ErrorCollector
 from shards.annotations.fields import read_integer, read_text, read_value
+from shards.annotations.file_names import coco_name
 from shards.annotations.refer import Ref, Sentence
 from shards.datasets import DatasetName
 from shards.errors import DataError
@@ -101,18 +102,10 @@ def read_instancevg(
     document = load_json(files[0])
     if not isinstance(document, dict):
         raise DataError(f"holds a {type(document).__name__}, not a dictionary of sets", file=files[0])
-    present = {
-        split: name
-        for split, names in SETS[dataset].items()
-        if (name := next((name for name in names if name in document), None))
-    }
-    for split in splits or ([] if present else SETS[dataset]):
-        if split not in present:
-            what = f"has no split {split!r} of {dataset}; there are {', '.join(present) or 'none'}"
-            raise DataError(what, file=files[0])
+    present = _find_sets(dataset, document, files[0], splits)
     refs: list[Ref] = []
-    images, annotations = UniqueEntries[CocoImage](), UniqueEntries[Annotation]()
-    first = 1
+    reader = _SampleReader(files[0], collector)
+    first_id = 1
     for split, name in present.items():
         samples = document[name]
         if not isinstance(samples, list):
@@ -121,26 +114,75 @@ def read_instancevg(
         ends = _read_group_ends(files[1], name, len(samples)) if indexed else range(1, len(samples) + 1)
         if not splits or split in splits:
             for start, end in pairwise([0, *ends]):
-                image_id: int | None = None
-                sentences: list[Sentence] = []
-                for index in range(start, end):
-                    try:
-                        sample = _read_sample(samples[index], image_id, len(sentences))
-                    except DataError as error:
-                        collector.add(DataError(error.what, file=files[0], record=f"{name}[{index}]"))
-                        continue
-                    image_id = sample.image.image_id
-                    sentences += sample.sentences
-                    _add_sample(sample, f"{name}[{index}]", images, annotations)
+                image_id, sentences = reader.read_samples(name, samples, range(start, end))
                 if image_id is not None:
-                    refs.append(Ref(first + start, image_id, split, tuple(sentences)))
-        first += len(samples)
-    refused = (
-        images.drop_differing(collector, files[0], "image"),
-        annotations.drop_differing(collector, files[0], "annotation"),
-    )
-    link_same_names(images.entries)
-    return refs, CocoInstances(images.entries, annotations.entries, *refused)
+                    refs.append(Ref(first_id + start, image_id, split, sentences))
+        first_id += len(samples)
+    return refs, reader.collect_instances()
+
+
+def _find_sets(dataset: str, document: Mapping[str, Any], file: Path, splits: Sequence[str]) -> dict[str, str]:
+    """The name of the set of each split that the file holds.
+
+    Raises:
+        DataError: one of `splits`, or any split of the data set, is missing.
+    """
+    present = {
+        split: name
+        for split, names in SETS[dataset].items()
+        if (name := next((name for name in names if name in document), None))
+    }
+    for split in splits or ([] if present else SETS[dataset]):
+        if split not in present:
+            what = f"has no split {split!r} of {dataset}; there are {', '.join(present) or 'none'}"
+            raise DataError(what, file=file)
+    return present
+
+
+class _SampleReader:
+    """Reads samples of a file, and keeps their images and annotations."""
+
+    def __init__(self, file: Path, collector: ErrorCollector) -> None:
+        self._file, self._collector = file, collector
+        self._images, self._annotations = UniqueEntries[CocoImage](), UniqueEntries[Annotation]()
+
+    def read_samples(
+        self, name: str, samples: Sequence[Any], indices: range
+    ) -> tuple[int | None, tuple[Sentence, ...]]:
+        """The image id and the sentences of one ref, whose samples of set `name` have these indices."""
+        image_id: int | None = None
+        sentences: list[Sentence] = []
+        for index in indices:
+            record = f"{name}[{index}]"
+            try:
+                sample = _read_sample(samples[index], image_id, len(sentences))
+            except DataError as error:
+                self._collector.add(DataError(error.what, file=self._file, record=record))
+                continue
+            image_id = sample.image.image_id
+            sentences += sample.sentences
+            self._add(sample, record)
+        return image_id, tuple(sentences)
+
+    def collect_instances(self) -> CocoInstances:
+        """All images and annotations read; entries of one id that differ are refused."""
+        refused = (
+            self._images.drop_differing(self._collector, self._file, "image"),
+            self._annotations.drop_differing(self._collector, self._file, "annotation"),
+        )
+        link_same_names(self._images.entries)
+        return CocoInstances(self._images.entries, self._annotations.entries, *refused)
+
+    def _add(self, sample: _Sample, location: str) -> None:
+        for image in sample.images:
+            known = self._images.entries.get(image.image_id)
+            # A sample without the image's size does not differ from one with it.
+            if known and known.file_name == image.file_name and not (known.width and image.width):
+                self._images.entries[image.image_id] = known if known.width else image
+            else:
+                self._images.add(image.image_id, image, location)
+        for annotation in sample.annotations:
+            self._annotations.add(annotation.ann_id, annotation, location)
 
 
 def _begins_with_set_name(file: Path) -> bool:
@@ -187,25 +229,11 @@ def _read_sample(sample: Any, image_id: int | None, sent_id: int) -> _Sample:
     return _Sample(images, annotations, sentences)
 
 
-def _add_sample(
-    sample: _Sample, location: str, images: UniqueEntries[CocoImage], annotations: UniqueEntries[Annotation]
-) -> None:
-    for image in sample.images:
-        known = images.entries.get(image.image_id)
-        # A sample without the image's size does not differ from one with it.
-        if known and known.file_name == image.file_name and not (known.width and image.width):
-            images.entries[image.image_id] = known if known.width else image
-        else:
-            images.add(image.image_id, image, location)
-    for annotation in sample.annotations:
-        annotations.add(annotation.ann_id, annotation, location)
-
-
 def _read_image(entry: Any) -> CocoImage:
     image_id = read_integer(entry, "image_id")
     if image_id < 0:
         raise DataError(f"is about an image with the number {image_id}")
-    name = read_text(entry, "file_name") if "file_name" in entry else f"COCO_train2014_{image_id:012d}.jpg"
+    name = read_text(entry, "file_name") if "file_name" in entry else coco_name(image_id)
     sized = entry.get("width") is not None and entry.get("height") is not None
     width, height = (read_integer(entry, "width"), read_integer(entry, "height")) if sized else (0, 0)
     if width < 0 or height < 0:

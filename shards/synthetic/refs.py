@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from shards.annotations.file_names import coco_name
 from shards.synthetic.expressions import Query, find_targets, sample_empty_query, sample_query
 from shards.synthetic.scenes import SHAPES, Scene
 
@@ -31,7 +32,7 @@ class ImageTask:
     @property
     def file_name(self) -> str:
         """The name of the image file."""
-        return f"COCO_train2014_{self.image_id:012d}.jpg"
+        return coco_name(self.image_id)
 
 
 def make_refs(task: ImageTask, scene: Scene, random: np.random.Generator) -> list[Document]:
