@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from pipelines.config.settings import ScoreSettings
 from pipelines.evaluation.metrics.benchmarks import DEFINITIONS
 from pipelines.prediction.raw_format import pack_arrays
 from pipelines.stages import score
+from tests.benchmarks.__main__ import GROUPS
 from tests.support.drawn_outputs import draw_output
 from tests.support.drawn_shards import write_shards
 from tests.support.paths import ROOT
@@ -64,6 +66,15 @@ def test_commands_and_options_exist(page: Path) -> None:
     words = re.findall(r"(?:^|`)igvg ([a-z]+)", text, re.MULTILINE)
     assert set(words) - {"is", "needs"} <= commands.keys()
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z_-]*[a-z]", text)) <= options
+
+
+def test_benchmarks_that_pages_name_exist() -> None:
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    named = {word for words in re.findall(r"-m tests\.benchmarks ([a-z -]+)", text) for word in words.split()}
+    assert named
+    assert named <= GROUPS.keys()
+    for module in re.findall(r"-m ((?:tests|pipelines)\.[a-z_.]+)", text):
+        assert find_spec(module), module
 
 
 def test_formats_are_described_with_every_metric_and_array() -> None:

@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 
 from PIL import Image
-from tests.drawn_outputs import draw_output, write_outputs
 
 from shards.writer import write_split
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.scoring import HEIGHT, WIDTH, list_expressions, make_record, return_record
+from tests.support.drawn_outputs import draw_output, write_outputs
 
 PICTURES = 100
 CHUNK = 128
