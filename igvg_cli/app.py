@@ -163,7 +163,7 @@ def _leave(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
 def _leave_to_the_first(error: Exception) -> None:
     """The first process prints what all met; what only this one met is printed all the same."""
     if not is_main_process(os.environ) and sys.__stderr__ is not None:
-        if getattr(error, "met_by_all", False):
+        if getattr(error, "on_all_ranks", False):
             raise typer.Exit(1) from None
         time.sleep(PRECEDENCE_SECONDS)
         sys.stderr = sys.__stderr__

@@ -20,7 +20,7 @@ from pipelines.model import IGVGModel
 from pipelines.prediction.raw_store import RawWriter
 from pipelines.pretrained import save_checkpoint
 from pipelines.stages import convert, predict, score
-from pipelines.training.state import save_state
+from pipelines.training.state import write_state
 from tests.support.pipeline_runs import command, draw_published, only_error, prepare
 from tests.support.small_network import CONFIG
 
@@ -68,10 +68,10 @@ def test_a_stage_that_may_not_write_further_names_the_file_and_goes_on_later(
 def test_weights_and_states_that_may_not_be_written_keep_the_older_ones(tmp_path: Path) -> None:
     model = IGVGModel(CONFIG)
     model.save_pretrained(tmp_path)
-    save_state(tmp_path, {"step": 1})
+    write_state(tmp_path, {"step": 1})
     names = ("model.safetensors", "state.pt")
     before = [(tmp_path / name).read_bytes() for name in names]
-    for name, save in zip(names, (lambda: model.save_pretrained(tmp_path), lambda: save_state(tmp_path, {
+    for name, save in zip(names, (lambda: model.save_pretrained(tmp_path), lambda: write_state(tmp_path, {
         "step": 2, "model": {"w": torch.ones(100_000)}})), strict=True):  # fmt: skip
         with pytest.raises(OSError, match=name) as caught, limit_files(4096):
             save()
@@ -97,7 +97,7 @@ def test_everything_that_is_written_has_the_permissions_of_the_umask(pipeline: P
             run()
             (tmp_path / "out").rename(tmp_path / str(number))
         save_checkpoint(tmp_path / "run", IGVGModel(CONFIG), train_tokenizer(["red star"] * 3, 40), 9)
-        save_state(tmp_path / "run", {"step": 1})
+        write_state(tmp_path / "run", {"step": 1})
         RawWriter(tmp_path / "raw").finish()
         draw_published(tmp_path / "published", train_images=4, held_out_images=1)
         prepare(tmp_path / "published", tmp_path / "shards")

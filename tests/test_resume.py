@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from pipelines.config.settings import TrainSettings
 from pipelines.stages import train
-from pipelines.training.state import load_state
+from pipelines.training.state import read_state
 from shards.errors import ArtifactError, CheckpointError
 from shards.progress import set_sink
 from tests.support.small_training import small_settings, write_set
@@ -60,7 +60,7 @@ def stopped(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("stopped") / "run"
     with pytest.raises(StoppedError), set_sink(progress=stop_after(LAST_SAVED)):
         train.run(choose(), [shards], out)
-    state = load_state(out / "state")
+    state = read_state(out / "state")
     assert state is not None
     assert 0 < state["step"] == LAST_SAVED < STEPS
     assert not (out / "artifact.json").exists()
@@ -126,7 +126,7 @@ def test_a_training_that_is_told_to_stop_saves_the_step_it_has_done(shards: Path
     settings = small_settings(max_steps=STEPS, epochs=5, checkpoint_minutes=1000.0)
     with pytest.raises(KeyboardInterrupt), set_sink(progress=interrupt):
         train.run(settings, [shards], out)
-    state = load_state(out / "state")
+    state = read_state(out / "state")
     assert state is not None
     assert state["step"] == 2
 
@@ -141,7 +141,7 @@ def test_a_training_that_is_stopped_while_it_is_scored_continues_with_the_scorin
     out = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt), set_sink(progress=interrupt):
         train.run(choose(), [shards], out)
-    state = load_state(out / "state")
+    state = read_state(out / "state")
     assert state is not None
     assert (state["step"], state["scored"]) == (3, 0)
     train.run(choose(), [shards], out)
@@ -154,10 +154,10 @@ def test_the_state_is_saved_after_a_scoring_and_not_after_every_step(shards: Pat
     settings = small_settings(max_steps=STEPS, epochs=5, checkpoint_minutes=1000.0)
     with pytest.raises(StoppedError), set_sink(progress=stop_after(2)):
         train.run(settings, [shards], tmp_path / "run")
-    assert load_state(tmp_path / "run" / "state") is None
+    assert read_state(tmp_path / "run" / "state") is None
     with pytest.raises(StoppedError), set_sink(progress=stop_after(4)):
         train.run(settings, [shards], tmp_path / "run")
-    state = load_state(tmp_path / "run" / "state")
+    state = read_state(tmp_path / "run" / "state")
     assert state is not None
     assert state["step"] == 3
 

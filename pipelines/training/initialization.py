@@ -1,4 +1,4 @@
-"""The network a training starts from: fresh, with a published encoder, or a whole checkpoint; and its tokenizer."""
+"""The initial model of a training, and its tokenizer."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from shards.errors import SettingsError
 
 
 def build_model(settings: TrainSettings, parts: Sequence[Part]) -> tuple[IGVGModel, Any]:
-    """The network to start from and its tokenizer, which is learnt from the (folder, split) parts if none is given.
+    """The initial model and its tokenizer: of a checkpoint, or new, with a published encoder or without.
 
     Raises:
-        CheckpointError: `init` is no checkpoint, or does not fit the network.
-        SettingsError: the tokenizer is missing or has more ids than the network.
+        CheckpointError: `init` is no checkpoint, or does not fit the model.
+        SettingsError: the tokenizer is missing, or has more ids than the model.
     """
     init = resolve_checkpoint(settings.init) if settings.init else None
     if init and init.is_dir():
@@ -42,23 +42,23 @@ def build_model(settings: TrainSettings, parts: Sequence[Part]) -> tuple[IGVGMod
 
 
 def choose_tokenizer(settings: TrainSettings, init: Path | None, parts: Sequence[Part]) -> Any:
-    """The tokenizer that is set, the one beside a published encoder, or one learnt from the training expressions.
+    """The tokenizer of the settings, or the one beside a published encoder, or one trained on the expressions.
 
     Raises:
-        SettingsError: a published encoder comes without the tokenizer that its embedding belongs to.
+        SettingsError: there is no tokenizer beside the published encoder.
     """
     if settings.text.tokenizer:
         return load_tokenizer(Path(settings.text.tokenizer))
     if init:
-        beside = init.parent / SENTENCEPIECE_NAME
-        if not beside.is_file():
+        file = init.parent / SENTENCEPIECE_NAME
+        if not file.is_file():
             raise SettingsError(f"{init} needs its tokenizer; put {SENTENCEPIECE_NAME} beside it or set text.tokenizer")
-        return load_tokenizer(beside)
+        return load_tokenizer(file)
     return train_tokenizer(read_texts(parts), settings.model.vocab_size)
 
 
 def _explain_mismatch(settings: TrainSettings, found: IGVGConfig) -> str:
-    """How the network of `init` differs from the one that the settings describe, and what makes them equal."""
+    """How the model of `init` differs from the settings, and what makes them equal."""
     preset = find_preset(found)
     if preset not in (None, settings.preset):
         return f"{settings.init} is a network of the preset {preset}; add --preset {preset}"

@@ -1,4 +1,4 @@
-"""The log of a training, one JSON object a line: losses every few steps, scores at every validation."""
+"""log.jsonl: a JSON object per line, with losses every few steps and scores of every validation."""
 
 from __future__ import annotations
 
@@ -14,16 +14,13 @@ from shards.files import name_file, replace_file
 
 
 class TrainingLog:
-    """Appends to a file; `writes` is false on processes that are not the first, and then nothing happens."""
+    """Appends to a file; does nothing if `writes` is false, as on all ranks but 0."""
 
     def __init__(self, file: Path, *, writes: bool = True) -> None:
         self.file, self.writes = file, writes
 
     def forget_after(self, step: int, *, scored: bool = True) -> None:
-        """Drop what a stopped training logged after the state it continues from.
-
-        Without `scored` the scores of this very step are dropped, too: it will be scored again.
-        """
+        """Drop the lines after the step from which a training is resumed; without `scored` also this step's scores."""
         if not self.writes or not self.file.exists():
             return
         lines = self.file.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -32,17 +29,17 @@ class TrainingLog:
             temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
     def write_start(self, step: int, epoch: float, **facts: Any) -> None:
-        """One line where a training begins or goes on: what works on it."""
+        """Write a line where a training begins or is resumed."""
         self._append({"step": step, "epoch": round(epoch, 4), "start": facts})
 
     def write_losses(self, step: int, epoch: float, losses: Mapping[str, Tensor], rate: float) -> None:
-        """One line of loss terms, null where one is not finite; only here the training waits for their values."""
+        """Write a line of losses, null where one is not finite; reading the values waits for the device."""
         values = {name: _round(value.item()) for name, value in losses.items()}
-        place = {"step": step, "epoch": round(epoch, 4), "expressions_per_second": round(rate, 2)}
-        self._append({**place, "losses": values})
+        position = {"step": step, "epoch": round(epoch, 4), "expressions_per_second": round(rate, 2)}
+        self._append({**position, "losses": values})
 
     def write_scores(self, step: int, epoch: float, scores: Mapping[str, Any]) -> None:
-        """One line of held-out metrics, by data set."""
+        """Write a line of validation metrics, by shard folder."""
         self._append({"step": step, "epoch": round(epoch, 4), "scores": dict(scores)})
 
     def _append(self, line: dict[str, Any]) -> None:
@@ -59,7 +56,7 @@ def _step_of(line: str) -> float:
     try:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
-        return float("inf")  # a line cut short when the training was killed
+        return float("inf")  # an incomplete line of a training that was killed
 
 
 def _holds_scores(line: str, step: int) -> bool:

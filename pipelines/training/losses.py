@@ -1,13 +1,13 @@
-"""What training minimises: classes and boxes of every decoder layer, masks, attention, existence (paper, equation 6).
+"""The training objective: classes and boxes of every decoder layer, masks, attention, existence (paper, equation 6).
 
-Everything is computed for the whole batch at once, and every head stays in the graph whatever the batch holds: without
-any target the terms of matched pairs are sums over nothing, zero with zero gradients.
+Every head stays in the graph for every batch: without targets the terms of matched pairs are sums over nothing, zero
+with zero gradients.
 
-NOTE: every term is a mean over the whole step, so that averaging the gradients of its parts (the shares of processes,
-cut into micro-batches) gives those of the whole batch at once. In the published code only the box terms are; its other
-terms are means over what one process sees, so that a matched mask counts more where there are few.
+NOTE: every term is a mean over the whole step, so that averaging the gradients of its parts (the micro-batches of all
+ranks) gives the gradients of the whole batch. In the published code this holds for the box terms only; its other terms
+are means over the batch of one process, so that a matched mask has more weight where there are few.
 
-Letters: N decoder layers, B batch, Q queries, P matched pairs, H = W side of target masks, h = w cells of the encoder.
+Letters: N decoder layers, B batch, Q queries, P matched pairs, H = W side of the target masks.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from pipelines.model.box_ops import box_cxcywh_to_xyxy, generalized_box_iou
 from pipelines.model.igvg import IGVGOutput
 from pipelines.training.matcher import Matches, hungarian_match
 
-_TINY = 1e-12
+_EPS = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepCounts:
-    """What the losses of a step are divided by: counts over all processes and micro-batches of the step."""
+    """The divisors of the losses: counts over all ranks and micro-batches of a step."""
 
     boxes: Tensor
     """Target boxes; scalar."""
@@ -38,14 +38,13 @@ class StepCounts:
     """Pairs of a query and a target in one decoder layer; scalar."""
     existing: Tensor
     """Expressions with a target; scalar."""
-    pictures: int
-    """Expressions."""
+    expressions: int
     parts: int
-    """Parts whose gradients are averaged: processes × micro-batches, all of one size."""
+    """Parts whose gradients are averaged: world size × micro-batches, all of one size."""
 
 
 def count_targets(targets: Targets, num_queries: int) -> Tensor:
-    """Boxes, pairs and expressions with a target (3,), float, on the device of the targets."""
+    """Target boxes, matched pairs and expressions with a target (3,), float, on the device of the targets."""
     counts = [len(boxes) for boxes in targets.boxes]
     matched = sum(min(count, num_queries) for count in counts)
     totals = [float(total) for total in (sum(counts), matched, sum(count > 0 for count in counts))]
@@ -56,27 +55,27 @@ def count_step(
     targets: Targets,
     num_queries: int,
     *,
-    total: Callable[[Tensor], Tensor] | None = None,
-    processes: int = 1,
+    all_reduce: Callable[[Tensor], Tensor] | None = None,
+    world_size: int = 1,
     micro_batches: int = 1,
 ) -> StepCounts:
-    """The counts of a step of which `targets` are one process's share.
+    """The counts of a step.
 
     Args:
-        targets: of all micro-batches of this process.
-        num_queries: queries of a picture.
-        total: sums a tensor over all processes.
-        processes: how many there are; each has as many expressions.
-        micro_batches: parts that each process cuts its share into.
+        targets: of all micro-batches of this rank.
+        num_queries: queries of an image.
+        all_reduce: sums a tensor over all ranks.
+        world_size: number of ranks, all with the same number of expressions.
+        micro_batches: of each rank.
     """
     counts = count_targets(targets, num_queries)
-    boxes, matched, existing = (counts if total is None else total(counts)).unbind()
+    boxes, matched, existing = (counts if all_reduce is None else all_reduce(counts)).unbind()
     return StepCounts(
         boxes=boxes,
         matched=matched,
         existing=existing,
-        pictures=len(targets.boxes) * processes,
-        parts=processes * micro_batches,
+        expressions=len(targets.boxes) * world_size,
+        parts=world_size * micro_batches,
     )
 
 
@@ -91,10 +90,10 @@ def compute_losses(
 
     Args:
         output: of the network.
-        targets: of the same pictures; masks at any resolution, to which mask logits are upsampled.
+        targets: of the same expressions; mask logits are upsampled to the size of their masks.
         matching: weights of the matching costs.
         settings: weights of the terms.
-        counts: of the whole step, which `targets` are a part of; None: they are all of it.
+        counts: of the whole step; None: `targets` are the whole step.
 
     Returns:
         Scalars without their weights: `classes`, `boxes`, `giou` of the last decoder layer and `classes_layer1` … of
@@ -110,7 +109,7 @@ def compute_losses(
     num_queries = boxes.shape[2]
     counts = counts or count_step(targets, num_queries)
     matches = hungarian_match(class_logits, boxes, output.points, targets.boxes, matching)
-    unmatched = counts.pictures * num_queries - counts.matched
+    unmatched = counts.expressions * num_queries - counts.matched
     detection = {
         "classes": loss_labels(
             class_logits, matches, settings.no_object, (counts.matched + settings.no_object * unmatched) / counts.parts
@@ -119,12 +118,12 @@ def compute_losses(
     }
     terms = {name: layers[-1] for name, layers in detection.items()}
     for name, layers in detection.items():
-        terms |= {f"{name}_layer{number}": value for number, value in enumerate(layers[:-1].unbind(), start=1)}
-    masks_of_part = (counts.matched.clamp(min=1) / counts.parts, unmatched.clamp(min=1) / counts.parts)
-    terms |= loss_instance_masks(output.instance_mask_logits, targets, matches, masks_of_part)
+        terms |= {f"{name}_layer{layer}": value for layer, value in enumerate(layers[:-1].unbind(), start=1)}
+    num_masks = (counts.matched.clamp(min=1) / counts.parts, unmatched.clamp(min=1) / counts.parts)
+    terms |= loss_instance_masks(output.instance_mask_logits, targets, matches, num_masks)
     terms |= loss_global_masks(output, targets)
-    for_target, for_none = settings.existence_balance
-    weights = for_target * counts.existing + for_none * (counts.pictures - counts.existing)
+    target_weight, no_target_weight = settings.existence_balance
+    weights = target_weight * counts.existing + no_target_weight * (counts.expressions - counts.existing)
     terms["existence"] = loss_existence(
         output.existence_logits, targets.exists, settings.existence_balance, weights / counts.parts
     )
@@ -135,8 +134,8 @@ def compute_losses(
 def weighted_sum(terms: dict[str, Tensor], settings: LossSettings) -> Tensor:
     """The weighted sum of the terms of `compute_losses` (paper, equation 6).
 
-    NOTE: the published training looks the weights of earlier layers up under names it does not have, so that they
-    count by 1; igvg gives them the last layer's unless asked for "published".
+    NOTE: the published training looks the weights of earlier layers up under names that do not exist, so that they
+    have weight 1; igvg gives them the last layer's weights unless `auxiliary_boxes` is "published".
     """
     detection = {"classes": settings.classes, "boxes": settings.boxes, "giou": settings.giou}
     masks = {
@@ -161,16 +160,16 @@ def loss_labels(class_logits: Tensor, matches: Matches, no_object: float, total:
 
     Args:
         class_logits: (N, B, Q, 2).
-        matches: the pairs.
+        matches: the matched pairs.
         no_object: weight of class 1.
-        total: what the weighted sum is divided by; None: the sum of these weights.
+        total: the divisor; None: the sum of the weights.
     """
     logits = class_logits.flatten(1, 2)
     labels = torch.ones(logits.shape[:2], dtype=torch.int64, device=logits.device).scatter(1, matches.queries, 0)
     weights = torch.ones_like(labels, dtype=logits.dtype).masked_fill(labels == 1, no_object)
     entropy = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
     total = weights.sum(dim=1) if total is None else total
-    return (weights * entropy).sum(dim=1) / total.clamp(min=_TINY)
+    return (weights * entropy).sum(dim=1) / total.clamp(min=_EPS)
 
 
 def loss_boxes(boxes: Tensor, target_boxes: Tensor, matches: Matches, num_boxes: Tensor | float) -> dict[str, Tensor]:
@@ -179,53 +178,51 @@ def loss_boxes(boxes: Tensor, target_boxes: Tensor, matches: Matches, num_boxes:
     Args:
         boxes: (N, B, Q, 4) cxcywh in [0, 1].
         target_boxes: all targets of the batch (ΣT, 4) cxcywh in [0, 1].
-        matches: the pairs.
-        num_boxes: the normaliser.
+        matches: the matched pairs.
+        num_boxes: the divisor.
     """
-    picked = boxes.flatten(1, 2).gather(1, matches.queries[..., None].expand(-1, -1, 4))
-    wanted = target_boxes.float()[matches.targets]
-    distance = (picked - wanted).abs().sum(dim=(1, 2))
-    giou = generalized_box_iou(box_cxcywh_to_xyxy(picked), box_cxcywh_to_xyxy(wanted))
+    predicted = boxes.flatten(1, 2).gather(1, matches.queries[..., None].expand(-1, -1, 4))
+    target = target_boxes.float()[matches.targets]
+    distance = (predicted - target).abs().sum(dim=(1, 2))
+    giou = generalized_box_iou(box_cxcywh_to_xyxy(predicted), box_cxcywh_to_xyxy(target))
     return {"boxes": distance / num_boxes, "giou": (1 - giou).sum(dim=1) / num_boxes}
 
 
 def loss_instance_masks(
-    logits: Tensor, targets: Targets, matches: Matches, counts: tuple[Tensor | None, Tensor | None] = (None, None)
+    logits: Tensor, targets: Targets, matches: Matches, num_masks: tuple[Tensor | None, Tensor | None] = (None, None)
 ) -> dict[str, Tensor]:
-    """Mask terms of the last layer's matched queries, and of its unmatched ones, whose masks should be empty.
-
-    Each is a mean over its own queries, of which a batch may have none.
+    """Mask terms of matched queries, and of unmatched queries with an empty target mask.
 
     Args:
         logits: (B, Q, h', w').
-        targets: instance masks of each picture.
-        matches: the pairs; the last layer's are used.
-        counts: what the sums over matched and over unmatched queries are divided by; None: their own numbers.
+        targets: their instance masks are used.
+        matches: the pairs of the last layer are used.
+        num_masks: the divisors of the sums over matched and over unmatched queries; None: their numbers.
     """
     size = targets.global_masks.shape[-2:]
     per_query = logits.flatten(0, 1)
     matched = upsample_logits(per_query[matches.queries[-1]], size)
     unmatched = upsample_logits(per_query[matches.unmatched[-1]], size)
-    wanted = torch.cat(targets.instance_masks)[matches.targets[-1]]
+    target = torch.cat(targets.instance_masks)[matches.targets[-1]]
     return {
-        **_name_terms("instance", *loss_masks(matched, wanted.to(matched.dtype), counts[0])),
-        **_name_terms("negative", *loss_masks(unmatched, unmatched.new_zeros(()).expand_as(unmatched), counts[1])),
+        **_name_terms("instance", *loss_masks(matched, target.to(matched.dtype), num_masks[0])),
+        **_name_terms("negative", *loss_masks(unmatched, unmatched.new_zeros(()).expand_as(unmatched), num_masks[1])),
     }
 
 
 def loss_global_masks(output: IGVGOutput, targets: Targets) -> dict[str, Tensor]:
-    """Mask terms of the global mask, and of the attention map against the same mask at the encoder's cells.
+    """Mask terms of the global mask, and of the attention map with the same target at the size of the patch grid.
 
-    NOTE: the attention map holds probabilities; as published they are taken for logits and squashed again, so its
-    cross-entropy stays near ln 2 and the term mostly asks for contrast.
+    NOTE: the attention map holds probabilities. As in the published code they are used as logits, so the cross-entropy
+    stays near ln 2 and the gradient mostly increases contrast.
     """
-    wanted = targets.global_masks.float()
-    logits = upsample_logits(output.global_mask_logits[:, 0], wanted.shape[-2:])
+    target = targets.global_masks.float()
+    logits = upsample_logits(output.global_mask_logits[:, 0], target.shape[-2:])
     attention = output.attention_map.float()
-    cells = F.interpolate(wanted[:, None], size=attention.shape[-2:], mode="nearest")[:, 0]
+    patch_target = F.interpolate(target[:, None], size=attention.shape[-2:], mode="nearest")[:, 0]
     return {
-        **_name_terms("global", *loss_masks(logits, wanted)),
-        **_name_terms("attention", *loss_masks(attention, cells)),
+        **_name_terms("global", *loss_masks(logits, target)),
+        **_name_terms("attention", *loss_masks(attention, patch_target)),
     }
 
 
@@ -236,33 +233,33 @@ def loss_existence(logits: Tensor, exists: Tensor, balance: tuple[float, float],
         logits: (B, 2).
         exists: (B,).
         balance: weights of the two classes.
-        total: what the weighted sum is divided by; None: the sum of these weights.
+        total: the divisor; None: the sum of the weights.
     """
     entropy = F.cross_entropy(logits.float(), (~exists).long(), reduction="none")
     weights = torch.where(exists, balance[0], balance[1])
     total = weights.sum() if total is None else total
-    return (weights * entropy).sum() / total.clamp(min=_TINY)
+    return (weights * entropy).sum() / total.clamp(min=_EPS)
 
 
-def loss_masks(logits: Tensor, wanted: Tensor, count: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Dice loss and binary cross-entropy, means over masks: zero over none, never NaN.
+def loss_masks(logits: Tensor, target: Tensor, num_masks: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Dice loss and binary cross-entropy, means over masks; 0 without masks.
 
     Args:
         logits: (P, H, W).
-        wanted: (P, H, W) in {0, 1}.
-        count: what the sums over masks are divided by; None: P, or 1 if there are none.
+        target: (P, H, W) in {0, 1}.
+        num_masks: the divisor; None: P, at least 1.
     """
     probabilities = logits.sigmoid()
-    overlap = (probabilities * wanted).sum(dim=(1, 2))
-    sizes = probabilities.sum(dim=(1, 2)) + wanted.sum(dim=(1, 2))
-    dice = 1 - (2 * overlap + 1) / (sizes + 1)
-    entropy = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(dim=(1, 2))
-    divisor = max(1, len(logits)) if count is None else count
+    intersection = (probabilities * target).sum(dim=(1, 2))
+    areas = probabilities.sum(dim=(1, 2)) + target.sum(dim=(1, 2))
+    dice = 1 - (2 * intersection + 1) / (areas + 1)
+    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=(1, 2))
+    divisor = max(1, len(logits)) if num_masks is None else num_masks
     return dice.sum() / divisor, entropy.sum() / divisor
 
 
 def upsample_logits(logits: Tensor, size: torch.Size) -> Tensor:
-    """Mask logits (P, h', w') as float32 (P, H, W): bilinear between aligned corners, unless they have that size."""
+    """Mask logits (P, h', w') as float32 (P, H, W), bilinear with aligned corners."""
     logits = logits.float()
     if logits.shape[-2:] == size:
         return logits

@@ -1,6 +1,6 @@
-"""Which query answers for which target: the point-guided matcher (paper, equation 4).
+"""The point-guided Hungarian matcher of queries and targets (paper, equation 4).
 
-Letters: N decoder layers, B batch, Q queries, T most targets of one picture, P matched pairs of a layer.
+Letters: N decoder layers, B batch, Q queries, T largest number of targets of an image, P matched pairs of a layer.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ from shards.errors import NonFiniteError
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """The pairs of every decoder layer, as positions in flattened tensors; int64, on the queries' device.
+    """The matched pairs of every decoder layer as indices into flattened tensors; int64, on the queries' device.
 
-    Every layer has the same number of pairs, and each picture's come together, in the order of its queries.
+    Every layer has the same number of pairs, sorted by image and query.
     """
 
     queries: Tensor
-    """(N, P) positions in the batch's queries (B·Q)."""
+    """(N, P) indices of queries, flattened to B·Q."""
     targets: Tensor
-    """(N, P) positions in the batch's targets, one picture's after the other's."""
+    """(N, P) indices of targets, concatenated over the images."""
     unmatched: Tensor
-    """(N, B·Q - P) positions of all other queries."""
+    """(N, B·Q - P) indices of all other queries."""
 
 
 @torch.no_grad()
 def hungarian_match(
     class_logits: Tensor, boxes: Tensor, points: Tensor, target_boxes: Sequence[Tensor], settings: MatchingSettings
 ) -> Matches:
-    """Match queries to targets at the least total cost, for each layer and picture on its own.
+    """Match queries to targets with the least total cost, separately for each layer and image.
 
-    All costs travel to the CPU at once, and all pairs back at once. If a picture has more targets than there are
-    queries, some targets go without.
+    All costs are moved to the CPU in one transfer, and all pairs back in one. If an image has more targets than
+    queries, some targets stay unmatched.
 
     Args:
         class_logits: (N, B, Q, 2) target, no object.
         boxes: (N, B, Q, 4) cxcywh in [0, 1].
         points: (B, Q, 2) the queries' points, x, y in [0, 1].
-        target_boxes: for each picture (T_i, 4) cxcywh in [0, 1].
+        target_boxes: for each image (T_i, 4) cxcywh in [0, 1].
         settings: weights of the costs.
 
     Raises:
@@ -61,8 +61,8 @@ def hungarian_match(
     if targets.shape[1]:
         costs = compute_costs(class_logits, boxes, points, targets, settings).cpu().numpy()
         if not np.isfinite(costs).all():
-            suspects = {"class logits": class_logits, "boxes": boxes, "points": points, "target boxes": targets}
-            raise _describe_fault(suspects)
+            tensors = {"class logits": class_logits, "boxes": boxes, "points": points, "target boxes": targets}
+            raise _explain_costs(tensors)
     pairs = _assign(costs, [len(boxes) for boxes in target_boxes])
     packed = torch.from_numpy(np.concatenate(pairs, axis=1)).to(boxes.device)
     return Matches(*torch.split(packed, [part.shape[1] for part in pairs], dim=1))
@@ -71,7 +71,7 @@ def hungarian_match(
 def compute_costs(
     class_logits: Tensor, boxes: Tensor, points: Tensor, target_boxes: Tensor, settings: MatchingSettings
 ) -> Tensor:
-    """The cost (N, B, Q, T) of giving each query each target of its picture (paper, equation 4).
+    """The cost (N, B, Q, T) of each pair of a query and a target of its image (paper, equation 4).
 
     Args:
         class_logits: (N, B, Q, 2).
@@ -96,26 +96,28 @@ def compute_costs(
 def _assign(
     costs: NDArray[np.float32], counts: Sequence[int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Costs (N, B, Q, T) and targets a picture to matched queries, matched targets and unmatched queries, (N, …)."""
-    layers, pictures, num_queries, _ = costs.shape
+    """Matched queries, matched targets (N, P) and unmatched queries (N, B·Q - P) of costs (N, B, Q, T).
+
+    `counts` are the numbers of targets of the images.
+    """
+    num_layers, num_images, num_queries, _ = costs.shape
     starts = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
     queries, targets, unmatched = [], [], []
-    for layer in range(layers):
+    for layer in range(num_layers):
         rows, columns = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
-        for picture, count in enumerate(counts):
+        for image, count in enumerate(counts):
             if count:
-                row, column = linear_sum_assignment(costs[layer, picture, :, :count])
-                rows.append(row + picture * num_queries)
-                columns.append(column + starts[picture])
+                row, column = linear_sum_assignment(costs[layer, image, :, :count])
+                rows.append(row + image * num_queries)
+                columns.append(column + starts[image])
         queries.append(np.concatenate(rows))
         targets.append(np.concatenate(columns))
-        unmatched.append(np.delete(np.arange(pictures * num_queries), queries[-1]))
+        unmatched.append(np.delete(np.arange(num_images * num_queries), queries[-1]))
     return np.stack(queries), np.stack(targets), np.stack(unmatched)
 
 
-def _describe_fault(suspects: Mapping[str, Tensor]) -> NonFiniteError:
-    guilty = [name for name, tensor in suspects.items() if not torch.isfinite(tensor).all()]
-    if guilty == ["target boxes"]:
+def _explain_costs(tensors: Mapping[str, Tensor]) -> NonFiniteError:
+    names = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+    if names == ["target boxes"]:
         return NonFiniteError("target boxes are not finite: the data is damaged")
-    what = " and ".join(guilty) or "matching costs"
-    return DivergenceError(f"{what} are not finite: training has diverged")
+    return DivergenceError(f"{' and '.join(names) or 'matching costs'} are not finite: training has diverged")

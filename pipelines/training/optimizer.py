@@ -1,4 +1,4 @@
-"""Adam with one learning rate for the encoder and one for the rest, and its schedule (paper, section C)."""
+"""Adam with a learning rate for the encoder and one for all other parameters, and the schedule (paper, section C)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pipelines.config.settings import OptimizerSettings
 
 
 def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Adam:
-    """Adam over the parameters that train; group 0 is the encoder's, group 1 all others'.
+    """Adam over all parameters that require gradients: group 0 is the encoder, group 1 all others.
 
-    Each group keeps its full rate under `base_lr`, which `set_learning_rates` scales.
+    `base_lr` of a group is its learning rate without the schedule's factor.
     """
     encoder: list[nn.Parameter] = []
     head: list[nn.Parameter] = []
@@ -32,7 +32,7 @@ def lr_factor(settings: OptimizerSettings, step: int, steps_per_epoch: float, to
 
     `step`: the published schedule, constant inside an epoch: `warmup_factor` while epoch ≤ `warmup_epochs`, then 1,
     times `decay_factor` for every epoch of `decay_epochs` reached (epochs counted from 1).
-    `cosine`: rises linearly over the warm-up, then falls along half a cosine to 0 at `total_steps`.
+    `cosine`: linear warmup, then half a cosine down to 0 at `total_steps`.
     """
     progress = step / steps_per_epoch
     if settings.schedule == "step":
@@ -46,6 +46,6 @@ def lr_factor(settings: OptimizerSettings, step: int, steps_per_epoch: float, to
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Scale every group's full learning rate."""
+    """Set the learning rate of every group to `factor` × `base_lr`."""
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor

@@ -1,4 +1,4 @@
-"""A training before its first step: the settings, the data, the network and the optimizer that it consists of."""
+"""Everything that a training consists of: the accelerator, the model, the optimizer, the data and the progress."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -29,40 +28,39 @@ from shards.index import list_splits
 
 @dataclass(kw_only=True)
 class Training:
-    """A training in progress: what it changes, what it reads, and how far it is."""
+    """A training in progress."""
 
     settings: TrainSettings
     out: Path
     accelerator: Accelerator
     model: IGVGModel
-    network: torch.nn.Module
-    """`model` as the processes run it: itself, or wrapped to average gradients."""
+    parallel_model: torch.nn.Module
+    """`model`, wrapped in DistributedDataParallel if there are several ranks."""
     optimizer: torch.optim.Adam
-    tokenizer: Any
     compute_dtype: ComputeDtype
-    """What the network computes in."""
     compute_dtypes: tuple[ComputeDtype, ...]
-    """What it computed in so far, one entry for each change; another machine may have another."""
+    """The compute dtypes so far, one entry for each change: a training may be resumed on another device."""
     data: GroundingDataset
     validation_data: dict[Path, GroundingDataset]
-    """The validation splits by shard folder; empty where the shards hold none."""
+    """The validation splits by shard folder; empty if the shards hold none."""
     log: TrainingLog
     step: int = 0
-    last_part: Batch | None = None
-    """What the network saw last, on its device; saved weights were tried on it."""
-    scored: int = 0
+    """Optimizer steps so far."""
+    last_micro_batch: Batch | None = None
+    """The last input of the network, on its device; weights are tried on it before they are saved."""
+    validated_step: int = 0
     """The last step after which the validation splits were scored."""
     best: float = -1.0
     """The best validation value so far; its weights are in the checkpoint folder."""
 
     @property
     def steps_per_epoch(self) -> float:
-        """Optimiser steps in one pass over all expressions; batches run on across the ends of epochs."""
+        """Optimizer steps in one pass over all expressions; batches may span the end of an epoch."""
         return len(self.data) / self.settings.batch_size
 
     @property
     def total_steps(self) -> int:
-        """Optimiser steps of the whole training."""
+        """Optimizer steps of the whole training."""
         steps = max(1, round(self.settings.epochs * self.steps_per_epoch))
         return min(steps, self.settings.max_steps) if self.settings.max_steps else steps
 
@@ -73,23 +71,23 @@ class Training:
 
     @property
     def should_validate(self) -> bool:
-        """Whether this step ends the training, or a stretch of epochs after which it is scored."""
-        stretch = self.steps_per_epoch * self.settings.validation_epochs
-        return self.step == self.total_steps or math.floor(self.step / stretch) > math.floor((self.step - 1) / stretch)
+        """Whether the training is validated after this step: the last, or the first after `validation_epochs`."""
+        period = self.steps_per_epoch * self.settings.validation_epochs
+        return self.step == self.total_steps or math.floor(self.step / period) > math.floor((self.step - 1) / period)
 
 
 def start_processes(settings: TrainSettings) -> Accelerator:
-    """Accelerate's view of this process, its device and the others, ready to train.
+    """The accelerator of a training, with the seed set.
 
     Raises:
         LaunchError: the processes that were started cannot work together.
         SettingsError: the batch cannot be shared evenly.
     """
     accelerator = start_accelerator()
-    processes = accelerator.num_processes
-    if settings.batch_size % (processes * settings.micro_batches):
+    world_size = accelerator.num_processes
+    if settings.batch_size % (world_size * settings.micro_batches):
         raise SettingsError(
-            f"batch_size {settings.batch_size} cannot be shared by {processes} processes × "
+            f"batch_size {settings.batch_size} cannot be shared by {world_size} processes × "
             f"{settings.micro_batches} micro_batches; choose a multiple"
         )
     set_seed(settings.seed)
@@ -99,7 +97,7 @@ def start_processes(settings: TrainSettings) -> Accelerator:
 
 
 def setup_training(settings: TrainSettings, shards: Sequence[Path], out: Path, accelerator: Accelerator) -> Training:
-    """Build or load everything a training consists of, at its beginning; nothing is written, no state is read.
+    """A training at step 0; nothing is written, and no saved state is read.
 
     Raises:
         CheckpointError, DataError, SettingsError: a file to start from, a shard or a setting does not fit.
@@ -114,9 +112,8 @@ def setup_training(settings: TrainSettings, shards: Sequence[Path], out: Path, a
         out=out,
         accelerator=accelerator,
         model=model,
-        network=accelerator.prepare_model(model),
+        parallel_model=accelerator.prepare_model(model),
         optimizer=build_optimizer(model, settings.optimizer),
-        tokenizer=tokenizer,
         compute_dtype=compute_dtype,
         compute_dtypes=(compute_dtype,),
         data=GroundingDataset(parts, processor, mask_size=mask_size),
@@ -143,7 +140,7 @@ def list_parts(shards: Sequence[Path], splits: Sequence[str]) -> list[Part]:
 
 
 def open_validation(shards: Sequence[Path], split: str, processor: Processor) -> dict[Path, GroundingDataset]:
-    """The split that is scored between epochs, of every shard folder that has it."""
+    """The validation split of every shard folder that has it."""
     return {
         folder: GroundingDataset([(folder, split)], processor, mask_size=0)
         for folder in shards

@@ -1,8 +1,12 @@
-"""The saved state that a training goes on from, checked before anything of it is used."""
+"""The saved state of a training: written, checked, and restored.
+
+Where a training has diverged, the last saved weights are exported as a checkpoint to continue from.
+"""
 
 from __future__ import annotations
 
 import io
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -11,38 +15,194 @@ import torch
 from torch import Tensor
 
 from pipelines.model.convert.torch_file import load_values
+from pipelines.prediction.predictor import predict_batches
+from pipelines.pretrained import save_checkpoint
 from pipelines.runtime.distributed import require_equal
+from pipelines.training.divergence import DivergenceError, weights_are_finite
 from pipelines.training.setup import Training
-from shards.errors import CheckpointError
+from shards.errors import CheckpointError, NonFiniteError
 from shards.files import replace_file
 
 STATE_FOLDER = "state"
+LAST_GOOD_FOLDER = "last-good"
+"""The checkpoint folder of the last saved weights of a training that diverged."""
+_STATE_FILE = "state.pt"
+_REMEDY = "delete it, and the same command begins the training again"
+# Divided by this, learning rates are recommended after a divergence.
+_REDUCTION = 10
 
 
-STATE_FILE = "state.pt"
+def save_state(training: Training) -> None:
+    """Save the state to resume from. All ranks hold the same weights, so only the main process writes.
+
+    Raises:
+        DivergenceError: weights or outputs are not finite; the previous state stays.
+        OSError: it cannot be written; names the file.
+    """
+    if not training.accelerator.is_main_process:
+        return
+    if not is_finite(training):
+        raise DivergenceError("weights or outputs are not finite: training has diverged")
+    state = {
+        "step": training.step,
+        "scored": training.validated_step,
+        "best": training.best,
+        "arithmetics": list(training.compute_dtypes),
+        "model": training.model.state_dict(),
+        "optimizer": training.optimizer.state_dict(),
+    }
+    write_state(training.out / STATE_FOLDER, state)
 
 
-STATE_REMEDY = "delete it, and the same command begins the training again"
+def restore_state(training: Training) -> None:
+    """Restore the state that was saved in the training's folder, if there is one.
+
+    Raises:
+        CheckpointError: it is damaged, or of another network or version.
+        LaunchError: the ranks found different states.
+    """
+    if state := read_state(training.out / STATE_FOLDER):
+        if mismatch := find_mismatch(state, training):
+            file = training.out / STATE_FOLDER / _STATE_FILE
+            raise CheckpointError(f"{file} is no state of this training: {mismatch}; {_REMEDY}")
+        training.model.load_state_dict(state["model"])
+        training.optimizer.load_state_dict(state["optimizer"])
+        training.step, training.best = state["step"], state["best"]
+        training.validated_step = state.get("scored", training.step)
+        before = tuple(state.get("arithmetics", ()))
+        training.compute_dtypes = before if before[-1:] == training.compute_dtypes else before + training.compute_dtypes
+    require_equal(training.step, "the step of the saved state")
 
 
-def save_state(folder: Path, state: dict[str, Any]) -> None:
-    """Write the training state all at once; an older one is replaced only by a whole new one.
+def is_finite(training: Training) -> bool:
+    """Whether the weights and the outputs for the last micro-batch are finite: finite weights may be too large."""
+    if not weights_are_finite(training.model):
+        return False
+    batches = [] if training.last_micro_batch is None else [training.last_micro_batch]
+    try:
+        for _ in predict_batches(training.model, batches, training.compute_dtype, 1.0):
+            pass
+    except NonFiniteError:
+        return False
+    return True
+
+
+def advise_after_divergence(training: Training) -> str:
+    """What to do after a divergence, a clause; exports the last saved weights if they are finite."""
+    optimizer = training.settings.optimizer
+    rates = (("encoder_lr", optimizer.encoder_lr), ("head_lr", optimizer.head_lr))
+    changes = [f"--set optimizer.{name}={rate / _REDUCTION:.2g}" for name, rate in rates]
+    if training.compute_dtype == "bf16":
+        changes.append("--set precision=fp32")
+    if (step := export_last_good(training)) is not None:
+        folder = training.out / LAST_GOOD_FOLDER
+        return (
+            f"the weights of step {step} are in {folder}: train on from them with lower rates, into another folder: "
+            f"--init {shlex.quote(str(folder))} {' '.join(changes)} --out OTHER"
+        )
+    return f"no finite state was saved before: begin again with lower rates: --force {' '.join(changes)}"
+
+
+def export_last_good(training: Training) -> int | None:
+    """Write the weights of the saved state as a checkpoint folder; returns their step, or None without finite weights.
+
+    Every rank that diverges calls this, as it may be the only one; all of them write the same bytes.
+    """
+    state = read_state(training.out / STATE_FOLDER)
+    if state is None:
+        return None
+    training.model.load_state_dict(state["model"])
+    if not is_finite(training):
+        return None
+    processor = training.data.processor
+    save_checkpoint(training.out / LAST_GOOD_FOLDER, training.model, processor.tokenizer, processor.max_tokens)
+    return int(state["step"])
+
+
+def write_state(folder: Path, state: dict[str, Any]) -> None:
+    """Write a state; an older one is replaced only when the new one is complete.
 
     Raises:
         OSError: it cannot be written; names the file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with replace_file(folder / STATE_FILE) as temporary, temporary.open("wb") as stream:
-        witness = _Witness(stream)
+    with replace_file(folder / _STATE_FILE) as temporary, temporary.open("wb") as stream:
+        recorder = _ErrorRecorder(stream)
         try:
-            torch.save(state, cast("BinaryIO", witness))
+            torch.save(state, cast("BinaryIO", recorder))
         except RuntimeError as error:
-            # torch does not say why its archive could not be written.
-            raise witness.error or error from error
+            # torch's own error does not say why the file could not be written.
+            raise recorder.error or error from error
 
 
-class _Witness(io.RawIOBase):
-    """A stream that remembers why the system refused to write."""
+def read_state(folder: Path) -> dict[str, Any] | None:
+    """The saved state, on the CPU; None if there is none.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    file = folder / _STATE_FILE
+    if not file.exists():
+        return None
+    state = load_values(file, _REMEDY)
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{file} is no state of a training; {_REMEDY}")
+    return state
+
+
+def find_mismatch(state: Mapping[str, Any], training: Training) -> str:
+    """How a state differs from what this training can restore, a clause; empty if it fits."""
+    for name, default in (("step", None), ("scored", 0)):
+        step = state.get(name, default)
+        if type(step) is not int or not 0 <= step <= training.total_steps:
+            return f"{name} is {step!r}, not a whole number up to {training.total_steps}"
+    if type(state.get("best")) not in (int, float):
+        return f"best is {state.get('best')!r}, not a number"
+    dtypes = state.get("arithmetics", [])
+    if not isinstance(dtypes, list) or not all(each in ("fp32", "bf16") for each in dtypes):
+        return f"arithmetics is {dtypes!r}, not a list of fp32 and bf16"
+    return _compare_tensors("model", state.get("model"), training.model.state_dict()) or _check_optimizer(
+        state.get("optimizer"), training
+    )
+
+
+def _compare_tensors(key: str, found: Any, expected: Mapping[str, Tensor]) -> str:
+    if not isinstance(found, dict):
+        return f"{key} is no dictionary of tensors"
+    for name in (*expected, *found):
+        if name not in found or name not in expected:
+            return f"{key} {'lacks' if name in expected else 'has an unknown'} {name}"
+        if not isinstance(found[name], Tensor) or found[name].shape != expected[name].shape:
+            shape = list(found[name].shape) if isinstance(found[name], Tensor) else "no tensor"
+            return f"{key}.{name} is {shape} instead of {list(expected[name].shape)}"
+    return ""
+
+
+def _check_optimizer(found: Any, training: Training) -> str:
+    groups = training.optimizer.param_groups
+    saved = found.get("param_groups") if isinstance(found, dict) else None
+    if not isinstance(saved, list) or not isinstance(found.get("state"), dict):
+        return "optimizer is no state of Adam"
+    indices = iter(range(sum(len(group["params"]) for group in groups)))
+    expected = [[next(indices) for _ in group["params"]] for group in groups]
+    needed = {"params", "lr", "base_lr", "betas", "eps", "weight_decay", "amsgrad"}
+    if not all(isinstance(group, dict) and needed <= group.keys() for group in saved) or expected != [
+        group["params"] for group in saved
+    ]:
+        return "optimizer.param_groups has other parameters"
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    moments = ["exp_avg", "exp_avg_sq", *["max_exp_avg_sq"][: training.settings.optimizer.amsgrad]]
+    for index, values in found["state"].items():
+        if index not in range(len(parameters)):
+            return f"optimizer has an unknown parameter {index!r}"
+        tensors = {"step": parameters[index].new_zeros(())} | dict.fromkeys(moments, parameters[index])
+        if mismatch := _compare_tensors(f"optimizer.state.{index}", values, tensors):
+            return mismatch
+    return ""
+
+
+class _ErrorRecorder(io.RawIOBase):
+    """A stream that keeps the error with which the system refused to write."""
 
     def __init__(self, stream: BinaryIO) -> None:
         super().__init__()
@@ -58,90 +218,3 @@ class _Witness(io.RawIOBase):
 
     def flush(self) -> None:
         self.stream.flush()
-
-
-def load_state(folder: Path) -> dict[str, Any] | None:
-    """The last saved training state on the CPU, or None if there is none.
-
-    Raises:
-        CheckpointError: the file is damaged.
-    """
-    file = folder / STATE_FILE
-    if not file.exists():
-        return None
-    state = load_values(file, STATE_REMEDY)
-    if not isinstance(state, dict):
-        raise CheckpointError(f"{file} is no state of a training; {STATE_REMEDY}")
-    return state
-
-
-def restore_state(training: Training) -> None:
-    """Take up the state that was saved in the training's folder, if there is one.
-
-    Raises:
-        CheckpointError: it is damaged, or that of another network or version.
-        LaunchError: the processes found different states.
-    """
-    if state := load_state(training.out / STATE_FOLDER):
-        if mismatch := find_mismatch(state, training):
-            file = training.out / STATE_FOLDER / STATE_FILE
-            raise CheckpointError(f"{file} is no state of this training: {mismatch}; {STATE_REMEDY}")
-        training.model.load_state_dict(state["model"])
-        training.optimizer.load_state_dict(state["optimizer"])
-        training.step, training.best = state["step"], state["best"]
-        training.scored = state.get("scored", training.step)
-        before = tuple(state.get("arithmetics", ()))
-        training.compute_dtypes = before if before[-1:] == training.compute_dtypes else before + training.compute_dtypes
-    require_equal(training.step, "the step of the saved state")
-
-
-def find_mismatch(state: Mapping[str, Any], training: Training) -> str:
-    """What keeps a training from going on from a state, a clause; empty if nothing does."""
-    last = training.total_steps
-    for name, default in (("step", None), ("scored", 0)):
-        number = state.get(name, default)
-        if type(number) is not int or not 0 <= number <= last:
-            return f"{name} is {number!r}, not a whole number up to {last}"
-    if type(state.get("best")) not in (int, float):
-        return f"best is {state.get('best')!r}, not a number"
-    compute_dtypes = state.get("arithmetics", [])
-    if not isinstance(compute_dtypes, list) or not all(one in ("fp32", "bf16") for one in compute_dtypes):
-        return f"arithmetics is {compute_dtypes!r}, not a list of fp32 and bf16"
-    return _compare_tensors("model", state.get("model"), training.model.state_dict()) or _check_optimizer(
-        state.get("optimizer"), training
-    )
-
-
-def _compare_tensors(place: str, found: Any, wanted: Mapping[str, Tensor]) -> str:
-    if not isinstance(found, dict):
-        return f"{place} is no dictionary of tensors"
-    for name in (*wanted, *found):
-        if name not in found or name not in wanted:
-            return f"{place} {'lacks' if name in wanted else 'has an unknown'} {name}"
-        if not isinstance(found[name], Tensor) or found[name].shape != wanted[name].shape:
-            shape = list(found[name].shape) if isinstance(found[name], Tensor) else "no tensor"
-            return f"{place}.{name} is {shape} instead of {list(wanted[name].shape)}"
-    return ""
-
-
-def _check_optimizer(found: Any, training: Training) -> str:
-    groups = training.optimizer.param_groups
-    saved = found.get("param_groups") if isinstance(found, dict) else None
-    if not isinstance(saved, list) or not isinstance(found.get("state"), dict):
-        return "optimizer is no state of Adam"
-    numbers = iter(range(sum(len(group["params"]) for group in groups)))
-    expected = [[next(numbers) for _ in group["params"]] for group in groups]
-    needed = {"params", "lr", "base_lr", "betas", "eps", "weight_decay", "amsgrad"}
-    if not all(isinstance(group, dict) and needed <= group.keys() for group in saved) or expected != [
-        group["params"] for group in saved
-    ]:
-        return "optimizer.param_groups has other parameters"
-    parameters = [parameter for group in groups for parameter in group["params"]]
-    moments = ["exp_avg", "exp_avg_sq", *["max_exp_avg_sq"][: training.settings.optimizer.amsgrad]]
-    for number, values in found["state"].items():
-        if number not in range(len(parameters)):
-            return f"optimizer has an unknown parameter {number!r}"
-        wanted = {"step": parameters[number].new_zeros(())} | dict.fromkeys(moments, parameters[number])
-        if mismatch := _compare_tensors(f"optimizer.state.{number}", values, wanted):
-            return mismatch
-    return ""

@@ -1,7 +1,6 @@
-"""A training in progress: the loop, one step of it, and the state that it continues from.
+"""The training loop.
 
-The position in the data is one number, the examples seen, so that a training goes on from any saved state on any number
-of processes.
+The position in the data is the number of examples seen so far, so that a training can be resumed with any world size.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Generator, Iterator
-from functools import partial
 
 import torch
 
@@ -19,30 +17,15 @@ from pipelines.data.loader import load_batches
 from pipelines.pretrained import save_checkpoint
 from pipelines.runtime.precision import autocast_context, log_compute_dtype
 from pipelines.runtime.signals import GracefulStop, SharedStop, Stopped
-from pipelines.training.divergence import DivergenceError, advise, is_sound, require_finite
+from pipelines.training.divergence import DivergenceError, require_finite
 from pipelines.training.losses import compute_losses, count_step
 from pipelines.training.optimizer import lr_factor, set_learning_rates
 from pipelines.training.setup import Training
-from pipelines.training.state import STATE_FOLDER, save_state
-from pipelines.training.validation import validate_held_out
+from pipelines.training.state import advise_after_divergence, save_state
+from pipelines.training.validation import validate
 from shards.errors import NonFiniteError, WorkerError
 from shards.progress import report_progress
 from shards.sampling import sample_batch
-
-
-def open_batches(training: Training) -> Generator[Batch, None, None]:
-    """This process's share of every batch from the present step to the last."""
-    settings, accelerator = training.settings, training.accelerator
-    share = partial(
-        sample_batch,
-        len(training.data),
-        seed=settings.seed,
-        batch_size=settings.batch_size,
-        rank=accelerator.process_index,
-        world_size=accelerator.num_processes,
-    )
-    shares = (share(start=step * settings.batch_size) for step in range(training.step, training.total_steps))
-    return load_batches(training.data, shares, workers=settings.workers)
 
 
 def train(training: Training) -> None:
@@ -51,126 +34,127 @@ def train(training: Training) -> None:
     Raises:
         DataError: an example cannot be read.
         DivergenceError: the training diverged; says what to do.
-        Stopped: a signal asked to; the last step is saved.
-        WorkerError: a worker that reads died; the last step is saved.
+        Stopped: a signal was received; the last step is saved.
+        WorkerError: a worker process died; the last step is saved.
     """
     try:
         run_steps(training)
     except DivergenceError as error:
-        advice = advise(training)
-        if error.met_by_all:
-            # So that the first process is the one that prints.
+        advice = advise_after_divergence(training)
+        if error.on_all_ranks:
+            # The first rank to end ends the others: rank 0, which prints, must not be among these.
             training.accelerator.wait_for_everyone()
         raise DivergenceError(f"{error} (after step {training.step}); {advice}") from error
 
 
 def run_steps(training: Training) -> None:
-    """The training loop: batch, forward, loss, backward, clip, step, log, save, score."""
-    settings, first_step, started = training.settings, training.step, time.monotonic()
-    saved, total = started, training.total_steps
-    training.log.forget_after(first_step, scored=training.scored == first_step)
+    """The training loop: batch, forward, loss, backward, clip, step (in `train_step`), log, save, validate."""
+    settings, accelerator, log = training.settings, training.accelerator, training.log
+    first_step, total = training.step, training.total_steps
+    started = saved = time.monotonic()
+    log.forget_after(first_step, scored=training.validated_step == first_step)
     report_progress(first_step, total)
-    training.log.write_start(
-        first_step, training.epoch, processes=training.accelerator.num_processes, precision=training.compute_dtype
-    )
-    log_compute_dtype("training", settings.precision, training.compute_dtypes, training.accelerator.device)
-    shared_stop = SharedStop(training.accelerator)
+    log.write_start(first_step, training.epoch, processes=accelerator.num_processes, precision=training.compute_dtype)
+    log_compute_dtype("training", settings.precision, training.compute_dtypes, accelerator.device)
+    shared_stop = SharedStop(accelerator)
     with (
         GracefulStop() as stop,
         contextlib.closing(open_batches(training)) as batches,
-        _saved_without_workers(training),
+        _save_if_workers_die(training),
     ):
-        if first_step and training.should_validate and training.scored != first_step:
-            validate(training, stop)
+        if first_step and training.should_validate and training.validated_step != first_step:
+            run_validation(training, stop)
         for batch in batches:
             losses = train_step(training, batch)
             training.step += 1
             if training.step % settings.log_steps == 0 or training.step == total:
                 rate = (training.step - first_step) * settings.batch_size / (time.monotonic() - started)
-                training.log.write_losses(training.step, training.epoch, losses, rate)
+                log.write_losses(training.step, training.epoch, losses, rate)
                 report_progress(training.step, total, f"loss {losses['total']:.3f}, {rate:.1f} expressions/s")
             if training.should_validate or training.step % settings.log_steps == 0:
-                require_finite(training.model, losses["total"], training.accelerator)
+                require_finite(training.model, losses["total"], accelerator)
             signum = shared_stop.reduce(stop.signum)
-            if (
-                signum is not None
-                or training.should_validate
-                or time.monotonic() - saved > 60 * settings.checkpoint_minutes
-            ):
-                save_progress(training)
+            state_is_old = time.monotonic() - saved > 60 * settings.checkpoint_minutes
+            if signum is not None or training.should_validate or state_is_old:
+                save_state(training)
                 saved = time.monotonic()
             if signum is not None:
-                # torchrun ends all processes with the first, which must not be before the state is written.
-                training.accelerator.wait_for_everyone()
+                # torchrun ends all processes when the first one ends: the state must be written by then.
+                accelerator.wait_for_everyone()
                 raise Stopped(signum, _describe_saved(training))
             if training.should_validate:
-                validate(training, stop)
+                run_validation(training, stop)
 
 
-def validate(training: Training, stop: GracefulStop) -> None:
-    """Score the held-out splits after a step that is saved: if stopped here, the training continues with this again.
-
-    Raises:
-        Stopped: a signal asked to.
-    """
-    report_progress(training.step, training.total_steps, "validation")
-    with stop.immediate(_describe_saved(training)):
-        validate_and_save_best(training)
-    training.scored = training.step
-
-
-def _describe_saved(training: Training) -> str:
-    return f"step {training.step} of {training.total_steps} is saved"
-
-
-@contextlib.contextmanager
-def _saved_without_workers(training: Training) -> Iterator[None]:
-    try:
-        yield
-    except WorkerError:
-        save_progress(training)
-        raise
+def open_batches(training: Training) -> Generator[Batch, None, None]:
+    """This rank's part of every batch from the present step to the last."""
+    settings, accelerator = training.settings, training.accelerator
+    batch_indices = (
+        sample_batch(
+            len(training.data),
+            seed=settings.seed,
+            start=step * settings.batch_size,
+            batch_size=settings.batch_size,
+            rank=accelerator.process_index,
+            world_size=accelerator.num_processes,
+        )
+        for step in range(training.step, training.total_steps)
+    )
+    return load_batches(training.data, batch_indices, workers=settings.workers)
 
 
 def train_step(training: Training, batch: Batch) -> dict[str, torch.Tensor]:
-    """One optimiser step on this process's share of a batch; returns the detached loss terms of its last part."""
-    settings, accelerator, network = training.settings, training.accelerator, training.network
+    """One optimizer step on this rank's part of a batch; returns the detached losses of the last micro-batch."""
+    settings, accelerator, model = training.settings, training.accelerator, training.parallel_model
     factor = lr_factor(settings.optimizer, training.step, training.steps_per_epoch, training.total_steps)
     set_learning_rates(training.optimizer, factor)
-    # Dropout depends on seed, step and process alone, so that a resumed training repeats an undisturbed one.
+    # Dropout depends only on seed, step and rank, so that a resumed training equals an uninterrupted one.
     torch.manual_seed((settings.seed * 1_000_003 + training.step) * 4099 + accelerator.process_index)
-    network.train()
-    moved = batch.to(accelerator.device)
-    parts = moved.split(settings.micro_batches)
-    assert moved.targets is not None
+    model.train()
+    batch = batch.to(accelerator.device)
+    assert batch.targets is not None
     counts = count_step(
-        moved.targets, training.model.config.num_queries, total=accelerator.reduce,
-        processes=accelerator.num_processes, micro_batches=settings.micro_batches,
+        batch.targets, training.model.config.num_queries, all_reduce=accelerator.reduce,
+        world_size=accelerator.num_processes, micro_batches=settings.micro_batches,
     )  # fmt: skip
-    for number, part in enumerate(parts, start=1):
-        training.last_part = part
-        with accelerator.no_sync(network) if number < len(parts) else contextlib.nullcontext():
+    micro_batches = batch.split(settings.micro_batches)
+    for index, micro_batch in enumerate(micro_batches, start=1):
+        training.last_micro_batch = micro_batch
+        with accelerator.no_sync(model) if index < len(micro_batches) else contextlib.nullcontext():
             with autocast_context(accelerator.device, training.compute_dtype):
-                output = network(normalize_images(part.pixel_values), part.input_ids, part.attention_mask)
-            assert part.targets is not None
-            losses = compute_losses(output, part.targets, settings.matching, settings.loss, counts)
-            (losses["total"] / len(parts)).backward()  # type: ignore[no-untyped-call]
+                pixel_values = normalize_images(micro_batch.pixel_values)
+                output = model(pixel_values, micro_batch.input_ids, micro_batch.attention_mask)
+            assert micro_batch.targets is not None
+            losses = compute_losses(output, micro_batch.targets, settings.matching, settings.loss, counts)
+            (losses["total"] / len(micro_batches)).backward()  # type: ignore[no-untyped-call]
     if settings.optimizer.clip_norm:
-        torch.nn.utils.clip_grad_norm_(network.parameters(), settings.optimizer.clip_norm)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.optimizer.clip_norm)
     training.optimizer.step()
     training.optimizer.zero_grad(set_to_none=True)
     return {name: value.detach() for name, value in losses.items()}
 
 
-def validate_and_save_best(training: Training) -> None:
-    """Score the held-out splits and write the checkpoint folder if they never were better, or if there are none.
+def run_validation(training: Training, stop: GracefulStop) -> None:
+    """Validate after a step whose state is saved: a training that is stopped here resumes with this validation.
 
     Raises:
-        DataError: a held-out example cannot be read.
+        Stopped: a signal was received.
+    """
+    report_progress(training.step, training.total_steps, "validation")
+    with stop.immediate(_describe_saved(training)):
+        validate_and_save_best(training)
+    training.validated_step = training.step
+
+
+def validate_and_save_best(training: Training) -> None:
+    """Score the validation splits; write the checkpoint folder if the scores are the best so far, or there are none.
+
+    Raises:
+        DataError: an example cannot be read.
         DivergenceError: the network's outputs are not finite.
     """
     try:
-        scores, value = validate_held_out(training)
+        scores, value = validate(training)
     except NonFiniteError as error:
         raise DivergenceError("outputs for the validation split are not finite: training has diverged") from error
     if not training.accelerator.is_main_process:
@@ -179,24 +163,18 @@ def validate_and_save_best(training: Training) -> None:
         training.log.write_scores(training.step, training.epoch, scores)
     if not scores or value > training.best:
         training.best = value
-        save_checkpoint(training.out, training.model, training.tokenizer, training.settings.text.max_tokens)
+        processor = training.data.processor
+        save_checkpoint(training.out, training.model, processor.tokenizer, processor.max_tokens)
 
 
-def save_progress(training: Training) -> None:
-    """Save the state to continue from; the processes hold the same weights, so one of them writes.
+def _describe_saved(training: Training) -> str:
+    return f"step {training.step} of {training.total_steps} is saved"
 
-    Raises:
-        DivergenceError: weights or outputs are not finite; the state that was saved before stays.
-    """
-    if training.accelerator.is_main_process:
-        if not is_sound(training):
-            raise DivergenceError("weights or outputs are not finite: training has diverged")
-        state = {
-            "step": training.step,
-            "scored": training.scored,
-            "best": training.best,
-            "arithmetics": list(training.compute_dtypes),
-            "model": training.model.state_dict(),
-            "optimizer": training.optimizer.state_dict(),
-        }
-        save_state(training.out / STATE_FOLDER, state)
+
+@contextlib.contextmanager
+def _save_if_workers_die(training: Training) -> Iterator[None]:
+    try:
+        yield
+    except WorkerError:
+        save_state(training)
+        raise

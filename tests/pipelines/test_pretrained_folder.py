@@ -11,7 +11,7 @@ import torch
 from pipelines.data.tokenizer import train_tokenizer
 from pipelines.model import IGVGModel
 from pipelines.pretrained import load_checkpoint, save_checkpoint
-from pipelines.training.state import load_state, save_state
+from pipelines.training.state import read_state, write_state
 from shards.errors import CheckpointError
 from tests.support.small_network import CONFIG
 
@@ -47,9 +47,9 @@ def test_a_missing_folder_and_a_damaged_part_are_named(folder: Path, tmp_path: P
 
 
 def test_a_training_state_comes_back_as_it_was(tmp_path: Path) -> None:
-    assert load_state(tmp_path) is None
-    save_state(tmp_path, {"step": 7, "model": {"w": torch.arange(3)}})
-    state = load_state(tmp_path)
+    assert read_state(tmp_path) is None
+    write_state(tmp_path, {"step": 7, "model": {"w": torch.arange(3)}})
+    state = read_state(tmp_path)
     assert state is not None
     assert state["step"] == 7
     assert state["model"]["w"].tolist() == [0, 1, 2]
@@ -57,8 +57,8 @@ def test_a_training_state_comes_back_as_it_was(tmp_path: Path) -> None:
 
 
 def test_a_damaged_training_state_is_an_error_with_a_remedy(tmp_path: Path) -> None:
-    save_state(tmp_path, {"step": 7})
+    write_state(tmp_path, {"step": 7})
     file = tmp_path / "state.pt"
     file.write_bytes(file.read_bytes()[:50])
     with pytest.raises(CheckpointError, match="delete it, and the same command begins the training again"):
-        load_state(tmp_path)
+        read_state(tmp_path)

@@ -27,7 +27,7 @@ from pipelines.model.convert.instancevg import load_instancevg_checkpoint
 from pipelines.prediction.raw_output import unpack_output
 from pipelines.prediction.raw_store import RawReader, RawWriter
 from pipelines.pretrained import save_checkpoint
-from pipelines.training.state import load_state, save_state
+from pipelines.training.state import read_state, write_state
 from shards.errors import CheckpointError, DataError, SettingsError
 from tests.support.corrupted_bytes import TOKENS, corrupt
 from tests.support.published_network import make_published
@@ -44,7 +44,7 @@ def write_whole(folder: Path) -> None:
     model = IGVGModel(CONFIG)
     save_checkpoint(folder, model, train_tokenizer(["red star", "blue star"] * 3, 40), 9)
     torch.save({"state_dict": make_published(), "epoch": 3}, folder / "published.pth")
-    save_state(folder, {"step": 3, "best": 1.0, "model": {"w": torch.ones(3)}, "optimizer": {}})
+    write_state(folder, {"step": 3, "best": 1.0, "model": {"w": torch.ones(3)}, "optimizer": {}})
     side, length = CONFIG.image_size, 5
     with torch.no_grad():
         output = model.eval()(
@@ -132,7 +132,7 @@ KINDS: dict[str, tuple[str, Callable[[bytes, random.Random], bytes], Callable[[P
     "tokenizer": ("tokenizer.json", _corrupt_json, load_tokenizer),
     "tokenizer-config": ("tokenizer_config.json", _corrupt_json, load_tokenizer),
     "published": ("published.pth", corrupt_archive, _read_published),
-    "state": ("state.pt", corrupt_archive, load_state),
+    "state": ("state.pt", corrupt_archive, read_state),
     "raw-index": ("raw/index.json", _corrupt_json, _read_raw),
     "raw-chunk": ("raw/chunk-000000.npz", corrupt_archive, _read_raw),
 }

@@ -21,9 +21,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from pipelines.config.overrides import read_settings
 from pipelines.config.presets import train_preset
 from pipelines.training.setup import Training, setup_training, start_processes
-from pipelines.training.state import restore_state
-from pipelines.training.trainer import open_batches, save_progress, train_step
-from pipelines.training.validation import validate_held_out
+from pipelines.training.state import restore_state, save_state
+from pipelines.training.trainer import open_batches, train_step
+from pipelines.training.validation import validate
 from tests.support.pipeline_runs import SMALL_NETWORK
 
 # With this epsilon an update of Adam is nearly proportional to the gradient, so that sizes count and not only signs.
@@ -62,12 +62,12 @@ def train_steps(shards: Path, out: Path, last: int) -> None:
             save_file(state, out / f"weights-{training.step}.safetensors")
         if training.step == last:
             break
-    save_progress(training)
+    save_state(training)
     # Statistics of batch norms, as far apart as other shares of the data make them, and after a validation.
     for buffer in training.model.buffers():
         buffer += accelerator.process_index
     statistics = [gather_object([sum_buffers(training)])]
-    validate_held_out(training)
+    validate(training)
     statistics.append(gather_object([sum_buffers(training)]))
     if accelerator.is_main_process:
         (out / f"boxes-{last}.json").write_text(json.dumps(boxes))

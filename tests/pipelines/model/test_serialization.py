@@ -15,7 +15,7 @@ from pipelines.data.tokenizer import load_tokenizer, train_tokenizer
 from pipelines.model import IGVGModel
 from pipelines.model.convert.instancevg import load_instancevg_checkpoint
 from pipelines.pretrained import load_checkpoint, open_checkpoint, save_checkpoint
-from pipelines.training.state import load_state, save_state
+from pipelines.training.state import read_state, write_state
 from shards.errors import CheckpointError, SettingsError
 from tests.support.foreign_contents import POINTER, list_foreign_contents
 from tests.support.small_network import CONFIG
@@ -71,10 +71,10 @@ def test_a_byte_order_mark_is_passed_over(folder: Path, part: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_published_file_and_a_state_that_are_something_else_are_named(tmp_path: Path, kind: str) -> None:
-    save_state(tmp_path, {"step": 7})
+    write_state(tmp_path, {"step": 7})
     content, words = list_foreign_contents((tmp_path / "state.pt").read_bytes())[kind]
     for name, load in (
-        ("state.pt", lambda file: load_state(file.parent)),
+        ("state.pt", lambda file: read_state(file.parent)),
         ("instancevg.pth", load_instancevg_checkpoint),
     ):
         (tmp_path / name).write_bytes(content)

@@ -22,7 +22,8 @@ from pipelines.runtime.precision import (
     resolve_precision,
 )
 from pipelines.stages import predict
-from pipelines.training.trainer import save_progress, train
+from pipelines.training.state import save_state
+from pipelines.training.trainer import train
 from shards.progress import set_sink
 from tests.support.drawn_shards import write_shards
 from tests.support.pipeline_runs import SMALL_NETWORK, igvg
@@ -128,7 +129,7 @@ def test_a_prediction_under_auto_says_what_it_came_to(tmp_path: Path, monkeypatc
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     shards = write_shards(tmp_path / "drawn")
     training = open_small(shards, tmp_path / "run", text=TextSettings(max_tokens=8))
-    save_checkpoint(tmp_path / "run", training.model, training.tokenizer, 8)
+    save_checkpoint(tmp_path / "run", training.model, training.data.processor.tokenizer, 8)
     settings = PredictSettings(split="val", precision="auto", workers=0)
     words = settings, tmp_path / "run", shards, tmp_path / "out"
     lines: list[str] = []
@@ -148,7 +149,7 @@ def test_a_training_begun_in_bfloat16_goes_on_in_float32_on_a_machine_that_would
     shards = write_shards(tmp_path / "drawn")
     begun = open_small(shards, tmp_path / "run", precision="auto", max_steps=2)
     begun.step, begun.compute_dtypes = 1, ("bf16",)
-    save_progress(begun)
+    save_state(begun)
     training = open_small(shards, tmp_path / "run", precision="auto", max_steps=2)
     assert training.compute_dtypes == ("bf16", "fp32")
     lines: list[str] = []

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from pipelines.config.settings import TextSettings
 from pipelines.training.divergence import DivergenceError
 from pipelines.training.setup import Training
-from pipelines.training.trainer import open_batches, save_progress, train, train_step
+from pipelines.training.state import save_state
+from pipelines.training.trainer import open_batches, train, train_step
 from tests.support.drawn_shards import write_shards
 from tests.support.pipeline_runs import SMALL_NETWORK, igvg, only_error
 from tests.support.small_training import open_small
@@ -38,7 +39,7 @@ def test_the_last_good_weights_stay_and_can_be_trained_on_from(tmp_path: Path, k
     shards = write_shards(tmp_path / "drawn", references=REFERENCES[kind])
     training = open_small(shards, tmp_path / "my run", log_steps=log_steps, max_steps=40, epochs=40, text=TEXT)
     training.step = 1
-    save_progress(training)
+    save_state(training)
     good = {name: value.clone() for name, value in training.model.state_dict().items()}
     said = diverge(training)
     folder = tmp_path / "my run" / "last-good"
@@ -60,30 +61,30 @@ def test_a_saved_state_whose_outputs_are_not_finite_is_not_recommended(tmp_path:
     for weights in training.model.parameters():
         weights.data.mul_(1e25)
     # Nothing was tried on them before.
-    save_progress(training)
-    assert "no sound state was saved before: begin again with lower rates: --force" in diverge(training)
+    save_state(training)
+    assert "no finite state was saved before: begin again with lower rates: --force" in diverge(training)
     assert not (tmp_path / "run" / "last-good").exists()
 
 
 def test_weights_that_are_finite_and_give_no_finite_outputs_never_replace_a_saved_state(tmp_path: Path) -> None:
     training = open_small(write_shards(tmp_path / "drawn"), tmp_path / "run")
-    save_progress(training)
+    save_state(training)
     before = (tmp_path / "run" / "state" / "state.pt").read_bytes()
     train_step(training, next(iter(open_batches(training))))
     for weights in training.model.parameters():
         weights.data.mul_(1e25)
     with pytest.raises(DivergenceError, match="weights or outputs are not finite"):
-        save_progress(training)
+        save_state(training)
     assert (tmp_path / "run" / "state" / "state.pt").read_bytes() == before
 
 
 def test_weights_that_are_not_finite_never_replace_a_saved_state(tmp_path: Path) -> None:
     training = open_small(write_shards(tmp_path / "drawn"), tmp_path / "run")
-    save_progress(training)
+    save_state(training)
     before = (tmp_path / "run" / "state" / "state.pt").read_bytes()
     next(training.model.parameters()).data.fill_(float("nan"))
     with pytest.raises(DivergenceError, match="weights or outputs are not finite"):
-        save_progress(training)
+        save_state(training)
     assert (tmp_path / "run" / "state" / "state.pt").read_bytes() == before
 
 

@@ -26,7 +26,7 @@ from tests.support.small_network import CONFIG
 
 @pytest.fixture
 def parts(tmp_path: Path) -> list[Part]:
-    """Three small pictures with twelve expressions."""
+    """Three small images with twelve expressions."""
     return [(write_shards(tmp_path / "set"), "val")]
 
 

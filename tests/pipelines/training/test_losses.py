@@ -35,24 +35,24 @@ needs_goldens = pytest.mark.skipif(not GOLDENS.is_dir(), reason="the reference n
 QUERIES, SIDE = 4, 12
 
 
-def make_output(pictures: int, seed: int = 0) -> IGVGOutput:
+def make_output(images: int, seed: int = 0) -> IGVGOutput:
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator).requires_grad_()
 
     def draw_boxes() -> Tensor:
-        return (0.2 + 0.3 * torch.rand(pictures, QUERIES, 4, generator=generator)).requires_grad_()
+        return (0.2 + 0.3 * torch.rand(images, QUERIES, 4, generator=generator)).requires_grad_()
 
     return IGVGOutput(
-        class_logits=draw(pictures, QUERIES, 2),
+        class_logits=draw(images, QUERIES, 2),
         boxes=draw_boxes(),
-        points=torch.rand(pictures, QUERIES, 2, generator=generator),
-        instance_mask_logits=draw(pictures, QUERIES, SIDE // 2, SIDE // 2),
-        global_mask_logits=draw(pictures, 1, SIDE // 2, SIDE // 2),
-        existence_logits=draw(pictures, 2),
-        attention_map=draw(pictures, 3, 3),
-        aux_class_logits=[draw(pictures, QUERIES, 2), draw(pictures, QUERIES, 2)],
+        points=torch.rand(images, QUERIES, 2, generator=generator),
+        instance_mask_logits=draw(images, QUERIES, SIDE // 2, SIDE // 2),
+        global_mask_logits=draw(images, 1, SIDE // 2, SIDE // 2),
+        existence_logits=draw(images, 2),
+        attention_map=draw(images, 3, 3),
+        aux_class_logits=[draw(images, QUERIES, 2), draw(images, QUERIES, 2)],
         aux_boxes=[draw_boxes(), draw_boxes()],
     )
 
@@ -81,7 +81,7 @@ def measure(
     return compute_losses(output, targets, MatchingSettings(), LossSettings(**settings), counts)
 
 
-def select_pictures(output: IGVGOutput, part: slice) -> IGVGOutput:
+def select_images(output: IGVGOutput, part: slice) -> IGVGOutput:
     values = {field.name: getattr(output, field.name) for field in dataclasses.fields(output)}
     return IGVGOutput(
         **{n: [layer[part] for layer in v] if isinstance(v, list) else v[part] for n, v in values.items()}
@@ -289,15 +289,15 @@ def test_terms_of_two_parts_of_a_step_average_to_those_of_the_whole(counts: list
     output, targets = make_output(4), make_targets(counts)
     whole, step = measure(output, targets), dataclasses.replace(count_step(targets, QUERIES), parts=2)
     parts = [
-        measure(select_pictures(output, part), targets.select(part), counts=step) for part in (slice(0, 2), slice(2, 4))
+        measure(select_images(output, part), targets.select(part), counts=step) for part in (slice(0, 2), slice(2, 4))
     ]
     for name, value in whole.items():
         assert sum(part[name].item() for part in parts) / 2 == pytest.approx(value.item(), rel=1e-5), name
 
 
-def test_losses_do_not_depend_on_the_order_of_the_pictures() -> None:
+def test_losses_do_not_depend_on_the_order_of_the_images() -> None:
     output, targets = make_output(3), make_targets([2, 0, 1])
-    turned = select_pictures(output, [2, 0, 1])  # type: ignore[arg-type]
+    turned = select_images(output, [2, 0, 1])  # type: ignore[arg-type]
     reordered = Targets(
         [targets.boxes[i] for i in (2, 0, 1)],
         [targets.instance_masks[i] for i in (2, 0, 1)],

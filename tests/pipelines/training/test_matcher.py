@@ -40,15 +40,15 @@ def list_pairs(matches: Matches) -> list[set[tuple[int, int]]]:
     ]
 
 
-def test_every_layer_and_picture_gets_its_cheapest_pairs() -> None:
+def test_every_layer_and_image_gets_its_cheapest_pairs() -> None:
     counts = [2, 0, 3]
     outputs = make_outputs(counts)
     matches = hungarian_match(**outputs, settings=MatchingSettings())
     for layer in range(LAYERS):
         total = 0.0
-        for picture, targets in enumerate(outputs["target_boxes"]):
+        for image, targets in enumerate(outputs["target_boxes"]):
             cost = compute_costs(
-                outputs["class_logits"][layer, picture], outputs["boxes"][layer, picture], outputs["points"][picture],
+                outputs["class_logits"][layer, image], outputs["boxes"][layer, image], outputs["points"][image],
                 targets, MatchingSettings(),
             )  # fmt: skip
             total += min(
@@ -57,12 +57,12 @@ def test_every_layer_and_picture_gets_its_cheapest_pairs() -> None:
             )
         picked = 0.0
         for query, target in list_pairs(matches)[layer]:
-            picture = query // QUERIES
+            image = query // QUERIES
             cost = compute_costs(
-                outputs["class_logits"][layer, picture], outputs["boxes"][layer, picture], outputs["points"][picture],
-                outputs["target_boxes"][picture], MatchingSettings(),
+                outputs["class_logits"][layer, image], outputs["boxes"][layer, image], outputs["points"][image],
+                outputs["target_boxes"][image], MatchingSettings(),
             )  # fmt: skip
-            picked += float(cost[query % QUERIES, target - sum(counts[:picture])])
+            picked += float(cost[query % QUERIES, target - sum(counts[:image])])
         assert picked == pytest.approx(total, abs=1e-5)
 
 
@@ -82,7 +82,7 @@ def test_permuted_targets_give_the_same_pairs(counts: list[int], random: Any, se
     outputs = make_outputs(counts, seed)
     orders = [random.sample(range(count), count) for count in counts]
     permuted = [boxes[order] for boxes, order in zip(outputs["target_boxes"], orders, strict=True)]
-    starts = [sum(counts[:picture]) for picture in range(len(counts))]
+    starts = [sum(counts[:image]) for image in range(len(counts))]
     back = [start + place for start, order in zip(starts, orders, strict=True) for place in order]
     first = hungarian_match(**outputs, settings=MatchingSettings())
     second = hungarian_match(**{**outputs, "target_boxes": permuted}, settings=MatchingSettings())
@@ -91,18 +91,18 @@ def test_permuted_targets_give_the_same_pairs(counts: list[int], random: Any, se
 
 @given(st.lists(st.integers(0, 7), min_size=1, max_size=4), st.integers(0, 99))
 @settings(max_examples=30, deadline=None)
-def test_a_batch_is_matched_as_its_pictures_alone(counts: list[int], seed: int) -> None:
+def test_a_batch_is_matched_as_its_images_alone(counts: list[int], seed: int) -> None:
     outputs = make_outputs(counts, seed)
     together = hungarian_match(**outputs, settings=MatchingSettings())
     alone: list[set[tuple[int, int]]] = [set() for _ in range(LAYERS)]
-    for picture in range(len(counts)):
-        part = slice(picture, picture + 1)
+    for image in range(len(counts)):
+        part = slice(image, image + 1)
         matches = hungarian_match(
             outputs["class_logits"][:, part], outputs["boxes"][:, part], outputs["points"][part],
             outputs["target_boxes"][part], MatchingSettings(),
         )  # fmt: skip
         for layer, pairs in enumerate(list_pairs(matches)):
-            alone[layer] |= {(q + picture * QUERIES, t + sum(counts[:picture])) for q, t in pairs}
+            alone[layer] |= {(q + image * QUERIES, t + sum(counts[:image])) for q, t in pairs}
     assert list_pairs(together) == alone
 
 

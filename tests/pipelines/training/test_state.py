@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from pipelines.config.settings import OptimizerSettings
-from pipelines.training.state import load_state, save_state
-from pipelines.training.trainer import open_batches, save_progress, train_step
+from pipelines.training.state import read_state, save_state, write_state
+from pipelines.training.trainer import open_batches, train_step
 from shards.errors import CheckpointError
 from tests.support.small_training import open_small, write_set
 
@@ -31,8 +31,8 @@ def sound(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> State:
     training = open_small(shards, out, max_steps=3)
     train_step(training, next(open_batches(training)))
     training.step = 1
-    save_progress(training)
-    state = load_state(out / "state")
+    save_state(training)
+    state = read_state(out / "state")
     assert state is not None
     return state
 
@@ -93,7 +93,7 @@ def test_what_does_not_fit_is_named_with_the_file_and_a_remedy(
 ) -> None:
     state = copy.deepcopy(sound)
     change(state)
-    save_state(tmp_path / "state", state)
+    write_state(tmp_path / "state", state)
     with pytest.raises(CheckpointError, match=f"state.pt is no state of this training: {named}.*; delete it, and the"):
         open_small(shards, tmp_path, max_steps=3)
 
@@ -102,16 +102,16 @@ def test_states_of_earlier_versions_lack_what_was_computed_in_and_scored(
     shards: Path, sound: State, tmp_path: Path
 ) -> None:
     state = {name: value for name, value in sound.items() if name not in ("arithmetics", "scored")}
-    save_state(tmp_path / "state", state)
+    write_state(tmp_path / "state", state)
     training = open_small(shards, tmp_path, max_steps=3)
-    assert (training.step, training.scored, training.compute_dtypes) == (1, 1, ("fp32",))
+    assert (training.step, training.validated_step, training.compute_dtypes) == (1, 1, ("fp32",))
 
 
 def test_the_published_optimizer_keeps_its_largest_second_moments_over_a_stop(shards: Path, tmp_path: Path) -> None:
     words: dict[str, Any] = {"max_steps": 3, "optimizer": OptimizerSettings(amsgrad=True)}
     training = open_small(shards, tmp_path, **words)
     train_step(training, next(open_batches(training)))
-    save_progress(training)
+    save_state(training)
     moments = open_small(shards, tmp_path, **words).optimizer.state_dict()["state"][0]["max_exp_avg_sq"]
     assert torch.equal(moments, training.optimizer.state_dict()["state"][0]["max_exp_avg_sq"])
     assert moments.any()

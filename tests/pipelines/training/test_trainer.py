@@ -18,8 +18,9 @@ from pipelines.data.batch import Batch, collate
 from pipelines.data.tokenizer import PAD_ID
 from pipelines.stages.train import count_cut_expressions
 from pipelines.training.setup import Training, list_parts, open_validation
-from pipelines.training.trainer import open_batches, save_progress, train_step, validate_and_save_best
-from pipelines.training.validation import validate_held_out
+from pipelines.training.state import save_state
+from pipelines.training.trainer import open_batches, train_step, validate_and_save_best
+from pipelines.training.validation import validate
 from shards.errors import DataError
 from shards.progress import set_sink
 from tests.support.drawn_shards import write_shards
@@ -34,7 +35,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def gather(training: Training, numbers: Sequence[int]) -> Batch:
-    """The batch of some examples; those of a picture are its four, about no, one, the other and both targets."""
+    """The batch of some examples; those of a image are its four, about no, one, the other and both targets."""
     return collate([training.data[number] for number in numbers], PAD_ID)
 
 
@@ -167,7 +168,7 @@ def test_the_network_trains_and_is_scored_in_the_precision_that_is_set(
     training = open_small(shards, tmp_path, precision=precision)
     calls = record_forward(training)
     train_step(training, gather(training, range(4)))
-    validate_held_out(training)
+    validate(training)
     assert len(calls) > 1
     assert [call["bf16"] for call in calls] == [half] * len(calls)
     assert calls[0]["output"] == (torch.bfloat16 if half else torch.float32)
@@ -221,7 +222,7 @@ def test_a_validation_predicts_as_many_expressions_as_are_set_and_learns_nothing
     before = {name: tensor.clone() for name, tensor in training.model.state_dict().items()}
     random = torch.get_rng_state()
     calls = record_forward(training)
-    validate_held_out(training)
+    validate(training)
     assert sum(call["expressions"] for call in calls) == scored
     assert not any(call["training"] or call["gradients"] for call in calls)
     assert training.model.training
@@ -243,7 +244,7 @@ def test_a_validation_comes_after_every_stretch_of_epochs_and_after_the_last_ste
 
 # The best checkpoint
 
-# A quarter of the expressions has no target, and an empty answer to it is right; a mask of the whole picture covers
+# A quarter of the expressions has no target, and an empty answer to it is right; a mask of the whole image covers
 # 16, 24 and 40 of 96 pixels of the others; a mask of nothing covers none.
 ANSWERS = {"nothing there": (-50.0, 0.0, 25.0), "everything": (50.0, 50.0, 20.83), "empty masks": (50.0, -50.0, 0.0)}
 
@@ -268,7 +269,7 @@ def open_scored(shards: Path, out: Path) -> Training:
 def test_a_network_scores_what_its_answers_are_worth(shards: Path, tmp_path: Path, answer: str) -> None:
     training = open_scored(shards, tmp_path)
     answer_always(training, answer)
-    scores, value = validate_held_out(training)
+    scores, value = validate(training)
     assert value == pytest.approx(ANSWERS[answer][2], abs=0.01)
     assert scores["shards"]["gIoU"] == value
 
@@ -280,7 +281,7 @@ def test_the_checkpoint_holds_the_best_scored_weights_also_after_a_stop(shards: 
     best = answer_always(training, "nothing there")
     training.step = 2
     validate_and_save_best(training)
-    save_progress(training)
+    save_state(training)
     continued = open_scored(shards, tmp_path)
     assert (continued.step, continued.best) == (2, pytest.approx(25.0))
     for going in (training, continued):
@@ -305,7 +306,7 @@ def test_the_value_of_several_sets_is_the_mean_of_their_headlines(shards: Path, 
     training = open_scored(shards, tmp_path / "run")
     training.validation_data = open_validation([shards, other], "val", training.data.processor)
     answer_always(training, "everything")
-    scores, value = validate_held_out(training)
+    scores, value = validate(training)
     headlines = [metrics["gIoU"] for metrics in scores.values()]
     assert len(headlines) == 2
     assert headlines[1] == pytest.approx(100 * 16 / 96)
@@ -315,7 +316,7 @@ def test_the_value_of_several_sets_is_the_mean_of_their_headlines(shards: Path, 
 def test_a_set_in_a_folder_without_the_split_is_not_scored(shards: Path, tmp_path: Path) -> None:
     training = open_small(shards, tmp_path, validation_split="test")
     assert training.validation_data == {}
-    assert validate_held_out(training) == ({}, 0.0)
+    assert validate(training) == ({}, 0.0)
 
 
 def test_training_expressions_that_are_cut_are_counted_and_told(shards: Path, tmp_path: Path) -> None:

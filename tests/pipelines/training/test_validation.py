@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.training.validation import choose_numbers, name_folder
+from pipelines.training.validation import choose_indices, name_folder
 
 
 @pytest.mark.parametrize(
@@ -17,12 +17,12 @@ from pipelines.training.validation import choose_numbers, name_folder
     [(5, 0, [0, 1, 2, 3, 4]), (5, 9, [0, 1, 2, 3, 4]), (6, 3, [0, 2, 4]), (5, 2, [0, 2]), (0, 4, [])],
 )
 def test_numbers_are_spread_evenly(total: int, limit: int, numbers: list[int]) -> None:
-    assert choose_numbers(total, limit).tolist() == numbers
+    assert choose_indices(total, limit).tolist() == numbers
 
 
 @given(total=st.integers(0, 100_000), limit=st.integers(0, 2000))
 def test_no_number_is_chosen_twice_or_out_of_range(total: int, limit: int) -> None:
-    numbers = choose_numbers(total, limit)
+    numbers = choose_indices(total, limit)
     assert len(numbers) == min(limit or total, total)
     assert all(before < after for before, after in itertools.pairwise(numbers))
     assert not len(numbers) or 0 <= numbers[0] <= numbers[-1] < total
