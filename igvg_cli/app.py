@@ -1,4 +1,4 @@
-"""The root command: adds the stages, and turns our errors into one line and an exit status."""
+"""The root command: adds the stages, and turns errors into one line and an exit status."""
 
 from __future__ import annotations
 
@@ -97,11 +97,11 @@ def split_switches(words: list[str]) -> tuple[list[str], set[str]]:
     """The words without the root's switches, and these: they are typed at the end, so they may stand anywhere."""
     end = words.index("--") if "--" in words else len(words)
     switches = {word for word in words[:end] if word in SWITCHES}
-    return [word for place, word in enumerate(words) if place >= end or word not in SWITCHES], switches
+    return [word for position, word in enumerate(words) if position >= end or word not in SWITCHES], switches
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(requested: bool) -> None:
+    if requested:
         from importlib import metadata
 
         render.print_line(f"igvg {metadata.version('igvg')}")
@@ -155,9 +155,9 @@ def _report_stop(stopped: Stopped) -> int:
     return stopped.status
 
 
-def _leave(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+def _leave(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
     """What a signal does while no command works: nothing has to be saved."""
-    os._exit(_report_stop(Stopped(number)))
+    os._exit(_report_stop(Stopped(signum)))
 
 
 def _leave_to_the_first(error: Exception) -> None:
@@ -172,6 +172,6 @@ def _leave_to_the_first(error: Exception) -> None:
 def _say_in_one_line(error: Exception) -> str:
     text = str(error)
     if isinstance(error, OSError) and error.errno is not None:
-        place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
-        text = place + describe_system_error(error)
+        where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        text = where + describe_system_error(error)
     return " ".join(text.split())

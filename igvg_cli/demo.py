@@ -17,8 +17,8 @@ def demo(
         bool,
         typer.Option("--from-scratch", help="Train without the shipped network; takes four times as long or more."),
     ] = False,
-    pictures: Annotated[
-        int | None, typer.Option(min=8, help="Images to draw for training.", show_default="enough")
+    images: Annotated[
+        int | None, typer.Option("--pictures", min=8, help="Images to draw for training.", show_default="enough")
     ] = None,
     held_out: Annotated[int, typer.Option(min=1, help="Images to draw for each benchmark's evaluation.")] = 120,
     max_steps: Annotated[int, typer.Option(min=0, help="Stop training after so many steps; 0: do not.")] = 0,
@@ -36,8 +36,8 @@ def demo(
     from pipelines.experiments import demo as stage
 
     plan = stage.FROM_SCRATCH if from_scratch else stage.SHORT
-    images = plan.train_images if pictures is None else pictures
-    plan = replace(plan, train_images=images, held_out_images=held_out, max_steps=max_steps)
+    train_images = plan.train_images if images is None else images
+    plan = replace(plan, train_images=train_images, held_out_images=held_out, max_steps=max_steps)
     with render.show_progress("demo"):
         comparisons, overlays = stage.run(out, plan)
     if format_ is options.OutputFormat.json:

@@ -22,7 +22,7 @@ def import_checkpoint(
 
     Example: igvg import InstanceVG-grefcoco.pth --out models/instancevg
 
-    Size, picture size and number of queries are read off the tensors. A file with tensors that are missing, unexpected
+    Size, image size and number of queries are read off the tensors. A file with tensors that are missing, unexpected
     or of the wrong shape is refused, and so is one that asks for code to be run.
     """
     from pipelines.data.tokenizer import SENTENCEPIECE_NAME
@@ -36,5 +36,5 @@ def import_checkpoint(
     if not counts["tokenizer"]:
         render.note(f"{out} has no tokenizer, and predict needs it: put {SENTENCEPIECE_NAME} into that folder.")
     size = f"{counts['encoder_layers']} encoder layers, {counts['queries']} queries"
-    pixels = f"pictures of {counts['image_size']} × {counts['image_size']}"
+    pixels = f"images of {counts['image_size']} × {counts['image_size']}"
     render.print_line(f"{out}: {counts['parameters'] / 1e6:.1f} million parameters, {size}, {pixels}")

@@ -42,10 +42,8 @@ Format = Annotated[OutputFormat, typer.Option("--format", help="Print a table or
 Workers = Annotated[int, typer.Option(min=0, help="Worker processes; 0 works in this one.")]
 Resolution = Annotated[
     int,
-    typer.Option(
-        min=0, max=8192, help="Scale masks to N × N first, as published evaluations do; 0: the picture's size."
-    ),
+    typer.Option(min=0, max=8192, help="Scale masks to N × N first, as published evaluations do; 0: the image's size."),
 ]
 Bootstrap = Annotated[
-    int, typer.Option(min=0, help="Splits drawn for the 95 % intervals, over pictures; 0: no intervals.")
+    int, typer.Option(min=0, help="Splits drawn for the 95 % intervals, over images; 0: no intervals.")
 ]

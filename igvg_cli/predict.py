@@ -1,4 +1,4 @@
-"""`igvg predict`: boxes and masks for prepared shards, or for one's own pictures."""
+"""`igvg predict`: boxes and masks for prepared shards, or for your own images."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ def predict(
     shards: Annotated[Path | None, typer.Option(help="Folder that igvg prepare made.")] = None,
     split: Annotated[str | None, typer.Option(help="Split of the shards, e.g. val.")] = None,
     image: Annotated[
-        Path | None, typer.Option(help="A picture, or a folder: every picture in it whose ending igvg prepare takes.")
+        Path | None, typer.Option(help="An image, or a folder: every image in it whose extension igvg prepare takes.")
     ] = None,
     text: Annotated[list[str] | None, typer.Option(help="What to look for in --image; repeatable.")] = None,
     raw: Annotated[
-        Path | None, typer.Option("--from", help="Folder that igvg predict made: answer again, without the network.")
+        Path | None,
+        typer.Option("--from", help="Folder that igvg predict made, to post-process again."),
     ] = None,
     config: options.Config = None,
     set_: options.Set = None,
     force: options.Force = False,
 ) -> None:
-    """Find what expressions refer to: predictions.jsonl and raw/, and overlays for one's own pictures.
+    """Find what expressions refer to: predictions.jsonl and raw/, and overlays for your own images.
 
     Example: igvg predict --checkpoint runs/first --shards data/grefcoco --split val --out runs/first-val
 
@@ -45,12 +46,12 @@ def predict(
 
     Several GPUs: torchrun --nproc_per_node 2 -m igvg_cli predict …
     """
-    on_shards, on_pictures = shards is not None or split is not None, image is not None or text is not None
-    if [on_shards, on_pictures, raw is not None].count(True) != 1:
+    on_shards, on_images = shards is not None or split is not None, image is not None or text is not None
+    if [on_shards, on_images, raw is not None].count(True) != 1:
         raise typer.BadParameter("give either --shards and --split, or --image and --text, or --from")
     if on_shards and (shards is None or split is None):
         raise typer.BadParameter("--shards and --split go together")
-    if on_pictures and (image is None or not text):
+    if on_images and (image is None or not text):
         raise typer.BadParameter("--image and --text go together")
     if (checkpoint is None) == (raw is None):
         raise typer.BadParameter("give --checkpoint, or --from, which needs none")
@@ -80,7 +81,7 @@ def predict(
 
 
 def _report(out: Path, counts: Mapping[str, Any], image: Path | None) -> None:
-    """Say what was found, and what was not as it should be; pictures that could not be read end the command with 1."""
+    """Print what was found and every warning; images that cannot be read end the command with 1."""
     from pipelines.data.image_folder import describe_left_out, list_images
     from shards.errors import DataError
 
@@ -92,6 +93,6 @@ def _report(out: Path, counts: Mapping[str, Any], image: Path | None) -> None:
         render.note(error)
     if unreadable:
         shown = ", ".join([*list(unreadable)[:_SHOWN], *["…"][: len(unreadable) > _SHOWN]])
-        what = f"{len(unreadable)} of {len(unreadable) + counts['images']} pictures could not be read: {shown}"
+        what = f"{len(unreadable)} of {len(unreadable) + counts['images']} images could not be read: {shown}"
         remedy = f"the others' results are in {out}; mend or remove these, and predict into another --out"
         raise DataError(what, remedy=remedy)

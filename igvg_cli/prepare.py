@@ -15,7 +15,14 @@ if TYPE_CHECKING:
     from pipelines.stages.prepare import Inspection
 
 
-COLUMNS = ("pictures", "expressions", "single", "multiple", "empty")
+# Column of the table → count of the artifact.
+COLUMNS = {
+    "images": "pictures",
+    "expressions": "expressions",
+    "single": "single",
+    "multiple": "multiple",
+    "empty": "empty",
+}
 
 
 def prepare(
@@ -30,7 +37,7 @@ def prepare(
     split: Annotated[
         list[str] | None, typer.Option(help="Prepare only this split; repeatable.", show_default="all")
     ] = None,
-    limit: Annotated[int, typer.Option(min=0, help="Only the first so many pictures of each split; 0: all.")] = 0,
+    limit: Annotated[int, typer.Option(min=0, help="Only the first so many images of each split; 0: all.")] = 0,
     workers: Annotated[
         int | None, typer.Option(min=0, help="Worker processes; 0 works in this one.", show_default="all processors")
     ] = None,
@@ -40,7 +47,7 @@ def prepare(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List files that are missing, and write nothing.")] = False,
     force: options.Force = False,
 ) -> None:
-    """Turn a published data set into shards; a finished folder is recognised, a stopped run is continued.
+    """Turn a published data set into shards; a finished folder is recognized, a stopped run continues.
 
     Example: igvg prepare grefcoco --annotations data/grefcoco --images data/train2014 --out shards/grefcoco
     """
@@ -61,7 +68,7 @@ def prepare(
 
 
 def _print_counts(dataset: str, out: Path, counts: dict[str, Any]) -> None:
-    rows = [(split, *(f"{found[key]:,}" for key in COLUMNS)) for split, found in counts["splits"].items()]
+    rows = [(split, *(f"{found[key]:,}" for key in COLUMNS.values())) for split, found in counts["splits"].items()]
     listed = []
     for key, words, file in (("skipped", "skipped", "skipped.json"), ("notes", "note", "notes.json")):
         kinds = counts.get(key, {})
@@ -76,18 +83,18 @@ def _report_inspection(settings: PrepareSettings, found: Inspection) -> None:
     from shards.errors import DataError
 
     for file in found.missing:
-        places = ", ".join(str(folder) for folder in file.folders)
-        render.print_line(f"missing: {' or '.join(file.names)} in {places}")
+        folders = ", ".join(str(folder) for folder in file.folders)
+        render.print_line(f"missing: {' or '.join(file.names)} in {folders}")
     if found.missing and (found.unread or not settings.skip_invalid):
         count = len(found.missing)
         raise DataError(f"{count} file{'s are' if count > 1 else ' is'} missing", remedy="put them in place")
     if not settings.skip_invalid:
         found.collector.raise_if_any()
     kinds = {**({"missing picture": len(found.missing)} if found.missing else {}), **found.collector.count_kinds()}
-    if not found.pictures:
+    if not found.images:
         skipped = ", ".join(f"{count} × {kind}" for kind, count in kinds.items())
-        raise DataError(f"no picture is left to prepare ({skipped or 'nothing was skipped'})")
+        raise DataError(f"no image is left to prepare ({skipped or 'nothing was skipped'})")
     state = "would be prepared" if found.missing else "all files are there"
-    render.print_line(f"{state}: {found.pictures:,} pictures, {found.expressions:,} expressions")
+    render.print_line(f"{state}: {found.images:,} images, {found.expressions:,} expressions")
     for kind, count in kinds.items():
         render.print_line(f"would be skipped: {count:,} × {kind}")

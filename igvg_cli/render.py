@@ -1,4 +1,4 @@
-"""The one sink of everything a user sees: results on standard output, progress and remarks on standard error."""
+"""Everything that a user sees: results on standard output, progress and log lines on standard error."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def print_scores(reports: Sequence[ScoreReport]) -> None:
             notes.append(f"the predictions give no {report.not_predicted}: what these decide is not measured")
         notes += [f"{count} {name.replace('_', ' ')}" for name, count in (report.left_out or {}).items() if count]
         if report.crowd_only:
-            what = "expressions about crowd regions alone, with boxes and without a mask truth (IoU 0)"
+            what = "expressions about crowd regions alone, with boxes and an empty target mask (IoU 0)"
             notes.append(f"{what}: {report.crowd_only}")
         title = f"{report.dataset}/{report.split}"
         print_table(title, ["metric", "score", "95 % interval", "what it measures"], rows, notes, left=(0, 3))

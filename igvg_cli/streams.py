@@ -88,7 +88,7 @@ def printing() -> Iterator[None]:
 
     Raises:
         OSError: it could not be written.
-        BrokenPipeError: nobody reads it any more.
+        BrokenPipeError: the reader has closed it.
     """
     try:
         yield
@@ -102,7 +102,7 @@ def printing() -> Iterator[None]:
 
 
 def write_error(text: str) -> None:
-    """Write to standard error, if it takes something: what cannot be told must not end the work."""
+    """Write to standard error, if it can be written to; otherwise the line is dropped and the work goes on."""
     try:
         sys.stderr.write(text)
         sys.stderr.flush()
@@ -137,11 +137,11 @@ def _spell_out(error: UnicodeError) -> tuple[str, int]:
         raise error
     escape = codecs.lookup_error("backslashreplace")
     text = ""
-    for place in range(error.start, error.end):
-        character = error.object[place]
+    for position in range(error.start, error.end):
+        character = error.object[position]
         if "\udc80" <= character <= "\udcff":
             text += f"\\x{ord(character) - 0xDC00:02x}"
         else:
-            single = UnicodeEncodeError(error.encoding, error.object, place, place + 1, error.reason)
+            single = UnicodeEncodeError(error.encoding, error.object, position, position + 1, error.reason)
             text += SPELLED_OUT.get(character) or str(escape(single)[0])
     return text, error.end

@@ -70,7 +70,7 @@ preset = "tiny"
 splits = ["grefcoco/val", "ref-zom/test", "rrefcoco/val"]
 batch_size = 64
 
-# A network that has learned for minutes is less sure than one that has learned for hours, and finds some things twice.
+# After minutes of training scores are lower than after hours, and some objects are found twice.
 [predict.postprocess]
 score_threshold = 0.45
 nms = true

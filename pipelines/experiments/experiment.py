@@ -93,16 +93,16 @@ def read_experiment(file: Path) -> Experiment:
     home = file.parent
     steps = {name: _read_step(name, table, file) for name, table in tables.get("prepare", {}).items()}
     training, predicting, scoring = (dict(tables.get(stage, {})) for stage in STAGES[1:])
-    train_on = _read_words(training.pop("shards", list(steps)), f"{file}: train.shards")
+    train_on = _read_strings(training.pop("shards", list(steps)), f"{file}: train.shards")
     predict_on, score_on = (
-        tuple(_split_pair(pair, place) for pair in _read_words(table.pop("splits", []), place))
-        for table, place in ((predicting, f"{file}: predict.splits"), (scoring, f"{file}: score.splits"))
+        tuple(_split_pair(pair, where) for pair in _read_strings(table.pop("splits", []), where))
+        for table, where in ((predicting, f"{file}: predict.splits"), (scoring, f"{file}: score.splits"))
     )
     names = (*train_on, *(name for name, _ in (*predict_on, *score_on)))
-    scored = _read_words(scoring.pop("predictions", []), f"{file}: score.predictions")
-    checkpoint = _read_word(predicting.pop("checkpoint", ""), f"{file}: predict.checkpoint")
+    scored = _read_strings(scoring.pop("predictions", []), f"{file}: score.predictions")
+    checkpoint = _read_string(predicting.pop("checkpoint", ""), f"{file}: predict.checkpoint")
     experiment = Experiment(
-        out=home / _read_word(tables.get("out", f"runs/{file.stem}"), f"{file}: out"),
+        out=home / _read_string(tables.get("out", f"runs/{file.stem}"), f"{file}: out"),
         stages=frozenset(tables) & frozenset(STAGES),
         folders={name: _find_shards(name, steps, file) for name in names if name not in steps},
         prepare=steps,
@@ -144,11 +144,11 @@ def run_stages(experiment: Experiment) -> Stages:
         experiment: the stages.
 
     Raises:
-        ArtifactError, CheckpointError, DataError, SettingsError: whatever a stage raises.
+        ArtifactError, CheckpointError, DataError, SettingsError: as the stages raise.
     """
     shards = {name: _prepare(experiment, name) for name in experiment.prepare} | experiment.folders
     for name, split in (*experiment.predict_on, *experiment.score_on):
-        # A split that is not there is told before a training, not after it.
+        # A missing split is an error before the training, not after it.
         read_index(shards[name], split)
     network = experiment.checkpoint
     if "train" in experiment.stages:
@@ -156,7 +156,7 @@ def run_stages(experiment: Experiment) -> Stages:
         network = train_network(experiment.out, experiment.train, train_on, preset)
     scores = []
     for name, split in experiment.predict_on:
-        assert network is not None, "read_experiment has checked it"
+        assert network is not None, "read_experiment checks it"
         settings = replace(experiment.predict, split=split)
         folder = predict_split(experiment.out, settings, network, shards[name], name)
         if "score" in experiment.stages:
@@ -218,7 +218,7 @@ def _check_tables(tables: Mapping[str, Any], file: Path) -> None:
 def _check_stages(experiment: Experiment, file: Path) -> None:
     """Refuse a stage that has nothing to work on, and what belongs to a stage that is not named."""
     named = experiment.stages
-    faults = {
+    errors = {
         "train has no shards; name prepared folders in shards, or write a [prepare.NAME]": "train" in named
         and not experiment.train_on,
         "predict has no splits; name them as name/split, e.g. grefcoco/val": "predict" in named
@@ -235,7 +235,7 @@ def _check_stages(experiment: Experiment, file: Path) -> None:
         and not experiment.scored,
         "score needs as many splits as predictions": len(experiment.scored) != len(experiment.score_on),
     }
-    for what, wrong in faults.items():
+    for what, wrong in errors.items():
         if wrong:
             raise SettingsError(f"{file}: {what}")
 
@@ -255,8 +255,8 @@ def _read_step(name: str, table: Any, file: Path) -> PrepareStep:
     missing = [key for key in ("annotations", "images") if key not in values]
     if missing:
         raise SettingsError(f"{file}: prepare.{name} has no {missing[0]}; say where the published files are")
-    annotations = _read_word(values.pop("annotations"), f"{file}: prepare.{name}.annotations")
-    images = _read_words(values.pop("images"), f"{file}: prepare.{name}.images")
+    annotations = _read_string(values.pop("annotations"), f"{file}: prepare.{name}.annotations")
+    images = _read_strings(values.pop("images"), f"{file}: prepare.{name}.images")
     return PrepareStep(
         annotations=file.parent / annotations,
         images=tuple(file.parent / folder for folder in images),
@@ -266,7 +266,7 @@ def _read_step(name: str, table: Any, file: Path) -> PrepareStep:
 
 def _read_training(table: Mapping[str, Any], file: Path) -> TrainSettings:
     """The settings of a training, whose files are relative to the experiment's file, as all of its paths are."""
-    preset: Any = _read_word(table.get("preset", "base"), f"{file}: train.preset")
+    preset: Any = _read_string(table.get("preset", "base"), f"{file}: train.preset")
     try:
         base = train_preset(preset)
     except SettingsError as error:
@@ -280,22 +280,22 @@ def _read_training(table: Mapping[str, Any], file: Path) -> TrainSettings:
     )
 
 
-def _read_word(value: Any, place: str) -> str:
+def _read_string(value: Any, where: str) -> str:
     if not isinstance(value, str):
-        raise SettingsError(f"{place} is {value!r}, not a string")
+        raise SettingsError(f"{where} is {value!r}, not a string")
     return value
 
 
-def _read_words(value: Any, place: str) -> tuple[str, ...]:
+def _read_strings(value: Any, where: str) -> tuple[str, ...]:
     """A list of strings, or a single one."""
-    words = [value] if isinstance(value, str) else value
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise SettingsError(f"{place} is {value!r}, not a list of strings")
-    return tuple(words)
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, list) or not all(isinstance(each, str) for each in values):
+        raise SettingsError(f"{where} is {value!r}, not a list of strings")
+    return tuple(values)
 
 
-def _split_pair(pair: str, place: str) -> tuple[str, str]:
+def _split_pair(pair: str, where: str) -> tuple[str, str]:
     name, slash, split = pair.rpartition("/")
     if not slash:
-        raise SettingsError(f"{place} has {pair!r}; write name/split, e.g. grefcoco/val")
+        raise SettingsError(f"{where} has {pair!r}; write name/split, e.g. grefcoco/val")
     return name, split

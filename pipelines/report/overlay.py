@@ -1,4 +1,4 @@
-"""A prediction drawn on its picture: masks, boxes with scores, the points that queries looked from, and the phrase."""
+"""A result drawn on its image: masks, boxes with scores, the reference points of the queries, and the expression."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ _CAPTION_FILL = (24, 24, 24)
 _LONGEST_NAME = 200
 
 
-def draw_answer(
-    data: ImageFolderDataset, number: int, raw: RawOutput, answer: GroundingResult, *, settings: PostprocessSettings
+def draw_result(
+    data: ImageFolderDataset, index: int, raw: RawOutput, result: GroundingResult, *, settings: PostprocessSettings
 ) -> tuple[str, Image.Image]:
-    """The file name and the overlay of the answer about one example of somebody's own images."""
-    place, text = divmod(number, len(data.texts))
+    """The file name and the overlay of the result for one example of the user's own images."""
+    image, text = divmod(index, len(data.texts))
     overlay = draw_overlay(
-        read_image(data.files[place]),
+        read_image(data.files[image]),
         data.texts[text],
-        mask=answer.mask,
-        boxes=answer.boxes,
-        scores=answer.scores,
-        instance_masks=postprocess_instance_masks(raw, answer.queries, settings),
-        points=answer.points,
+        mask=result.mask,
+        boxes=result.boxes,
+        scores=result.scores,
+        instance_masks=postprocess_instance_masks(raw, result.queries, settings),
+        points=result.points,
     )
-    return name_overlay(data.names[place], text), overlay
+    return name_overlay(data.names[image], text), overlay
 
 
 def name_overlay(image: str, text: int) -> str:
-    """The file name of the drawn answer about an image and the number of a text."""
+    """The file name of the overlay for the name of an image and the index of a text."""
     # Two images may differ in their ending alone.
     stem, dot, ending = image.rpartition(".")
     name = f"{stem}-{ending}" if dot else image
@@ -52,7 +52,7 @@ def name_overlay(image: str, text: int) -> str:
 
 
 def draw_overlay(
-    picture: NDArray[np.uint8],
+    image: NDArray[np.uint8],
     expression: str,
     *,
     mask: NDArray[np.bool_],
@@ -61,48 +61,48 @@ def draw_overlay(
     instance_masks: NDArray[np.bool_],
     points: NDArray[np.float64],
 ) -> Image.Image:
-    """Draw one answer.
+    """Draw one result.
 
     Args:
-        picture: (H, W, 3) RGB.
-        expression: the phrase, written beneath the picture.
-        mask: (H, W) the answer's mask; its outline is drawn in white.
+        image: (H, W, 3) RGB.
+        expression: written beneath the image.
+        mask: (H, W) the result's mask; its outline is drawn in white.
         boxes: (N, 4) xyxy in pixels.
         scores: (N,) in [0, 1].
-        instance_masks: (N, H, W) masks of the boxes' queries, tinted in the box's colour.
+        instance_masks: (N, H, W) masks of the boxes' queries, tinted in the box's color.
         points: (N, 2) x, y in pixels.
     """
-    height, width = picture.shape[:2]
-    colours = pick_colours(len(boxes))
-    canvas = picture.astype(np.float32)
+    height, width = image.shape[:2]
+    colors = pick_colors(len(boxes))
+    canvas = image.astype(np.float32)
     tinted = np.zeros((height, width), dtype=bool)
-    for instance, colour in zip(instance_masks, colours, strict=True):
-        canvas[instance] = (1 - _OPACITY) * canvas[instance] + _OPACITY * np.asarray(colour, dtype=np.float32)
+    for instance, color in zip(instance_masks, colors, strict=True):
+        canvas[instance] = (1 - _OPACITY) * canvas[instance] + _OPACITY * np.asarray(color, dtype=np.float32)
         tinted |= instance
     rest = mask & ~tinted
     canvas[rest] = (1 - _OPACITY) * canvas[rest] + _OPACITY * np.asarray(_UNITED, dtype=np.float32)
     canvas[trace_outline(mask)] = _UNITED
-    image = Image.fromarray(canvas.round().astype(np.uint8))
-    draw = ImageDraw.Draw(image)
+    overlay = Image.fromarray(canvas.round().astype(np.uint8))
+    draw = ImageDraw.Draw(overlay)
     stroke = max(1, round(min(height, width) / 240))
     font = ImageFont.load_default(size=max(10, round(min(height, width) / 28)))
-    for box, score, point, colour in zip(boxes, scores, points, colours, strict=True):
-        draw.rectangle([float(value) for value in box], outline=colour, width=2 * stroke)
-        _write_label(draw, (float(box[0]), float(box[1])), f"{score:.2f}", colour, font)
+    for box, score, point, color in zip(boxes, scores, points, colors, strict=True):
+        draw.rectangle([float(value) for value in box], outline=color, width=2 * stroke)
+        _write_label(draw, (float(box[0]), float(box[1])), f"{score:.2f}", color, font)
         x, y = (float(value) for value in point)
         radius = 3 * stroke
-        draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=colour, outline=(0, 0, 0))
-    return _add_caption(image, expression if len(boxes) else f"{expression}  (no target)", font)
+        draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=color, outline=(0, 0, 0))
+    return _add_caption(overlay, expression if len(boxes) else f"{expression}  (no target)", font)
 
 
-def pick_colours(count: int) -> list[tuple[int, int, int]]:
-    """Colours that are told apart, the same for the same count."""
-    colours = [colorsys.hsv_to_rgb((0.58 + 0.381966 * number) % 1, 0.85, 1.0) for number in range(count)]
-    return [(round(255 * red), round(255 * green), round(255 * blue)) for red, green, blue in colours]
+def pick_colors(count: int) -> list[tuple[int, int, int]]:
+    """Colours that can be told apart, the same for the same count."""
+    colors = [colorsys.hsv_to_rgb((0.58 + 0.381966 * index) % 1, 0.85, 1.0) for index in range(count)]
+    return [(round(255 * red), round(255 * green), round(255 * blue)) for red, green, blue in colors]
 
 
 def trace_outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(H, W) pixels of a mask that touch its outside; the picture's border counts as inside."""
+    """(H, W) pixels of a mask that touch its outside; the image's border counts as inside."""
     inner = np.pad(mask, 1, mode="edge")
     return mask & ~(inner[:-2, 1:-1] & inner[2:, 1:-1] & inner[1:-1, :-2] & inner[1:-1, 2:])
 
@@ -111,13 +111,13 @@ def _write_label(
     draw: ImageDraw.ImageDraw,
     corner: tuple[float, float],
     text: str,
-    colour: tuple[int, int, int],
+    color: tuple[int, int, int],
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
 ) -> None:
     left, top, right, bottom = draw.textbbox(corner, text, font=font)
-    # A label above the picture's edge would be cut off: then it goes inside the box.
+    # A label above the image's edge would be cut off: then it goes inside the box.
     shift = 0.0 if top - (bottom - top) < 0 else -(bottom - top) - 6
-    draw.rectangle([left - 2, top + shift - 2, right + 2, bottom + shift + 2], fill=colour)
+    draw.rectangle([left - 2, top + shift - 2, right + 2, bottom + shift + 2], fill=color)
     draw.text((corner[0], corner[1] + shift), text, fill=(0, 0, 0), font=font)
 
 

@@ -65,7 +65,7 @@ class ComparisonReport:
 def run(
     before: Path, after: Path, shards: Path, settings: ScoreSettings, *, most: int = 10
 ) -> StageResult[ComparisonReport]:
-    """Score both sets of predictions on a split and report what changed; log what looks wrong in them.
+    """Score both sets of predictions on a split and report the differences; log warnings about them.
 
     Args:
         before: a prediction file, or the folder of `igvg predict`.

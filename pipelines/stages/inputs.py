@@ -1,4 +1,4 @@
-"""What a stage reads, by content: the digests that go into its fingerprint."""
+"""The inputs of stages: where they are, and the digests of their content that go into fingerprints."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ def digest_raw(raw: Path) -> str:
     return "+".join(digest_file(file) for file in [raw / INDEX, *sorted(raw.glob("chunk-*.npz"))])
 
 
-# The tokenizer's files and those of preprocessing, which decide what the network gets to see.
+# The files of the tokenizer and of preprocessing decide the network's inputs.
 _READ_WITH_WEIGHTS = ("preprocessor_config.json", "special_tokens_map.json", "tokenizer*", "*.model", "*.spm")
 
 
 def digest_shards(folder: Path) -> str:
-    """The content of a prepared folder: its artifact's fingerprint, or its indexes where somebody else made it.
+    """The content of a prepared folder: its artifact's fingerprint, or its indexes where another program made it.
 
     Raises:
         ArtifactError: it is not a prepared folder, or it is damaged.
@@ -115,7 +115,7 @@ def digest_training_inputs(shards: Sequence[Path], init: str, tokenizer: str) ->
     Raises:
         ArtifactError: something is missing or damaged.
     """
-    inputs: dict[str, Any] = {f"shards {number}": digest_shards(folder) for number, folder in enumerate(shards, 1)}
+    inputs: dict[str, Any] = {f"shards {position}": digest_shards(folder) for position, folder in enumerate(shards, 1)}
     if init:
         alone = tokenizer and Path(init).is_file()
         inputs["init"] = digest_file(Path(init)) if alone else digest_checkpoint(Path(init))

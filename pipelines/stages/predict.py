@@ -1,4 +1,4 @@
-"""`igvg predict`: a checkpoint and pictures in, predictions.jsonl and raw outputs out."""
+"""`igvg predict`: a checkpoint and images in, predictions.jsonl and raw outputs out."""
 
 from __future__ import annotations
 
@@ -77,17 +77,17 @@ def run_on_images(
 
         return ImageFolderDataset(check_images(files), texts, processor)
 
-    def draw(data: ImageFolderDataset, number: int, raw: RawOutput, answer: GroundingResult) -> tuple[str, Image.Image]:
-        from pipelines.report.overlay import draw_answer
+    def draw(data: ImageFolderDataset, index: int, raw: RawOutput, result: GroundingResult) -> tuple[str, Image.Image]:
+        from pipelines.report.overlay import draw_result
 
-        return draw_answer(data, number, raw, answer, settings=settings.postprocess)
+        return draw_result(data, index, raw, result, settings=settings.postprocess)
 
     stage = describe_images(settings, checkpoint, files, texts, out)
     return _predict(stage, settings, checkpoint, open_data, force=force, draw=draw)
 
 
 def run_on_raw(settings: PostprocessSettings, raw: Path, out: Path, *, force: bool = False) -> StageResult[None]:
-    """Answer again from the raw outputs of a finished prediction, without the network: `predictions.jsonl` alone.
+    """Post-process the raw outputs of a finished prediction again, without the network: `predictions.jsonl` alone.
 
     Args:
         settings: of post-processing.
@@ -117,20 +117,20 @@ def run_on_raw(settings: PostprocessSettings, raw: Path, out: Path, *, force: bo
     check_mask_floor([settings], reader.mask_floor)
     empty = 0
 
-    def answer_all() -> Iterator[Prediction]:
+    def postprocess_all() -> Iterator[Prediction]:
         nonlocal empty
-        for number, output in enumerate(reader, start=1):
-            answer = postprocess(output, settings)
-            empty += answer.no_target
-            report_progress(number, len(reader))
-            yield encode_result(answer)
+        for done, output in enumerate(reader, start=1):
+            result = postprocess(output, settings)
+            empty += result.no_target
+            report_progress(done, len(reader))
+            yield encode_result(result)
 
-    # Beside `out`, so that what it holds stays until all answers are there.
+    # Beside `out`, which keeps its content until all predictions are written.
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     remove_drafts(out.absolute())
     with temporary_path(out.absolute()) as draft:
         with name_file(out / PREDICTIONS, draft):
-            expressions = write_predictions(draft, answer_all())
+            expressions = write_predictions(draft, postprocess_all())
         stage.start(force=force)
         draft.replace(out / PREDICTIONS)
     return stage.finish({"expressions": expressions, "no_target": empty})
@@ -142,8 +142,8 @@ def refuse_nesting(out: Path, raw: Path) -> None:
     Raises:
         SettingsError: it does.
     """
-    for place, source in ((out.resolve(), raw.resolve()), (out.absolute(), raw.absolute())):
-        if source.is_relative_to(place) or place.is_relative_to(source):
+    for target, source in ((out.resolve(), raw.resolve()), (out.absolute(), raw.absolute())):
+        if source.is_relative_to(target) or target.is_relative_to(source):
             raise SettingsError(f"--out {out} holds the raw outputs that are read, or lies among them; choose another")
 
 
@@ -180,7 +180,7 @@ def _predict(
     accelerator = start_accelerator()
     with explain_lost_process(accelerator):
         prediction = setup_prediction(settings, checkpoint, open_data, stage.folder, accelerator, draw)
-        # Every process has looked before the first one writes.
+        # Every process has checked the folder before the first one writes.
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             stage.start(force=force)
@@ -190,7 +190,7 @@ def _predict(
         if accelerator.is_main_process:
             counts: dict[str, Any] = dict(merge_chunks(prediction))
             counts |= {"processes": accelerator.num_processes, "precision": prediction.compute_dtype}
-            # Nothing is left to save.
+            # A signal no longer interrupts: there is nothing left to save.
             with GracefulStop():
                 stage.finish(counts, scratch=(PARTS_FOLDER,))
         accelerator.wait_for_everyone()

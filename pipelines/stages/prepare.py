@@ -1,7 +1,7 @@
 """`igvg prepare`: a published data set in, shards out, all at once or not at all.
 
-The folder is made beside its place under a hidden name and moved there when it is whole; interrupted work is taken up
-there by the same command.
+The folder is made under a hidden name beside `out` and renamed when it is complete; the same command continues
+interrupted work there.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from shards.writer import write_split
 SKIPPED = "skipped.json"
 """What was left out, and why."""
 NOTES = "notes.json"
-"""What was kept and is worth a look."""
+"""What was kept and should be checked."""
 RECORDS = 2
 """Version of what records say, a part of the fingerprint; 2 marks crowd regions."""
 
@@ -51,12 +51,12 @@ class Inspection:
     """Annotation files; where they are all there, image files."""
     collector: ErrorCollector
     """Records that cannot be used, but for those without an image file."""
-    pictures: int
+    images: int
     """Images that would be prepared."""
     expressions: int
     """Expressions that would be prepared."""
     unread: bool = False
-    """Whether annotation files are missing, so that nothing could be looked at."""
+    """Whether annotation files are missing, so that nothing was read."""
 
 
 def run(
@@ -92,7 +92,7 @@ def run(
         return cached
     selection = select_items(settings, annotations, images)
     collector = selection.collector
-    _judge(collector, settings, annotations, left=len(selection.items))
+    _check_left(collector, settings, annotations, left=len(selection.items))
     # "." and links have no name beside which to work.
     folder = stage.folder.resolve()
     working = folder.with_name(f".{folder.name}.working")
@@ -102,7 +102,7 @@ def run(
     try:
         with replace_folder(folder, working):
             splits = _write_splits(working, selection, workers)
-            _judge(collector, settings, annotations, left=sum(counts["pictures"] for counts in splits.values()))
+            _check_left(collector, settings, annotations, left=sum(counts["pictures"] for counts in splits.values()))
             for name, listed in ((SKIPPED, collector), (NOTES, selection.notes)):
                 (working / name).unlink(missing_ok=True)
                 if len(listed):
@@ -120,11 +120,11 @@ def run(
 def describe(settings: PrepareSettings, annotations: Path, images: Sequence[Path], out: Path | KeyedFolder) -> Stage:
     """The stage of a preparation.
 
-    Annotation files count by their content, image files by their names and sizes: reading 80,000 pictures to find that
-    nothing is to be done would take minutes.
+    Annotation files count by their content, image files by their names and sizes: reading 80,000 images to find that
+    there is nothing to do would take minutes.
 
     Raises:
-        DataError: an annotation file or a folder of pictures is missing.
+        DataError: an annotation file or a folder of images is missing.
         SettingsError: there is no such data set.
     """
     _refuse_unknown(settings.dataset)
@@ -139,7 +139,7 @@ def describe(settings: PrepareSettings, annotations: Path, images: Sequence[Path
 
 
 def inspect(settings: PrepareSettings, annotations: Path, images: Sequence[Path]) -> Inspection:
-    """Look for every file that `run` would read, and write nothing.
+    """Find every file that `run` would read, and write nothing.
 
     Raises:
         DataError: an annotation file cannot be read, or has no such split.
@@ -150,18 +150,18 @@ def inspect(settings: PrepareSettings, annotations: Path, images: Sequence[Path]
     absent = [names for names in expected if not any((annotations / name).is_file() for name in names)]
     missing = [Missing(names=names, folders=(annotations,)) for names in absent]
     if missing:
-        return Inspection(missing=tuple(missing), collector=ErrorCollector(), pictures=0, expressions=0, unread=True)
+        return Inspection(missing=tuple(missing), collector=ErrorCollector(), images=0, expressions=0, unread=True)
     selection = select_items(settings, annotations, [folder for folder in images if folder.is_dir()])
     collector = ErrorCollector()
-    for kind, fault in selection.collector:
+    for kind, error in selection.collector:
         if kind != MISSING:
-            collector.add(fault, kind)
+            collector.add(error, kind)
     return Inspection(
         missing=tuple(
-            Missing(names=tuple(candidate_names(picture)), folders=tuple(images)) for picture in selection.missing
+            Missing(names=tuple(candidate_names(image)), folders=tuple(images)) for image in selection.missing
         ),
         collector=collector,
-        pictures=len({draft.image.image_id for draft, _ in selection.items}),
+        images=len({draft.image.image_id for draft, _ in selection.items}),
         expressions=sum(len(draft.expressions) for draft, _ in selection.items),
     )
 
@@ -171,12 +171,12 @@ def _refuse_unknown(dataset: str) -> None:
         raise SettingsError(f"no data set {dataset!r}; there are {', '.join(DATASETS)}")
 
 
-def _judge(collector: ErrorCollector, settings: PrepareSettings, annotations: Path, *, left: int) -> None:
+def _check_left(collector: ErrorCollector, settings: PrepareSettings, annotations: Path, *, left: int) -> None:
     if not settings.skip_invalid:
         collector.raise_if_any()
     if not left:
         kinds = ", ".join(f"{count} × {kind}" for kind, count in collector.count_kinds().items())
-        raise DataError(f"no picture is left to prepare ({kinds or 'nothing was skipped'})", file=annotations)
+        raise DataError(f"no image is left to prepare ({kinds or 'nothing was skipped'})", file=annotations)
 
 
 def _write_splits(working: Path, selection: Selection, workers: int | None) -> dict[str, dict[str, int]]:

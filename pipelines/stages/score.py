@@ -67,7 +67,7 @@ def run(
     out: Path | KeyedFolder | None = None,
     force: bool = False,
 ) -> StageResult[ScoreReport]:
-    """Score predictions against a split, and log what looks wrong in them.
+    """Score predictions against a split, and log warnings about them.
 
     Args:
         predictions: a prediction file, or the folder of `igvg predict`.
@@ -149,7 +149,7 @@ def _log_warnings(warnings: Iterable[str]) -> None:
 
 def _write_table(file: Path, split_outcomes: SplitOutcomes) -> None:
     columns = {name: getattr(split_outcomes.outcomes, name).tolist() for name in Outcome._fields}
-    # What was not predicted was not measured: empty cells, not zeros.
+    # Columns that depend on missing boxes or masks have empty cells, not zeros.
     for given, names in ((split_outcomes.has_boxes, BOX_COLUMNS), (split_outcomes.has_masks, MASK_COLUMNS)):
         columns |= {} if given else {name: [""] * len(split_outcomes.ids) for name in names}
     with replace_file(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:

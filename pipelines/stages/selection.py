@@ -1,4 +1,4 @@
-"""What of a published data set is prepared: its drafts with their image files, and what is left out or worth a note."""
+"""The part of a published data set that is prepared: drafts with their image files, records left out, and notes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Selection:
     collector: ErrorCollector
     """What cannot be used."""
     notes: ErrorCollector
-    """What is used and worth a look."""
+    """What is used and should be checked."""
 
 
 def select_items(settings: PrepareSettings, annotations: Path, images: Sequence[Path]) -> Selection:
@@ -71,8 +71,8 @@ def select_items(settings: PrepareSettings, annotations: Path, images: Sequence[
     if settings.limit:
         by_split = groupby(drafts, key=lambda draft: draft.split)
         drafts = [draft for _, same in by_split for draft in islice(same, settings.limit)]
-    located, missing = _locate_pictures(drafts, index_folders(images), images, collector)
-    drafts = _measure_pictures(drafts, located, collector)
+    located, missing = _locate_images(drafts, index_folders(images), images, collector)
+    drafts = _read_missing_sizes(drafts, located, collector)
     sound = drop_unusable_annotations(drafts, locate_instances(settings.dataset, annotations), collector)
     items = [(draft, located[draft.image.image_id]) for draft in sound if draft.image.image_id in located]
     for draft, _ in items:
@@ -80,25 +80,25 @@ def select_items(settings: PrepareSettings, annotations: Path, images: Sequence[
     return Selection(items=items, missing=missing, collector=collector, notes=notes)
 
 
-def _locate_pictures(
+def _locate_images(
     drafts: Sequence[ImageDraft], files: Files, folders: Sequence[Path], collector: ErrorCollector
 ) -> tuple[dict[int, Path], list[CocoImage]]:
-    """Image files by the images' ids, and the images without one; both kinds of trouble are reported."""
-    places = " or ".join(str(folder) for folder in folders)
-    pictures = {draft.image.image_id: draft.image for draft in drafts}
+    """Image files by image id, and the images without a file; missing and ambiguous files are collected."""
+    listed = " or ".join(str(folder) for folder in folders)
+    by_id = {draft.image.image_id: draft.image for draft in drafts}
     located: dict[int, Path] = {}
     missing = []
-    for image_id, picture in pictures.items():
+    for image_id, image in by_id.items():
         try:
-            file = locate_image(picture, files)
-        except DataError as fault:
-            collector.add(fault, AMBIGUOUS)
+            file = locate_image(image, files)
+        except DataError as error:
+            collector.add(error, AMBIGUOUS)
             continue
         if file:
             located[image_id] = file
         else:
-            missing.append(picture)
-            what = f"no picture {', '.join(candidate_names(picture))} in {places}"
+            missing.append(image)
+            what = f"no image {', '.join(candidate_names(image))} in {listed}"
             collector.add(DataError(what, record=f"image {image_id}"), MISSING)
     for image_id, shared in find_shared_files(located).items():
         del located[image_id]
@@ -106,21 +106,21 @@ def _locate_pictures(
     return located, missing
 
 
-def _measure_pictures(
+def _read_missing_sizes(
     drafts: Sequence[ImageDraft], located: dict[int, Path], collector: ErrorCollector
 ) -> list[ImageDraft]:
-    """Drafts of known size: where the annotations do not say it, it is the image file's."""
+    """Drafts of known size: the image file gives it where the annotations do not."""
     measured = []
     for draft in drafts:
         if draft.image.width:
             measured.append(draft)
         elif file := located.get(draft.image.image_id):
             try:
-                with warnings.catch_warnings(action="ignore"), Image.open(file) as picture:
-                    width, height = picture.size
-            except Exception as error:  # whatever a parser raises on a stranger's file
+                with warnings.catch_warnings(action="ignore"), Image.open(file) as image:
+                    width, height = image.size
+            except Exception as error:  # a parser may raise anything on a damaged file
                 record = f"image {draft.image.image_id}"
-                collector.add(DataError(f"is no picture ({error})", file=file, record=record), UNUSABLE_IMAGE)
+                collector.add(DataError(f"is no image ({error})", file=file, record=record), UNUSABLE_IMAGE)
             else:
                 measured.append(replace(draft, image=replace(draft.image, width=width, height=height)))
     return measured
@@ -128,7 +128,7 @@ def _measure_pictures(
 
 def _note_expressions(draft: ImageDraft, notes: ErrorCollector) -> None:
     for expression in find_crowd_only(draft):
-        what = f"{expression.text!r} refers to crowd regions alone: it has a box truth, and an empty mask truth"
+        what = f"{expression.text!r} refers to crowd regions alone: its box target has boxes, its mask target is empty"
         notes.add(DataError(what, record=expression.id), CROWD_ONLY)
     limit = TextSettings().max_tokens
     for expression in draft.expressions:

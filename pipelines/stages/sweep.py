@@ -1,7 +1,7 @@
 """`igvg sweep`: post-processing again under many settings, without the network.
 
-What settings have in common is worked out once for each expression: the chosen queries for each way to choose, their
-boxes' matches for each choice, and counts of pixels for each set of masks (`pipelines.evaluation.mask_counts`).
+What settings have in common is computed once for each expression: the selected queries, the matches of their boxes,
+and the pixel counts of each set of masks (`pipelines.evaluation.mask_counts`).
 
 Letters: N expressions, G settings.
 """
@@ -94,8 +94,8 @@ def run(raw: Path, shards: Path, split: str, grid: Grid, *, resolution: int = 0)
         name: np.zeros((len(grid.settings), len(reader)), dtype=kind) for name, kind in _VARYING.items()
     }
     ids: list[str] = []
-    with ShardReader(shards, split) as truth:
-        for row, (record, expression, output) in enumerate(align_outputs(reader, truth)):
+    with ShardReader(shards, split) as targets:
+        for row, (record, expression, output) in enumerate(align_outputs(reader, targets)):
             ids.append(expression.id)
             outcomes = evaluate_settings(record, expression, output, grid.settings, resolution)
             for name, counts in common.items():
@@ -135,27 +135,27 @@ def find_best(values: Sequence[float | None]) -> list[int]:
     ]
 
 
-def align_outputs(reader: RawReader, truth: ShardReader) -> Iterator[tuple[ImageRecord, Expression, RawOutput]]:
+def align_outputs(reader: RawReader, shards: ShardReader) -> Iterator[tuple[ImageRecord, Expression, RawOutput]]:
     """Every expression of a split with its raw output; both lie in the order of the shards.
 
     Raises:
-        DataError: they are not of the same expressions, or of pictures of another size; names the first that differs.
+        DataError: they are not of the same expressions, or of images of another size; names the first that differs.
     """
     outputs = iter(reader)
     remedy = "give the shards and the split that were predicted"
-    for record in truth.records():
+    for record in shards.records():
         for expression in record.expressions:
             output = next(outputs, None)
             if output is None or output.id != expression.id:
-                found = f"{output.id} in its place" if output else "no more"
-                what = f"no output for {expression.id} of split '{truth.split}', but {found}"
+                found = f"{output.id} instead" if output else "no more"
+                what = f"no output for {expression.id} of split '{shards.split}', but {found}"
                 raise DataError(what, file=reader.folder, remedy=remedy)
             if output.original_size != (record.height, record.width):
                 sizes = f"{list(output.original_size)} instead of [{record.height}, {record.width}]"
-                raise DataError(f"{output.id} has a picture of {sizes}", file=reader.folder, remedy=remedy)
+                raise DataError(f"{output.id} has an image of {sizes}", file=reader.folder, remedy=remedy)
             yield record, expression, output
     if (output := next(outputs, None)) is not None:
-        raise DataError(f"{output.id} is not in split '{truth.split}'", file=reader.folder, remedy=remedy)
+        raise DataError(f"{output.id} is not in split '{shards.split}'", file=reader.folder, remedy=remedy)
 
 
 def evaluate_settings(
@@ -165,7 +165,7 @@ def evaluate_settings(
     settings: Sequence[PostprocessSettings],
     resolution: int = 0,
 ) -> list[Outcome]:
-    """The outcome (G,) under each setting: that of the answer which `postprocess` gives.
+    """The outcome (G,) of the result of `postprocess` under each setting.
 
     Raises:
         SettingsError: the raw outputs do not hold a chosen query's mask.
@@ -184,14 +184,14 @@ def evaluate_settings(
         if choice not in chosen:
             chosen[choice] = select_queries(boxes, scores[weighted], setting).tolist()
         queries = chosen[choice]
-        answered = (weighted, tuple(queries))
-        if answered not in matches:
-            matches[answered] = evaluate_boxes(boxes[queries], scores[weighted][queries].tolist(), targets)
+        selection = (weighted, tuple(queries))
+        if selection not in matches:
+            matches[selection] = evaluate_boxes(boxes[queries], scores[weighted][queries].tolist(), targets)
         predicted_px, intersection_px = square.count(queries, setting)
         outcomes.append(
             Outcome(
                 ref_id=expression.ref_id, targets=len(targets), predicted_empty=not queries, predicted_px=predicted_px,
-                target_px=square.target_px, intersection_px=intersection_px, **matches[answered]._asdict(),
+                target_px=square.target_px, intersection_px=intersection_px, **matches[selection]._asdict(),
                 image_id=record.image_id, image_px=square.image_px, crowds=crowds,
             )
         )  # fmt: skip
@@ -203,5 +203,5 @@ def _score_settings(
 ) -> list[dict[str, float | None]]:
     ratios = METRICS[dataset]
     count = len(next(iter(varying.values())))
-    rows = ({name: columns[place] for name, columns in varying.items()} for place in range(count))
+    rows = ({name: columns[index] for name, columns in varying.items()} for index in range(count))
     return [summarize(ratios(Outcomes(**common, **row))) for row in rows]

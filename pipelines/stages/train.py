@@ -51,14 +51,14 @@ def run(
 
     accelerator = start_processes(settings)
     with explain_lost_process(accelerator):
-        # Every process has looked before the first one writes.
+        # Every process has checked the folder before the first one writes.
         accelerator.wait_for_everyone()
         training = setup_training(settings, shards, stage.folder, accelerator)
         if accelerator.is_main_process:
             stage.start(force=force)
             cut = count_cut_expressions(training)
         accelerator.wait_for_everyone()
-        # What another training left was refused, or is gone by now.
+        # The state of another training was refused, or has been removed.
         restore_state(training)
         train(training)
         if accelerator.is_main_process:
@@ -68,7 +68,7 @@ def run(
                 "precision": " then ".join(training.compute_dtypes),
                 "cut": cut,
             }
-            # Nothing is left to save.
+            # A signal no longer interrupts: there is nothing left to save.
             with GracefulStop():
                 stage.finish(counts, scratch=(STATE_FOLDER, LAST_GOOD_FOLDER))
         accelerator.wait_for_everyone()
@@ -76,15 +76,15 @@ def run(
 
 
 def count_cut_expressions(training: Training) -> int:
-    """How many training expressions are cut at the token limit; says so before the training begins."""
+    """How many training expressions are cut at the token limit; logs it before the training begins."""
     processor = training.data.processor
-    phrases = (
+    expressions = (
         (expression.id, expression.text)
         for reader in training.data.readers
         for record in reader.records()
         for expression in record.expressions
     )
-    findings = list(find_truncated_expressions(processor.tokenizer, phrases, processor.max_tokens))
+    findings = list(find_truncated_expressions(processor.tokenizer, expressions, processor.max_tokens))
     for line in describe_findings(findings, processor.max_tokens, each=False):
         log(line)
     return len(findings)

@@ -63,7 +63,7 @@ def remove_pictures(published: Path) -> list[Path]:
 def test_the_embedded_data_sets_are_prepared_and_counted(published: Path, dataset: str, held_out: str) -> None:
     result = run_on(published, dataset=dataset)
     assert (result.returncode, result.stderr) == (0, "")
-    for word in ("pictures", "expressions", "single", "multiple", "empty", "train", held_out):
+    for word in ("images", "expressions", "single", "multiple", "empty", "train", held_out):
         assert word in result.stdout
     assert (published / "out" / held_out / f"{held_out}-000000.tar").is_file()
 
@@ -116,7 +116,7 @@ def test_what_is_skipped_is_counted_beneath_the_table(published: Path) -> None:
 def test_a_dry_run_says_that_all_is_there_and_writes_nothing(published: Path) -> None:
     result = run_on(published, "--dry-run")
     assert (result.returncode, result.stderr) == (0, "")
-    assert "all files are there: 8 pictures" in result.stdout
+    assert "all files are there: 8 images" in result.stdout
     assert not (published / "out").exists()
 
 
@@ -173,8 +173,8 @@ def test_a_dry_run_that_skips_takes_missing_pictures_for_records_that_are_left_o
     result = run_on(published, "--dry-run", "--skip-invalid")
     assert (result.returncode, result.stderr) == (0, "")
     assert "missing: COCO_train2014_" in result.stdout
-    assert "would be prepared: 6 pictures" in result.stdout
+    assert "would be prepared: 6 images" in result.stdout
     assert "would be skipped: 2 × missing picture" in result.stdout
     for file in (published / "images" / "train2014").iterdir():
         file.unlink()
-    assert_one_error(run_on(published, "--dry-run", "--skip-invalid"), "no picture is left to prepare (8 × missing")
+    assert_one_error(run_on(published, "--dry-run", "--skip-invalid"), "no image is left to prepare (8 × missing")

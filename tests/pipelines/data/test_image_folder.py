@@ -177,7 +177,7 @@ def test_one_unreadable_image_does_not_lose_the_others_and_is_reported_each_time
              tmp_path / "out", "--set", "workers=0")  # fmt: skip
     result = igvg(*words)
     error = only_error(result)
-    assert "3 of 5 pictures could not be read: b.png, d.jpg, e.jpg" in error
+    assert "3 of 5 images could not be read: b.png, d.jpg, e.jpg" in error
     assert f"the others' results are in {tmp_path / 'out'}" in error
     assert "notes.txt is left out: it has no ending of an image" in result.stderr
     assert "c.jpg: its EXIF block is damaged" in result.stderr

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.report.overlay import draw_overlay, pick_colours, trace_outline
+from pipelines.report.overlay import draw_overlay, pick_colors, trace_outline
 
 GREY = np.full((60, 80, 3), 100, dtype=np.uint8)
 
@@ -36,7 +36,7 @@ def test_a_mask_is_tinted_and_the_rest_is_not() -> None:
 
 
 def test_the_point_is_marked_in_the_colour_of_its_box() -> None:
-    assert tuple(draw()[35, 50].tolist()) == pick_colours(1)[0]
+    assert tuple(draw()[35, 50].tolist()) == pick_colors(1)[0]
 
 
 def test_the_answer_to_an_empty_target_is_the_picture_itself() -> None:
@@ -54,7 +54,7 @@ def test_long_phrases_take_several_lines() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 10])
 def test_colours_differ(count: int) -> None:
-    assert len(set(pick_colours(count))) == count
+    assert len(set(pick_colors(count))) == count
 
 
 def test_an_outline_is_one_pixel_inside() -> None:
@@ -82,7 +82,7 @@ def test_the_answer_s_mask_has_a_white_outline_and_what_no_query_covers_is_tinte
     assert len(set(overlay[35, 20].tolist())) == 1
     # Where the instance lies, its color alone shows: mixed with white, the shares of the channels would differ.
     shares = [
-        (level - 100) / (color - 100) for level, color in zip(overlay[46, 64].tolist(), pick_colours(1)[0], strict=True)
+        (level - 100) / (color - 100) for level, color in zip(overlay[46, 64].tolist(), pick_colors(1)[0], strict=True)
     ]
     assert shares == pytest.approx([shares[0]] * 3, abs=0.02)
     assert 0 < shares[0] < 1

@@ -264,7 +264,7 @@ def test_answers_are_known_by_the_content_of_their_raw_outputs(shards: Path, tmp
     settings = PostprocessSettings()
     raw = draw_raw(shards, tmp_path / "raw")
     moved = shutil.copytree(raw, tmp_path / "moved")
-    other = draw_raw(shards, tmp_path / "other", doubt=1)
+    other = draw_raw(shards, tmp_path / "other", no_object_bias=1)
     predict.run_on_raw(settings, raw, tmp_path / "out")
     assert predict.run_on_raw(settings, moved, tmp_path / "out").cached
     with pytest.raises(ArtifactError, match="input raw differs"):

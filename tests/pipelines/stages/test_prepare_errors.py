@@ -62,7 +62,7 @@ SPOILERS = {
     remove_picture: (
         "missing picture",
         (
-            r"image 9: no picture COCO_train2014_000000000009\.jpg, COCO_val2014_000000000009\.jpg, "
+            r"image 9: no image COCO_train2014_000000000009\.jpg, COCO_val2014_000000000009\.jpg, "
             r"000000000009\.jpg in .*train2014"
         ),
     ),
@@ -110,7 +110,7 @@ def test_bad_records_of_one_kind_are_all_counted(published: Published, out: Path
 def test_if_nothing_is_left_nothing_is_published(published: Published, out: Path) -> None:
     for number in IMAGE_IDS:
         published.image(number).unlink()
-    with pytest.raises(DataError, match=r"no picture is left to prepare \(3 × missing picture"):
+    with pytest.raises(DataError, match=r"no image is left to prepare \(3 × missing picture"):
         published.prepare(out, skip_invalid=True)
     assert list_siblings(out) == []
 
@@ -118,7 +118,7 @@ def test_if_nothing_is_left_nothing_is_published(published: Published, out: Path
 def test_if_no_record_can_be_written_nothing_is_published(published: Published, out: Path) -> None:
     for number in IMAGE_IDS:
         published.image(number).write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"no picture is left to prepare \(3 × unusable picture"):
+    with pytest.raises(DataError, match=r"no image is left to prepare \(3 × unusable picture"):
         published.prepare(out, skip_invalid=True)
     assert list_siblings(out) == []
 
@@ -142,7 +142,7 @@ def test_a_data_set_that_does_not_exist_is_refused(published: Published, out: Pa
 
 def test_an_inspection_finds_all_files_and_counts_what_is_there(published: Published) -> None:
     found = published.inspect()
-    assert (found.missing, found.pictures, found.expressions, len(found.collector)) == ((), 3, 8, 0)
+    assert (found.missing, found.images, found.expressions, len(found.collector)) == ((), 3, 8, 0)
 
 
 def test_an_inspection_names_missing_annotation_files_with_all_their_names(published: Published) -> None:

@@ -60,11 +60,11 @@ def test_the_merged_file_gives_the_same_pictures_objects_and_targets(published: 
 def test_a_file_that_is_no_picture_cannot_tell_its_size(published: Published, tmp_path: Path) -> None:
     merge(published)
     published.image(9).write_bytes(b"nothing")
-    with pytest.raises(DataError, match=r"COCO_train2014_000000000009\.jpg, image 9: is no picture"):
+    with pytest.raises(DataError, match=r"COCO_train2014_000000000009\.jpg, image 9: is no image"):
         published.prepare(tmp_path / "shards")
 
 
 def test_an_inspection_accepts_the_merged_file(published: Published) -> None:
     merge(published)
     inspection = published.inspect()
-    assert (inspection.missing, inspection.pictures, inspection.expressions) == ((), 3, 8)
+    assert (inspection.missing, inspection.images, inspection.expressions) == ((), 3, 8)

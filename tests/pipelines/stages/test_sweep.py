@@ -129,9 +129,9 @@ def change(outputs: list[Any], how: str) -> list[Any]:
     ("how", "words"),
     [
         ("one is missing", "no output for grefcoco/3/3 of split 'val', but no more"),
-        ("two are exchanged", "no output for grefcoco/1/0 of split 'val', but grefcoco/1/1 in its place"),
+        ("two are exchanged", "no output for grefcoco/1/0 of split 'val', but grefcoco/1/1 instead"),
         ("one too many", "grefcoco/9/9 is not in split 'val'"),
-        ("another size", r"grefcoco/1/0 has a picture of \[9, 12\] instead of \[8, 12\]"),
+        ("another size", r"grefcoco/1/0 has an image of \[9, 12\] instead of \[8, 12\]"),
     ],
 )
 def test_outputs_of_other_expressions_are_named(tmp_path, how, words):
