@@ -4,8 +4,8 @@
 python -m tests.benchmarks.accelerator [--out FILE.json] [--dry-run]
 ```
 
-`--dry-run` goes through every line on the CPU with a small network; its figures mean nothing. Reference work is that of
-`tests.benchmarks.network`. The last rows count the places of one training step where the CPU waits for the device.
+`--dry-run` runs every line on the CPU with a small network; its figures are meaningless. Reference work is that of
+`tests.benchmarks.network`. The last rows count how often the CPU waits for the device in one training step.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from tests.benchmarks.figures import Figure
 from tests.benchmarks.network import REFERENCE_FLOP, make_batch, make_step
 
 TOKENS = 20
-# Operators that hand a value of the device to Python, or a shape that hangs on values.
+# Operators that copy a value of the device to Python, or whose result's shape depends on values.
 WAITING = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::unique")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured, and where."""
+    """Sizes to measure, and the device."""
 
     device: torch.device
     settings: TrainSettings
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--dry-run", action="store_true")
     arguments = parser.parse_args()
     if not arguments.dry_run and not torch.cuda.is_available():
-        parser.error("no GPU is here; --dry-run goes through the same lines on the CPU")
+        parser.error("no GPU found; --dry-run runs the same lines on the CPU")
     plan = plan_dry_run() if arguments.dry_run else plan_gpu()
     figures = measure(plan)
     name = "CPU, dry run" if arguments.dry_run else torch.cuda.get_device_name()
@@ -82,8 +82,8 @@ def plan_dry_run() -> Plan:
 
 
 def measure(plan: Plan) -> list[Figure]:
-    """Rates of the device, of training and of inference, eager and compiled; and the waits of a step."""
-    # Outside the two products that are measured, float32 matrices may be multiplied as the device does best.
+    """Rates of the device, of training and of inference, eager and compiled; and the synchronizations of a step."""
+    # Products that stay in float32 use TF32 where the device has it.
     torch.set_float32_matmul_precision("high")
     rate = measure_matrix_rate(plan)
     figures = [Figure("bfloat16 matrix product", rate / 1e12, "TFLOP/s")]
@@ -138,7 +138,7 @@ def synchronize(device: torch.device) -> None:
 def move_batch(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
     """The batch on a device."""
     return {
-        name: value.to(device) if isinstance(value, torch.Tensor) else value.transform(lambda part: part.to(device))
+        name: value.to(device) if isinstance(value, torch.Tensor) else value.map(lambda part: part.to(device))
         for name, value in batch.items()
     }
 
@@ -155,7 +155,7 @@ def make_inference(settings: TrainSettings, network: torch.nn.Module, batch: dic
 
 
 def count_waits(plan: Plan) -> list[Figure]:
-    """Where the CPU waits for the device in one training step: operators, and CUDA's own count of synchronisations."""
+    """Where the CPU waits for the device in one training step: operators, and CUDA's own count of synchronizations."""
     size = plan.training_batches[0]
     model = IGVGModel(plan.settings.model).to(plan.device)
     step = make_step(plan.settings, model, move_batch(make_batch(plan.settings, size, TOKENS), plan.device))
@@ -174,7 +174,7 @@ def count_waits(plan: Plan) -> list[Figure]:
             step()
         torch.cuda.set_sync_debug_mode("default")
         # The matching fetches its costs once and sends its pairs once.
-        figures.append(Figure("one step, synchronisations", float(len(caught)), "calls", "≤ 2"))
+        figures.append(Figure("one step, synchronizations", float(len(caught)), "calls", "≤ 2"))
     return figures
 
 

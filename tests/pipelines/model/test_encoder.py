@@ -95,9 +95,9 @@ def test_text_tokens_of_fresh_layers_depend_on_the_word_more_than_on_its_positio
     config = dataclasses.replace(CONFIG, encoder_dim=48, encoder_ffn=96)
     encoder = MultiwayEncoder(config).eval()
     image = torch.randn(1, 3, config.image_size, config.image_size)
-    seen = torch.ones(1, 2, dtype=torch.int64)
-    first, second = (encoder(image, torch.tensor([[5, word]]), seen)[1][0, 1] for word in (6, 7))
-    moved = encoder(image, torch.tensor([[6, 5]]), seen)[1][0, 0]
+    mask = torch.ones(1, 2, dtype=torch.int64)
+    first, second = (encoder(image, torch.tensor([[5, word]]), mask)[1][0, 1] for word in (6, 7))
+    moved = encoder(image, torch.tensor([[6, 5]]), mask)[1][0, 0]
     other_word, other_position = (torch.cosine_similarity(first, other, dim=0) for other in (second, moved))
     assert other_word < other_position - 0.3
 
