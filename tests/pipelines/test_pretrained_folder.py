@@ -8,19 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines.data.tokenizer import train_tokenizer
-from pipelines.model import IGVGModel
-from pipelines.pretrained import load_checkpoint, save_checkpoint
+from pipelines.pretrained import load_checkpoint
 from pipelines.training.state import read_state, write_state
 from shards.errors import CheckpointError
-from tests.support.small_network import CONFIG
+from tests.support.small_network import CONFIG, save_small_network
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A checkpoint of a small network."""
-    save_checkpoint(tmp_path / "run", IGVGModel(CONFIG), train_tokenizer(["red star", "blue star"] * 3, 40), 9)
-    return tmp_path / "run"
+    return save_small_network(tmp_path / "run")
 
 
 def test_everything_that_prediction_needs_comes_back(folder: Path) -> None:

@@ -11,14 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines.data.tokenizer import load_tokenizer, train_tokenizer
-from pipelines.model import IGVGModel
+from pipelines.data.tokenizer import load_tokenizer
 from pipelines.model.convert.instancevg import load_instancevg_checkpoint
-from pipelines.pretrained import load_checkpoint, open_checkpoint, save_checkpoint
+from pipelines.pretrained import load_checkpoint, open_checkpoint
 from pipelines.training.state import read_state, write_state
 from shards.errors import CheckpointError, SettingsError
 from tests.support.foreign_contents import POINTER, list_foreign_contents
-from tests.support.small_network import CONFIG
+from tests.support.small_network import CONFIG, save_small_network
 
 KINDS = list(list_foreign_contents(b""))
 PARTS = ("config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json")
@@ -28,9 +27,7 @@ ADVICE = ("weights_only", "trust_remote_code", "safe_globals", "torch.load", "al
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a small network."""
-    folder = tmp_path_factory.mktemp("whole")
-    save_checkpoint(folder, IGVGModel(CONFIG), train_tokenizer(["red star", "blue star"] * 3, 40), 9)
-    return folder
+    return save_small_network(tmp_path_factory.mktemp("whole"))
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from shards.errors import ArtifactError, SettingsError
 from shards.reader import ShardReader
 from tests.support.drawn_outputs import draw_outputs, write_outputs
 from tests.support.drawn_shards import predict_truth, write_lines, write_shards
-from tests.support.small_network import CONFIG
+from tests.support.small_network import CONFIG, save_small_network
 
 OUT = Path("out")
 # What changes how fast or how safely a stage works, and no byte of what it makes.
@@ -92,8 +92,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    save_checkpoint(tmp_path / "run", IGVGModel(CONFIG), train_tokenizer(["red star", "blue star"] * 3, 40), 9)
-    return tmp_path / "run"
+    return save_small_network(tmp_path / "run")
 
 
 # Settings
