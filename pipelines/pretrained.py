@@ -1,6 +1,6 @@
-"""A model and what goes with it, in one folder: config.json, model.safetensors, tokenizer and preprocessing.
+"""Checkpoint folders in Hugging Face's layout: config.json, model.safetensors, tokenizer, preprocessor_config.json.
 
-The layout is that of Hugging Face. A published file and the name of a shipped network are read likewise.
+Published files and the names of shipped networks are read, too.
 """
 
 from __future__ import annotations
@@ -17,14 +17,12 @@ from shards.errors import CheckpointError, DataError
 from shards.files import read_json, write_json
 
 PROCESSOR_FILE = "preprocessor_config.json"
-
-
-# Of the paper (section C), both ends included.
 MAX_TOKENS = 50
+"""The paper's limit (section C), including <s> and </s>."""
 
 
 def save_checkpoint(folder: Path, model: IGVGModel, tokenizer: Any | None, max_tokens: int) -> None:
-    """Write everything that prediction needs into a folder; a tokenizer that is not at hand may be added later."""
+    """Write a checkpoint folder; without a tokenizer its files can be added later."""
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     if tokenizer is not None:
@@ -45,11 +43,11 @@ def save_checkpoint(folder: Path, model: IGVGModel, tokenizer: Any | None, max_t
 
 
 def open_checkpoint(path: Path) -> tuple[IGVGModel, Any, int]:
-    """Model, tokenizer and the largest number of tokens of a checkpoint folder, a published file or `shapes`.
+    """Model, tokenizer and token limit of a checkpoint folder, a published file or a shipped network.
 
     Raises:
-        CheckpointError: it is no checkpoint, or a part of it is missing or damaged.
-        SettingsError: the file's tokenizer, beit3.spm, is not beside it.
+        CheckpointError: it is no checkpoint, or a file of it is missing or damaged.
+        SettingsError: beit3.spm, the tokenizer of a published file, is not beside it.
     """
     path = resolve_checkpoint(path)
     if not path.is_file():
@@ -61,10 +59,10 @@ def open_checkpoint(path: Path) -> tuple[IGVGModel, Any, int]:
 
 
 def load_checkpoint(folder: Path) -> tuple[IGVGModel, Any, int]:
-    """Model, tokenizer and the largest number of tokens of a checkpoint folder.
+    """Model, tokenizer and token limit of a checkpoint folder.
 
     Raises:
-        CheckpointError: the folder is no checkpoint, or a part of it is missing or damaged.
+        CheckpointError: the folder is no checkpoint, or a file of it is missing or damaged.
     """
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is no checkpoint folder; give one that igvg train or igvg import made")
@@ -80,12 +78,12 @@ def load_checkpoint(folder: Path) -> tuple[IGVGModel, Any, int]:
 
 
 def default_max_tokens(config: IGVGConfig) -> int:
-    """The paper's limit of tokens, or what the network has positions for if that is less."""
+    """The paper's token limit, or the number of text positions if that is less; the first two are unused."""
     return min(MAX_TOKENS, config.text_positions - 2)
 
 
 def _read_max_tokens(file: Path, config: IGVGConfig) -> int:
-    """The largest number of tokens, both ends included; the first two positions belong to none."""
+    """The token limit of a preprocessor_config.json, or the default."""
     if not file.exists():
         return default_max_tokens(config)
     remedy = "copy it again, or make the checkpoint again"

@@ -1,7 +1,7 @@
-"""Expressions on their way into the network: cleaned as the published pipeline does, then token ids.
+"""Tokenizers: expressions are cleaned as in the published pipeline and become token ids.
 
-Tokenizers are Hugging Face folders, so a checkpoint's is read by any tool: XLM-R on a SentencePiece file such as
-beit3.spm, or a byte-pair vocabulary learnt from the training expressions. In both, <s> is 0, <pad> 1, </s> 2, <unk> 3.
+A checkpoint's tokenizer is kept as Hugging Face transformers keeps it: XLM-R's on a SentencePiece file such as
+beit3.spm, or a byte-pair vocabulary trained on the expressions. In both, <s> is 0, <pad> 1, </s> 2, <unk> 3.
 """
 
 from __future__ import annotations
@@ -21,38 +21,35 @@ from shards.files import name_file, read_json, temporary_path, write_bytes
 
 PAD_ID = 1
 SENTENCEPIECE_NAME = "beit3.spm"
-"""What the published tokenizer is called."""
+"""The file name of the published tokenizer."""
 TOKENIZER_CONFIG, TOKENIZER_FILE = "tokenizer_config.json", "tokenizer.json"
 _TOKENIZER_JSON = (TOKENIZER_CONFIG, TOKENIZER_FILE, "special_tokens_map.json", "added_tokens.json", "vocab.json")
-# A word, and one that no vocabulary has.
+# A known and an unknown word, with which a loaded tokenizer is tried.
 _TRIAL = "a ☃"
-# What classes read that do without tokenizer.json.
+# Files that tokenizer classes read instead of tokenizer.json.
 _VOCABULARIES = ("sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "vocab.txt", "vocab.json", "spm.model")
 _REMEDY = "copy the tokenizer's files again from where igvg wrote them, or make the checkpoint again"
 _SHOWN = 160
 _SPECIAL = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
-# Halves of a pair of UTF-16, which JSON can spell and no tokenizer takes.
+# Surrogates: JSON can hold them, and tokenizers refuse them.
 _SURROGATES = dict.fromkeys(range(0xD800, 0xE000), "")
 _CLEANING = _SURROGATES | str.maketrans({**dict.fromkeys(".,'!?\"()*#:;", ""), "-": " ", "/": " "})
 
 
 def clean_expression(text: str) -> str:
-    """Lower case, without the published list of punctuation; hyphens and slashes become spaces.
-
-    Halves of characters are left out.
-    """
+    """Lower case without the punctuation of the published list and without surrogates; - and / become spaces."""
     return " ".join(text.lower().translate(_CLEANING).split())
 
 
 def tokenize_expressions(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
-    """Token ids of each expression with both ends, at most `max_tokens` of them, not padded."""
+    """Token ids of each expression, at most `max_tokens` including <s> and </s>, not padded."""
     cleaned = [clean_expression(text) for text in texts]
     ids: list[list[int]] = tokenizer(cleaned, truncation=True, max_length=max_tokens)["input_ids"]
     return ids
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
-    """A byte-pair vocabulary of at most `vocab_size` ids, learnt from expressions; the same texts give the same ids."""
+    """A byte-pair tokenizer of at most `vocab_size` ids, trained on expressions; the same texts give the same ids."""
     import tokenizers
     from tokenizers import models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
@@ -70,10 +67,10 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
 
 
 def load_tokenizer(path: Path) -> Any:
-    """The tokenizer of a checkpoint folder, or XLM-R's on a SentencePiece file; no code of the folder's is run.
+    """The tokenizer of a checkpoint folder, or XLM-R's on a SentencePiece file; no code from the folder is run.
 
     Raises:
-        SettingsError: neither is there, a file is damaged or of another kind, or its library or class is not at hand.
+        SettingsError: there is no tokenizer, a file is damaged or of another kind, or its class is unknown.
     """
     if path.is_file():
         return _load_sentencepiece(path)
@@ -89,19 +86,18 @@ def load_tokenizer(path: Path) -> Any:
     kind = _choose_class(config)
     from transformers.utils import logging
 
-    # It reads config.json too, and warns that it does not know the network there.
+    # transformers also reads config.json, and warns of the unknown model type.
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        with _without_marks(path) as folder, _hide_panics():
+        with _without_byte_order_marks(path) as folder, _hide_panics():
             tokenizer = kind.from_pretrained(str(folder), local_files_only=True)
-            # Files that are read may still be no use.
             if not tokenizer(_TRIAL, truncation=True, max_length=8)["input_ids"]:
                 raise ValueError("it makes no tokens of words")
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # whatever foreign files make of its class; a panic of the parser is no Exception
-        _blame_file(path)
+    except BaseException as error:  # a panic of the Rust parser is no Exception
+        _refuse_damaged_file(path)
         raise SettingsError(
             f"{path}: its tokenizer cannot be used ({_shorten(error)}); {_describe_versions()}, so {_REMEDY}"
         ) from error
@@ -111,10 +107,10 @@ def load_tokenizer(path: Path) -> Any:
 
 
 @contextlib.contextmanager
-def _without_marks(folder: Path) -> Iterator[Path]:
-    """The folder, or a copy of its tokenizer where a file begins with a byte-order mark, which its libraries refuse."""
+def _without_byte_order_marks(folder: Path) -> Iterator[Path]:
+    """The folder, or a copy of its tokenizer without byte-order marks, which the libraries refuse."""
     files = [file for name in (*_TOKENIZER_JSON, *_VOCABULARIES) if (file := folder / name).is_file()]
-    if not any(_begins_with_mark(file) for file in files):
+    if not any(_has_byte_order_mark(file) for file in files):
         yield folder
         return
     with tempfile.TemporaryDirectory() as copy:
@@ -125,38 +121,38 @@ def _without_marks(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _hide_panics() -> Iterator[None]:
-    """A parser that panics prints a traceback of its own beside the exception, past Python's standard error."""
+    """Hide the traceback that the Rust parser prints to file descriptor 2 when it panics."""
     try:
-        kept = os.dup(2)
+        stderr = os.dup(2)
     except OSError:
         yield
         return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    devnull = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
+        os.dup2(devnull, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(devnull)
 
 
-def _begins_with_mark(file: Path) -> bool:
+def _has_byte_order_mark(file: Path) -> bool:
     with file.open("rb") as stream:
         return stream.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
 
 
 def _choose_class(file: Path) -> Any:
-    """The class of transformers that a tokenizer_config.json names.
+    """The tokenizer class of transformers that a tokenizer_config.json names.
 
     Raises:
-        SettingsError: the file cannot be read, or names a class that transformers does not have, or code of its own.
+        SettingsError: the file cannot be read, or names an unknown class or code of its own.
     """
     import transformers
 
     config = _read_json(file)
     name = config.get("tokenizer_class") or "PreTrainedTokenizerFast"
-    # The name that transformers 5 writes.
+    # transformers 5 writes this name.
     name = "PreTrainedTokenizerFast" if name == "TokenizersBackend" else name
     if config.get("auto_map"):
         raise SettingsError(
@@ -171,11 +167,11 @@ def _choose_class(file: Path) -> Any:
     return kind
 
 
-def _blame_file(folder: Path) -> None:
-    """Find the file of a tokenizer that could not be loaded, if one alone cannot be read.
+def _refuse_damaged_file(folder: Path) -> None:
+    """Check each file of a tokenizer that could not be loaded.
 
     Raises:
-        SettingsError: there is one; says what it is.
+        SettingsError: a file is damaged; names it.
     """
     import tokenizers
 
@@ -218,7 +214,7 @@ def _shorten(error: BaseException) -> str:
 
 
 def _load_sentencepiece(file: Path) -> Any:
-    """XLM-R's ids: piece + 1, with <s>, <pad>, </s>, <unk> in front.
+    """XLM-R's tokenizer: the ids are those of the SentencePiece file + 1, after <s>, <pad>, </s>, <unk>.
 
     NOTE: transformers 5 ignores a .spm file given to the class by path and maps every word to <unk>; under the name
     `sentencepiece.bpe.model` in a folder it is read.
@@ -236,7 +232,7 @@ def _load_sentencepiece(file: Path) -> Any:
             return tokenizer
         except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as error:  # whatever the parser of a foreign binary raises, a panic too
+        except BaseException as error:  # a panic of the parser is no Exception
             reason = error if isinstance(error, OSError) else type(error).__name__
             remedy = f"give the published {SENTENCEPIECE_NAME}, or copy it again"
             fault = explain_unreadable(file, "a SentencePiece model", reason, remedy, kinds=("SentencePiece",))

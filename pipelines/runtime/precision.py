@@ -1,6 +1,6 @@
-"""The arithmetic that a device has: where bfloat16 is multiplied by instructions of its own, and where it is emulated.
+"""The compute dtype: float32, or autocast to bfloat16 where a device supports it natively.
 
-A CPU without such instructions computes bfloat16 products many times slower than float32 ones.
+A CPU without bfloat16 instructions emulates them, many times slower than float32.
 """
 
 from __future__ import annotations
@@ -17,40 +17,39 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from pipelines.config.settings import Precision
 from shards.progress import log
 
-
-@contextlib.contextmanager
-def autocast_context(device: torch.device, precision: ComputeDtype) -> Iterator[None]:
-    """A context in which the network computes in float32 (fp32), or in bfloat16 where autocast finds that safe."""
-    if precision == "fp32":
-        yield
-        return
-    # The backward pass of PyTorch's fused attention takes several times as long as plain products in bfloat16 on a CPU.
-    plain = device.type == "cpu" and torch.is_grad_enabled()
-    attention = sdpa_kernel(SDPBackend.MATH) if plain else contextlib.nullcontext()
-    with torch.autocast(device.type, dtype=torch.bfloat16), attention:
-        yield
-
-
 ComputeDtype = Literal["fp32", "bf16"]
 
-# Values of ONEDNN_MAX_CPU_ISA, and of its older name, that leave oneDNN without bfloat16 products.
+# Values of ONEDNN_MAX_CPU_ISA and DNNL_MAX_CPU_ISA without bfloat16 instructions.
 _PLAIN_ISA = frozenset({
     "SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_MIC", "AVX512_MIC_4OPS", "AVX512_CORE",
     "AVX512_CORE_VNNI",
 })  # fmt: skip
 
 
+@contextlib.contextmanager
+def autocast_context(device: torch.device, compute_dtype: ComputeDtype) -> Iterator[None]:
+    """Inside, torch autocasts to bfloat16 (bf16), or nothing changes (fp32)."""
+    if compute_dtype == "fp32":
+        yield
+        return
+    # The backward pass of PyTorch's fused attention takes several times as long as plain products in bfloat16 on a CPU.
+    uses_math = device.type == "cpu" and torch.is_grad_enabled()
+    attention = sdpa_kernel(SDPBackend.MATH) if uses_math else contextlib.nullcontext()
+    with torch.autocast(device.type, dtype=torch.bfloat16), attention:
+        yield
+
+
 def resolve_precision(precision: Precision, device: torch.device) -> ComputeDtype:
-    """What a device computes in: as asked; with `auto` bfloat16 where the device multiplies it, else float32."""
+    """The compute dtype on a device; `auto` gives bfloat16 where the device supports it natively, else float32."""
     if precision == "auto":
         return "bf16" if supports_bfloat16(device) else "fp32"
     return precision
 
 
 def supports_bfloat16(device: torch.device) -> bool:
-    """Whether a device has instructions for bfloat16 products.
+    """Whether a device has bfloat16 instructions.
 
-    A CPU has with AMX, AVX-512 BF16 or Arm's BF16, unless ATEN_CPU_CAPABILITY or ONEDNN_MAX_CPU_ISA forbids them.
+    On a CPU these are AMX, AVX-512 BF16 or Arm's BF16, unless ATEN_CPU_CAPABILITY or ONEDNN_MAX_CPU_ISA forbids them.
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -60,14 +59,14 @@ def supports_bfloat16(device: torch.device) -> bool:
 
 
 def describe_compute_dtype(compute_dtype: ComputeDtype, device: torch.device) -> str:
-    """What `auto` came to on a device, and why."""
+    """The compute dtype that `auto` resolved to, and why."""
     if compute_dtype == "bf16":
         return f"bfloat16, which this {device.type} multiplies natively (precision=auto)"
     return f"float32: this {device.type} has no bfloat16 products (precision=auto)"
 
 
 def advise_precision(precision: Precision, device: torch.device) -> str:
-    """One line about an arithmetic that suits the device badly or could suit it better; empty if there is none."""
+    """A line of advice if another precision suits the device better; empty otherwise."""
     native = supports_bfloat16(device)
     if precision == "bf16" and not native:
         return (
@@ -88,13 +87,13 @@ def log_compute_dtype(
     history: Sequence[ComputeDtype],
     device: torch.device,
 ) -> None:
-    """Say what the network computes in where that was left to the device, and what would suit the device better.
+    """Log the compute dtype where `auto` chose it or it has changed, and advice if another suits the device better.
 
     Args:
-        doing: what is begun or continued.
-        precision: what was asked for.
-        history: what was computed in so far, each change an entry; the last is what the device computes in now.
-        device: where the network is.
+        doing: the stage.
+        precision: the setting.
+        history: the compute dtypes so far, an entry for each change; the last is the present one.
+        device: where the model is.
     """
     if len(history) > 1:
         before = " then ".join(history[:-1])
