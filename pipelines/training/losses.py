@@ -155,24 +155,23 @@ def weighted_sum(terms: dict[str, Tensor], settings: LossSettings) -> Tensor:
     return total
 
 
-def loss_labels(class_logits: Tensor, matches: Matches, no_object: float, total: Tensor | None = None) -> Tensor:
+def loss_labels(class_logits: Tensor, matches: Matches, no_object: float, total: Tensor) -> Tensor:
     """Weighted mean cross-entropy (N,) of logits (N, B, Q, 2): class 0 where a target is matched, else class 1.
 
     Args:
         class_logits: (N, B, Q, 2).
         matches: the matched pairs.
         no_object: weight of class 1.
-        total: the divisor; None: the sum of the weights.
+        total: the divisor, the sum of the weights over the step.
     """
     logits = class_logits.flatten(1, 2)
     labels = torch.ones(logits.shape[:2], dtype=torch.int64, device=logits.device).scatter(1, matches.queries, 0)
     weights = torch.ones_like(labels, dtype=logits.dtype).masked_fill(labels == 1, no_object)
     entropy = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
-    total = weights.sum(dim=1) if total is None else total
     return (weights * entropy).sum(dim=1) / total.clamp(min=_EPS)
 
 
-def loss_boxes(boxes: Tensor, target_boxes: Tensor, matches: Matches, num_boxes: Tensor | float) -> dict[str, Tensor]:
+def loss_boxes(boxes: Tensor, target_boxes: Tensor, matches: Matches, num_boxes: Tensor) -> dict[str, Tensor]:
     """L1 distance and 1 - generalized IoU of matched boxes, summed over pairs, ÷ `num_boxes`; each (N,).
 
     Args:
@@ -189,7 +188,7 @@ def loss_boxes(boxes: Tensor, target_boxes: Tensor, matches: Matches, num_boxes:
 
 
 def loss_instance_masks(
-    logits: Tensor, targets: Targets, matches: Matches, num_masks: tuple[Tensor | None, Tensor | None] = (None, None)
+    logits: Tensor, targets: Targets, matches: Matches, num_masks: tuple[Tensor, Tensor]
 ) -> dict[str, Tensor]:
     """Mask terms of matched queries, and of unmatched queries with an empty target mask.
 
@@ -197,7 +196,7 @@ def loss_instance_masks(
         logits: (B, Q, h', w').
         targets: their instance masks are used.
         matches: the pairs of the last layer are used.
-        num_masks: the divisors of the sums over matched and over unmatched queries; None: their numbers.
+        num_masks: the divisors of the sums over matched and over unmatched queries.
     """
     size = targets.global_masks.shape[-2:]
     per_query = logits.flatten(0, 1)
@@ -221,41 +220,39 @@ def loss_global_masks(output: IGVGOutput, targets: Targets) -> dict[str, Tensor]
     attention = output.attention_map.float()
     patch_target = F.interpolate(target[:, None], size=attention.shape[-2:], mode="nearest")[:, 0]
     return {
-        **_name_terms("global", *loss_masks(logits, target)),
-        **_name_terms("attention", *loss_masks(attention, patch_target)),
+        **_name_terms("global", *loss_masks(logits, target, len(target))),
+        **_name_terms("attention", *loss_masks(attention, patch_target, len(target))),
     }
 
 
-def loss_existence(logits: Tensor, exists: Tensor, balance: tuple[float, float], total: Tensor | None = None) -> Tensor:
+def loss_existence(logits: Tensor, exists: Tensor, balance: tuple[float, float], total: Tensor) -> Tensor:
     """Weighted mean cross-entropy of logits (B, 2): class 0 where a target exists, else class 1.
 
     Args:
         logits: (B, 2).
         exists: (B,).
         balance: weights of the two classes.
-        total: the divisor; None: the sum of the weights.
+        total: the divisor, the sum of the weights over the step.
     """
     entropy = F.cross_entropy(logits.float(), (~exists).long(), reduction="none")
     weights = torch.where(exists, balance[0], balance[1])
-    total = weights.sum() if total is None else total
     return (weights * entropy).sum() / total.clamp(min=_EPS)
 
 
-def loss_masks(logits: Tensor, target: Tensor, num_masks: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Dice loss and binary cross-entropy, means over masks; 0 without masks.
+def loss_masks(logits: Tensor, target: Tensor, num_masks: Tensor | int) -> tuple[Tensor, Tensor]:
+    """Dice loss and binary cross-entropy, summed over masks, ÷ `num_masks`.
 
     Args:
         logits: (P, H, W).
         target: (P, H, W) in {0, 1}.
-        num_masks: the divisor; None: P, at least 1.
+        num_masks: the divisor.
     """
     probabilities = logits.sigmoid()
     intersection = (probabilities * target).sum(dim=(1, 2))
     areas = probabilities.sum(dim=(1, 2)) + target.sum(dim=(1, 2))
     dice = 1 - (2 * intersection + 1) / (areas + 1)
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=(1, 2))
-    divisor = max(1, len(logits)) if num_masks is None else num_masks
-    return dice.sum() / divisor, entropy.sum() / divisor
+    return dice.sum() / num_masks, entropy.sum() / num_masks
 
 
 def upsample_logits(logits: Tensor, size: torch.Size) -> Tensor:

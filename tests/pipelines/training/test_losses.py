@@ -161,15 +161,15 @@ def test_the_published_matches_are_reproduced_in_every_layer(run: str) -> None:
 
 
 def test_dice_and_cross_entropy_of_two_pixels() -> None:
-    logits, wanted = torch.tensor([[[math.log(3.0), 0.0]]]), torch.tensor([[[1.0, 0.0]]])
-    dice, entropy = loss_masks(logits, wanted)
+    logits, target = torch.tensor([[[math.log(3.0), 0.0]]]), torch.tensor([[[1.0, 0.0]]])
+    dice, entropy = loss_masks(logits, target, 1)
     assert dice.item() == pytest.approx(1 - (2 * 0.75 + 1) / (0.75 + 0.5 + 1 + 1))
     assert entropy.item() == pytest.approx(-(math.log(0.75) + math.log(0.5)) / 2)
 
 
 def test_mask_terms_of_no_masks_are_zero() -> None:
     logits = torch.zeros(0, 5, 5, requires_grad=True)
-    dice, entropy = loss_masks(logits, torch.zeros(0, 5, 5))
+    dice, entropy = loss_masks(logits, torch.zeros(0, 5, 5), 1)
     assert (dice.item(), entropy.item()) == (0.0, 0.0)
     (dice + entropy).backward()
     assert logits.grad is not None
@@ -178,7 +178,7 @@ def test_mask_terms_of_no_masks_are_zero() -> None:
 def test_the_class_term_is_torchs_weighted_cross_entropy() -> None:
     logits = torch.randn(2, 3, QUERIES, 2, generator=torch.Generator().manual_seed(1))
     matches = Matches(torch.tensor([[1, 7], [0, 11]]), torch.tensor([[0, 1], [1, 0]]), torch.zeros(2, 10))
-    for layer, loss in enumerate(loss_labels(logits, matches, 0.1)):
+    for layer, loss in enumerate(loss_labels(logits, matches, 0.1, torch.tensor(2 + 0.1 * (3 * QUERIES - 2)))):
         labels = torch.ones(3 * QUERIES, dtype=torch.int64)
         labels[matches.queries[layer]] = 0
         expected = F.cross_entropy(logits[layer].flatten(0, 1), labels, weight=torch.tensor([1.0, 0.1]))
@@ -188,14 +188,14 @@ def test_the_class_term_is_torchs_weighted_cross_entropy() -> None:
 def test_the_existence_term_is_torchs_weighted_cross_entropy() -> None:
     logits = torch.randn(4, 2, generator=torch.Generator().manual_seed(2))
     expected = F.cross_entropy(logits, torch.tensor([0, 1, 1, 0]), weight=torch.tensor([0.9, 1.1]))
-    loss = loss_existence(logits, torch.tensor([True, False, False, True]), (0.9, 1.1))
+    loss = loss_existence(logits, torch.tensor([True, False, False, True]), (0.9, 1.1), torch.tensor(4.0))
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 def test_without_weights_the_class_and_existence_terms_are_zero_and_not_nan() -> None:
     unmatched = Matches(torch.zeros(1, 0, dtype=torch.int64), torch.zeros(1, 0, dtype=torch.int64), torch.zeros(1, 4))
-    assert loss_labels(torch.randn(1, 1, QUERIES, 2), unmatched, 0.0).item() == 0.0
-    assert loss_existence(torch.randn(1, 2), torch.tensor([True]), (0.0, 1.0)).item() == 0.0
+    assert loss_labels(torch.randn(1, 1, QUERIES, 2), unmatched, 0.0, torch.tensor(0.0)).item() == 0.0
+    assert loss_existence(torch.randn(1, 2), torch.tensor([True]), (0.0, 1.0), torch.tensor(0.0)).item() == 0.0
 
 
 def test_the_total_is_the_weighted_sum_of_the_named_terms() -> None:
@@ -230,10 +230,10 @@ def test_the_instance_masks_are_those_of_the_last_layers_pairs_and_all_others_sh
         targets=torch.tensor([[0, 1], [0, 1]]),
         unmatched=torch.tensor([[1, 3], [0, 3]]),
     )
-    terms = loss_instance_masks(logits, targets, matches)
-    flat, wanted = logits.flatten(0, 1), torch.cat(targets.instance_masks).float()
+    terms = loss_instance_masks(logits, targets, matches, (torch.tensor(2), torch.tensor(2)))
+    flat, target = logits.flatten(0, 1), torch.cat(targets.instance_masks).float()
     entropy = F.binary_cross_entropy_with_logits
-    assert terms["instance_bce"].item() == pytest.approx(entropy(flat[[1, 2]], wanted).item(), rel=1e-5)
+    assert terms["instance_bce"].item() == pytest.approx(entropy(flat[[1, 2]], target).item(), rel=1e-5)
     assert terms["negative_bce"].item() == pytest.approx(
         entropy(flat[[0, 3]], torch.zeros(2, SIDE, SIDE)).item(), rel=1e-5
     )
