@@ -130,13 +130,6 @@ def encode_mask(mask: NDArray[np.bool_]) -> Rle:
     return _to_text(coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8)))
 
 
-def encode_masks(masks: NDArray[np.bool_]) -> list[Rle]:
-    """Run lengths of (N, H, W) masks, N in a list."""
-    if len(masks) == 0:
-        return []
-    return [_to_text(rle) for rle in coco_mask.encode(np.asfortranarray(masks.transpose(1, 2, 0), dtype=np.uint8))]
-
-
 def decode_mask(rle: Rle) -> NDArray[np.bool_]:
     """The (H, W) mask of run lengths."""
     decoded: NDArray[np.bool_] = coco_mask.decode(rle).astype(bool)

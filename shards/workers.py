@@ -103,12 +103,13 @@ def _run_tasks(pool: list[_Worker], tasks: Iterable[Any], remedy: str) -> Iterat
         # Ready workers get their next task before a result is yielded.
         for ready in wait(list(workers), timeout=0 if next_index in results else None) if busy else ():
             pipe = cast("socket.socket", ready)
-            result = _receive_result(workers[pipe], remedy)
-            results[busy.pop(pipe)] = result
+            with _explain_death(workers[pipe], remedy):
+                results[busy.pop(pipe)] = _receive(pipe)
             idle.append(workers[pipe])
         while idle and num_sent - next_index < TASKS_AHEAD * len(pool) and (pair := next(indexed_tasks, None)):
             worker, num_sent = idle.pop(), pair[0] + 1
-            _send_task(worker, pair[1], remedy)
+            with _explain_death(worker, remedy):
+                _send(worker.pipe, pair[1])
             busy[worker.pipe] = pair[0]
         if next_index in results:
             succeeded, value = results.pop(next_index)
@@ -193,30 +194,20 @@ def _run_worker(function: Callable[[Any], Any], pipe: socket.socket, initialize:
             _send(pipe, result)
 
 
-def _send_task(worker: _Worker, task: Any, remedy: str) -> None:
+@contextlib.contextmanager
+def _explain_death(worker: _Worker, remedy: str) -> Iterator[None]:
+    """Raise WorkerError if the worker's pipe is closed, and say how the worker ended."""
     try:
-        _send(worker.pipe, task)
-    except ConnectionError as error:
-        raise _explain_death(worker, remedy) from error
-
-
-def _receive_result(worker: _Worker, remedy: str) -> tuple[bool, Any]:
-    try:
-        result: tuple[bool, Any] = _receive(worker.pipe)
+        yield
     except (EOFError, ConnectionError) as error:
-        raise _explain_death(worker, remedy) from error
-    return result
-
-
-def _explain_death(worker: _Worker, remedy: str) -> WorkerError:
-    worker.process.join(_GRACE_SECONDS)
-    code = worker.process.exitcode
-    how = f"ended with status {code}"
-    if code is not None and code < 0:
-        how = f"was killed by {signal.Signals(-code).name}"
-        if -code == signal.SIGKILL:
-            how += ", as the system does when memory runs out"
-    return WorkerError(f"a worker process {how}; {remedy}")
+        worker.process.join(_GRACE_SECONDS)
+        code = worker.process.exitcode
+        how = f"ended with status {code}"
+        if code is not None and code < 0:
+            how = f"was killed by {signal.Signals(-code).name}"
+            if -code == signal.SIGKILL:
+                how += ", as the system does when memory runs out"
+        raise WorkerError(f"a worker process {how}; {remedy}") from error
 
 
 def _send(pipe: socket.socket, value: Any) -> None:

@@ -59,8 +59,9 @@ class SafeGlobals:
             ("_codecs", "encode"): self._encode_latin1,
             ("collections", "OrderedDict"): self._make_dict,
             ("collections", "defaultdict"): self._make_dict,
-            ("builtins", "bytes"): self._make_empty_bytes,
-            ("__builtin__", "bytes"): self._make_empty_bytes,
+            # The first protocols write empty bytes as a call of `bytes`.
+            ("builtins", "bytes"): lambda: b"",
+            ("__builtin__", "bytes"): lambda: b"",
             ("builtins", "list"): _refuse_call,
             ("__builtin__", "list"): _refuse_call,
         }
@@ -105,10 +106,6 @@ class SafeGlobals:
             raise UnsafePickleError("it encodes text in another way than bytes are written")
         self.charge(len(text))
         return text.encode("latin-1")
-
-    def _make_empty_bytes(self) -> bytes:
-        """The first protocols write empty bytes as a call of `bytes`."""
-        return b""
 
     def _make_dict(self, *arguments: Any) -> dict[Any, Any]:
         pairs = arguments[0] if arguments and isinstance(arguments[0], (list, tuple)) else ()

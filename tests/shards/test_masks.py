@@ -206,15 +206,6 @@ def test_a_mask_survives_being_encoded(mask: NDArray[np.bool_]) -> None:
     np.testing.assert_array_equal(masks.decode_mask(masks.encode_mask(mask)), mask)
 
 
-def test_masks_are_encoded_one_by_one() -> None:
-    stack = np.stack([draw("#..", "##."), draw("...", "..."), draw("###", "###")])
-    assert masks.encode_masks(stack) == [masks.encode_mask(mask) for mask in stack]
-
-
-def test_no_masks_are_no_run_lengths() -> None:
-    assert masks.encode_masks(np.zeros((0, 4, 5), dtype=bool)) == []
-
-
 @given(pairs)
 def test_a_union_holds_the_pixels_of_either(pair: tuple[NDArray[np.bool_], NDArray[np.bool_]]) -> None:
     first, second = pair
