@@ -151,6 +151,6 @@ def _find_damage(image: Image.Image) -> str:
     try:
         if image.info.get("exif"):
             image.getexif().tobytes()
-    except Exception:  # whatever a parser raises on a stranger's block
+    except Exception:  # a parser may raise anything on a damaged block
         return "one of its tags has a value that does not fit its type"
     return ""

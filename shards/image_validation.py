@@ -36,7 +36,7 @@ def read_valid_image(file: Path, record: ImageRecord) -> bytes:
             # An eighth of a JPEG's size costs a fraction of decoding it and still reads the file to its end.
             image.draft(None, (max(1, size[0] // 8), max(1, size[1] // 8)))
             image.load()
-    except Exception as error:  # whatever a parser raises on a stranger's file
+    except Exception as error:  # a parser may raise anything on a damaged file
         unreadable = explain_unreadable(file, "an image", error, "", kinds=_KINDS, record=name)
         raise DataError(unreadable.what, file=file, record=name) from error
     if size != (record.width, record.height):

@@ -60,7 +60,7 @@ def return_record(record: ImageRecord) -> ImageRecord:
 
 def refuse_crowds(record: ImageRecord) -> ImageRecord:
     if len(record.expressions) > 2:
-        raise DataError("too many phrases", record=f"image {record.image_id}")
+        raise DataError("too many expressions", record=f"image {record.image_id}")
     return record
 
 
