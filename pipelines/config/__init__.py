@@ -1,4 +1,4 @@
-"""Settings: TOML files and `--set KEY=VALUE` in, frozen and checked dataclasses out, one for each stage.
+"""From TOML files and `--set KEY=VALUE` to frozen, checked dataclasses, one per stage.
 
 Nothing here loads torch, so that a stage whose work is done ends at once.
 """

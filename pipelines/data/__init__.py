@@ -1,1 +1,1 @@
-"""Records of shards, or image files and texts, in; examples and batches of the network's input and targets out."""
+"""From records of shards, or image files and texts, to examples, and from examples to batches of inputs and targets."""

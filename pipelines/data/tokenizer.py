@@ -258,5 +258,5 @@ def _write_files(tokenizer: Any, draft: Path, folder: Path) -> None:
         tokenizer.save_pretrained(str(draft))
     except Exception as error:  # whatever class the library gives to what the system answered
         written = [name for name in (TOKENIZER_CONFIG, TOKENIZER_FILE) if (draft / name).exists()]
-        place = folder / written[-1] if written else folder
-        raise find_system_error(error, place) or error from error
+        file = folder / written[-1] if written else folder
+        raise find_system_error(error, file) or error from error

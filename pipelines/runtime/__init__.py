@@ -1,1 +1,1 @@
-"""How work runs on this machine: the processes of a launch, signals, the arithmetic of a device, and memory."""
+"""The environment of a run: launched processes, their communication, signals, the compute dtype and memory."""

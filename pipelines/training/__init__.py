@@ -1,1 +1,1 @@
-"""Settings and shards in; a checkpoint folder, its log and the state to continue from out."""
+"""From settings and shards to a checkpoint folder, a log, and the state to resume from."""

@@ -34,9 +34,9 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_set(tmp_path_factory.mktemp("training"))
 
 
-def gather(training: Training, numbers: Sequence[int]) -> Batch:
+def gather(training: Training, indices: Sequence[int]) -> Batch:
     """The batch of some examples; those of a image are its four, about no, one, the other and both targets."""
-    return collate([training.data[number] for number in numbers], PAD_ID)
+    return collate([training.data[index] for index in indices], PAD_ID)
 
 
 def measure_step(training: Training, batch: Batch) -> dict[str, torch.Tensor]:
@@ -119,9 +119,9 @@ def test_dropout_differs_from_step_to_step(shards: Path, tmp_path: Path) -> None
 # Micro-batches
 
 
-@pytest.mark.parametrize("numbers", [(0, 1, 2, 3, 0, 1, 2, 3), (0, 1, 4, 5, 2, 8, 6, 4)])
+@pytest.mark.parametrize("indices", [(0, 1, 2, 3, 0, 1, 2, 3), (0, 1, 4, 5, 2, 8, 6, 4)])
 def test_the_gradient_of_two_micro_batches_is_the_mean_of_theirs(
-    shards: Path, tmp_path: Path, numbers: tuple[int, ...]
+    shards: Path, tmp_path: Path, indices: tuple[int, ...]
 ) -> None:
     """Both halves have as many boxes, so each on its own is normalised as in the whole."""
     plain = OptimizerSettings(clip_norm=0)
@@ -132,12 +132,12 @@ def test_the_gradient_of_two_micro_batches_is_the_mean_of_theirs(
         )
         return measure_step(training, gather(training, chosen))
 
-    both, first, second = measure(numbers, 2), measure(numbers[:4], 1), measure(numbers[4:], 1)
+    both, first, second = measure(indices, 2), measure(indices[:4], 1), measure(indices[4:], 1)
     for name, gradient in both.items():
         torch.testing.assert_close(gradient, (first[name] + second[name]) / 2, rtol=1e-3, atol=1e-5, msg=name)
-    if numbers[:4] == numbers[4:]:
+    if indices[:4] == indices[4:]:
         # The statistics of the batch norms are the same, too.
-        for name, gradient in measure(numbers, 1).items():
+        for name, gradient in measure(indices, 1).items():
             torch.testing.assert_close(both[name], gradient, rtol=1e-3, atol=1e-5, msg=name)
 
 
