@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.import_graph import FILES, MODULES, PACKAGES, find_package, list_imports
+from tests.support.import_graph import END, FILES, MODULES, PACKAGES, START, find_package, format_graph, list_imports
 from tests.support.paths import ROOT
 
 # From the command line down: each may import what stands below it, never back. The two of one row do not know each
@@ -164,6 +164,11 @@ def test_every_module_says_what_it_is_for(file: Path) -> None:
 
 def test_no_module_is_named_after_nothing() -> None:
     assert not {file.stem for file in FILES} & {"utils", "util", "misc", "common", "helpers", "base"}
+
+
+def test_the_contributors_page_shows_the_present_imports() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert page.split(START)[1].split(END)[0] == format_graph(), "run python -m tests.support.import_graph --write"
 
 
 @pytest.mark.parametrize("package", sorted({find_package(module) for module in MODULES} - {"pipelines"}))
