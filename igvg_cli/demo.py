@@ -39,10 +39,10 @@ def demo(
     train_images = plan.train_images if images is None else images
     plan = replace(plan, train_images=train_images, held_out_images=held_out, max_steps=max_steps)
     with render.show_progress("demo"):
-        comparisons, overlays = stage.run(out, plan)
+        report = stage.run(out, plan)
     if format_ is options.OutputFormat.json:
-        render.print_json({comparison.title: comparison.to_json() for comparison in comparisons})
+        render.print_json(report.to_json())
     else:
-        for comparison in comparisons:
-            render.print_baselines(comparison.title, comparison.scores)
-    render.note(f"drawn examples: {overlays}")
+        for split, scores in report.scores.items():
+            render.print_baselines(split, scores)
+    render.note(f"drawn examples: {report.overlays}")

@@ -103,28 +103,29 @@ FROM_SCRATCH = DemoPlan(train_images=6000, training="", from_scratch=True)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """The scores of several predictions for one split."""
+class DemoReport:
+    """The scores of a demo."""
 
-    title: str
-    scores: dict[str, ScoreReport]
-    """By the name of what predicted."""
+    scores: dict[str, dict[str, ScoreReport]]
+    """By split, e.g. `grefcoco/val`, and by what predicted: the network at the start, after training, each baseline."""
+    overlays: Path
+    """The folder of drawn examples."""
 
     def to_json(self) -> dict[str, Any]:
-        """The scores, as `igvg score --format json` prints each."""
-        return {name: report.to_json() for name, report in self.scores.items()}
+        """What `igvg demo --format json` prints."""
+        return {
+            split: {name: report.to_json() for name, report in reports.items()}
+            for split, reports in self.scores.items()
+        }
 
 
-def run(out: Path, plan: DemoPlan, *, workers: int = 2) -> tuple[list[Comparison], Path]:
+def run(out: Path, plan: DemoPlan, *, workers: int = 2) -> DemoReport:
     """Draw the data, run every stage, and score the baselines.
 
     Args:
         out: folder of the demo; what it holds already is not made again.
         plan: of the data and the training.
         workers: processes that draw.
-
-    Returns:
-        One comparison for each benchmark, and the folder of drawn examples.
 
     Raises:
         ArtifactError: `out` holds an experiment file that no demo wrote.
@@ -139,7 +140,7 @@ def run(out: Path, plan: DemoPlan, *, workers: int = 2) -> tuple[list[Comparison
     baselines = out / "baselines"
     start = Path(experiment.train.init) if experiment.train.init else None
     start = start or save_untrained(baselines, experiment, list(stages.shards.values()))
-    comparisons = []
+    reports: dict[str, dict[str, ScoreReport]] = {}
     for (name, split), report in zip(experiment.predict_on, stages.scores, strict=True):
         shards = stages.shards[name]
         settings = replace(experiment.predict, split=split)
@@ -147,10 +148,10 @@ def run(out: Path, plan: DemoPlan, *, workers: int = 2) -> tuple[list[Comparison
         scores = {"start": _score(found, shards, split), "after training": report}
         for title in BASELINES:
             scores[title] = _score(write_baseline(baselines, name, shards, split, title), shards, split)
-        comparisons.append(Comparison(title=f"{name}/{split}", scores=scores))
-    return comparisons, draw_examples(
-        out / "examples", experiment.predict, stages.checkpoint, stages.shards["grefcoco"]
-    )
+        reports[f"{name}/{split}"] = scores
+    shards = stages.shards["grefcoco"]
+    overlays = draw_examples(out / "examples", experiment.predict, stages.checkpoint, shards)
+    return DemoReport(scores=reports, overlays=overlays)
 
 
 def describe_data(out: Path, plan: DemoPlan) -> Stage:

@@ -1,1 +1,1 @@
-"""What a person looks at: predictions and images in, drawings out."""
+"""Results for people to look at: images and predictions in, overlays out."""

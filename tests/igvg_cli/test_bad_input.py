@@ -75,7 +75,7 @@ def test_an_annotation_id_that_does_not_exist_is_named_with_its_record(
     assert str(references[0]["ref_id"]) in error
 
 
-def test_a_picture_that_is_none_is_named(pipeline: Path, tmp_path: Path) -> None:
+def test_a_image_that_is_none_is_named(pipeline: Path, tmp_path: Path) -> None:
     images = Path(shutil.copytree(pipeline / "published" / "images" / "train2014", tmp_path / "images"))
     for file in images.iterdir():
         file.write_bytes(b"no picture")
@@ -156,11 +156,11 @@ def test_a_published_file_that_would_run_code_is_refused_and_not_run(pipeline: P
     assert not (tmp_path / "trace").exists()
 
 
-def test_a_picture_that_is_missing_is_named(pipeline: Path, tmp_path: Path) -> None:
+def test_a_image_that_is_missing_is_named(pipeline: Path, tmp_path: Path) -> None:
     assert "street.jpg" in fail_to_predict(pipeline, tmp_path / "out", image=tmp_path / "street.jpg")
 
 
-def test_a_file_that_is_no_picture_is_named(pipeline: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_no_image_is_named(pipeline: Path, tmp_path: Path) -> None:
     (tmp_path / "street.jpg").write_text("no picture")
     assert "street.jpg" in fail_to_predict(pipeline, tmp_path / "out", image=tmp_path / "street.jpg")
 

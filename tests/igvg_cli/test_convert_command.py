@@ -1,11 +1,9 @@
-"""igvg convert as a user meets it, and the README's way to score somebody else's model."""
+"""igvg convert as a user meets it."""
 
 from __future__ import annotations
 
 import json
-import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +11,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from tests.support.drawn_shards import predict_truth, write_lines, write_shards
-from tests.support.paths import ROOT
 from tests.support.pipeline_runs import igvg, only_error, snapshot
-
-README = ROOT / "README.md"
-STAND_IN = '''
-import numpy as np
-
-TARGETS = {"phrase 0": [], "phrase 1": [(0, 0, 4, 4)], "phrase 2": [(6, 2, 10, 8)],
-           "phrase 3": [(0, 0, 4, 4), (6, 2, 10, 8)]}
-
-
-def find(picture, text):
-    """Knows the drawn pictures by heart, and is in NumPy's types as networks are."""
-    mask = np.zeros((picture.height, picture.width), dtype=bool)
-    for x0, y0, x1, y1 in TARGETS[text]:
-        mask[y0:y1, x0:x1] = True
-    return mask, np.array(TARGETS[text], dtype=np.float32).reshape(-1, 4), np.ones(len(TARGETS[text]), np.float32)
-'''
 
 
 @pytest.fixture
@@ -84,7 +65,7 @@ def test_without_predictions_the_annotations_alone_are_written(tmp_path: Path, s
     assert "--force" in only_error(convert(truth, "--out", alone, shards=shards))
 
 
-def test_finished_work_is_recognised_and_other_work_left_alone(tmp_path: Path, shards: Path, truth: Path) -> None:
+def test_finished_work_is_recognized_and_other_work_left_alone(tmp_path: Path, shards: Path, truth: Path) -> None:
     assert convert(truth, "--out", tmp_path / "coco", shards=shards).returncode == 0
     before = snapshot(tmp_path / "coco")
     assert "is up to date" in convert(truth, "--out", tmp_path / "coco", shards=shards).stderr
@@ -138,19 +119,3 @@ def test_an_input_that_is_missing_is_named(tmp_path: Path, shards: Path, truth: 
 )
 def test_words_that_do_not_go_together_are_wrong_usage(tmp_path: Path, words: list[str]) -> None:
     assert convert(*words, "--out", tmp_path / "out", shards=tmp_path).returncode == 2
-
-
-def test_the_readmes_example_scores_somebody_elses_model(tmp_path: Path) -> None:
-    section = README.read_text(encoding="utf-8").split("### Scoring somebody else's model")[1].split("\n### ")[0]
-    (example,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
-    assert example.count("\n") <= 30
-    # As in the README, so that the data's folder and the package have the same name.
-    shards = tmp_path / "shards" / "grefcoco"
-    shards.parent.mkdir()
-    write_shards(tmp_path / "drawn").rename(shards)
-    (tmp_path / "my_model.py").write_text(STAND_IN)
-    (tmp_path / "example.py").write_text(example, encoding="utf-8")
-    result = subprocess.run([sys.executable, "-W", "error", "example.py"], cwd=tmp_path, capture_output=True, text=True)
-    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
-    scores = read_scores(tmp_path / "predictions.jsonl", shards)
-    assert scores["gIoU"] == scores["F1score"] == scores["N-acc"] == 100

@@ -24,7 +24,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return out, result.stdout
 
 
-def test_three_benchmarks_are_scored_beside_answers_that_need_no_learning(demo: tuple[Path, str]) -> None:
+def test_three_benchmarks_are_scored_beside_baselines_that_need_no_training(demo: tuple[Path, str]) -> None:
     document = json.loads(demo[1])
     assert list(document) == ["grefcoco/val", "ref-zom/test", "rrefcoco/val"]
     for scores in document.values():
@@ -34,7 +34,7 @@ def test_three_benchmarks_are_scored_beside_answers_that_need_no_learning(demo: 
     assert (everything["N-acc"], everything["T-acc"]) == (0.0, 100.0)
 
 
-def test_held_out_pictures_are_none_of_those_trained_on(demo: tuple[Path, str]) -> None:
+def test_held_out_images_are_none_of_those_trained_on(demo: tuple[Path, str]) -> None:
     (file,) = demo[0].glob("shapes-8-1-*/grefcoco/grefs(unc).json")
     records = json.loads(file.read_text())
     train = {record["image_id"] for record in records if record["split"] == "train"}

@@ -98,7 +98,7 @@ def test_a_split_that_does_not_exist_is_an_error_that_lists_those_that_do(publis
     assert_one_error(run_on(published, "--split", "testA"), "no split 'testA'; there are train, val")
 
 
-def test_a_missing_picture_is_one_line_and_leaves_nothing(published: Path) -> None:
+def test_a_missing_image_is_one_line_and_leaves_nothing(published: Path) -> None:
     remove_pictures(published)
     assert_one_error(run_on(published), "COCO_val2014_", "train2014", "--skip-invalid")
     assert sorted(path.name for path in published.iterdir()) == ["grefcoco", "images", "ref-zom", "rrefcoco"]
@@ -120,7 +120,7 @@ def test_a_dry_run_says_that_all_is_there_and_writes_nothing(published: Path) ->
     assert not (published / "out").exists()
 
 
-def test_a_dry_run_lists_every_missing_picture_with_its_names_and_place(published: Path) -> None:
+def test_a_dry_run_lists_every_missing_image_with_its_names_and_place(published: Path) -> None:
     count = len(remove_pictures(published)[:8])
     result = run_on(published, "--dry-run")
     assert_one_error(result, f"{count} files are missing")
@@ -166,7 +166,7 @@ def test_help_shows_an_example() -> None:
     assert "Example: igvg prepare grefcoco" in result.stdout
 
 
-def test_a_dry_run_that_skips_takes_missing_pictures_for_records_that_are_left_out(published: Path) -> None:
+def test_a_dry_run_that_skips_takes_missing_images_for_records_that_are_left_out(published: Path) -> None:
     gone = sorted((published / "images" / "train2014").iterdir())[:2]
     for file in gone:
         file.unlink()

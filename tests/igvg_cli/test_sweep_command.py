@@ -65,7 +65,7 @@ def test_csv_names_the_metrics_of_which_a_row_is_the_best(raw: Path, shards: Pat
         assert ("gIoU" in row["best"].split()) == (place in document["best"]["gIoU"])
 
 
-def test_predicting_again_is_recognised_and_other_settings_are_named(raw: Path, tmp_path: Path) -> None:
+def test_predicting_again_is_recognized_and_other_settings_are_named(raw: Path, tmp_path: Path) -> None:
     words = ("predict", "--from", raw, "--out", tmp_path / "again")
     assert igvg(*words).returncode == 0
     before = snapshot(tmp_path / "again")
@@ -176,5 +176,5 @@ def test_a_damaged_chunk_is_named_and_leaves_no_predictions(raw: Path, shards: P
         (),
     ],
 )
-def test_from_stands_for_checkpoint_and_pictures(tmp_path: Path, words: tuple[str, ...]) -> None:
+def test_from_stands_for_checkpoint_and_images(tmp_path: Path, words: tuple[str, ...]) -> None:
     assert igvg("predict", *words, "--out", tmp_path / "out").returncode == 2

@@ -1,4 +1,4 @@
-"""The answers that need no learning, and what they are worth, worked out by hand."""
+"""The baselines that need no training, and their scores, computed by hand."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.drawn_shards import BOXES, fill, make_record, write_shards
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of every picture four phrases: about nothing, about 16 pixels, about 24, and about both."""
+    """Of every image four expressions: about nothing, about 16 pixels, about 24, and about both."""
     return write_shards(tmp_path_factory.mktemp("baselines"), references=((), (0,), (1,), (0, 1)))
 
 
@@ -24,7 +24,7 @@ def answer(shards: Path, folder: Path, title: str) -> Path:
     return write_baseline(folder, "drawn", shards, "val", title)
 
 
-# Everything covers 40 pixels, of which 16, 24 and 40 are wanted.
+# Everything covers 40 pixels, of which 16, 24 and 40 are targets.
 @pytest.mark.parametrize(
     ("title", "metrics"),
     [
@@ -32,7 +32,7 @@ def answer(shards: Path, folder: Path, title: str) -> Path:
         ("everything", {"gIoU": 50, "cIoU": 100 * 80 / 160, "N-acc": 0, "T-acc": 100, "F1score": 25}),
     ],
 )
-def test_answers_that_need_no_learning_score_what_they_are_worth(
+def test_baselines_score_what_counting_pixels_gives(
     shards: Path, tmp_path: Path, title: str, metrics: dict[str, float]
 ) -> None:
     settings = ScoreSettings(split="val", bootstrap=0)
@@ -40,7 +40,7 @@ def test_answers_that_need_no_learning_score_what_they_are_worth(
     assert {name: found[name] for name in metrics} == pytest.approx(metrics)
 
 
-def test_every_expression_gets_the_answer_under_its_own_id(shards: Path, tmp_path: Path) -> None:
+def test_every_expression_gets_the_prediction_under_its_own_id(shards: Path, tmp_path: Path) -> None:
     for title, boxes, flag in (("always empty", (), True), ("everything", BOXES, False)):
         file = answer(shards, tmp_path, title) / "predictions.jsonl"
         lines = [json.loads(line) for line in file.read_text().splitlines()]
@@ -50,7 +50,7 @@ def test_every_expression_gets_the_answer_under_its_own_id(shards: Path, tmp_pat
         assert all(line["mask"] == fill(*boxes) for line in lines)
 
 
-def test_of_a_picture_without_any_object_everything_is_nothing() -> None:
+def test_of_a_image_without_any_object_everything_is_nothing() -> None:
     record = make_record("grefcoco", 1, "1.png", ((),))
     assert BASELINES["everything"](replace(record, instances=())).no_target
     assert not BASELINES["everything"](record).no_target

@@ -22,7 +22,7 @@ def draw(expression: str = "the star", **changes: Any) -> np.ndarray[Any, np.dty
     return np.asarray(draw_overlay(GREY, expression, **answer | changes))
 
 
-def test_the_picture_is_shown_above_a_caption() -> None:
+def test_the_image_is_shown_above_a_caption() -> None:
     overlay = draw()
     assert overlay.shape[1] == 80
     assert overlay.shape[0] > 60
@@ -35,11 +35,11 @@ def test_a_mask_is_tinted_and_the_rest_is_not() -> None:
     assert (overlay[5, 75] == 100).all()
 
 
-def test_the_point_is_marked_in_the_colour_of_its_box() -> None:
+def test_the_point_is_marked_in_the_color_of_its_box() -> None:
     assert tuple(draw()[35, 50].tolist()) == pick_colors(1)[0]
 
 
-def test_the_answer_to_an_empty_target_is_the_picture_itself() -> None:
+def test_the_answer_to_an_empty_target_is_the_image_itself() -> None:
     nothing = np.zeros((60, 80), dtype=bool)
     overlay = draw(
         mask=nothing, boxes=np.zeros((0, 4)), scores=np.zeros(0), instance_masks=nothing[None][:0],
@@ -53,7 +53,7 @@ def test_long_phrases_take_several_lines() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 10])
-def test_colours_differ(count: int) -> None:
+def test_colors_differ(count: int) -> None:
     assert len(set(pick_colors(count))) == count
 
 
@@ -65,7 +65,7 @@ def test_an_outline_is_one_pixel_inside() -> None:
     assert not outline[2, 2:4].any()
 
 
-def test_the_picture_s_border_is_no_outline() -> None:
+def test_the_image_s_border_is_no_outline() -> None:
     assert not trace_outline(np.ones((4, 5), dtype=bool)).any()
 
 

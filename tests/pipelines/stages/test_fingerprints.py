@@ -240,7 +240,7 @@ def test_a_published_file_is_known_with_the_tokenizer_beside_it(shards: Path, tm
     assert identify() != first
 
 
-def test_a_search_in_pictures_is_known_by_the_pictures_and_the_texts(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_search_in_images_is_known_by_the_images_and_the_texts(checkpoint: Path, tmp_path: Path) -> None:
     for folder, colour in (("one", "red"), ("two", "red"), ("three", "blue")):
         (tmp_path / folder).mkdir()
         Image.new("RGB", (20, 12), colour).save(tmp_path / folder / "street.png")
@@ -259,7 +259,7 @@ def test_a_search_in_pictures_is_known_by_the_pictures_and_the_texts(checkpoint:
         search("three", "red star")
 
 
-def test_answers_are_known_by_the_content_of_their_raw_outputs(shards: Path, tmp_path: Path) -> None:
+def test_predictions_are_known_by_the_content_of_their_raw_outputs(shards: Path, tmp_path: Path) -> None:
     settings = PostprocessSettings()
     raw = draw_raw(shards, tmp_path / "raw")
     moved = shutil.copytree(raw, tmp_path / "moved")
@@ -270,7 +270,7 @@ def test_answers_are_known_by_the_content_of_their_raw_outputs(shards: Path, tmp
         predict.run_on_raw(settings, other, tmp_path / "out")
 
 
-def test_a_preparation_is_known_by_its_annotations_and_by_the_names_and_sizes_of_its_pictures(tmp_path: Path) -> None:
+def test_a_preparation_is_known_by_its_annotations_and_by_the_names_and_sizes_of_its_images(tmp_path: Path) -> None:
     settings = PrepareSettings(dataset="rrefcoco")
 
     def identify() -> str:

@@ -49,7 +49,7 @@ def test_the_counts_of_every_split_tell_single_multiple_and_empty_targets_apart(
     assert not (out / "skipped.json").exists()
 
 
-def test_the_shards_hold_the_pictures_bytes_and_the_expressions(published: Published, out: Path) -> None:
+def test_the_shards_hold_the_images_bytes_and_the_expressions(published: Published, out: Path) -> None:
     published.prepare(out)
     with ShardReader(out, "train") as reader:
         records = [reader.record(number) for number in range(2)]
@@ -75,14 +75,14 @@ def test_a_part_of_the_data_set_is_prepared_if_asked_for(
     assert {split: counts["pictures"] for split, counts in result.counts["splits"].items()} == pictures
 
 
-def test_the_progress_counts_the_pictures_of_all_splits(published: Published, out: Path) -> None:
+def test_the_progress_counts_the_images_of_all_splits(published: Published, out: Path) -> None:
     calls: list[tuple[int, int, str]] = []
     with set_sink(progress=lambda *call: calls.append(call)):
         prepare.run(PrepareSettings(dataset="grefcoco"), published.annotations, [published.images], out)
     assert calls == [(0, 0, "preparing grefcoco"), (0, 3, "train"), (2, 3, "train"), (2, 3, "val"), (3, 3, "val")]
 
 
-def test_pictures_are_looked_for_in_every_folder(published: Published, out: Path, tmp_path: Path) -> None:
+def test_images_are_looked_for_in_every_folder(published: Published, out: Path, tmp_path: Path) -> None:
     (tmp_path / "val2017").mkdir()
     published.image(9).rename(tmp_path / "val2017" / "000000000009.jpg")
     result = prepare.run(

@@ -123,7 +123,7 @@ def test_if_no_record_can_be_written_nothing_is_published(published: Published, 
     assert list_siblings(out) == []
 
 
-def test_a_missing_folder_of_pictures_is_named(published: Published, out: Path) -> None:
+def test_a_missing_folder_of_images_is_named(published: Published, out: Path) -> None:
     shutil.rmtree(published.images)
     with pytest.raises(DataError, match="train2014: no such file or folder; check the path"):
         published.prepare(out)
@@ -152,7 +152,7 @@ def test_an_inspection_names_missing_annotation_files_with_all_their_names(publi
     assert {file.folders for file in found.missing} == {(published.annotations,)}
 
 
-def test_an_inspection_names_missing_pictures_also_if_their_folder_is_missing(published: Published) -> None:
+def test_an_inspection_names_missing_images_also_if_their_folder_is_missing(published: Published) -> None:
     published.image(8).unlink()
     assert [file.names[2] for file in published.inspect().missing] == ["000000000008.jpg"]
     assert published.inspect(splits=("val",)).missing == ()

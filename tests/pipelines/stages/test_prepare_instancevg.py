@@ -37,7 +37,7 @@ def published(tmp_path: Path) -> Published:
     return Published(tmp_path)
 
 
-def test_the_merged_file_gives_the_same_pictures_objects_and_targets(published: Published, tmp_path: Path) -> None:
+def test_the_merged_file_gives_the_same_images_objects_and_targets(published: Published, tmp_path: Path) -> None:
     # Both squares of picture 7 have one outline; in files without numbers they are one object.
     published.instances["annotations"][1]["segmentation"] = [[12, 6, 22, 6, 22, 18, 12, 18]]
     published.save()
@@ -57,7 +57,7 @@ def test_the_merged_file_gives_the_same_pictures_objects_and_targets(published: 
             ]
 
 
-def test_a_file_that_is_no_picture_cannot_tell_its_size(published: Published, tmp_path: Path) -> None:
+def test_a_file_that_is_no_image_cannot_tell_its_size(published: Published, tmp_path: Path) -> None:
     merge(published)
     published.image(9).write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"COCO_train2014_000000000009\.jpg, image 9: is no image"):
