@@ -187,3 +187,9 @@ def test_the_readme_has_a_line_for_every_package(package: str) -> None:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_package_tells_type_checkers_that_it_is_typed(package: str) -> None:
     assert (ROOT / package / "py.typed").is_file()
+
+
+def test_tests_stand_in_the_folders_of_what_they_test() -> None:
+    folders = {file.parent.relative_to(ROOT / "tests") for file in (ROOT / "tests").rglob("test_*.py")}
+    packages = {file.parent.relative_to(ROOT) for file in FILES} - {Path("pipelines/networks")}
+    assert folders - {Path()} == packages
