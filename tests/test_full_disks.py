@@ -80,7 +80,7 @@ def test_weights_and_states_that_may_not_be_written_keep_the_older_ones(tmp_path
     assert sorted(file.name for file in tmp_path.iterdir()) == ["config.json", *names]
 
 
-@pytest.mark.parametrize(("size", "name"), [(100, "tokenizer_config.json"), (500, "tokenizer.json")])
+@pytest.mark.parametrize(("size", "name"), [(100, "tokenizer_config.json"), (1000, "tokenizer.json")])
 def test_a_tokenizer_that_may_not_be_written_keeps_the_older_one(tmp_path: Path, size: int, name: str) -> None:
     save_tokenizer(train_tokenizer(["red star"] * 3, 40), tmp_path)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
