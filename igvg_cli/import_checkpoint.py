@@ -16,6 +16,15 @@ def import_checkpoint(
     tokenizer: Annotated[
         Path | None, typer.Option(help="SentencePiece file; otherwise beit3.spm beside the checkpoint.")
     ] = None,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=3, help="Tokens of an expression at most; otherwise 20 with one query (RefCOCO), else 50, as trained."
+        ),
+    ] = None,
+    ema: Annotated[
+        bool, typer.Option("--ema", help="Take the moving average of the weights (ema_state_dict) instead.")
+    ] = False,
     force: options.Force = False,
 ) -> None:
     """Turn a published checkpoint into a folder with config.json, model.safetensors and the tokenizer.
@@ -28,8 +37,9 @@ def import_checkpoint(
     from pipelines.data.tokenizer import SENTENCEPIECE_NAME
     from pipelines.stages import import_checkpoint as stage
 
+    chosen = stage.ImportOptions(max_tokens=max_tokens, ema=ema)
     with render.show_progress("importing"):
-        result = stage.run(checkpoint, out, tokenizer=tokenizer, force=force)
+        result = stage.run(checkpoint, out, chosen, tokenizer=tokenizer, force=force)
     if result.cached:
         render.note(f"{out} is up to date: same checkpoint, same tokenizer; nothing to do.")
     counts = result.counts
@@ -37,4 +47,5 @@ def import_checkpoint(
         render.note(f"{out} has no tokenizer, and predict needs it: put {SENTENCEPIECE_NAME} into that folder.")
     size = f"{counts['encoder_layers']} encoder layers, {counts['queries']} queries"
     pixels = f"images of {counts['image_size']} × {counts['image_size']}"
-    render.print_line(f"{out}: {counts['parameters'] / 1e6:.1f} million parameters, {size}, {pixels}")
+    tokens = f", at most {counts['max_tokens']} tokens" if "max_tokens" in counts else ""
+    render.print_line(f"{out}: {counts['parameters'] / 1e6:.1f} million parameters, {size}, {pixels}{tokens}")

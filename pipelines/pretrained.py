@@ -11,7 +11,7 @@ from typing import Any
 from pipelines.data.image_transforms import PIXEL_MEAN, PIXEL_STD
 from pipelines.data.tokenizer import SENTENCEPIECE_NAME, load_tokenizer, save_tokenizer
 from pipelines.model import IGVGConfig, IGVGModel
-from pipelines.model.convert.instancevg import load_instancevg_checkpoint
+from pipelines.model.convert.instancevg import infer_max_tokens, load_instancevg_checkpoint
 from pipelines.networks import resolve_checkpoint
 from shards.errors import CheckpointError, DataError
 from shards.files import read_json, write_json
@@ -55,7 +55,7 @@ def open_checkpoint(path: Path) -> tuple[IGVGModel, Any, int]:
     if path.suffix == ".safetensors":
         return load_checkpoint(path.parent)
     model = load_instancevg_checkpoint(path)
-    return model, load_tokenizer(path.parent / SENTENCEPIECE_NAME), default_max_tokens(model.config)
+    return model, load_tokenizer(path.parent / SENTENCEPIECE_NAME), infer_max_tokens(model.config)
 
 
 def load_checkpoint(folder: Path) -> tuple[IGVGModel, Any, int]:

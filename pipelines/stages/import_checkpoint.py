@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipelines.data.tokenizer import SENTENCEPIECE_NAME, load_tokenizer
 from pipelines.stages.artifact import Stage, StageResult
@@ -10,12 +12,31 @@ from shards.errors import ArtifactError, SettingsError
 from shards.files import digest_file
 
 
-def run(file: Path, out: Path, *, tokenizer: Path | None = None, force: bool = False) -> StageResult[None]:
+@dataclass(frozen=True, kw_only=True)
+class ImportOptions:
+    """What a user decides about an import."""
+
+    max_tokens: int | None = None
+    """Tokens of an expression at most, including <s> and </s>; None: as the checkpoint was trained."""
+    ema: bool = False
+    """Take the exponential moving average of the weights instead of the weights."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The options that differ from the defaults."""
+        given = {"max_tokens": self.max_tokens, "ema": self.ema or None}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+def run(
+    file: Path, out: Path, options: ImportOptions = ImportOptions(), *, tokenizer: Path | None = None,
+    force: bool = False,
+) -> StageResult[None]:  # fmt: skip
     """Convert a published checkpoint, once.
 
     Args:
         file: what the published training saved; its sizes are read off its tensors.
         out: the checkpoint folder.
+        options: the token limit, and which weights.
         tokenizer: the SentencePiece file; None takes beit3.spm beside `file`, if there is one.
         force: replace what igvg left in `out`.
 
@@ -24,8 +45,10 @@ def run(file: Path, out: Path, *, tokenizer: Path | None = None, force: bool = F
 
     Raises:
         ArtifactError: there is no such file, or `out` holds something else.
-        CheckpointError: tensors are missing, unexpected or of the wrong shape, or the file asks for code to be run.
-        SettingsError: the tokenizer cannot be read, or has more ids than the network.
+        CheckpointError: tensors are missing, unexpected or of the wrong shape, the file asks for code to be run, or it
+            has no moving average.
+        SettingsError: the tokenizer cannot be read, or has more ids than the network; or there are fewer text positions
+            than tokens.
     """
     if not file.is_file():
         raise ArtifactError(f"{file} is no file; give the .pth that was published")
@@ -36,29 +59,39 @@ def run(file: Path, out: Path, *, tokenizer: Path | None = None, force: bool = F
         if not tokenizer.is_file():
             raise ArtifactError(f"{tokenizer} is no file; give the published {SENTENCEPIECE_NAME}")
         inputs["tokenizer"] = digest_file(tokenizer)
-    stage = Stage(name="import", out=out, inputs=inputs, options={})
-    return stage.find(force=force) or _convert(file, tokenizer, stage, force=force)
+    stage = Stage(name="import", out=out, inputs=inputs, options=options.to_json())
+    cached = stage.find(force=force)
+    if cached and cached.counts.get("queries") == 1 and "max_tokens" not in cached.counts:
+        raise ArtifactError(f"{out} was imported by an earlier igvg with 50 tokens, but trained with 20; add --force")
+    return cached or _convert(file, tokenizer, options, stage, force=force)
 
 
-def _convert(file: Path, tokenizer_file: Path | None, stage: Stage, *, force: bool) -> StageResult[None]:
+def _convert(
+    file: Path, tokenizer_file: Path | None, options: ImportOptions, stage: Stage, *, force: bool
+) -> StageResult[None]:
     # Torch takes seconds to load: only when there is work to do.
-    from pipelines.model.convert.instancevg import load_instancevg_checkpoint
-    from pipelines.pretrained import default_max_tokens, save_checkpoint
+    from pipelines.model.convert.instancevg import infer_max_tokens, load_instancevg_checkpoint
+    from pipelines.pretrained import save_checkpoint
 
     # Everything is read before the first file is written.
-    model = load_instancevg_checkpoint(file)
+    model = load_instancevg_checkpoint(file, ema=options.ema)
     tokenizer = load_tokenizer(tokenizer_file) if tokenizer_file else None
     config = model.config
     if tokenizer is not None and len(tokenizer) > config.vocab_size:
         found = f"{tokenizer_file} has {len(tokenizer)} ids, and {file} room for {config.vocab_size}"
         raise SettingsError(f"{found}; give its own")
+    most = config.text_positions - 2
+    max_tokens = infer_max_tokens(config) if options.max_tokens is None else options.max_tokens
+    if not 2 < max_tokens <= most:
+        raise SettingsError(f"max_tokens is {max_tokens}, not from 3 to {most}, the text positions of {file}")
     stage.start(force=force)
-    save_checkpoint(stage.folder, model, tokenizer, default_max_tokens(config))
+    save_checkpoint(stage.folder, model, tokenizer, max_tokens)
     counts = {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "encoder_layers": config.encoder_layers,
         "image_size": config.image_size,
         "queries": config.num_queries,
+        "max_tokens": max_tokens,
         "tokenizer": tokenizer is not None,
     }
     return stage.finish(counts)

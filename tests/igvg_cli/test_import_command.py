@@ -69,6 +69,20 @@ def test_it_predicts(imported: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "found" / "predictions.jsonl").read_text())["id"] == "picture.png/0"
 
 
+def test_the_token_limit_is_printed_and_can_be_set(published: Path, imported: Path, tmp_path: Path) -> None:
+    again = igvg("import", published / "published.pth", "--out", imported)
+    assert again.stdout.strip().endswith("at most 18 tokens")
+    chosen = ("import", published / "published.pth", "--out", tmp_path / "ours", "--max-tokens")
+    assert "max_tokens is 19, not from 3 to 18" in only_error(igvg(*chosen, 19))
+    assert igvg(*chosen, 2).returncode == 2
+    assert igvg(*chosen, 12).stdout.strip().endswith("at most 12 tokens")
+
+
+def test_a_file_without_a_moving_average_is_one_line_of_error(published: Path, tmp_path: Path) -> None:
+    result = igvg("import", published / "published.pth", "--out", tmp_path / "ours", "--ema")
+    assert "holds no moving average of the weights (ema_state_dict); import it without --ema" in only_error(result)
+
+
 def test_importing_again_changes_nothing_and_says_so(published: Path, imported: Path) -> None:
     before = snapshot(imported)
     again = igvg("import", published / "published.pth", "--out", imported)

@@ -16,10 +16,10 @@ CONFIG = IGVGConfig(
 T2I = "head.query_generation.T2I_decoder.layers.0."
 
 
-def make_published() -> dict[str, Tensor]:
-    """A state with the names and shapes of a published checkpoint."""
-    channels, shapes, sources = CONFIG.hidden_dim, {}, build_key_mapping(CONFIG)
-    for name, tensor in IGVGModel(CONFIG).state_dict().items():
+def make_published(config: IGVGConfig = CONFIG) -> dict[str, Tensor]:
+    """A state with the names and shapes of a published checkpoint of that size, whose images have 4 × 4 patches."""
+    channels, shapes, sources = config.hidden_dim, {}, build_key_mapping(config)
+    for name, tensor in IGVGModel(config).state_dict().items():
         keys = sources[name].keys
         for key in keys:
             shapes[key] = tuple(tensor.shape)
@@ -30,7 +30,7 @@ def make_published() -> dict[str, Tensor]:
     shapes[T2I + "attentions.0.attn.in_proj_weight"] = (3 * channels, channels)
     shapes[T2I + "attentions.0.attn.out_proj.weight"] = (channels, channels)
     shapes["vis_enc.beit3.encoder.embed_positions.A.weight"] = (19, 64)
-    shapes["head.query_generation.query_embed.weight"] = (3, channels)
+    shapes["head.query_generation.query_embed.weight"] = (config.num_queries, channels)
     shapes["head.decoder_transformer.level_embeds"] = (4, channels)
     generator = torch.Generator().manual_seed(0)
     state = {key: torch.randn(shape, generator=generator) * 0.1 for key, shape in shapes.items()}

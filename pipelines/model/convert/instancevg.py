@@ -34,18 +34,34 @@ from shards.errors import CheckpointError, SettingsError
 _HEAD_CHANNELS = 64
 """Channels of an attention head, the same in BEiT-3 base and large."""
 _DECODER_HEADS = 8
+_MAX_TOKENS, _MAX_TOKENS_OF_ONE_QUERY = 50, 20
+_EMA = "ema_state_dict"
 # A dictionary may contain itself.
 _MAX_WRAPPERS = 8
 
 
-def load_instancevg_checkpoint(file: Path) -> IGVGModel:
+def load_instancevg_checkpoint(file: Path, *, ema: bool = False) -> IGVGModel:
     """The model of a published InstanceVG checkpoint, in evaluation mode, with the published behavior.
 
+    Args:
+        file: the checkpoint.
+        ema: take the exponential moving average of the weights instead of the weights.
+
     Raises:
-        CheckpointError: the file cannot be read safely or is no such checkpoint; lists missing and unexpected tensors.
+        CheckpointError: the file cannot be read safely, is no such checkpoint, or has no moving average; lists missing
+            and unexpected tensors.
     """
-    config, state = convert_state(read_tensors(file), str(file))
+    config, state = convert_state(read_tensors(file, ema=ema), str(file))
     return IGVGModel.from_state_dict(config, state, str(file))
+
+
+def infer_max_tokens(config: IGVGConfig) -> int:
+    """The token limit that a published checkpoint was trained with, including <s> and </s>.
+
+    NOTE: no tensor says it. The published configurations with one query (RefCOCO) have 20 tokens, all others 50.
+    """
+    limit = _MAX_TOKENS_OF_ONE_QUERY if config.num_queries == 1 else _MAX_TOKENS
+    return min(limit, config.text_positions - 2)
 
 
 def load_beit3_encoder(model: IGVGModel, file: Path) -> list[str]:
@@ -129,22 +145,26 @@ def infer_config(published: Mapping[str, Tensor], origin: str = "checkpoint") ->
         raise CheckpointError(str(error)) from error
 
 
-def read_tensors(file: Path) -> dict[str, Tensor]:
+def read_tensors(file: Path, *, ema: bool = False) -> dict[str, Tensor]:
     """The tensors of a file that torch.save wrote, without wrapping dictionaries and the prefix of parallel training.
 
+    Args:
+        file: the file.
+        ema: take the exponential moving average of the weights (`ema_state_dict`) instead of the weights.
+
     Raises:
-        CheckpointError: there is no such file, it is something else, holds more than tensors and plain values, or no
-            tensors at all.
+        CheckpointError: there is no such file, it is something else, holds more than tensors and plain values, no
+            tensors at all, or no moving average.
     """
-    content = load_values(file, "download it again")
-    for _ in range(_MAX_WRAPPERS):
-        if not isinstance(content, Mapping) or (inner := _find_wrapped(content)) is None:
-            break
-        content = inner
-    tensors = content.items() if isinstance(content, Mapping) else ()
+    wrappers = _unwrap(load_values(file, "download it again"))
+    if ema:
+        averages = [wrapper[_EMA] for wrapper in wrappers if isinstance(wrapper.get(_EMA), Mapping)]
+        if not averages:
+            raise CheckpointError(f"{file} holds no moving average of the weights ({_EMA}); import it without --ema")
+        wrappers = _unwrap(averages[0])
     state = {
         key.removeprefix("module."): check_tensor(key, value, file).float()
-        for key, value in tensors
+        for key, value in (wrappers[-1].items() if wrappers else ())
         if isinstance(key, str) and isinstance(value, Tensor)
     }
     if not state:
@@ -163,11 +183,15 @@ def resize_positions(table: Tensor, side: int) -> Tensor:
     return torch.cat((special, resized.flatten(2)[0].T))
 
 
-def _find_wrapped(content: Mapping[str, object]) -> Mapping[str, object] | None:
-    for key in ("state_dict", "model", "module"):
-        if isinstance(inner := content.get(key), Mapping):
-            return inner
-    return None
+def _unwrap(content: object) -> list[Mapping[str, object]]:
+    """The content of a file, and the dictionaries wrapped in it, from the outermost to the one with the tensors."""
+    wrappers: list[Mapping[str, object]] = []
+    inner = content
+    while isinstance(inner, Mapping) and len(wrappers) <= _MAX_WRAPPERS:
+        wrappers.append(inner)
+        named = (inner.get(key) for key in ("state_dict", "model", "module"))
+        inner = next((value for value in named if isinstance(value, Mapping)), None)
+    return wrappers
 
 
 def _combine_sources(
