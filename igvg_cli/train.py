@@ -18,8 +18,8 @@ def train(
     init: Annotated[
         Path | None,
         typer.Option(
-            help="Published BEiT-3 file (.zip, .pth) or checkpoint folder to start from; or shapes, the network that "
-            "igvg ships (--preset tiny)."
+            help="Start: a published BEiT-3 file (.zip, .pth), a checkpoint of InstanceVG, SimVG, PropVG or DeRIS (its "
+            "encoder), a checkpoint folder, or shapes, the network that igvg ships (--preset tiny)."
         ),
     ] = None,
     set_: options.Set = None,

@@ -13,7 +13,7 @@ from pipelines.config.settings import TrainSettings
 from pipelines.data.datasets import Part, read_texts
 from pipelines.data.tokenizer import SENTENCEPIECE_NAME, load_tokenizer, train_tokenizer
 from pipelines.model import IGVGConfig, IGVGModel
-from pipelines.model.convert.instancevg import load_beit3_encoder
+from pipelines.model.convert.beit3 import load_beit3_encoder
 from pipelines.networks import resolve_checkpoint
 from pipelines.pretrained import load_checkpoint
 from shards.errors import SettingsError

@@ -1,7 +1,4 @@
-"""Published checkpoints: InstanceVG's 697 tensors to igvg's, and BEiT-3's 491 to igvg's encoder.
-
-Files are read without running code from them.
-"""
+"""Published InstanceVG checkpoints: their 697 tensors to igvg's, and igvg's configuration from their shapes."""
 
 from __future__ import annotations
 
@@ -10,7 +7,6 @@ from math import isqrt
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pipelines.config.model import IGVGConfig
@@ -23,10 +19,10 @@ from pipelines.model.convert.key_mapping import (
     LEVELS,
     SHARED,
     T2I,
-    TensorSource,
     build_key_mapping,
+    combine_sources,
 )
-from pipelines.model.convert.torch_file import check_tensor, load_values
+from pipelines.model.convert.torch_file import read_tensors
 from pipelines.model.igvg import IGVGModel
 from pipelines.model.serialization import report_mismatch
 from shards.errors import CheckpointError, SettingsError
@@ -35,9 +31,6 @@ _HEAD_CHANNELS = 64
 """Channels of an attention head, the same in BEiT-3 base and large."""
 _DECODER_HEADS = 8
 _MAX_TOKENS, _MAX_TOKENS_OF_ONE_QUERY = 50, 20
-_EMA = "ema_state_dict"
-# A dictionary may contain itself.
-_MAX_WRAPPERS = 8
 
 
 def load_instancevg_checkpoint(file: Path, *, ema: bool = False) -> IGVGModel:
@@ -64,26 +57,6 @@ def infer_max_tokens(config: IGVGConfig) -> int:
     return min(limit, config.text_positions - 2)
 
 
-def load_beit3_encoder(model: IGVGModel, file: Path) -> list[str]:
-    """Load the encoder of a published BEiT-3 checkpoint; its image positions are resized to the model's grid.
-
-    Returns:
-        Keys of the file that the encoder does not use.
-
-    Raises:
-        CheckpointError: the file cannot be read safely, lacks tensors, or is of another size than the model's encoder.
-    """
-    found = {f"vis_enc.{key}": tensor for key, tensor in read_tensors(file).items()}
-    table = BEIT3 + "encoder.embed_positions.A.weight"
-    if table in found:
-        found[table] = resize_positions(found[table], model.config.grid_size)
-    sources = {name: source for name, source in build_key_mapping(model.config).items() if name.startswith("encoder.")}
-    state = _combine_sources(found, sources, model.state_dict(), str(file))
-    model.load_state_dict(state, strict=False)
-    used = {key for source in sources.values() for key in source.keys}
-    return sorted(key.removeprefix("vis_enc.") for key in found.keys() - used if not IGNORED.fullmatch(key))
-
-
 def convert_state(published: Mapping[str, Tensor], origin: str = "checkpoint") -> tuple[IGVGConfig, dict[str, Tensor]]:
     """A published InstanceVG state as a configuration and tensors of ours, which may share memory with it.
 
@@ -94,7 +67,7 @@ def convert_state(published: Mapping[str, Tensor], origin: str = "checkpoint") -
     with torch.device("meta"):
         expected = IGVGModel(config).state_dict()
     sources = build_key_mapping(config)
-    state = _combine_sources(published, sources, expected, origin)
+    state = combine_sources(published, sources, expected, origin)
     used = {key for source in sources.values() for key in source.keys}
     rest = [key for key in published.keys() - used if not IGNORED.fullmatch(key)]
     unexpected = [key for key in rest if not _is_shared(published, key)]
@@ -143,83 +116,6 @@ def infer_config(published: Mapping[str, Tensor], origin: str = "checkpoint") ->
         return from_mapping(IGVGConfig, sizes, f"{origin} is no InstanceVG checkpoint")
     except SettingsError as error:
         raise CheckpointError(str(error)) from error
-
-
-def read_tensors(file: Path, *, ema: bool = False) -> dict[str, Tensor]:
-    """The tensors of a file that torch.save wrote, without wrapping dictionaries and the prefix of parallel training.
-
-    Args:
-        file: the file.
-        ema: take the exponential moving average of the weights (`ema_state_dict`) instead of the weights.
-
-    Raises:
-        CheckpointError: there is no such file, it is something else, holds more than tensors and plain values, no
-            tensors at all, or no moving average.
-    """
-    wrappers = _unwrap(load_values(file, "download it again"))
-    if ema:
-        averages = [wrapper[_EMA] for wrapper in wrappers if isinstance(wrapper.get(_EMA), Mapping)]
-        if not averages:
-            raise CheckpointError(f"{file} holds no moving average of the weights ({_EMA}); import it without --ema")
-        wrappers = _unwrap(averages[0])
-    state = {
-        key.removeprefix("module."): check_tensor(key, value, file).float()
-        for key, value in (wrappers[-1].items() if wrappers else ())
-        if isinstance(key, str) and isinstance(value, Tensor)
-    }
-    if not state:
-        raise CheckpointError(f"{file} holds no tensors; give a published checkpoint")
-    return state
-
-
-def resize_positions(table: Tensor, side: int) -> Tensor:
-    """Image positions (3 + n², E) to (3 + side², E), bicubically; the three rows of no patch are kept."""
-    special, patches = table[:3], table[3:]
-    old = isqrt(len(patches))
-    if old == side or old * old != len(patches):
-        return table
-    grid = patches.T.reshape(1, -1, old, old)
-    resized = F.interpolate(grid, size=(side, side), mode="bicubic", align_corners=False)
-    return torch.cat((special, resized.flatten(2)[0].T))
-
-
-def _unwrap(content: object) -> list[Mapping[str, object]]:
-    """The content of a file, and the dictionaries wrapped in it, from the outermost to the one with the tensors."""
-    wrappers: list[Mapping[str, object]] = []
-    inner = content
-    while isinstance(inner, Mapping) and len(wrappers) <= _MAX_WRAPPERS:
-        wrappers.append(inner)
-        named = (inner.get(key) for key in ("state_dict", "model", "module"))
-        inner = next((value for value in named if isinstance(value, Mapping)), None)
-    return wrappers
-
-
-def _combine_sources(
-    found: Mapping[str, Tensor], sources: Mapping[str, TensorSource], expected: Mapping[str, Tensor], origin: str
-) -> dict[str, Tensor]:
-    """Make our tensors of published ones.
-
-    Raises:
-        CheckpointError: a published tensor is missing or of the wrong shape.
-    """
-    state: dict[str, Tensor] = {}
-    missing: set[str] = set()
-    mismatched: list[str] = []
-    for name, source in sources.items():
-        lacking = [key for key in source.keys if key not in found]
-        if lacking and name.endswith("num_batches_tracked"):
-            state[name] = torch.zeros((), dtype=torch.long)
-        elif lacking:
-            missing.update(lacking)
-        else:
-            made = source.make([found[key] for key in source.keys], expected[name].shape)
-            if made is None:
-                shapes = ", ".join(f"{key} {list(found[key].shape)}" for key in source.keys)
-                mismatched.append(f"{shapes} for {name} {list(expected[name].shape)}")
-            else:
-                state[name] = made.to(expected[name].dtype)
-    report_mismatch(origin, missing, (), mismatched)
-    return state
 
 
 def _is_shared(published: Mapping[str, Tensor], key: str) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pipelines.config.model import IGVGConfig
 from pipelines.model.igvg import IGVGModel
+from pipelines.model.serialization import report_mismatch
 
 BEIT3 = "vis_enc.beit3."
 T2I = "head.query_generation.T2I_decoder."
@@ -110,6 +111,40 @@ def build_key_mapping(config: IGVGConfig) -> dict[str, TensorSource]:
         if module in modules:
             sources[name] = TensorSource((f"{modules[module]}.{leaf}",))
     return sources
+
+
+def combine_sources(
+    found: Mapping[str, Tensor], sources: Mapping[str, TensorSource], expected: Mapping[str, Tensor], origin: str
+) -> dict[str, Tensor]:
+    """Our tensors, made of published ones.
+
+    Args:
+        found: published tensors.
+        sources: the source of each of our tensors.
+        expected: tensors of the shapes that ours must have.
+        origin: names the file in errors.
+
+    Raises:
+        CheckpointError: a published tensor is missing or of the wrong shape.
+    """
+    state: dict[str, Tensor] = {}
+    missing: set[str] = set()
+    mismatched: list[str] = []
+    for name, source in sources.items():
+        lacking = [key for key in source.keys if key not in found]
+        if lacking and name.endswith("num_batches_tracked"):
+            state[name] = torch.zeros((), dtype=torch.long)
+        elif lacking:
+            missing.update(lacking)
+        else:
+            made = source.make([found[key] for key in source.keys], expected[name].shape)
+            if made is None:
+                shapes = ", ".join(f"{key} {list(found[key].shape)}" for key in source.keys)
+                mismatched.append(f"{shapes} for {name} {list(expected[name].shape)}")
+            else:
+                state[name] = made.to(expected[name].dtype)
+    report_mismatch(origin, missing, (), mismatched)
+    return state
 
 
 def _list_modules(config: IGVGConfig) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from shards.errors import CheckpointError
 from shards.file_kinds import explain_unreadable
 
 _KIND = "a checkpoint of torch.save"
+_EMA = "ema_state_dict"
+# A dictionary may contain itself.
+_MAX_WRAPPERS = 8
 _FOREIGN_NAME = re.compile(r"(?:GLOBAL|Unsupported class|find class) ([\w.]+)")
 _REASON = re.compile(r"WeightsUnpickler error:\s*([^\n]*)")
 _ADVICE = re.compile(r"weights_only|safe_globals|torch\.load|torch\.serialization|pickle_module", re.IGNORECASE)
@@ -51,6 +55,33 @@ def load_values(file: Path, remedy: str) -> Any:
         raise CheckpointError(str(explain_unreadable(file, _KIND, reason, remedy, kinds=sound))) from error
 
 
+def read_tensors(file: Path, *, ema: bool = False) -> dict[str, Tensor]:
+    """The tensors of a file that torch.save wrote, without wrapping dictionaries and the prefix of parallel training.
+
+    Args:
+        file: the file.
+        ema: take the exponential moving average of the weights (`ema_state_dict`) instead of the weights.
+
+    Raises:
+        CheckpointError: there is no such file, it is something else, holds more than tensors and plain values, no
+            tensors at all, or no moving average.
+    """
+    wrappers = _unwrap(load_values(file, "download it again"))
+    if ema:
+        averages = [wrapper[_EMA] for wrapper in wrappers if isinstance(wrapper.get(_EMA), Mapping)]
+        if not averages:
+            raise CheckpointError(f"{file} holds no moving average of the weights ({_EMA}); import it without --ema")
+        wrappers = _unwrap(averages[0])
+    state = {
+        key.removeprefix("module."): check_tensor(key, value, file).float()
+        for key, value in (wrappers[-1].items() if wrappers else ())
+        if isinstance(key, str) and isinstance(value, Tensor)
+    }
+    if not state:
+        raise CheckpointError(f"{file} holds no tensors; give a published checkpoint")
+    return state
+
+
 def check_tensor(name: str, tensor: Tensor, file: Path) -> Tensor:
     """Return a tensor that is dense, real and not larger than its bytes in the file.
 
@@ -64,6 +95,17 @@ def check_tensor(name: str, tensor: Tensor, file: Path) -> Tensor:
         raise CheckpointError(f"{file}: {name} {list(tensor.shape)} is larger than what is stored of it; "
                               "ask its authors for a plain state dict")  # fmt: skip
     return tensor
+
+
+def _unwrap(content: object) -> list[Mapping[str, object]]:
+    """The content of a file, and the dictionaries wrapped in it, from the outermost to the one with the tensors."""
+    wrappers: list[Mapping[str, object]] = []
+    inner = content
+    while isinstance(inner, Mapping) and len(wrappers) <= _MAX_WRAPPERS:
+        wrappers.append(inner)
+        named = (inner.get(key) for key in ("state_dict", "model", "module"))
+        inner = next((value for value in named if isinstance(value, Mapping)), None)
+    return wrappers
 
 
 def _refuse_bomb(file: Path) -> None:

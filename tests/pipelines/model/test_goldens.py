@@ -15,7 +15,8 @@ from torch import Tensor
 
 from pipelines.config.presets import BASE
 from pipelines.model import IGVGModel, IGVGOutput
-from pipelines.model.convert.instancevg import convert_state, load_beit3_encoder
+from pipelines.model.convert.beit3 import load_beit3_encoder
+from pipelines.model.convert.instancevg import convert_state
 from pipelines.model.cpu import optimize_for_cpu
 from pipelines.model.encoder import MultiwayEncoder
 from pipelines.model.query_generation import select_points, select_text_tokens

@@ -1,6 +1,5 @@
 """Published checkpoints of a small made-up size: what is read, what is refused and why."""
 
-import math
 import os
 import pickle
 from pathlib import Path
@@ -14,11 +13,9 @@ from pipelines.model import IGVGModel
 from pipelines.model.convert.instancevg import (
     convert_state,
     infer_config,
-    load_beit3_encoder,
     load_instancevg_checkpoint,
-    read_tensors,
-    resize_positions,
 )
+from pipelines.model.convert.torch_file import read_tensors
 from shards.errors import CheckpointError
 from tests.support.published_network import CONFIG, T2I, make_published
 
@@ -26,13 +23,6 @@ from tests.support.published_network import CONFIG, T2I, make_published
 @pytest.fixture
 def published() -> dict[str, Tensor]:
     return make_published()
-
-
-def make_beit3(side: int = 4) -> dict[str, Tensor]:
-    prefix = "vis_enc."
-    state = {key[len(prefix) :]: value for key, value in make_published().items() if key.startswith(prefix)}
-    state["beit3.encoder.embed_positions.A.weight"] = torch.randn(3 + side**2, 64)
-    return state
 
 
 def test_sizes_and_published_behavior_are_read_off_the_tensors(published):
@@ -168,63 +158,6 @@ def test_tensors_of_the_wrong_shape_are_listed_with_what_they_are_for(published)
         caught.value
     )
     assert "v_proj.B.weight [64, 63] for encoder.layers.0.text_expert.qkv.weight [192, 64]" in str(caught.value)
-
-
-@pytest.mark.parametrize("wrap", ["model", "module"])
-def test_beit3_goes_into_the_encoder_and_nowhere_else(tmp_path: Path, wrap: str):
-    model = IGVGModel(CONFIG)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    beit3 = make_beit3(side=6)
-    torch.save({wrap: beit3 | {"language_head.weight": torch.ones(2)}}, tmp_path / "beit3.zip")
-    assert load_beit3_encoder(model, tmp_path / "beit3.zip") == ["language_head.weight"]
-    for name, tensor in model.state_dict().items():
-        expected = name.startswith("encoder.") and not torch.equal(tensor, before[name])
-        assert expected == name.startswith("encoder.")
-    assert torch.equal(model.encoder.image_pos_embed[0], beit3["beit3.encoder.embed_positions.A.weight"][2])
-    assert torch.equal(model.encoder.text_embed.weight, beit3["beit3.text_embed.weight"])
-
-
-def test_beit3_of_another_size_is_refused(tmp_path: Path):
-    beit3 = make_beit3()
-    torch.save(beit3 | {"beit3.text_embed.weight": torch.ones(41, 64)}, tmp_path / "large.pth")
-    with pytest.raises(
-        CheckpointError, match=r"beit3\.text_embed\.weight \[41, 64\] for encoder\.text_embed\.weight \[40, 64\]"
-    ):
-        load_beit3_encoder(IGVGModel(CONFIG), tmp_path / "large.pth")
-    beit3["beit3.encoder.embed_positions.A.weight"] = torch.ones(15, 64)
-    torch.save(beit3, tmp_path / "odd.pth")
-    with pytest.raises(CheckpointError, match=r"embed_positions\.A\.weight \[15, 64\]"):
-        load_beit3_encoder(IGVGModel(CONFIG), tmp_path / "odd.pth")
-
-
-def test_beit3_without_a_tensor_is_refused(tmp_path: Path):
-    beit3 = make_beit3()
-    del beit3["beit3.encoder.layer_norm.B.bias"]
-    torch.save(beit3, tmp_path / "beit3.pth")
-    with pytest.raises(CheckpointError, match=r"1 missing: vis_enc\.beit3\.encoder\.layer_norm\.B\.bias"):
-        load_beit3_encoder(IGVGModel(CONFIG), tmp_path / "beit3.pth")
-
-
-def test_positions_of_a_plane_stay_a_plane_when_resized():
-    rows, columns = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
-    table = torch.cat((torch.full((3, 1), 7.0), (2 * rows + columns).reshape(-1, 1)))
-    resized = resize_positions(table, 4)
-    assert resized[:3].flatten().tolist() == [7, 7, 7]
-    inner = resized[3:].view(4, 4)[1:3, 1:3]
-    # Cell i of four covers cells 2i and 2i + 1 of eight.
-    expected = torch.tensor([[2 * (2 * i + 0.5) + 2 * j + 0.5 for j in (1, 2)] for i in (1, 2)])
-    torch.testing.assert_close(inner, expected)
-    assert torch.equal(resize_positions(table, math.isqrt(len(table) - 3)), table)
-
-
-def test_positions_are_resized_by_cubic_convolution_with_the_published_coefficient() -> None:
-    # Between cells i and i + 1, halfway: weights -3/32, 19/32, 19/32, -3/32 (Keys 1981, a = -0.75), the rim repeated.
-    column = torch.tensor([1.0, 5.0, 2.0, 8.0])
-    table = torch.cat((torch.zeros(3, 1), column[:, None].expand(4, 4).reshape(-1, 1)))
-    first = (-3 * 1 + 19 * 1 + 19 * 5 - 3 * 2) / 32
-    second = (-3 * 5 + 19 * 2 + 19 * 8 - 3 * 8) / 32
-    resized = resize_positions(table, 2)[3:].view(2, 2)
-    torch.testing.assert_close(resized, torch.tensor([[first, first], [second, second]]))
 
 
 @pytest.mark.parametrize(
