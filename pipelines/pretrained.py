@@ -5,6 +5,7 @@ Published files and the names of shipped networks are read, too.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +43,20 @@ def save_checkpoint(folder: Path, model: IGVGModel, tokenizer: Any | None, max_t
     )
 
 
-def open_checkpoint(path: Path) -> tuple[IGVGModel, Any, int]:
+def open_checkpoint(checkpoint: str | os.PathLike[str], *, revision: str | None = None) -> tuple[IGVGModel, Any, int]:
     """Model, tokenizer and token limit of a checkpoint folder, a published file or a shipped network.
+
+    Args:
+        checkpoint: a path or a name.
+        revision: a branch, tag or commit of a hub name.
 
     Raises:
         CheckpointError: it is no checkpoint, or a file of it is missing or damaged.
         SettingsError: beit3.spm, the tokenizer of a published file, is not beside it.
     """
-    path = resolve_checkpoint(path)
+    path = resolve_checkpoint(Path(checkpoint))
+    if revision is not None:
+        raise CheckpointError(f"{path} has no revision {revision}: only hub names have revisions; leave it out")
     if not path.is_file():
         return load_checkpoint(path)
     if path.suffix == ".safetensors":

@@ -20,6 +20,8 @@ LAYERS = (
     ("igvg_cli",),
     ("pipelines.experiments",),
     ("pipelines.stages",),
+    ("pipelines.grounder",),
+    ("pipelines.grounding",),
     ("pipelines.report",),
     ("pipelines.training",),
     ("pipelines.evaluation",),

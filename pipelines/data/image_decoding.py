@@ -66,13 +66,13 @@ def _decode(data: bytes, file: str | Path, *, upright: bool) -> tuple[NDArray[np
         # What Pillow warns of is reported here, or does no harm.
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:
             if not upright:
-                return _to_rgb(image), ""
+                return to_rgb(image), ""
             if max(image.size) > LONGEST_SIDE:
                 width, height = image.size
                 raise ValueError(f"it has {width} × {height} pixels, more than {LONGEST_SIDE} in one direction")
             value, damage = read_orientation(image)
             turned = image.transpose(_TURNS[value]) if value in _TURNS else image
-            return _to_rgb(turned, image), damage and f"{file}: its EXIF block is damaged ({damage})"
+            return to_rgb(turned, image), damage and f"{file}: its EXIF block is damaged ({damage})"
     except Exception as error:  # Pillow raises many kinds on damaged files
         raise _explain(data, file, error) from error
 
@@ -89,7 +89,7 @@ def _explain(data: bytes, file: str | Path, error: Exception) -> DataError:
     return DataError(f"is not a readable image ({reason})", file=file, remedy=_REMEDY)
 
 
-def _to_rgb(image: Image.Image, source: Image.Image | None = None) -> NDArray[np.uint8]:
+def to_rgb(image: Image.Image, source: Image.Image | None = None) -> NDArray[np.uint8]:
     """RGB pixels (H, W, 3) of an image of any mode.
 
     8 bits stay as they are. 16 bits are divided by 257. Integers and floats of 32 bits have no fixed white level: it is

@@ -98,7 +98,16 @@ def score_queries(raw: RawOutput, *, existence_weighting: bool) -> NDArray[np.fl
     published.
     """
     scores = object_probabilities(raw.class_logits)
-    return scores / (1 + math.exp(-float(raw.existence_logits[0].clip(-80, 80)))) if existence_weighting else scores
+    return scores / _existence_divisor(raw) if existence_weighting else scores
+
+
+def existence_probability(raw: RawOutput) -> float:
+    """The probability that a target exists, with which scores are weighted."""
+    return 1 / _existence_divisor(raw)
+
+
+def _existence_divisor(raw: RawOutput) -> float:
+    return 1 + math.exp(-float(raw.existence_logits[0].clip(-80, 80)))
 
 
 def scale_boxes(boxes_cxcywh: NDArray[np.float32], height: int, width: int) -> NDArray[np.float64]:
