@@ -23,6 +23,7 @@ def ablate(
     out: options.Out,
     split: Annotated[str, typer.Option(help="Split to predict and score, of every folder that holds it.")] = "val",
     preset: options.Preset = options.PresetName.base,
+    recipe: options.Recipe = "",
     config: options.Config = None,
     set_: options.Set = None,
     format_: options.Format = options.OutputFormat.table,
@@ -31,13 +32,16 @@ def ablate(
 
     Example: igvg ablate table-9 --shards data/grefcoco --out runs/point-cost --preset tiny --set epochs=1
 
+    Example: igvg ablate table-10 --shards data/grefcoco --out runs/queries --recipe ablation
+
     Every variant keeps its artifacts; the same command continues after an interruption.
     """
     from pipelines.config.overrides import read_settings
     from pipelines.config.presets import train_preset
+    from pipelines.config.recipes import find_recipe
     from pipelines.experiments import ablation
 
-    settings = read_settings(train_preset(preset.value), config, set_ or [])
+    settings = read_settings(train_preset(preset.value), config, set_ or [], recipe=find_recipe(recipe))
     with render.show_progress("ablation"):
         report = ablation.run(ablation.TABLES[table.value], settings, shards, split, out)
     if format_ is options.OutputFormat.json:

@@ -31,6 +31,14 @@ ShardFolders = Annotated[
     typer.Option("--shards", help="Folder that igvg prepare made; repeat to train on several.", show_default=False),
 ]
 Preset = Annotated[PresetName, typer.Option(help="Size of the network and its recipe.")]
+Recipe = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Settings of a published training, over the preset's: grefcoco, ref-zom, rrefcoco, refcoco, ablation.",
+        show_default=False,
+    ),
+]
 Split = Annotated[str, typer.Option(help="Split of the shards, e.g. val.", show_default=False)]
 Force = Annotated[bool, typer.Option("--force", help="Replace what --out holds, if igvg made it.")]
 Set = Annotated[

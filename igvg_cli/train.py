@@ -11,9 +11,13 @@ from igvg_cli import options, render
 
 
 def train(
-    shards: options.ShardFolders,
-    out: options.Out,
+    shards: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder that igvg prepare made; repeat to train on several.", show_default=False),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the result.", show_default=False)] = None,
     preset: options.Preset = options.PresetName.base,
+    recipe: options.Recipe = "",
     config: options.Config = None,
     init: Annotated[
         Path | None,
@@ -23,20 +27,36 @@ def train(
         ),
     ] = None,
     set_: options.Set = None,
+    show_settings: Annotated[
+        bool, typer.Option("--show-settings", help="Print all settings as TOML, as --config takes it, and stop.")
+    ] = False,
     force: options.Force = False,
 ) -> None:
     """Train the network on prepared shards; run the same command again to continue a stopped training.
 
     Example: igvg train --shards data/grefcoco --out runs/first --preset tiny --set epochs=3
 
+    Example: igvg train --recipe refcoco --set epochs=5 --show-settings
+
+    Settings are those of the preset, changed by the recipe, then by the file of --config, then by --set.
+
     Several GPUs: torchrun --nproc_per_node 2 -m igvg_cli train … (the batch size is that of all processes together).
     """
-    from pipelines.config.overrides import read_settings
+    from pipelines.config.overrides import read_settings, to_mapping
     from pipelines.config.presets import train_preset
+    from pipelines.config.recipes import find_recipe
+    from pipelines.config.toml import format_toml
+
+    if not show_settings and (not shards or out is None):
+        raise typer.BadParameter(f"{'--out' if shards else '--shards'} is missing; only --show-settings needs none")
+    overrides = [*(set_ or []), *([f"init={init}"] if init else [])]
+    settings = read_settings(train_preset(preset.value), config, overrides, recipe=find_recipe(recipe))
+    if show_settings or not shards or out is None:
+        render.print_line(format_toml(to_mapping(settings)).rstrip())
+        return
+
     from pipelines.stages import train as stage
 
-    overrides = [*(set_ or []), *([f"init={init}"] if init else [])]
-    settings = read_settings(train_preset(preset.value), config, overrides)
     with render.show_progress("training"):
         result = stage.run(settings, shards, out, force=force)
     if result.cached:

@@ -28,15 +28,20 @@ _RENAMED_VALUES = {("mask_targets", "picture"): "image"}
 _SHOWN = 80
 
 
-def read_settings(base: SettingsT, file: Path | None = None, overrides: Sequence[str] = ()) -> SettingsT:
-    """`base`, changed by a TOML file, then by `KEY=VALUE` texts with dotted keys.
+def read_settings(
+    base: SettingsT, file: Path | None = None, overrides: Sequence[str] = (), *, recipe: Path | None = None
+) -> SettingsT:
+    """`base`, changed by a recipe, then by a TOML file, then by `KEY=VALUE` texts with dotted keys.
+
+    Values are checked after the last change.
 
     Raises:
         SettingsError: an unreadable file, an unknown key (names the nearest), or an invalid value.
     """
     values = to_mapping(base)
-    if file is not None:
-        _merge(values, _rename(read_toml(file)), source=str(file))
+    for each in (recipe, file):
+        if each is not None:
+            _merge(values, _rename(read_toml(each)), source=str(each))
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals:
@@ -48,13 +53,17 @@ def read_settings(base: SettingsT, file: Path | None = None, overrides: Sequence
     return from_mapping(type(base), values)
 
 
-def overlay_settings(base: SettingsT, changes: Mapping[str, Any], source: str, prefix: str = "") -> SettingsT:
-    """`base` with nested values changed; errors begin with `source` and name keys with `prefix`.
+def overlay_settings(
+    base: SettingsT, changes: Mapping[str, Any], source: str, prefix: str = "", *, recipe: Path | None = None
+) -> SettingsT:
+    """`base`, changed by a recipe, then by nested values; errors begin with `source` and name keys with `prefix`.
 
     Raises:
         SettingsError: an unknown key (names the nearest), or an invalid value.
     """
     values = to_mapping(base)
+    if recipe is not None:
+        _merge(values, _rename(read_toml(recipe)), source=str(recipe))
     _merge(values, _rename(changes), source, prefix)
     return from_mapping(type(base), values, source)
 

@@ -13,6 +13,7 @@ images = ["data/train2014"]
 [train]
 shards = ["grefcoco"]                   # names from above, or prepared folders; all names if left out
 preset = "tiny"
+recipe = "grefcoco"                     # what igvg train --recipe takes; the keys below change it
 init = "beit3.zip"                      # what igvg train --init takes
 epochs = 3                              # any setting of igvg train
 
@@ -36,6 +37,7 @@ from typing import Any
 
 from pipelines.config.overrides import from_mapping, overlay_settings, read_toml
 from pipelines.config.presets import train_preset
+from pipelines.config.recipes import find_recipe
 from pipelines.config.settings import PredictSettings, PrepareSettings, ScoreSettings, TrainSettings
 from pipelines.networks import resolve_checkpoint
 from pipelines.stages import predict, prepare, score, train
@@ -267,11 +269,13 @@ def _read_step(name: str, table: Any, file: Path) -> PrepareStep:
 def _read_training(table: Mapping[str, Any], file: Path) -> TrainSettings:
     """The settings of a training, whose files are relative to the experiment's file, as all of its paths are."""
     preset: Any = _read_string(table.get("preset", "base"), f"{file}: train.preset")
+    recipe = _read_string(table.get("recipe", ""), f"{file}: train.recipe")
+    changes = {key: value for key, value in table.items() if key != "recipe"}
     try:
-        base = train_preset(preset)
+        base, recipe_file = train_preset(preset), find_recipe(recipe)
     except SettingsError as error:
         raise SettingsError(f"{file}: {error}") from error
-    settings = overlay_settings(base, table, str(file), "train.")
+    settings = overlay_settings(base, changes, str(file), "train.", recipe=recipe_file)
     init, tokenizer = settings.init, settings.text.tokenizer
     return replace(
         settings,

@@ -59,6 +59,24 @@ def test_the_files_that_a_training_starts_from_are_relative_to_the_file_too(tmp_
     assert (train.init, train.text.tokenizer) == ("", "")
 
 
+def test_a_training_s_recipe_lies_between_the_preset_and_its_other_settings(tmp_path: Path) -> None:
+    train = read(tmp_path, TEXT.replace("epochs = 3", 'epochs = 3\nrecipe = "refcoco"')).train
+    assert (train.preset, train.epochs, train.text.max_tokens, train.optimizer.head_lr) == ("tiny", 3, 20, 2e-3)
+    assert train.model.encoder_dim == train_preset("tiny").model.encoder_dim
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('recipe = "refcco"', r"mine\.toml: no recipe refcco; did you mean refcoco\?"),
+        ("recipe = 3", r"mine\.toml: train\.recipe is 3, not a string"),
+    ],
+)
+def test_a_wrong_recipe_is_an_error(tmp_path: Path, line: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        read(tmp_path, TEXT.replace("epochs = 3", line))
+
+
 def test_a_shipped_network_is_named_from_every_folder_and_a_checkpoint_beside_the_file_wins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
