@@ -20,7 +20,10 @@ def predict(
     out: options.Out,
     checkpoint: Annotated[
         Path | None,
-        typer.Option(help="Folder that igvg train or igvg import made; or shapes, the network that igvg ships."),
+        typer.Option(
+            help="Folder that igvg train or igvg import made; shapes, the network that igvg ships; or a model of "
+            "transformers: Grounding DINO, MM Grounding DINO, OWL-ViT, OWLv2, OmDet-Turbo, SAM 3."
+        ),
     ] = None,
     shards: Annotated[Path | None, typer.Option(help="Folder that igvg prepare made.")] = None,
     split: Annotated[str | None, typer.Option(help="Split of the shards, e.g. val.")] = None,
@@ -31,6 +34,10 @@ def predict(
     raw: Annotated[
         Path | None,
         typer.Option("--from", help="Folder that igvg predict made, to post-process again."),
+    ] = None,
+    masks: Annotated[
+        Path | None,
+        typer.Option(help="SAM or SAM 2 checkpoint that gives masks for the boxes of a zero-shot model."),
     ] = None,
     config: options.Config = None,
     set_: options.Set = None,
@@ -44,6 +51,8 @@ def predict(
 
     Example: igvg predict --from runs/first-val --set postprocess.mask_source=instance --out runs/first-val-instance
 
+    Example: igvg predict --checkpoint grounding-dino --masks sam --shards data/grefcoco --split val --out gdino-val
+
     Several GPUs: torchrun --nproc_per_node 2 -m igvg_cli predict …
     """
     on_shards, on_images = shards is not None or split is not None, image is not None or text is not None
@@ -55,26 +64,32 @@ def predict(
         raise typer.BadParameter("--image and --text go together")
     if (checkpoint is None) == (raw is None):
         raise typer.BadParameter("give --checkpoint, or --from, which needs none")
+    if masks is not None and raw is not None:
+        raise typer.BadParameter("--masks goes with --checkpoint")
 
     from pipelines.config.overrides import read_settings
     from pipelines.config.settings import PredictSettings
+    from pipelines.prediction.families import default_settings
     from pipelines.stages import predict as stage
     from pipelines.stages.inputs import locate_raw, read_postprocessing
 
-    base = PredictSettings()
     if raw is not None:
         base = PredictSettings(postprocess=read_postprocessing(raw := locate_raw(raw)))
-    settings = read_settings(base, config, [*(set_ or []), *([f"split={split}"] if split else [])])
-    if raw is not None and replace(settings, postprocess=base.postprocess) != base:
-        raise typer.BadParameter("with --from, only settings of postprocess can change")
+        changed = read_settings(base, config, set_ or [])
+        if replace(changed, postprocess=base.postprocess) != base:
+            raise typer.BadParameter("with --from, only settings of postprocess can change")
+    else:
+        settings = read_settings(
+            default_settings(checkpoint), config, [*(set_ or []), *([f"split={split}"] if split else [])]
+        )
     with render.show_progress("predicting"):
         if raw is not None:
-            result = stage.run_on_raw(settings.postprocess, raw, out, force=force)
+            result = stage.run_on_raw(changed.postprocess, raw, out, force=force)
         elif shards is not None and checkpoint is not None:
-            result = stage.run(settings, checkpoint, shards, out, force=force)
+            result = stage.run(settings, checkpoint, shards, out, masks=masks, force=force)
         elif image is not None and checkpoint is not None:
             texts = [streams.decode_argument("--text", word) for word in text or []]
-            result = stage.run_on_images(settings, checkpoint, image, texts, out, force=force)
+            result = stage.run_on_images(settings, checkpoint, image, texts, out, masks=masks, force=force)
     if result.cached:
         render.note(f"{out} is up to date: same input, same settings; nothing to do.")
     _report(out, result.counts, image)

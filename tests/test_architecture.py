@@ -33,13 +33,19 @@ LAYERS = (
     ("pipelines.config",),
     ("shards",),
 )
-NETWORK_RUNNERS = {"pipelines.prediction.chunked", "pipelines.prediction.predictor"}
+NETWORK_RUNNERS = {
+    f"pipelines.prediction.{name}"
+    for name in ("box_masks", "chunked", "predictor", "transformers_model", "zero_shot", "zero_shot_chunks")
+}
 TORCH_FREE = ("pipelines.evaluation", "pipelines.config", "pipelines.networks", "shards")
 STAGES = ("prepare", "train", "predict", "score", "compare", "convert", "sweep", "import_checkpoint")
 HEAVY = {"torch", "transformers", "accelerate"}
 # What every process of a distributed run goes through.
 DISTRIBUTED = {
     "pipelines/prediction/chunked.py",
+    "pipelines/prediction/chunks.py",
+    "pipelines/prediction/zero_shot_chunks.py",
+    "pipelines/stages/predict.py",
     "pipelines/runtime/distributed.py",
     "pipelines/runtime/signals.py",
     "pipelines/training/divergence.py",

@@ -202,6 +202,28 @@ class PredictSettings:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
+class ZeroShotSettings:
+    """`igvg predict` with a zero-shot model of transformers; a threshold is None where the model's family has none."""
+
+    split: str = ""
+    """The split of the shards."""
+    batch_size: Positive = 4
+    """Expressions in one forward pass of a process."""
+    precision: Precision = "fp32"
+    """As in training."""
+    workers: Count = 2
+    """Worker processes that read and prepare images, for each predicting process."""
+    threshold: Fraction | None = None
+    """Boxes, or instances, with a score above this are predicted."""
+    text_threshold: Fraction | None = None
+    """Grounding DINO: tokens that score above this label a box, on overlays; boxes do not depend on it."""
+    nms_threshold: Fraction | None = None
+    """OmDet-Turbo: IoU above which the box with the lower score is suppressed."""
+    mask_threshold: Fraction | None = None
+    """SAM 3: a pixel belongs to an instance if its probability is above this."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class ScoreSettings:
     """`igvg score`."""
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from pipelines.data.batch import Batch, collate
 from pipelines.data.datasets import ExampleDataset
 from pipelines.data.tokenizer import PAD_ID
 from shards.workers import map_ordered
+
+ResultT = TypeVar("ResultT")
 
 
 def load_batches(
@@ -34,18 +37,30 @@ def load_batches(
         DataError, OSError: an example cannot be read.
         WorkerError: a worker died.
     """
-    batches = map_ordered(
-        partial(_read_batch, data),
+    batches = read_ahead(partial(_read_batch, data), batch_indices, workers=workers)
+    pin_memory = torch.cuda.is_available()
+    with contextlib.closing(batches):
+        for batch in batches:
+            yield batch.pin_memory() if pin_memory else batch
+
+
+def read_ahead(
+    read: Callable[[list[int]], ResultT], batch_indices: Iterable[Sequence[int] | NDArray[np.int64]], *, workers: int
+) -> Generator[ResultT, None, None]:
+    """What `read` makes of the indices of each batch, in this order; closing the generator ends the workers.
+
+    Raises:
+        WorkerError: a worker died.
+        Exception: whatever `read` raised.
+    """
+    return map_ordered(
+        read,
         (list(map(int, indices)) for indices in batch_indices),
         # More workers than CPUs are not faster.
         workers=min(workers, count_cpus()),
         remedy="run the same command again, it goes on; --set workers=0 reads without other processes",
         initialize=_limit_threads,
     )
-    pin_memory = torch.cuda.is_available()
-    with contextlib.closing(batches):
-        for batch in batches:
-            yield batch.pin_memory() if pin_memory else batch
 
 
 def count_cpus() -> int:

@@ -1,14 +1,14 @@
-"""Prediction in chunks of a fixed size, whatever the number of processes.
+"""Prediction with an igvg network, chunk by chunk.
 
-The processes share the unfinished chunks, so that interrupted work continues and every expression is predicted once. A
-chunk's raw outputs are renamed into place last: where they exist, its predictions exist too.
+A chunk's raw outputs are renamed into place last: where they exist, its predictions exist too.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,15 @@ from pipelines.data.processor import Processor
 from pipelines.data.truncation import describe_findings, find_lossy_expressions
 from pipelines.model import IGVGModel
 from pipelines.model.cpu import optimize_for_cpu
+from pipelines.prediction.chunks import (
+    CHUNK_SIZE,
+    PARTS_FOLDER,
+    part_file,
+    run_chunks,
+    save_overlays,
+    split_batches,
+    split_chunks,
+)
 from pipelines.prediction.postprocess import GroundingResult, postprocess
 from pipelines.prediction.prediction import encode_result
 from pipelines.prediction.prediction_file import PREDICTIONS, merge_parts, write_predictions
@@ -29,16 +38,10 @@ from pipelines.prediction.predictor import predict_batches
 from pipelines.prediction.raw_output import RawOutput, effective_mask_floor
 from pipelines.prediction.raw_store import RAW_FOLDER, RawWriter
 from pipelines.pretrained import open_checkpoint
-from pipelines.runtime.distributed import require_equal, resolve_shared_precision
+from pipelines.runtime.distributed import resolve_shared_precision
 from pipelines.runtime.precision import ComputeDtype, log_compute_dtype
-from shards.files import replace_file
-from shards.progress import report_progress
 
 DrawOverlay = Callable[[ImageFolderDataset, int, RawOutput, GroundingResult], tuple[str, Image.Image]]
-
-PARTS_FOLDER = "parts"
-OVERLAYS_FOLDER = "overlays"
-CHUNK_SIZE = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +60,7 @@ class PredictionJob:
     @property
     def chunks(self) -> list[range]:
         """The example indices of each chunk."""
-        size = len(self.dataset)
-        return [range(start, min(start + CHUNK_SIZE, size)) for start in range(0, size, CHUNK_SIZE)]
+        return split_chunks(len(self.dataset), CHUNK_SIZE)
 
 
 def setup_prediction(
@@ -100,23 +102,15 @@ def predict_chunks(job: PredictionJob) -> None:
     """Predict this rank's share of the unfinished chunks; progress counts the chunks of all processes."""
     writer = open_writer(job)
     (job.out / PARTS_FOLDER).mkdir(exist_ok=True)
-    finished = writer.finished_chunks()
-    # No process writes a chunk before all have listed the finished ones.
-    require_equal(len(finished), "finished chunks")
-    unfinished = [index for index in range(len(job.chunks)) if index not in finished]
-    rank, world_size = job.accelerator.process_index, job.accelerator.num_processes
-    share = unfinished[rank::world_size]
-    report_progress(_count_expressions(job, finished), len(job.dataset))
-    # An interrupt closes the generator at once, not when the traceback is freed.
-    with contextlib.closing(_predict_in_order(job, share)) as outputs:
-        for index in share:
-            raw = [next(outputs) for _ in job.chunks[index]]
-            results = [postprocess(output, job.settings.postprocess) for output in raw]
-            write_predictions(_part_file(job.out, index), map(encode_result, results))
-            if job.draw:
-                _draw_chunk(job, job.chunks[index], raw, results)
-            writer.write_chunk(index, raw)
-            report_progress(_count_expressions(job, writer.finished_chunks()), len(job.dataset))
+
+    def save(index: int, raw: list[RawOutput]) -> None:
+        results = [postprocess(output, job.settings.postprocess) for output in raw]
+        write_predictions(part_file(job.out, index), map(encode_result, results))
+        if job.draw:
+            _draw_chunk(job, job.chunks[index], raw, results)
+        writer.write_chunk(index, raw)
+
+    run_chunks(job.accelerator, job.chunks, writer.finished_chunks, partial(_predict_in_order, job), save)
 
 
 def merge_chunks(job: PredictionJob) -> dict[str, Any]:
@@ -128,7 +122,7 @@ def merge_chunks(job: PredictionJob) -> dict[str, Any]:
     Raises:
         DataError: an expression was predicted twice or not at all.
     """
-    parts = [_part_file(job.out, index) for index in range(len(job.chunks))]
+    parts = [part_file(job.out, index) for index in range(len(job.chunks))]
     open_writer(job).finish()
     no_target = merge_parts(parts, job.out / PREDICTIONS)
     dataset = job.dataset
@@ -152,17 +146,9 @@ def describe_truncation(dataset: ExampleDataset) -> dict[str, Any]:
     return {"cut": truncated, "notes": describe_findings(findings, max_tokens, each=False)}
 
 
-def _count_expressions(job: PredictionJob, chunk_indices: Iterable[int]) -> int:
-    return sum(len(job.chunks[index]) for index in chunk_indices)
-
-
 def _predict_in_order(job: PredictionJob, chunk_indices: list[int]) -> Generator[RawOutput, None, None]:
-    settings, size = job.settings, job.settings.batch_size
-    batch_indices = (
-        job.chunks[index][start : start + size]
-        for index in chunk_indices
-        for start in range(0, len(job.chunks[index]), size)
-    )
+    settings = job.settings
+    batch_indices = split_batches([job.chunks[index] for index in chunk_indices], settings.batch_size)
     threshold = settings.postprocess.score_threshold
     with contextlib.closing(load_batches(job.dataset, batch_indices, workers=settings.workers)) as batches:
         for outputs in predict_batches(job.model, batches, job.compute_dtype, threshold):
@@ -172,13 +158,7 @@ def _predict_in_order(job: PredictionJob, chunk_indices: list[int]) -> Generator
 def _draw_chunk(job: PredictionJob, indices: range, raw: list[RawOutput], results: list[GroundingResult]) -> None:
     assert job.draw
     assert isinstance(job.dataset, ImageFolderDataset)
-    folder = job.out / OVERLAYS_FOLDER
-    folder.mkdir(exist_ok=True)
-    for index, output, result in zip(indices, raw, results, strict=True):
-        name, overlay = job.draw(job.dataset, index, output, result)
-        with replace_file(folder / name) as temporary:
-            overlay.save(temporary, format="png")
-
-
-def _part_file(out: Path, chunk_index: int) -> Path:
-    return out / PARTS_FOLDER / f"predictions.part-{chunk_index:05d}.jsonl"
+    save_overlays(
+        job.out,
+        (job.draw(job.dataset, *each) for each in zip(indices, raw, results, strict=True)),
+    )

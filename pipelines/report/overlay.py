@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,12 @@ from PIL import Image, ImageDraw, ImageFont
 from pipelines.config.settings import PostprocessSettings
 from pipelines.data.datasets import ImageFolderDataset
 from pipelines.data.image_decoding import read_image
+from pipelines.data.image_text import FolderImageTexts
 from pipelines.prediction.postprocess import GroundingResult, postprocess_instance_masks
 from pipelines.prediction.raw_output import RawOutput
+
+if TYPE_CHECKING:
+    from pipelines.prediction.zero_shot import Detections
 
 _OPACITY = 0.45
 _UNITED = (255, 255, 255)
@@ -40,6 +45,25 @@ def draw_result(
     return name_overlay(data.names[image], text), overlay
 
 
+def draw_detections(data: FolderImageTexts, index: int, found: Detections) -> tuple[str, Image.Image]:
+    """The file name and the overlay of what a zero-shot model found for one example of the user's own images.
+
+    The words that boxes were found by stand in brackets behind the expression.
+    """
+    image, text = divmod(index, len(data.image_texts))
+    words = [label for label in dict.fromkeys(found.labels) if label.strip()]
+    nothing = np.zeros((len(found.boxes), *found.size), dtype=bool)
+    overlay = draw_overlay(
+        read_image(data.images.files[image]),
+        f"{data.image_texts[text]}  [{', '.join(words)}]" if words else data.image_texts[text],
+        mask=np.zeros(found.size, dtype=bool) if found.mask is None else found.mask,
+        boxes=found.boxes,
+        scores=found.scores,
+        instance_masks=nothing if found.masks is None else found.masks,
+    )
+    return name_overlay(data.names[image], text), overlay
+
+
 def name_overlay(image: str, text: int) -> str:
     """The file name of the overlay for the name of an image and the index of a text."""
     # Two images may differ in their ending alone.
@@ -59,7 +83,7 @@ def draw_overlay(
     boxes: NDArray[np.float64],
     scores: NDArray[np.float64],
     instance_masks: NDArray[np.bool_],
-    points: NDArray[np.float64],
+    points: NDArray[np.float64] | None = None,
 ) -> Image.Image:
     """Draw one result.
 
@@ -70,7 +94,7 @@ def draw_overlay(
         boxes: (N, 4) xyxy in pixels.
         scores: (N,) in [0, 1].
         instance_masks: (N, H, W) masks of the boxes' queries, tinted in the box's color.
-        points: (N, 2) x, y in pixels.
+        points: (N, 2) x, y in pixels; None: the model has none.
     """
     height, width = image.shape[:2]
     colors = pick_colors(len(boxes))
@@ -86,10 +110,12 @@ def draw_overlay(
     draw = ImageDraw.Draw(overlay)
     stroke = max(1, round(min(height, width) / 240))
     font = ImageFont.load_default(size=max(10, round(min(height, width) / 28)))
-    for box, score, point, color in zip(boxes, scores, points, colors, strict=True):
+    for index, (box, score, color) in enumerate(zip(boxes, scores, colors, strict=True)):
         draw.rectangle([float(value) for value in box], outline=color, width=2 * stroke)
         _write_label(draw, (float(box[0]), float(box[1])), f"{score:.2f}", color, font)
-        x, y = (float(value) for value in point)
+        if points is None:
+            continue
+        x, y = (float(value) for value in points[index])
         radius = 3 * stroke
         draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=color, outline=(0, 0, 0))
     return _add_caption(overlay, expression if len(boxes) else f"{expression}  (no target)", font)

@@ -11,6 +11,7 @@ from pipelines.config.settings import PostprocessSettings
 from pipelines.data.tokenizer import SENTENCEPIECE_NAME
 from pipelines.networks import SHIPPED, resolve_checkpoint
 from pipelines.prediction.alignment import locate_predictions
+from pipelines.prediction.families import model_folder
 from pipelines.prediction.prediction_file import PREDICTIONS
 from pipelines.prediction.raw_store import INDEX, RAW_FOLDER
 from pipelines.stages.artifact import RECORD, UNFINISHED, read_artifact
@@ -74,6 +75,7 @@ def digest_raw(raw: Path) -> str:
 
 # The files of the tokenizer and of preprocessing decide the network's inputs.
 _READ_WITH_WEIGHTS = ("preprocessor_config.json", "special_tokens_map.json", "tokenizer*", "*.model", "*.spm")
+_READ_BY_TRANSFORMERS = ("*.json", "*.txt", "*.model", "*.safetensors")
 
 
 def digest_shards(folder: Path) -> str:
@@ -107,6 +109,18 @@ def digest_checkpoint(path: Path) -> str:
         raise ArtifactError(f"{path} is no checkpoint; give a folder with config.json and model.safetensors, {known}")
     parts += [file for name in _READ_WITH_WEIGHTS for file in sorted(folder.glob(name))]
     return "+".join(digest_file(file) for file in parts)
+
+
+def digest_transformers_model(path: Path) -> str:
+    """The content of a folder that transformers reads: weights, configuration, tokenizer and preprocessing.
+
+    Raises:
+        ArtifactError: it holds no weights in safetensors.
+    """
+    folder = model_folder(path)
+    if not any(folder.glob("*.safetensors")):
+        raise ArtifactError(f"{folder} holds no weights in *.safetensors; give a complete copy of the model")
+    return "+".join(digest_file(file) for name in _READ_BY_TRANSFORMERS for file in sorted(folder.glob(name)))
 
 
 def digest_training_inputs(shards: Sequence[Path], init: str, tokenizer: str) -> dict[str, Any]:

@@ -1,0 +1,138 @@
+"""Zero-shot prediction chunk by chunk; a chunk is finished where its predictions are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from PIL import Image
+
+from pipelines.config.settings import ZeroShotSettings
+from pipelines.data.image_text import FolderImageTexts, ImageTextDataset
+from pipelines.data.truncation import Finding, describe_findings
+from pipelines.prediction.box_masks import load_segmenter
+from pipelines.prediction.chunks import (
+    CHUNK_SIZE,
+    PARTS_FOLDER,
+    part_file,
+    run_chunks,
+    save_overlays,
+    split_batches,
+    split_chunks,
+)
+from pipelines.prediction.families import find_family, find_mask_classes, model_folder
+from pipelines.prediction.prediction_file import PREDICTIONS, merge_parts, write_predictions
+from pipelines.prediction.transformers_model import load_model
+from pipelines.prediction.zero_shot import (
+    Detections,
+    ZeroShotDetector,
+    count_tokens,
+    detect_in_order,
+    encode_detections,
+)
+from pipelines.runtime.distributed import resolve_shared_precision
+from pipelines.runtime.precision import log_compute_dtype
+
+DrawDetections = Callable[[FolderImageTexts, int, Detections], tuple[str, Image.Image]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZeroShotJob:
+    """A model on its device, the data to predict, and where results go."""
+
+    accelerator: Accelerator
+    detector: ZeroShotDetector
+    dataset: ImageTextDataset
+    out: Path
+    draw: DrawDetections | None = None
+    """Returns the file name and the overlay of one example of the user's own images; None draws nothing."""
+
+    @property
+    def chunks(self) -> list[range]:
+        """The example indices of each chunk."""
+        return split_chunks(len(self.dataset), CHUNK_SIZE)
+
+
+def load_detector(
+    settings: ZeroShotSettings, checkpoint: Path, masks: Path | None, accelerator: Accelerator
+) -> ZeroShotDetector:
+    """The model of a checkpoint on this process's device, and that of `masks` if it is given.
+
+    Raises:
+        CheckpointError: one of them cannot be used.
+    """
+    family = find_family(checkpoint)
+    assert family is not None
+    model, processor = load_model(model_folder(checkpoint), family.model_class, family.processor_class)
+    compute_dtype = resolve_shared_precision(settings.precision, accelerator)
+    log_compute_dtype("predicting", settings.precision, [compute_dtype], accelerator.device)
+    detector = ZeroShotDetector(
+        family=family,
+        model=model.to(accelerator.device),
+        processor=processor,
+        max_tokens=family.read_max_tokens(model.config),
+        settings=settings,
+        compute_dtype=compute_dtype,
+    )
+    if masks is None:
+        return detector
+    segmenter = load_segmenter(model_folder(masks), *find_mask_classes(masks), accelerator.device)
+    return replace(detector, segmenter=segmenter)
+
+
+def predict_chunks(job: ZeroShotJob) -> None:
+    """Predict this rank's share of the unfinished chunks; progress counts the chunks of all processes."""
+    (job.out / PARTS_FOLDER).mkdir(exist_ok=True)
+    chunks = job.chunks
+
+    def finished_chunks() -> list[int]:
+        return [index for index in range(len(chunks)) if part_file(job.out, index).exists()]
+
+    def predict(share: list[int]) -> Any:
+        batch_indices = split_batches([chunks[index] for index in share], job.detector.settings.batch_size)
+        return detect_in_order(job.detector, job.dataset, batch_indices)
+
+    def save(index: int, found: list[Detections]) -> None:
+        if job.draw:
+            assert isinstance(job.dataset, FolderImageTexts)
+            draw = partial(job.draw, job.dataset)
+            save_overlays(job.out, (draw(*each) for each in zip(chunks[index], found, strict=True)))
+        # Last: it says that the chunk is finished.
+        write_predictions(part_file(job.out, index), map(encode_detections, found))
+
+    run_chunks(job.accelerator, chunks, finished_chunks, predict, save)
+
+
+def merge_chunks(job: ZeroShotJob) -> dict[str, Any]:
+    """Join all chunks into predictions.jsonl; one process does so at the end.
+
+    Returns:
+        The counts of the artifact.
+
+    Raises:
+        DataError: an expression was predicted twice or not at all.
+    """
+    parts = [part_file(job.out, index) for index in range(len(job.chunks))]
+    no_target = merge_parts(parts, job.out / PREDICTIONS)
+    dataset, detector = job.dataset, job.detector
+    own_images = isinstance(dataset, FolderImageTexts)
+    findings = _find_cut_texts(detector, dataset)
+    notes = describe_findings(findings, detector.max_tokens, each=own_images)
+    counts = {"expressions": len(dataset), "no_target": no_target, "cut": len(findings), "notes": notes}
+    if isinstance(dataset, FolderImageTexts):
+        counts |= {"images": len(dataset.names), "unreadable": dataset.images.unreadable}
+        counts |= {"notes": [*dataset.images.remarks, *notes]}
+    return counts
+
+
+def _find_cut_texts(detector: ZeroShotDetector, dataset: ImageTextDataset) -> list[Finding]:
+    findings = []
+    for name, text in dataset.texts():
+        tokens = count_tokens(detector.processor.tokenizer, text)
+        if tokens > detector.max_tokens:
+            findings.append(Finding(id=name, text=text, kind="cut", tokens=tokens))
+    return findings

@@ -1,0 +1,98 @@
+"""A very small random model of every zero-shot family, saved with a tokenizer that is made here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+TEXT = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+WIDTH = 32
+SIDE = 64
+
+
+def save_model(family: str, folder: Path) -> Path:
+    """A random model of a family, its processor and its tokenizer in a folder."""
+    torch.manual_seed(7)
+    model, processor = BUILDERS[family](folder)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            # Otherwise all queries of a fresh network give nearly the same.
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def make_bert_tokenizer(folder: Path) -> Any:
+    """A BERT tokenizer that knows characters; letters inside a word continue it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    characters = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
+    # GroundingDINO looks for the ids of [CLS], [SEP], "." and "?".
+    special = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]", 1012: ".", 1029: "?"}
+    words = [f"[unused{index}]" for index in range(1030)]
+    for index, word in special.items():
+        words[index] = word
+    rest = [c for c in characters if c not in ".?"]
+    for index, word in enumerate([*rest, *(f"##{c}" for c in characters)], start=200):
+        words[index] = word
+    file = folder / "vocab.txt"
+    file.write_text("\n".join(words) + "\n", encoding="utf-8")
+    return transformers.BertTokenizerFast(str(file), model_max_length=512)
+
+
+def make_clip_tokenizer(folder: Path, length: int) -> Any:
+    """A CLIP tokenizer that knows bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    letters = [chr(code) for code in range(33, 127)]
+    words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({word: index for index, word in enumerate(words)}), encoding="utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+    return transformers.CLIPTokenizerFast(
+        vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"), model_max_length=length
+    )
+
+
+def swin() -> Any:
+    return transformers.SwinConfig(
+        image_size=SIDE, patch_size=4, embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 2, 2], window_size=4,
+        out_indices=[2, 3, 4],
+    )  # fmt: skip
+
+
+def build_grounding_dino(folder: Path, prefix: str = "GroundingDino") -> tuple[Any, Any]:
+    tokenizer = make_bert_tokenizer(folder)
+    bert = transformers.BertConfig(vocab_size=len(tokenizer), max_position_embeddings=512, **TEXT)
+    config = getattr(transformers, f"{prefix}Config")(
+        backbone_config=swin(), text_config=bert, d_model=WIDTH, num_queries=9, encoder_layers=1, decoder_layers=2,
+        encoder_ffn_dim=32, decoder_ffn_dim=32, encoder_attention_heads=4, decoder_attention_heads=4,
+        encoder_n_points=2, decoder_n_points=2,
+    )  # fmt: skip
+    images = transformers.GroundingDinoImageProcessorPil(size={"shortest_edge": SIDE, "longest_edge": 2 * SIDE})
+    processor = transformers.GroundingDinoProcessor(images, tokenizer)
+    return getattr(transformers, f"{prefix}ForObjectDetection")(config), processor
+
+
+def build_owl(folder: Path, prefix: str = "OwlViT") -> tuple[Any, Any]:
+    tokenizer = make_clip_tokenizer(folder, 16)
+    end = len(tokenizer) - 1
+    text = {**TEXT, "vocab_size": len(tokenizer), "max_position_embeddings": 16, "bos_token_id": end - 1,
+            "eos_token_id": end, "pad_token_id": end}  # fmt: skip
+    vision = {**TEXT, "image_size": SIDE, "patch_size": 16}
+    config = getattr(transformers, f"{prefix}Config")(text_config=text, vision_config=vision, projection_dim=WIDTH)
+    size = {"height": SIDE, "width": SIDE}
+    images = getattr(transformers, f"{prefix}ImageProcessorPil")(size=size)
+    processor = getattr(transformers, f"{prefix}Processor")(images, tokenizer)
+    return getattr(transformers, f"{prefix}ForObjectDetection")(config), processor
+
+
+BUILDERS: dict[str, Callable[[Path], tuple[Any, Any]]] = {
+    "grounding-dino": build_grounding_dino,
+    "mm-grounding-dino": lambda folder: build_grounding_dino(folder, "MMGroundingDino"),
+    "owlvit": build_owl,
+    "owlv2": lambda folder: build_owl(folder, "Owlv2"),
+}
