@@ -83,7 +83,7 @@ def build_owl(folder: Path, prefix: str = "OwlViT") -> tuple[Any, Any]:
     text = {**TEXT, "vocab_size": len(tokenizer), "max_position_embeddings": 16, "bos_token_id": end - 1,
             "eos_token_id": end, "pad_token_id": end}  # fmt: skip
     vision = {**TEXT, "image_size": SIDE, "patch_size": 16}
-    config = getattr(transformers, f"{prefix}Config")(text_config=text, vision_config=vision, projection_dim=WIDTH)
+    config = getattr(transformers, f"{prefix}Config")(text_config=text, vision_config=vision, projection_dim=16)
     size = {"height": SIDE, "width": SIDE}
     images = getattr(transformers, f"{prefix}ImageProcessorPil")(size=size)
     processor = getattr(transformers, f"{prefix}Processor")(images, tokenizer)
