@@ -8,11 +8,20 @@ from typing import Annotated
 import typer
 
 from igvg_cli import options, render
+from igvg_cli.checkpoints import download_checkpoint
 
 
 def import_checkpoint(
-    checkpoint: Annotated[Path, typer.Argument(help="Published InstanceVG file (.pth).", show_default=False)],
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(
+            help="Published InstanceVG file (.pth), or one on the hub: hf://USER/REPO/FILE.pth.", show_default=False
+        ),
+    ],
     out: options.Out,
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit of a file on the hub.", show_default=False)
+    ] = None,
     tokenizer: Annotated[
         Path | None, typer.Option(help="SentencePiece file; otherwise beit3.spm beside the checkpoint.")
     ] = None,
@@ -31,6 +40,8 @@ def import_checkpoint(
 
     Example: igvg import InstanceVG-grefcoco.pth --out models/instancevg
 
+    Example: igvg import hf://someone/instancevg/InstanceVG-grefcoco.pth --out models/instancevg
+
     Size, image size and number of queries are read off the tensors. A file with tensors that are missing, unexpected
     or of the wrong shape is refused, and so is one that asks for code to be run.
     """
@@ -38,6 +49,7 @@ def import_checkpoint(
     from pipelines.stages import import_checkpoint as stage
 
     chosen = stage.ImportOptions(max_tokens=max_tokens, ema=ema)
+    checkpoint = download_checkpoint(checkpoint, revision)
     with render.show_progress("importing"):
         result = stage.run(checkpoint, out, chosen, tokenizer=tokenizer, force=force)
     if result.cached:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from igvg_cli import options, render, streams
+from igvg_cli.checkpoints import download_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +23,8 @@ def predict(
         Path | None,
         typer.Option(
             help="Folder that igvg train or igvg import made; shapes, the network that igvg ships; or a model of "
-            "transformers: Grounding DINO, MM Grounding DINO, OWL-ViT, OWLv2, OmDet-Turbo, SAM 3."
+            "transformers: Grounding DINO, MM Grounding DINO, OWL-ViT, OWLv2, OmDet-Turbo, SAM 3. Also on the hub: "
+            "USER/REPO or USER/REPO@REVISION."
         ),
     ] = None,
     shards: Annotated[Path | None, typer.Option(help="Folder that igvg prepare made.")] = None,
@@ -79,6 +81,7 @@ def predict(
         if replace(changed, postprocess=base.postprocess) != base:
             raise typer.BadParameter("with --from, only settings of postprocess can change")
     else:
+        checkpoint, masks = download_checkpoint(checkpoint), download_checkpoint(masks) if masks else None
         settings = read_settings(
             default_settings(checkpoint), config, [*(set_ or []), *([f"split={split}"] if split else [])]
         )

@@ -22,9 +22,13 @@ def run(
     changed setting makes a new folder and leaves the old one.
     """
     from pipelines.experiments.experiment import read_experiment, run_stages
+    from pipelines.runtime.signals import exit_on_signal
 
     with render.show_progress("running"):
-        reports = run_stages(read_experiment(experiment)).scores
+        # Reading downloads checkpoints of the hub, in threads that a signal to the main thread does not end.
+        with exit_on_signal():
+            stages = read_experiment(experiment)
+        reports = run_stages(stages).scores
     if format_ is options.OutputFormat.json:
         render.print_json([report.to_json() for report in reports])
     else:

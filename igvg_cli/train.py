@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from igvg_cli import options, render
+from igvg_cli.checkpoints import download_checkpoint
 
 
 def train(
@@ -23,7 +25,8 @@ def train(
         Path | None,
         typer.Option(
             help="Start: a published BEiT-3 file (.zip, .pth), a checkpoint of InstanceVG, SimVG, PropVG or DeRIS (its "
-            "encoder), a checkpoint folder, or shapes, the network that igvg ships (--preset tiny)."
+            "encoder), a checkpoint folder, one of these on the hub (USER/REPO, hf://USER/REPO/FILE), or shapes, the "
+            "network that igvg ships (--preset tiny)."
         ),
     ] = None,
     set_: options.Set = None,
@@ -57,6 +60,8 @@ def train(
 
     from pipelines.stages import train as stage
 
+    if settings.init:
+        settings = replace(settings, init=str(download_checkpoint(settings.init)))
     with render.show_progress("training"):
         result = stage.run(settings, shards, out, force=force)
     if result.cached:

@@ -30,6 +30,7 @@ LAYERS = (
     ("pipelines.data", "pipelines.model"),
     ("pipelines.runtime",),
     ("pipelines.networks",),
+    ("pipelines.hub",),
     ("pipelines.config",),
     ("shards",),
 )
@@ -37,7 +38,7 @@ NETWORK_RUNNERS = {
     f"pipelines.prediction.{name}"
     for name in ("box_masks", "chunked", "predictor", "transformers_model", "zero_shot", "zero_shot_chunks")
 }
-TORCH_FREE = ("pipelines.evaluation", "pipelines.config", "pipelines.networks", "shards")
+TORCH_FREE = ("pipelines.evaluation", "pipelines.config", "pipelines.networks", "pipelines.hub", "shards")
 STAGES = ("prepare", "train", "predict", "score", "compare", "convert", "sweep", "import_checkpoint")
 HEAVY = {"torch", "transformers", "accelerate"}
 # What every process of a distributed run goes through.

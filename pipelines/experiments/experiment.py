@@ -19,7 +19,7 @@ epochs = 3                              # any setting of igvg train
 
 [predict]
 splits = ["grefcoco/val"]               # name/split or folder/split; any setting of igvg predict may follow
-checkpoint = "runs/other"               # without [train]: a network, as igvg predict takes it
+checkpoint = "runs/other"               # without [train]: a network, as igvg predict takes it; "USER/REPO" on the hub
 
 [score]                                 # of what is predicted above
 resolution = 0                          # any setting of igvg score
@@ -89,6 +89,7 @@ def read_experiment(file: Path) -> Experiment:
     Raises:
         SettingsError: it is not TOML, names no stage, a key is unknown, a stage lacks what it works on, or a name is
             used that is neither that of a `prepare` table nor a folder.
+        CheckpointError: a checkpoint on the hub cannot be downloaded.
     """
     tables = read_toml(file)
     _check_tables(tables, file)
@@ -112,13 +113,19 @@ def read_experiment(file: Path) -> Experiment:
         train_on=train_on,
         predict=overlay_settings(PredictSettings(), predicting, str(file), "predict."),
         predict_on=predict_on,
-        checkpoint=resolve_checkpoint(checkpoint, home) if checkpoint else None,
+        checkpoint=Path(checkpoint) if checkpoint else None,
         scored=tuple(home / path for path in scored),
         score_on=score_on,
         score=overlay_settings(ScoreSettings(split=""), scoring, str(file), "score."),
     )
     _check_stages(experiment, file)
-    return experiment
+    # Last, because a checkpoint on the hub is downloaded.
+    init = experiment.train.init
+    return replace(
+        experiment,
+        checkpoint=resolve_checkpoint(checkpoint, home) if checkpoint else None,
+        train=replace(experiment.train, init=str(resolve_checkpoint(init, home)) if init else ""),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,7 +274,7 @@ def _read_step(name: str, table: Any, file: Path) -> PrepareStep:
 
 
 def _read_training(table: Mapping[str, Any], file: Path) -> TrainSettings:
-    """The settings of a training, whose files are relative to the experiment's file, as all of its paths are."""
+    """The settings of a training; its tokenizer is relative to the experiment's file, as all paths are."""
     preset: Any = _read_string(table.get("preset", "base"), f"{file}: train.preset")
     recipe = _read_string(table.get("recipe", ""), f"{file}: train.recipe")
     changes = {key: value for key, value in table.items() if key != "recipe"}
@@ -276,12 +283,8 @@ def _read_training(table: Mapping[str, Any], file: Path) -> TrainSettings:
     except SettingsError as error:
         raise SettingsError(f"{file}: {error}") from error
     settings = overlay_settings(base, changes, str(file), "train.", recipe=recipe_file)
-    init, tokenizer = settings.init, settings.text.tokenizer
-    return replace(
-        settings,
-        init=str(resolve_checkpoint(init, file.parent)) if init else "",
-        text=replace(settings.text, tokenizer=str(file.parent / tokenizer) if tokenizer else ""),
-    )
+    tokenizer = settings.text.tokenizer
+    return replace(settings, text=replace(settings.text, tokenizer=str(file.parent / tokenizer) if tokenizer else ""))
 
 
 def _read_string(value: Any, where: str) -> str:

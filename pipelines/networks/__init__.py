@@ -1,4 +1,4 @@
-"""The networks that the package ships, and how a name becomes a path.
+"""How the name of a checkpoint becomes a path, and the networks that the package ships.
 
 `shapes` is a `tiny` network that knows the RefCOCO layout of the embedded data set, in which every expression has
 exactly one target.
@@ -9,22 +9,34 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pipelines.hub import download, parse_hub_name
+from shards.errors import CheckpointError
+
 SHIPPED = {"shapes": Path(__file__).parent / "shapes"}
 """Checkpoint folders inside the package, by name."""
 
 
-def resolve_checkpoint(name: str | Path, home: Path = Path()) -> Path:
-    """The path of a checkpoint: of a shipped network by its name, else the path itself.
+def resolve_checkpoint(name: str | Path, home: Path = Path(), revision: str | None = None) -> Path:
+    """The path of a checkpoint: the path itself, or that of a shipped network or of a model on the hub.
 
-    A folder of that name wins if it is a checkpoint; other folders of that name, such as prepared shards, do not hide
-    the shipped network.
+    A path that exists wins over a name of the hub. Over a shipped network's name it wins if it is a checkpoint; other
+    folders of that name, such as prepared shards, do not hide the network. A model on the hub is downloaded into the
+    hub's cache; the path that is returned is that of one commit, whose content never changes.
 
     Args:
-        name: a path, or the name of a shipped network.
+        name: a path, the name of a shipped network, or a name of the hub (`pipelines.hub.parse_hub_name`).
         home: the folder to which the path is relative.
+        revision: branch, tag or commit of a model on the hub.
+
+    Raises:
+        CheckpointError: the hub has no such model or cannot be reached, or a revision is given for a path.
     """
     path = home / name
     shipped = SHIPPED.get(str(name))
-    if shipped is None or path.is_file() or (path / "config.json").is_file():
-        return path
-    return shipped
+    if shipped is not None and not path.is_file() and not (path / "config.json").is_file():
+        path = shipped
+    elif not path.exists() and (on_hub := parse_hub_name(name)) is not None:
+        return download(on_hub.at(revision))
+    if revision is not None:
+        raise CheckpointError(f"{name} is a path here, which has no revision {revision}; leave it out")
+    return path

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.data.tokenizer import SENTENCEPIECE_NAME, load_tokenizer
+from pipelines.hub import find_commit
+from pipelines.networks import resolve_checkpoint
 from pipelines.stages.artifact import Stage, StageResult
 from shards.errors import ArtifactError, SettingsError
 from shards.files import digest_file
@@ -34,7 +36,8 @@ def run(
     """Convert a published checkpoint, once.
 
     Args:
-        file: what the published training saved; its sizes are read off its tensors.
+        file: what the published training saved, or its name on the hub (hf://USER/REPO/FILE); its sizes are read off
+            its tensors.
         out: the checkpoint folder.
         options: the token limit, and which weights.
         tokenizer: the SentencePiece file; None takes beit3.spm beside `file`, if there is one.
@@ -45,11 +48,12 @@ def run(
 
     Raises:
         ArtifactError: there is no such file, or `out` holds something else.
-        CheckpointError: tensors are missing, unexpected or of the wrong shape, the file asks for code to be run, or it
-            has no moving average.
+        CheckpointError: tensors are missing, unexpected or of the wrong shape, the file asks for code to be run, it has
+            no moving average, or the hub has no such file.
         SettingsError: the tokenizer cannot be read, or has more ids than the network; or there are fewer text positions
             than tokens.
     """
+    file = resolve_checkpoint(file)
     if not file.is_file():
         raise ArtifactError(f"{file} is no file; give the .pth that was published")
     if tokenizer is None and (beside := file.with_name(SENTENCEPIECE_NAME)).is_file():
@@ -86,7 +90,7 @@ def _convert(
         raise SettingsError(f"max_tokens is {max_tokens}, not from 3 to {most}, the text positions of {file}")
     stage.start(force=force)
     save_checkpoint(stage.folder, model, tokenizer, max_tokens)
-    counts = {
+    counts: dict[str, Any] = {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "encoder_layers": config.encoder_layers,
         "image_size": config.image_size,
@@ -94,4 +98,6 @@ def _convert(
         "max_tokens": max_tokens,
         "tokenizer": tokenizer is not None,
     }
+    if commit := find_commit(file):
+        counts["hub"] = commit
     return stage.finish(counts)

@@ -15,6 +15,8 @@ from pipelines.config.overrides import fingerprinted_settings, to_mapping
 from pipelines.config.settings import PostprocessSettings, PredictSettings, ZeroShotSettings
 from pipelines.data.image_folder import check_images, digest_images, list_images
 from pipelines.data.image_text import FolderImageTexts, ImageTextDataset, ShardImageTexts
+from pipelines.hub import find_commit
+from pipelines.networks import resolve_checkpoint
 from pipelines.prediction.chunks import PARTS_FOLDER
 from pipelines.prediction.families import check_thresholds, find_family, find_mask_classes
 from pipelines.prediction.postprocess import GroundingResult
@@ -76,6 +78,7 @@ def run(
         CheckpointError, DataError: the checkpoint or the shards cannot be used.
         SettingsError: the model has no such threshold, or gives masks itself.
     """  # fmt: skip
+    checkpoint, masks = resolve_checkpoint(checkpoint), resolve_checkpoint(masks) if masks else None
     stage = describe(settings, checkpoint, shards, out, masks=masks)
     if isinstance(settings, ZeroShotSettings):
 
@@ -83,14 +86,15 @@ def run(
             return ShardImageTexts(ShardReader(shards, settings.split))
 
         open_work = partial(_open_zero_shot, settings, checkpoint, masks, open_texts)
-        return _predict(stage, settings.split, open_work, force=force)
+        return _predict(stage, settings.split, checkpoint, open_work, force=force)
 
     def open_data(processor: Processor) -> ExampleDataset:
         from pipelines.data.datasets import GroundingDataset
 
         return GroundingDataset([(shards, settings.split)], processor, mask_size=0)
 
-    return _predict(stage, settings.split, partial(_open_igvg, settings, checkpoint, open_data), force=force)
+    open_igvg = partial(_open_igvg, settings, checkpoint, open_data)
+    return _predict(stage, settings.split, checkpoint, open_igvg, force=force)
 
 
 def run_on_images(
@@ -122,6 +126,7 @@ def run_on_images(
     if blank := [text for text in texts if not clean_expression(text)]:
         found = f'"{blank[0]}" has no word: punctuation is left out' if blank[0].strip() else "is empty"
         raise SettingsError(f"--text {found}; say what to look for")
+    checkpoint, masks = resolve_checkpoint(checkpoint), resolve_checkpoint(masks) if masks else None
     stage = describe_images(settings, checkpoint, files, texts, out, masks=masks)
     if isinstance(settings, ZeroShotSettings):
 
@@ -129,7 +134,7 @@ def run_on_images(
             return FolderImageTexts(check_images(files), texts)
 
         open_work = partial(_open_zero_shot, settings, checkpoint, masks, open_texts, draw=_draw_detections)
-        return _predict(stage, settings.split, open_work, force=force)
+        return _predict(stage, settings.split, checkpoint, open_work, force=force)
 
     def open_data(processor: Processor) -> ExampleDataset:
         from pipelines.data.datasets import ImageFolderDataset
@@ -142,7 +147,7 @@ def run_on_images(
         return draw_result(data, index, raw, result, settings=settings.postprocess)
 
     open_igvg = partial(_open_igvg, settings, checkpoint, open_data, draw=draw)
-    return _predict(stage, settings.split, open_igvg, force=force)
+    return _predict(stage, settings.split, checkpoint, open_igvg, force=force)
 
 
 def run_on_raw(settings: PostprocessSettings, raw: Path, out: Path, *, force: bool = False) -> StageResult[None]:
@@ -292,7 +297,7 @@ def _draw_detections(data: FolderImageTexts, index: int, found: Detections) -> t
 
 
 def _predict(
-    stage: Stage, split: str, open_work: Callable[[Path, Accelerator], _Work], *, force: bool
+    stage: Stage, split: str, checkpoint: Path, open_work: Callable[[Path, Accelerator], _Work], *, force: bool
 ) -> StageResult[None]:
     begin_stage(f"predicting {split}".rstrip())
     if cached := stage.find(force=force):
@@ -311,6 +316,8 @@ def _predict(
         if accelerator.is_main_process:
             counts: dict[str, Any] = dict(work.merge())
             counts |= {"processes": accelerator.num_processes, "precision": work.compute_dtype}
+            if commit := find_commit(checkpoint):
+                counts["hub"] = commit
             # A signal no longer interrupts: there is nothing left to save.
             with GracefulStop():
                 stage.finish(counts, scratch=(PARTS_FOLDER,))

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pipelines.config.overrides import fingerprinted_settings
 from pipelines.config.settings import TrainSettings
 from pipelines.data.truncation import describe_findings, find_truncated_expressions
+from pipelines.hub import find_commit
+from pipelines.networks import resolve_checkpoint
 from pipelines.runtime.distributed import explain_lost_process
 from pipelines.runtime.signals import GracefulStop
 from pipelines.stages.artifact import KeyedFolder, Stage, StageResult
@@ -41,6 +43,10 @@ def run(
         WorkerError: a worker that reads died; the state is saved.
     """
     begin_stage("training")
+    commit = find_commit(start) if settings.init and (start := resolve_checkpoint(settings.init)) else None
+    if commit:
+        # A name of the hub may mean another commit a moment later.
+        settings = replace(settings, init=str(start))
     stage = describe(settings, shards, out)
     if cached := stage.find(force=force):
         return cached
@@ -67,6 +73,7 @@ def run(
                 "processes": accelerator.num_processes,
                 "precision": " then ".join(training.compute_dtypes),
                 "cut": cut,
+                **({"hub": commit} if commit else {}),
             }
             # A signal no longer interrupts: there is nothing left to save.
             with GracefulStop():

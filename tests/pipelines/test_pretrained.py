@@ -23,7 +23,7 @@ def test_the_name_is_the_folder_inside_the_package() -> None:
 
 
 def test_other_names_are_paths() -> None:
-    assert resolve_checkpoint("runs/shapes") == Path("runs/shapes")
+    assert resolve_checkpoint("runs/first/shapes") == Path("runs/first/shapes")
 
 
 def test_a_checkpoint_in_the_current_folder_wins_over_the_name_and_other_folders_do_not(
