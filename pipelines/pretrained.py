@@ -54,9 +54,7 @@ def open_checkpoint(checkpoint: str | os.PathLike[str], *, revision: str | None 
         CheckpointError: it is no checkpoint, or a file of it is missing or damaged.
         SettingsError: beit3.spm, the tokenizer of a published file, is not beside it.
     """
-    path = resolve_checkpoint(Path(checkpoint))
-    if revision is not None:
-        raise CheckpointError(f"{path} has no revision {revision}: only hub names have revisions; leave it out")
+    path = resolve_checkpoint(Path(checkpoint), revision=revision)
     if not path.is_file():
         return load_checkpoint(path)
     if path.suffix == ".safetensors":

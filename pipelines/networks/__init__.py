@@ -38,5 +38,5 @@ def resolve_checkpoint(name: str | Path, home: Path = Path(), revision: str | No
     elif not path.exists() and (on_hub := parse_hub_name(name)) is not None:
         return download(on_hub.at(revision))
     if revision is not None:
-        raise CheckpointError(f"{name} is a path here, which has no revision {revision}; leave it out")
+        raise CheckpointError(f"{name} has no revision {revision}: only hub names have revisions; leave it out")
     return path

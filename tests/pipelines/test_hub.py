@@ -89,7 +89,7 @@ def test_a_path_that_exists_wins_over_a_name_of_the_hub(tmp_path: Path) -> None:
 
 
 def test_a_revision_of_a_path_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="has no revision v1; leave it out"):
+    with pytest.raises(CheckpointError, match="has no revision v1: only hub names have revisions"):
         resolve_checkpoint(tmp_path, revision="v1")
     with pytest.raises(CheckpointError, match="me/shapes@v2 and revision v1 contradict each other"):
         resolve_checkpoint("me/shapes@v2", revision="v1")
