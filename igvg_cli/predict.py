@@ -81,7 +81,7 @@ def predict(
         if replace(changed, postprocess=base.postprocess) != base:
             raise typer.BadParameter("with --from, only settings of postprocess can change")
     else:
-        checkpoint, masks = download_checkpoint(checkpoint), download_checkpoint(masks) if masks else None
+        checkpoint, masks = (download_checkpoint(name) if name else None for name in (checkpoint, masks))
         settings = read_settings(
             default_settings(checkpoint), config, [*(set_ or []), *([f"split={split}"] if split else [])]
         )
