@@ -12,13 +12,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pipelines.huggingface.registration import register_with_transformers
+
 if TYPE_CHECKING:
-    from pipelines.grounder import Grounder
+    from pipelines.grounder import Grounder, load_pretrained
     from pipelines.grounding import Grounding
 
-_MODULES = {"Grounder": "pipelines.grounder", "Grounding": "pipelines.grounding"}
+_MODULES = {
+    "Grounder": "pipelines.grounder", "Grounding": "pipelines.grounding", "load_pretrained": "pipelines.grounder",
+}  # fmt: skip
 
-__all__ = ["Grounder", "Grounding"]
+__all__ = ["Grounder", "Grounding", "load_pretrained"]
 
 
 def __getattr__(name: str) -> Any:
@@ -27,3 +31,6 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_MODULES[name]), name)
+
+
+register_with_transformers()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from pipelines.config.settings import Precision
 from pipelines.data.batch import Batch, Example, collate
 from pipelines.data.image_input import ImageInput, load_image
 from pipelines.data.processor import Processor
-from pipelines.data.tokenizer import PAD_ID, clean_expression
+from pipelines.data.tokenizer import PAD_ID, check_expressions
 from pipelines.grounding import Grounding, build_grounding, postprocess_settings
 from pipelines.model import IGVGModel
 from pipelines.model.cpu import optimize_for_cpu
@@ -21,6 +21,9 @@ from pipelines.prediction.predictor import predict_batches
 from pipelines.pretrained import open_checkpoint
 from pipelines.runtime.precision import ComputeDtype, resolve_precision
 from shards.errors import SettingsError
+
+if TYPE_CHECKING:
+    from pipelines.huggingface.processing import IGVGProcessor
 
 
 class Grounder:
@@ -144,16 +147,30 @@ def place_model(model: IGVGModel, device: torch.device, compute_dtype: ComputeDt
     return model.to(device).requires_grad_(False)
 
 
-def check_expressions(texts: Sequence[str]) -> None:
-    """Check that there are expressions, each with a word.
+def load_pretrained(
+    checkpoint: str | os.PathLike[str], *, revision: str | None = None, device: torch.device | str = "cpu"
+) -> tuple[IGVGModel, IGVGProcessor]:
+    """The network of a checkpoint, ready to predict in float32 as `igvg predict` does, and its processor.
+
+    Its output is also a mapping, as those of transformers' models are, and holds the token ids. On a CPU the network
+    cannot be trained or saved; `IGVGModel.from_pretrained` and transformers' Auto classes give one that can.
+
+    Args:
+        checkpoint: what `igvg predict --checkpoint` takes: a folder, a published file, a shipped network's name, or a
+            hub name.
+        revision: a branch, tag or commit of a hub name.
+        device: where the network runs.
 
     Raises:
-        SettingsError: there is none, or one has no word.
+        CheckpointError, SettingsError: the checkpoint cannot be used.
     """
-    if not texts:
-        raise SettingsError("there is no expression; say what to look for")
-    for text in texts:
-        if not isinstance(text, str):
-            raise SettingsError(f"an expression is a {type(text).__name__}; give a string")
-        if not clean_expression(text):
-            raise SettingsError(f"the expression {text!r} has no word: punctuation is left out; say what to look for")
+    from pipelines.huggingface.image_processing import IGVGImageProcessor
+    from pipelines.huggingface.model_output import convert_output_hook
+    from pipelines.huggingface.processing import IGVGProcessor
+
+    place = find_device(device)
+    plain, tokenizer, max_tokens = open_checkpoint(checkpoint, revision=revision)
+    image_processor = IGVGImageProcessor(size=plain.config.image_size, max_tokens=max_tokens)
+    model = place_model(plain, place, "fp32")
+    model.register_forward_hook(convert_output_hook, with_kwargs=True)
+    return model, IGVGProcessor(image_processor, tokenizer)

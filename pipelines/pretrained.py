@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pipelines.data.image_transforms import PIXEL_MEAN, PIXEL_STD
+from pipelines.data.image_transforms import describe_preprocessing
 from pipelines.data.tokenizer import SENTENCEPIECE_NAME, load_tokenizer, save_tokenizer
 from pipelines.model import IGVGConfig, IGVGModel
 from pipelines.model.convert.instancevg import infer_max_tokens, load_instancevg_checkpoint
@@ -17,7 +17,7 @@ from pipelines.networks import resolve_checkpoint
 from shards.errors import CheckpointError, DataError
 from shards.files import read_json, write_json
 
-PROCESSOR_FILE = "preprocessor_config.json"
+PREPROCESSOR_FILE, PROCESSOR_FILE = "preprocessor_config.json", "processor_config.json"
 MAX_TOKENS = 50
 """The paper's limit (section C), including <s> and </s>."""
 
@@ -28,19 +28,9 @@ def save_checkpoint(folder: Path, model: IGVGModel, tokenizer: Any | None, max_t
     model.save_pretrained(folder)
     if tokenizer is not None:
         save_tokenizer(tokenizer, folder)
-    side = model.config.image_size
-    write_json(
-        folder / PROCESSOR_FILE,
-        {
-            "do_resize": True,
-            "size": {"height": side, "width": side},
-            "resample": 2,
-            "do_normalize": True,
-            "image_mean": [round(value / 255, 6) for value in PIXEL_MEAN],
-            "image_std": [round(value / 255, 6) for value in PIXEL_STD],
-            "max_tokens": max_tokens,
-        },
-    )
+    preprocessing = describe_preprocessing(model.config.image_size, max_tokens)
+    write_json(folder / PREPROCESSOR_FILE, {"image_processor_type": "IGVGImageProcessor"} | preprocessing)
+    write_json(folder / PROCESSOR_FILE, {"processor_class": "IGVGProcessor"})
 
 
 def open_checkpoint(checkpoint: str | os.PathLike[str], *, revision: str | None = None) -> tuple[IGVGModel, Any, int]:
@@ -79,7 +69,7 @@ def load_checkpoint(folder: Path) -> tuple[IGVGModel, Any, int]:
             f"{folder}: its tokenizer has ids up to {highest} and its network room for {model.config.vocab_size}; "
             "copy both from the same checkpoint"
         )
-    return model, tokenizer, _read_max_tokens(folder / PROCESSOR_FILE, model.config)
+    return model, tokenizer, _read_max_tokens(folder / PREPROCESSOR_FILE, model.config)
 
 
 def default_max_tokens(config: IGVGConfig) -> int:

@@ -21,6 +21,7 @@ LAYERS = (
     ("pipelines.experiments",),
     ("pipelines.stages",),
     ("pipelines.grounder",),
+    ("pipelines.huggingface",),
     ("pipelines.grounding",),
     ("pipelines.report",),
     ("pipelines.training",),

@@ -9,9 +9,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from pipelines.config.settings import ScoreSettings
 from pipelines.evaluation.metrics.benchmarks import DEFINITIONS
+from pipelines.networks import SHIPPED
 from pipelines.prediction.raw_format import pack_arrays
 from pipelines.stages import score
 from tests.benchmarks.__main__ import GROUPS
@@ -83,6 +85,17 @@ def test_formats_are_described_with_every_metric_and_array() -> None:
         assert any(f"`{name}`" in row and f"| {definition} |" in row for row in rows), name
     for name in pack_arrays([draw_output("drawn/0/0", (20, 30), 0)]):
         assert any(row.split("|")[1].find(f"`{name}`") >= 0 for row in rows), name
+
+
+def test_the_programs_with_a_checkpoint_run_on_the_shipped_network(tmp_path: Path) -> None:
+    programs = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    chosen = [program for program in programs if "pipelines import" in program or "import pipelines" in program]
+    assert len(chosen) == 3
+    Image.new("RGB", (60, 40), "white").save(tmp_path / "shapes.png")
+    program = "\n".join(chosen).replace("runs/first", str(SHIPPED["shapes"]))
+    (tmp_path / "program.py").write_text(program)
+    environment = {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "program.py"], cwd=tmp_path, check=True, timeout=200, env=environment)
 
 
 def test_the_loop_around_another_model_writes_predictions_that_score_takes(tmp_path: Path) -> None:

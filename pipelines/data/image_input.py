@@ -44,11 +44,11 @@ def load_image(image: ImageInput) -> NDArray[np.uint8]:
     raise DataError(f"an image is a {type(image).__name__}", remedy="give a path, a PIL image, an array or a tensor")
 
 
-def is_one_image(images: Any) -> bool:
-    """Whether `images` is one image, not a batch: an array or tensor of four dimensions is a batch."""
+def list_batch(images: ImageInput | Sequence[ImageInput]) -> list[ImageInput]:
+    """The images of a batch: of a list, or of an array or tensor of four dimensions; one image is a batch of one."""
     if isinstance(images, np.ndarray | Tensor):
-        return images.ndim < 4
-    return not isinstance(images, Sequence) or isinstance(images, str)
+        return list(images) if images.ndim == 4 else [images]
+    return [images] if isinstance(images, str | os.PathLike | Image.Image) else list(images)
 
 
 def _from_array(array: NDArray[Any], *, channels_first: bool) -> NDArray[np.uint8]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import json
 import os
 import shutil
 import tempfile
@@ -39,6 +40,21 @@ _CLEANING = _SURROGATES | str.maketrans({**dict.fromkeys(".,'!?\"()*#:;", ""), "
 def clean_expression(text: str) -> str:
     """Lower case without the punctuation of the published list and without surrogates; - and / become spaces."""
     return " ".join(text.lower().translate(_CLEANING).split())
+
+
+def check_expressions(texts: Sequence[str]) -> None:
+    """Check that there are expressions, each with a word.
+
+    Raises:
+        SettingsError: there is none, or one has no word.
+    """
+    if not texts:
+        raise SettingsError("there is no expression; say what to look for")
+    for text in texts:
+        if not isinstance(text, str):
+            raise SettingsError(f"an expression is a {type(text).__name__}; give a string")
+        if not clean_expression(text):
+            raise SettingsError(f"the expression {text!r} has no word: punctuation is left out; say what to look for")
 
 
 def tokenize_expressions(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
@@ -256,7 +272,16 @@ def _write_files(tokenizer: Any, draft: Path, folder: Path) -> None:
     try:
         draft.mkdir(parents=True)
         tokenizer.save_pretrained(str(draft))
+        _name_class_of_all_versions(draft / TOKENIZER_CONFIG)
     except Exception as error:  # whatever class the library gives to what the system answered
         written = [name for name in (TOKENIZER_CONFIG, TOKENIZER_FILE) if (draft / name).exists()]
         file = folder / written[-1] if written else folder
         raise find_system_error(error, file) or error from error
+
+
+def _name_class_of_all_versions(file: Path) -> None:
+    """Replace the class name that transformers 5 writes, which transformers 4 does not know."""
+    config = json.loads(file.read_text(encoding="utf-8"))
+    if config.get("tokenizer_class") == "TokenizersBackend":
+        config["tokenizer_class"] = "PreTrainedTokenizerFast"
+        file.write_text(json.dumps(config, indent=2, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")

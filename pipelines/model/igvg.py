@@ -57,8 +57,11 @@ class IGVGModel(nn.Module):
 
     def __init__(self, config: IGVGConfig) -> None:
         super().__init__()
-        channels = config.hidden_dim
         self.config = config
+        self._build_modules(config)
+
+    def _build_modules(self, config: IGVGConfig) -> None:
+        channels = config.hidden_dim
         self.encoder = MultiwayEncoder(config)
         self.image_projection = nn.Linear(config.encoder_dim, channels, bias=False)
         self.text_projection = nn.Linear(config.encoder_dim, channels, bias=False)

@@ -21,15 +21,15 @@ from shards.files import read_json, replace_file, write_bytes
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 _LABELS = {"architectures": ["IGVGModel"], "model_type": "igvg"}
-# Keys that transformers adds to every configuration that it writes.
-_TRANSFORMERS_KEYS = frozenset({
+TRANSFORMERS_KEYS = frozenset({
     *_LABELS, "_attn_implementation", "_attn_implementation_autoset", "_name_or_path", "attn_implementation",
     "auto_map", "chunk_size_feed_forward", "dtype", "id2label", "is_encoder_decoder", "label2id", "output_attentions",
     "output_hidden_states", "problem_type", "return_dict", "torch_dtype", "torchscript", "transformers_version",
     "use_bfloat16", "use_cache",
 })  # fmt: skip
-# An option of the loss that checkpoints of earlier versions hold.
-_FORMER = frozenset({"auxiliary_boxes"})
+"""Keys that transformers adds to every configuration that it writes."""
+FORMER_KEYS = frozenset({"auxiliary_boxes"})
+"""An option of the loss that checkpoints of earlier versions hold."""
 # The configuration's sizes: a tensor and its dimension that have this size.
 _SIZES = {
     "encoder_dim": ("encoder.text_embed.weight", 1),
@@ -138,7 +138,7 @@ def _read_config(file: Path) -> IGVGConfig:
             f"{file} does not describe an igvg model; give a folder that igvg train or igvg import made"
         )
     try:
-        own = {name: value for name, value in values.items() if name not in _TRANSFORMERS_KEYS | _FORMER}
+        own = {name: value for name, value in values.items() if name not in TRANSFORMERS_KEYS | FORMER_KEYS}
         return from_mapping(IGVGConfig, own, str(file))
     except SettingsError as error:
         raise CheckpointError(str(error)) from error

@@ -6,13 +6,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from pipelines import Grounder
+from pipelines import Grounder, Grounding, load_pretrained
 from pipelines.data.image_decoding import read_image
 from shards.errors import CheckpointError, SettingsError
 from shards.masks import encode_mask
@@ -20,6 +21,7 @@ from shards.synthetic.writer import write_refcoco
 from tests.support.pipeline_runs import igvg
 from tests.support.small_network import save_small_network
 
+NAME = "shapes.jpg"
 TEXTS = ["the red star", "The blue square, on the left!", "a green circle", "star", "two yellow hearts"]
 
 
@@ -28,7 +30,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An image of shapes."""
     folder = tmp_path_factory.mktemp("drawn")
     write_refcoco(folder, seed=21, train_images=1, held_out_images=1)
-    return min((folder / "images" / "train2014").iterdir())
+    return min((folder / "images" / "train2014").iterdir()).rename(folder / NAME)
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +56,31 @@ def test_results_equal_those_of_the_command_to_the_bit(image: Path, tmp_path: Pa
     lines = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
     grounder = Grounder.from_pretrained("shapes", device="cpu", precision=precision)  # type: ignore[arg-type]
     results = grounder.predict(image, TEXTS, batch_size=2, threshold=0.4)
-    found = [
-        {"boxes": result.boxes.tolist(), "scores": result.scores.tolist(), "mask": encode_mask(result.mask.numpy()),
-         "no_target": result.no_target}
-        for result in results
-    ]  # fmt: skip
-    assert found == [{key: line[key] for key in found[0]} for line in lines]
+    assert list_answers(results) == lines
     assert any(line["boxes"] for line in lines)
+
+
+def test_the_loaded_network_and_processor_answer_as_the_command_to_the_bit(image: Path, tmp_path: Path) -> None:
+    words = [word for text in TEXTS for word in ("--text", text)]
+    done = igvg("predict", "--checkpoint", "shapes", "--image", image, *words, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
+    model, processor = load_pretrained("shapes")
+    with Image.open(image) as opened:
+        inputs = processor(images=opened, text=TEXTS, return_tensors="pt")
+        sizes = [(opened.height, opened.width)]
+    results = processor.post_process_grounding(model(**inputs), target_sizes=sizes, threshold=0.7)
+    assert list_answers(results) == lines
+    assert [result.text for result in results] == TEXTS
+
+
+def list_answers(results: list[Grounding]) -> list[dict[str, Any]]:
+    """Results as lines of a prediction file."""
+    return [
+        {"id": f"{NAME}/{index}", "boxes": result.boxes.tolist(), "scores": result.scores.tolist(),
+         "mask": encode_mask(result.mask.numpy()), "no_target": result.no_target}
+        for index, result in enumerate(results)
+    ]  # fmt: skip
 
 
 def test_an_image_may_be_a_path_an_image_an_array_or_a_tensor(image: Path, grounder: Grounder) -> None:

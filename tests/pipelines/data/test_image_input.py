@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from pipelines.data.image_decoding import read_image
-from pipelines.data.image_input import is_one_image, load_image
+from pipelines.data.image_input import list_batch, load_image
 from shards.errors import DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
@@ -73,9 +73,7 @@ def test_something_else_is_refused_in_one_line(image: Any, words: str) -> None:
 
 
 def test_a_batch_is_told_from_one_image() -> None:
-    assert is_one_image("a.png")
-    assert is_one_image(Path("a.png"))
-    assert is_one_image(Image.fromarray(PIXELS))
-    assert is_one_image(PIXELS)
-    assert not is_one_image([PIXELS])
-    assert not is_one_image(torch.zeros(2, 3, 4, 4))
+    for image in ("a.png", Path("a.png"), Image.fromarray(PIXELS), PIXELS, torch.from_numpy(PIXELS)):
+        assert list_batch(image) == [image] if isinstance(image, str | Path) else len(list_batch(image)) == 1
+    assert list_batch(["a.png", "b.png"]) == ["a.png", "b.png"]
+    assert [image.shape for image in list_batch(torch.zeros(2, 3, 4, 5))] == [(3, 4, 5)] * 2  # type: ignore[union-attr]

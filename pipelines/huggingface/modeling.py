@@ -1,0 +1,87 @@
+"""The network as a transformers model: transformers loads, saves and places it, its modules and their names stay."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_utils import PreTrainedModel
+
+from pipelines.huggingface.configuration import IGVGPretrainedConfig
+from pipelines.huggingface.model_output import IGVGObjectDetectionOutput, convert_output
+from pipelines.model.igvg import IGVGModel
+from pipelines.model.serialization import report_mismatch
+
+
+class IGVGForZeroShotObjectDetection(IGVGModel, PreTrainedModel):  # type: ignore[misc]  # transformers has no types
+    """`IGVGModel` for transformers' Auto classes: the same modules, tensors and results.
+
+    Args:
+        config: the network's sizes and choices.
+    """
+
+    config: IGVGPretrainedConfig
+    config_class = IGVGPretrainedConfig
+    base_model_prefix = ""
+    main_input_name = "pixel_values"
+    supports_gradient_checkpointing = False
+
+    def __init__(self, config: IGVGPretrainedConfig) -> None:
+        PreTrainedModel.__init__(self, config)
+        self._build_modules(config.to_network())
+        PreTrainedModel.post_init(self)
+
+    def forward(  # type: ignore[override]  # transformers' output is another class with the same fields
+        self,
+        pixel_values: Tensor,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,  # noqa: ARG002  # tokenizers of transformers make it
+        return_dict: bool | None = None,
+    ) -> IGVGObjectDetectionOutput | tuple[Any, ...]:
+        """As `IGVGModel.forward`; without an `attention_mask` every token counts."""
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        named = convert_output(super().forward(pixel_values, input_ids, mask), input_ids)
+        return named.to_tuple() if return_dict is False else named
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]  # transformers' signature, not that of the plain network
+        cls, name: str | Path, *inputs: Any, output_loading_info: bool = False, **options: Any
+    ) -> Self | tuple[Self, dict[str, Any]]:
+        """As in transformers, with two differences.
+
+        Missing and unexpected tensors and those of the wrong shape are errors. Without a `dtype` (or with "auto")
+        weights in float16 are widened to float32, as everywhere in igvg.
+
+        Raises:
+            CheckpointError: the tensors or the configuration do not fit the network.
+        """
+        for key in ("dtype", "torch_dtype"):
+            if options.get(key) == "auto":
+                del options[key]
+        options.setdefault("torch_dtype" if "torch_dtype" in options else "dtype", torch.float32)
+        load = super(IGVGModel, cls).from_pretrained
+        # Mismatched shapes are collected, and reported with the others.
+        options["ignore_mismatched_sizes"] = True
+        model, found = load(name, *inputs, output_loading_info=True, **options)
+        shapes = [f"{key} is {list(here)}, not {list(there)}" for key, here, there in found["mismatched_keys"]]
+        report_mismatch(str(name), found["missing_keys"], found["unexpected_keys"], shapes)
+        model.restore_constants()
+        return (model, found) if output_loading_info else model
+
+    def save_pretrained(self, *inputs: Any, **options: Any) -> None:
+        """As in transformers."""
+        super(IGVGModel, self).save_pretrained(*inputs, **options)
+
+    def restore_constants(self) -> None:
+        """Compute the buffers again that checkpoints do not hold: transformers leaves them uninitialized."""
+        with torch.device("meta"):
+            fresh = IGVGModel(self.config.to_network())
+        for name, buffer in fresh.named_buffers():
+            if not buffer.is_meta:
+                self.get_buffer(name).copy_(buffer)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Leave weights as the modules drew them."""
