@@ -1,30 +1,60 @@
-"""`igvg convert`: predictions as COCO's files, and COCO results as predictions."""
+"""`igvg convert`: predictions in the formats of other programs, and back."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from igvg_cli import options, render
 
+if TYPE_CHECKING:
+    from pipelines.prediction.coco_import import CocoResults
+    from pipelines.stages.artifact import StageResult
+
+
+class TargetFormat(StrEnum):
+    """Formats that predictions are written in."""
+
+    coco = "coco"
+    labelme = "labelme"
+    png = "png"
+
+
+class SourceFormat(StrEnum):
+    """Formats that predictions are read from."""
+
+    coco = "coco"
+    labelme = "labelme"
+
 
 def convert(
-    shards: options.Shards,
-    split: options.Split,
     out: Annotated[
-        Path, typer.Option(help="Folder for COCO's files; or the prediction file to write.", show_default=False)
+        Path, typer.Option(help="Folder for the files; or the prediction file to write.", show_default=False)
     ],
     inputs: Annotated[
         list[Path] | None,
         typer.Argument(
             metavar="INPUT",
-            help="predictions.jsonl, or a folder that igvg predict made; or COCO results (.json), one file or several. "
-            "Without any, the annotations alone are written.",
+            help="predictions.jsonl, or a folder that igvg predict made; or COCO results (.json), one file or several; "
+            "or with --from labelme its files or folders. Without any, COCO's annotations alone are written.",
             show_default=False,
         ),
+    ] = None,
+    shards: Annotated[
+        Path | None, typer.Option(help="Folder that igvg prepare made; not needed for your own images.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Split of the shards, e.g. val.")] = None,
+    to: Annotated[
+        TargetFormat | None,
+        typer.Option(help="Format to write: COCO's files (default), labelme's JSON with polygons, or masks as PNG."),
+    ] = None,
+    from_: Annotated[
+        SourceFormat | None, typer.Option("--from", help="Format to read into predictions; .json files are COCO's.")
     ] = None,
     annotations: Annotated[
         Path | None,
@@ -33,7 +63,7 @@ def convert(
     score_threshold: Annotated[float, typer.Option(help="Leave out COCO results that score less; 0: none.")] = 0,
     force: options.Force = False,
 ) -> None:
-    """Turn predictions into COCO's files for pycocotools and viewers, or COCO results into predictions to score.
+    """Turn predictions into files of COCO, labelme or PNG masks, or files of COCO or labelme into predictions to score.
 
     Example: igvg convert runs/first-val --shards data/grefcoco --split val --out coco
 
@@ -41,36 +71,97 @@ def convert(
 
     Example: igvg convert coco/boxes.json coco/segmentations.json --shards data/grefcoco --split val --out found.jsonl
 
+    Example: igvg convert found --to labelme --out labels
+
+    Example: igvg convert labels --from labelme --out corrected.jsonl
+
     In COCO's files every expression is an image of its own; all predictions have category 1: evaluate with useCats = 0.
     """
-    inputs = inputs or []
-    to_coco = all(path.suffix != ".json" or path.is_dir() for path in inputs)
-    if to_coco and (len(inputs) > 1 or annotations is not None or score_threshold):
+    request = Request(inputs=inputs or [], to=to, source=from_)
+    if request.writes and (len(request.inputs) > 1 or annotations is not None or score_threshold):
         raise typer.BadParameter("several inputs, --annotations and --score-threshold go with COCO results (.json)")
-    if not to_coco and not all(path.suffix == ".json" for path in inputs):
-        raise typer.BadParameter("give either predictions, or COCO results (.json)")
+    if request.reads_labelme and (annotations is not None or score_threshold):
+        raise typer.BadParameter("--annotations and --score-threshold do not go with --from labelme")
     if not math.isfinite(score_threshold):
         raise typer.BadParameter("--score-threshold must be a finite number")
+    request.check()
+    if (shards is None) != (split is None) or (shards is None and not request.per_image):
+        raise typer.BadParameter(f"{'--split' if shards else '--shards'} is missing; --shards and --split go together")
 
-    from pipelines.prediction.coco_export import ANNOTATIONS
-    from pipelines.prediction.coco_import import CocoResults
     from pipelines.stages import convert as stage
 
-    if to_coco:
-        with render.show_progress("converting"):
-            exported = stage.export_predictions(next(iter(inputs), None), shards, split, out, force=force)
-        cached = exported.cached
-        counts = ", ".join(f"{count} {name}" for name, count in exported.counts.items())
+    chosen = stage.Split(shards=shards, name=split) if shards is not None and split is not None else None
+    result: StageResult[Any]
+    with render.show_progress("converting"):
+        if request.reads_labelme:
+            result = stage.import_labelme(request.inputs, chosen, out, force=force)
+        elif request.per_image:
+            result = stage.export_images(request.target, request.inputs[0], chosen, out, force=force)
+        elif chosen is not None and request.writes:
+            file = next(iter(request.inputs), None)
+            result = stage.export_predictions(file, chosen.shards, chosen.name, out, force=force)
+        elif chosen is not None:
+            results = _name_results(request, annotations, score_threshold)
+            result = stage.import_results(results, chosen.shards, chosen.name, out, force=force)
+    _report(out, result)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is to be converted into what."""
+
+    inputs: list[Path]
+    to: TargetFormat | None
+    source: SourceFormat | None
+
+    @property
+    def target(self) -> str:
+        """The format to write."""
+        return (self.to or TargetFormat.coco).value
+
+    @property
+    def writes(self) -> bool:
+        """Whether predictions are written in another format; otherwise they are read from one."""
+        return self.source is None and all(path.suffix != ".json" or path.is_dir() for path in self.inputs)
+
+    @property
+    def reads_labelme(self) -> bool:
+        """Whether files of labelme are read."""
+        return self.source is SourceFormat.labelme
+
+    @property
+    def per_image(self) -> bool:
+        """Whether the other format has files of single images, which may be the user's own."""
+        return self.reads_labelme or self.target != TargetFormat.coco
+
+    def check(self) -> None:
+        """Refuse inputs and formats that do not go together.
+
+        Raises:
+            typer.BadParameter: they do not.
+        """
+        if self.to is not None and not self.writes:
+            raise typer.BadParameter("--to goes with predictions; INPUT is read into predictions")
+        if self.per_image and not self.inputs:
+            raise typer.BadParameter("INPUT is missing")
+        coco = not self.writes and not self.reads_labelme
+        if coco and not (self.inputs and all(path.suffix == ".json" for path in self.inputs)):
+            raise typer.BadParameter("give either predictions, or COCO results (.json)")
+
+
+def _name_results(request: Request, annotations: Path | None, threshold: float) -> CocoResults:
+    from pipelines.prediction.coco_export import ANNOTATIONS
+    from pipelines.prediction.coco_import import CocoResults
+
+    annotations = annotations or request.inputs[0].with_name(ANNOTATIONS)
+    return CocoResults(files=request.inputs, annotations=annotations, threshold=threshold)
+
+
+def _report(out: Path, result: StageResult[Any]) -> None:
+    if result.report is None:
+        counts = ", ".join(f"{count} {name}" for name, count in result.counts.items())
     else:
-        results = CocoResults(
-            files=inputs,
-            annotations=annotations or inputs[0].with_name(ANNOTATIONS),
-            threshold=score_threshold,
-        )
-        with render.show_progress("converting"):
-            imported = stage.import_results(results, shards, split, out, force=force)
-        report, cached = imported.report, imported.cached
-        counts = f"{report.expressions} expressions, {report.no_target} without a target"
-    if cached:
+        counts = f"{result.report.expressions} expressions, {result.report.no_target} without a target"
+    if result.cached:
         render.note(f"{out} is up to date: same input, same shards; nothing to do.")
     render.print_line(f"{out}: {counts}")

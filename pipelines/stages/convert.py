@@ -1,16 +1,23 @@
-"""`igvg convert`: predictions become COCO's files, or COCO results become predictions."""
+"""`igvg convert`: predictions become files of COCO, labelme or PNG masks, and files of COCO or labelme predictions."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pipelines.prediction.coco_export import ANNOTATIONS, BOXES, SEGMENTATIONS, write_annotations, write_results
 from pipelines.prediction.coco_import import CocoResults, read_results
+from pipelines.prediction.image_predictions import ImagePredictions, group_own_images, group_split
+from pipelines.prediction.labelme_export import write_labelme
+from pipelines.prediction.labelme_import import list_labelme, read_labelme
+from pipelines.prediction.png_export import write_png_masks
+from pipelines.prediction.prediction import Prediction
 from pipelines.prediction.prediction_file import PREDICTIONS, read_predictions, write_predictions
-from pipelines.stages.artifact import RECORD, Stage, StageResult
+from pipelines.stages.artifact import RECORD, Stage, StageResult, read_artifact
 from pipelines.stages.inputs import digest_shards, find_predictions
 from shards.errors import ArtifactError, DataError
 from shards.files import digest_file, name_file, remove_drafts, replace_folder, temporary_path
@@ -18,11 +25,24 @@ from shards.progress import log
 from shards.reader import ShardReader
 
 STAGE = "convert"
+IMAGE_FORMATS: Mapping[str, Callable[[Path, Iterator[ImagePredictions]], dict[str, int]]] = {
+    "labelme": write_labelme,
+    "png": write_png_masks,
+}
+"""What writes the files of an image, by the name of the format."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """A split of prepared shards."""
+
+    shards: Path
+    name: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImportReport:
-    """What COCO results became."""
+    """What COCO results, or files of labelme, became."""
 
     expressions: int
     no_target: int
@@ -53,30 +73,74 @@ def export_predictions(
     if file is not None:
         inputs = {"predictions": digest_file(file), **inputs}
     stage = Stage(name=STAGE, out=out, inputs=inputs, options={"split": split})
-    if cached := stage.find(force=force):
-        return cached
-    if force:
-        _refuse_other_content(out)
-    # "." and links have no name beside which to work.
-    out = out.resolve()
-    remove_drafts(out)
-    with (
-        ShardReader(shards, split) as reader,
-        temporary_path(out) as working,
-        replace_folder(out, working),
-    ):
-        counts = {
-            "expressions": reader.index.num_expressions,
-            "targets": write_annotations(working / ANNOTATIONS, reader),
-        }
-        if file is not None:
-            results = working / BOXES, working / SEGMENTATIONS
-            written, warnings = write_results(*results, file, reader)
-            counts |= written
-            for warning in warnings:
-                log(warning)
-        result = replace(stage, out=working).finish(counts)
-    return replace(result, folder=stage.folder)
+    with ShardReader(shards, split) as reader:
+
+        def write(folder: Path) -> dict[str, int]:
+            counts = {
+                "expressions": reader.index.num_expressions,
+                "targets": write_annotations(folder / ANNOTATIONS, reader),
+            }
+            if file is not None:
+                written, warnings = write_results(folder / BOXES, folder / SEGMENTATIONS, file, reader)
+                counts |= written
+                for warning in warnings:
+                    log(warning)
+            return counts
+
+        return _write_folder(stage, out, write, force=force)
+
+
+def export_images(
+    image_format: str, predictions: Path, split: Split | None, out: Path, *, force: bool = False
+) -> StageResult[None]:
+    """Write predictions as files of single images: polygons for labelme, or PNG masks.
+
+    Args:
+        image_format: one of `IMAGE_FORMATS`.
+        predictions: a prediction file, or the folder of `igvg predict`.
+        split: what is predicted; None: the user's own images, in a folder of `igvg predict --image`.
+        out: the folder to make.
+        force: replace `out` if it holds what this stage made, and nothing else.
+
+    Raises:
+        DataError: a prediction is damaged, unknown, missing, given twice, or has a mask of the wrong size or none.
+        ArtifactError: `out` holds something else, the shards are damaged, or `predictions` are of no own images.
+    """
+    file = find_predictions(predictions)
+    inputs, options = {"predictions": digest_file(file)}, {"to": image_format}
+    with contextlib.ExitStack() as stack:
+        if split is None:
+            texts = _read_own_texts(predictions)
+            inputs |= {"texts": json.dumps(texts)}
+            images = group_own_images(file, texts)
+        else:
+            inputs |= {"shards": digest_shards(split.shards)}
+            options |= {"split": split.name}
+            images = group_split(file, stack.enter_context(ShardReader(split.shards, split.name)))
+        stage = Stage(name=STAGE, out=out, inputs=inputs, options=options)
+        return _write_folder(stage, out, lambda folder: IMAGE_FORMATS[image_format](folder, images), force=force)
+
+
+def import_labelme(
+    inputs: Sequence[Path], split: Split | None, out: Path, *, force: bool = False
+) -> StageResult[ImportReport]:
+    """Write files of labelme, which `export_images` made and which may have been edited, as a prediction file.
+
+    Args:
+        inputs: the files, or folders of them.
+        split: what they are predictions for; None: the user's own images.
+        out: the prediction file.
+        force: replace `out` if it is a prediction file that no other command made.
+
+    Raises:
+        DataError: a file or a shape of it cannot be used, or the expressions are not those of the split.
+        ArtifactError: `out` holds something else.
+    """
+    _refuse_other_file(out, force=force)
+    with contextlib.ExitStack() as stack:
+        reader = stack.enter_context(ShardReader(split.shards, split.name)) if split else None
+        predictions = read_labelme(list_labelme(inputs), reader)
+    return _write_file(predictions, out, force=force)
 
 
 def import_results(
@@ -100,6 +164,27 @@ def import_results(
     _refuse_other_file(out, force=force)
     with ShardReader(shards, split) as reader:
         predictions = read_results(results, reader)
+    return _write_file(predictions, out, force=force)
+
+
+def _write_folder(
+    stage: Stage, out: Path, write: Callable[[Path], dict[str, int]], *, force: bool
+) -> StageResult[None]:
+    """Write a folder all at once, if it is not there yet; `write` fills it and returns the counts."""
+    if cached := stage.find(force=force):
+        return cached
+    if force:
+        _refuse_other_content(out)
+    # "." and links have no name beside which to work.
+    out = out.resolve()
+    remove_drafts(out)
+    with temporary_path(out) as working, replace_folder(out, working):
+        result = replace(stage, out=working).finish(write(working))
+    return replace(result, folder=stage.folder)
+
+
+def _write_file(predictions: Sequence[Prediction], out: Path, *, force: bool) -> StageResult[ImportReport]:
+    """Write a prediction file, unless it is there already."""
     no_target = sum(prediction.no_target for prediction in predictions)
     report = ImportReport(expressions=len(predictions), no_target=no_target)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -124,7 +209,7 @@ def _refuse_other_content(out: Path) -> None:
     if record.get("stage") != STAGE:
         raise ArtifactError(f"{out} was not made by igvg {STAGE}; choose another --out")
     found = {str(path.relative_to(out)) for path in out.rglob("*")}
-    if others := sorted(found - {RECORD, ANNOTATIONS, BOXES, SEGMENTATIONS}):
+    if others := sorted(found - {RECORD, *(record.get("files") or ())}):
         raise ArtifactError(f"{out} holds {others[0]}, which igvg {STAGE} did not make; choose another --out")
 
 
@@ -152,3 +237,16 @@ def _read_record(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}
+
+
+def _read_own_texts(predictions: Path) -> list[str]:
+    """The texts that `igvg predict --image` looked for.
+
+    Raises:
+        ArtifactError: the folder was not made by it.
+    """
+    folder = predictions if predictions.is_dir() else predictions.parent
+    texts = read_artifact(folder, "predict").options.get("texts")
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ArtifactError(f"{folder} holds no predictions of own images; add the --shards and --split of its images")
+    return texts

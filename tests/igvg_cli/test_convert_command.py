@@ -7,9 +7,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from pycocotools.coco import COCO
 
+from shards.masks import decode_mask
 from tests.support.drawn_shards import predict_truth, write_lines, write_shards
 from tests.support.pipeline_runs import igvg, only_error, snapshot
 
@@ -65,6 +68,77 @@ def test_without_predictions_the_annotations_alone_are_written(tmp_path: Path, s
     assert "--force" in only_error(convert(truth, "--out", alone, shards=shards))
 
 
+def test_coco_is_the_default_to_the_byte(tmp_path: Path, shards: Path, truth: Path) -> None:
+    for name, words in (("plain", []), ("named", ["--to", "coco"])):
+        assert convert(truth, "--out", tmp_path / name, *words, shards=shards).returncode == 0
+    plain, named = (
+        {file.name: file.read_bytes() for file in (tmp_path / name).iterdir()} for name in ("plain", "named")
+    )
+    assert plain == named
+
+
+def test_labelme_s_files_come_back_and_score_the_same(tmp_path: Path, shards: Path, truth: Path) -> None:
+    labels, back = tmp_path / "labels", tmp_path / "back.jsonl"
+    result = convert(truth, "--to", "labelme", "--out", labels, shards=shards)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == f"{labels}: 3 images, 12 expressions, 12 polygons, 12 boxes\n"
+    assert sorted(file.name for file in labels.iterdir()) == ["1.json", "2.json", "3.json", "artifact.json"]
+    assert "is up to date" in convert(truth, "--to", "labelme", "--out", labels, shards=shards).stderr
+    assert "to labelme → png" in only_error(convert(truth, "--to", "png", "--out", labels, shards=shards))
+    result = convert(labels, "--from", "labelme", "--out", back, shards=shards)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == f"{back}: 12 expressions, 3 without a target\n"
+    assert read_scores(back, shards) == read_scores(truth, shards)
+
+
+def test_png_masks_are_those_of_the_predictions(tmp_path: Path, shards: Path, truth: Path) -> None:
+    result = convert(truth, "--to", "png", "--out", tmp_path / "masks", shards=shards)
+    assert result.stdout == f"{tmp_path / 'masks'}: 3 images, 12 masks\n"
+    index = {entry["id"]: entry for entry in json.loads((tmp_path / "masks" / "index.json").read_text())}
+    for line in predict_truth():
+        pixels = np.asarray(Image.open(tmp_path / "masks" / index[line["id"]]["file"]))
+        assert np.array_equal(pixels, 255 * decode_mask(line["mask"]))
+        assert (index[line["id"]]["boxes"], index[line["id"]]["no_target"]) == (line["boxes"], not line["boxes"])
+
+
+def test_a_split_that_is_not_there_leaves_nothing_behind(tmp_path: Path, shards: Path, truth: Path) -> None:
+    for kind in ("coco", "labelme", "png"):
+        out = tmp_path / "new" / kind
+        only_error(igvg("convert", truth, "--to", kind, "--shards", shards, "--split", "none", "--out", out))
+    assert not (tmp_path / "new").exists()
+
+
+def test_predictions_on_own_images_need_no_shards(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name, size in (("b.png", (30, 20)), ("a.jpg", (24, 16))):
+        Image.new("RGB", size, (200, 30, 30)).save(tmp_path / "in" / name)
+    found = igvg("predict", "--checkpoint", "shapes", "--image", tmp_path / "in", "--text", "the red star",
+                 "--text", "every circle", "--out", tmp_path / "found", "--set", "workers=0",
+                 "--set", "postprocess.score_threshold=0.1")  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    result = igvg("convert", tmp_path / "found", "--to", "labelme", "--out", tmp_path / "labels")
+    assert result.returncode == 0, result.stderr
+    document = json.loads((tmp_path / "labels" / "a.json").read_text())
+    assert (document["imagePath"], document["imageWidth"], document["imageHeight"]) == ("a.jpg", 24, 16)
+    assert [entry["text"] for entry in document["expressions"]] == ["the red star", "every circle"]
+    result = igvg("convert", tmp_path / "labels", "--from", "labelme", "--out", tmp_path / "back.jsonl")
+    assert result.returncode == 0, result.stderr
+    before, after = ([json.loads(line) for line in file.read_text().splitlines()]
+                     for file in (tmp_path / "found" / "predictions.jsonl", tmp_path / "back.jsonl"))  # fmt: skip
+    assert after == before
+    assert igvg("convert", tmp_path / "found", "--to", "png", "--out", tmp_path / "masks").returncode == 0
+    assert len(list((tmp_path / "masks").glob("*.png"))) == 4
+
+
+def test_without_shards_the_predictions_must_be_those_of_own_images(tmp_path: Path, shards: Path, truth: Path) -> None:
+    error = only_error(igvg("convert", truth, "--to", "png", "--out", tmp_path / "masks"))
+    assert "holds no artifact.json" in error
+    for words in (["--shards", shards], ["--split", "val"]):
+        result = igvg("convert", truth, "--to", "png", "--out", tmp_path / "masks", *words)
+        assert result.returncode == 2
+    assert igvg("convert", truth, "--out", tmp_path / "coco").returncode == 2
+
+
 def test_finished_work_is_recognized_and_other_work_left_alone(tmp_path: Path, shards: Path, truth: Path) -> None:
     assert convert(truth, "--out", tmp_path / "coco", shards=shards).returncode == 0
     before = snapshot(tmp_path / "coco")
@@ -115,6 +189,12 @@ def test_an_input_that_is_missing_is_named(tmp_path: Path, shards: Path, truth: 
         ["a.jsonl", "--annotations", "annotations.json"],
         ["a.jsonl", "--score-threshold", "0.5"],
         ["a.json", "--score-threshold", "nan"],
+        ["a.json", "--to", "labelme"],
+        ["--to", "png"],
+        ["--from", "labelme"],
+        ["a", "--from", "labelme", "--to", "coco"],
+        ["a", "--from", "labelme", "--score-threshold", "0.5"],
+        ["a", "--from", "coco"],
     ],
 )
 def test_words_that_do_not_go_together_are_wrong_usage(tmp_path: Path, words: list[str]) -> None:
