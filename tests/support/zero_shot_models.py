@@ -79,9 +79,7 @@ def build_grounding_dino(folder: Path, prefix: str = "GroundingDino") -> tuple[A
 
 def build_owl(folder: Path, prefix: str = "OwlViT") -> tuple[Any, Any]:
     tokenizer = make_clip_tokenizer(folder, 16)
-    end = len(tokenizer) - 1
-    text = {**TEXT, "vocab_size": len(tokenizer), "max_position_embeddings": 16, "bos_token_id": end - 1,
-            "eos_token_id": end, "pad_token_id": end}  # fmt: skip
+    text = clip_text(tokenizer, 16)
     vision = {**TEXT, "image_size": SIDE, "patch_size": 16}
     config = getattr(transformers, f"{prefix}Config")(text_config=text, vision_config=vision, projection_dim=16)
     size = {"height": SIDE, "width": SIDE}
@@ -90,9 +88,68 @@ def build_owl(folder: Path, prefix: str = "OwlViT") -> tuple[Any, Any]:
     return getattr(transformers, f"{prefix}ForObjectDetection")(config), processor
 
 
+def build_omdet_turbo(folder: Path) -> tuple[Any, Any]:
+    tokenizer = make_clip_tokenizer(folder, 77)
+    text = clip_text(tokenizer, 77)
+    config = transformers.OmDetTurboConfig(
+        backbone_config=swin(), text_config=transformers.CLIPTextConfig(**text, projection_dim=16), image_size=SIDE,
+        encoder_in_channels=[16, 32, 64], vision_features_channels=[32, 32, 32], encoder_hidden_dim=32,
+        decoder_hidden_dim=32, encoder_attention_heads=2, decoder_num_heads=2, decoder_num_layers=2,
+        encoder_dim_feedforward=32, decoder_dim_feedforward=32, decoder_num_points=2, num_queries=9,
+        class_embed_dim=16, task_encoder_hidden_dim=16, text_projection_in_dim=16, text_projection_out_dim=16,
+        apply_layernorm_after_vision_backbone=False,
+    )  # fmt: skip
+    images = transformers.DetrImageProcessorPil(size={"height": SIDE, "width": SIDE}, do_pad=False)
+    return transformers.OmDetTurboForObjectDetection(config), transformers.OmDetTurboProcessor(images, tokenizer)
+
+
+def build_sam3(folder: Path) -> tuple[Any, Any]:
+    tokenizer = make_clip_tokenizer(folder, 32)
+    side = 56
+    backbone = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+                "image_size": side, "patch_size": 14, "window_size": 2, "pretrain_image_size": 28,
+                "global_attn_indexes": [1]}  # fmt: skip
+    layers = {"hidden_size": 16, "num_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = transformers.Sam3Config(
+        vision_config={"backbone_config": {"model_type": "sam3_vit_model", **backbone}, "fpn_hidden_size": 16,
+                       "backbone_feature_sizes": [[16, 16], [8, 8], [4, 4]]},
+        text_config={"model_type": "clip_text_model", **clip_text(tokenizer, 32), "projection_dim": 16},
+        geometry_encoder_config=layers, detr_encoder_config=layers, detr_decoder_config={**layers, "num_queries": 5},
+        mask_decoder_config={"hidden_size": 16, "num_attention_heads": 2},
+    )  # fmt: skip
+    images = transformers.Sam3ImageProcessor(size={"height": side, "width": side})
+    return transformers.Sam3Model(config), transformers.Sam3Processor(images, tokenizer)
+
+
+def build_sam(folder: Path) -> tuple[Any, Any]:
+    folder.mkdir(parents=True, exist_ok=True)
+    sizes = {"image_size": SIDE, "patch_size": 16}
+    config = transformers.SamConfig(
+        vision_config={"hidden_size": 16, "output_channels": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+                       "window_size": 2, "global_attn_indexes": [1], "num_pos_feats": 8, "mlp_dim": 32, **sizes},
+        prompt_encoder_config={"hidden_size": 16, "image_embedding_size": SIDE // 16, **sizes},
+        mask_decoder_config={"hidden_size": 16, "mlp_dim": 32, "num_attention_heads": 2, "iou_head_hidden_dim": 16},
+    )  # fmt: skip
+    size, mask_size = {"longest_edge": SIDE}, {"longest_edge": SIDE // 4}
+    images = transformers.SamImageProcessorPil(
+        size=size, mask_size=mask_size, pad_size={"height": SIDE, "width": SIDE},
+        mask_pad_size={"height": SIDE // 4, "width": SIDE // 4},
+    )  # fmt: skip
+    return transformers.SamModel(config), transformers.SamProcessor(images)
+
+
+def clip_text(tokenizer: Any, length: int) -> dict[str, int]:
+    end = len(tokenizer) - 1
+    return {**TEXT, "vocab_size": len(tokenizer), "max_position_embeddings": length, "bos_token_id": end - 1,
+            "eos_token_id": end, "pad_token_id": end}  # fmt: skip
+
+
 BUILDERS: dict[str, Callable[[Path], tuple[Any, Any]]] = {
     "grounding-dino": build_grounding_dino,
     "mm-grounding-dino": lambda folder: build_grounding_dino(folder, "MMGroundingDino"),
     "owlvit": build_owl,
     "owlv2": lambda folder: build_owl(folder, "Owlv2"),
+    "omdet-turbo": build_omdet_turbo,
+    "sam3": build_sam3,
+    "sam": build_sam,
 }
