@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,32 +15,12 @@ from safetensors.torch import load_file
 
 from tests.support import distributed_steps
 from tests.support.drawn_shards import write_noise, write_shards
-from tests.support.paths import ROOT
+from tests.support.launched_processes import environment, torchrun
 from tests.support.pipeline_runs import SMALL_NETWORK, command, igvg, only_error, run_here
 
 REFERENCES = ((), (0,), (0, 1))
 # 291 expressions: three chunks, the last one shorter, an odd number in all.
 IMAGES = 97
-
-
-def environment(**changes: str) -> dict[str, str]:
-    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | changes
-
-
-def torchrun(*words: str | Path, processes: int = 2) -> subprocess.CompletedProcess[str]:
-    """Start processes on this machine; each start finds a free port of its own."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    # Its own group, and an end to all of it: a process that waits for ever must not outlive its test.
-    process = subprocess.Popen(
-        [*launcher, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
-        start_new_session=True,
-    )  # fmt: skip
-    try:
-        stdout, stderr = process.communicate(timeout=240)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        raise
-    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,8 @@ from shards.errors import CheckpointError, DataError, join_first
 from shards.files import read_json
 
 _SHOWN = 240
-_EXTRA = "pip install 'igvg[zero-shot]'"
+# Packages of the extra `zero-shot`, of which some families need one.
+_OPTIONAL = ("torchvision", "timm")
 
 
 def load_model(folder: Path, model_class: str, processor_class: str) -> tuple[Any, Any]:
@@ -71,13 +73,10 @@ def quiet() -> Iterator[None]:
 def _explain_errors(folder: Path) -> Iterator[None]:
     try:
         yield
-    except ImportError as error:
-        raise CheckpointError(
-            f"{folder} needs a package that is not installed ({_shorten(error)}); {_EXTRA}"
-        ) from error
-    except Exception as error:  # transformers raises errors of many kinds on damaged files
-        if any(folder.glob("*.bin")) and not any(folder.glob("*.safetensors")):
-            what = "holds weights in a pickle alone, which may run code; save it as safetensors"
+    except Exception as error:  # transformers raises errors of many kinds, also for packages that are not installed
+        absent = [name for name in _OPTIONAL if name in str(error).lower() and not importlib.util.find_spec(name)]
+        if absent:
+            what = f"needs {absent[0]}, which is not installed; pip install 'igvg[zero-shot]'"
             raise CheckpointError(f"{folder} {what}") from error
         remedy = "copy it again from where it was published"
         raise CheckpointError(f"{folder} cannot be loaded by transformers ({_shorten(error)}); {remedy}") from error

@@ -36,7 +36,7 @@ def locate_raw(path: Path) -> Path:
 
     Raises:
         ArtifactError: a file of the prediction is missing or has another size than it was finished with.
-        DataError: there are no raw outputs, or the prediction is unfinished.
+        DataError: there are no raw outputs, the prediction is unfinished, or a zero-shot model's.
     """
     for folder in (path, path / RAW_FOLDER):
         if not (folder / INDEX).is_file():
@@ -48,6 +48,9 @@ def locate_raw(path: Path) -> Path:
         if finished:
             read_artifact(folder.parent, "predict")
         return folder
+    if (path / RECORD).is_file() and "threshold" in read_artifact(path, "predict").options:
+        remedy = "predict again with other settings, e.g. --set threshold=0.4"
+        raise DataError("was predicted by a zero-shot model, which leaves no raw outputs", file=path, remedy=remedy)
     remedy = "give a folder that igvg predict made, or its raw/; an unfinished one is finished by its command"
     raise DataError(f"holds no finished raw outputs (no {INDEX})", file=path, remedy=remedy)
 
@@ -119,7 +122,8 @@ def digest_transformers_model(path: Path) -> str:
     """
     folder = model_folder(path)
     if not any(folder.glob("*.safetensors")):
-        raise ArtifactError(f"{folder} holds no weights in *.safetensors; give a complete copy of the model")
+        found = "only weights in a pickle, which may run code when it is read" if any(folder.glob("*.bin")) else "none"
+        raise ArtifactError(f"{folder}: expected weights in *.safetensors, found {found}; give a copy that holds them")
     return "+".join(digest_file(file) for name in _READ_BY_TRANSFORMERS for file in sorted(folder.glob(name)))
 
 

@@ -242,7 +242,9 @@ def _digest_models(settings: AnySettings, checkpoint: Path, masks: Path | None) 
         CheckpointError, SettingsError: the settings, or the one for masks, do not fit the checkpoint.
     """
     family = find_family(checkpoint)
-    if family is None or not isinstance(settings, ZeroShotSettings):
+    if family is not None and isinstance(settings, PredictSettings):
+        raise SettingsError(f"{checkpoint} is a {family.name} model, not igvg's own network; use igvg predict with it")
+    if family is None or isinstance(settings, PredictSettings):
         if masks is not None:
             raise SettingsError("--masks is for zero-shot models that give boxes alone; igvg's own network gives masks")
         return {"checkpoint": digest_checkpoint(checkpoint)}

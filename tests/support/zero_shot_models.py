@@ -10,6 +10,8 @@ from typing import Any
 import torch
 import transformers
 
+from pipelines.prediction.transformers_model import quiet
+
 TEXT = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 WIDTH = 32
 SIDE = 64
@@ -23,8 +25,9 @@ def save_model(family: str, folder: Path) -> Path:
         for parameter in model.parameters():
             # Otherwise all queries of a fresh network give nearly the same.
             parameter.add_(torch.randn_like(parameter) * 0.05)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
+    with quiet():
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
     return folder
 
 
