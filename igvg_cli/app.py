@@ -37,6 +37,7 @@ COMMANDS = {
     "run": "run",
     "demo": "demo",
     "import": "import_checkpoint",
+    "push": "push",
 }
 # Commands whose work several processes share; `igvg predict --from` refuses them itself.
 DISTRIBUTED = frozenset({"train", "predict"})

@@ -13,7 +13,7 @@ def download_checkpoint(name: str | Path, revision: str | None = None) -> Path:
     Raises:
         CheckpointError: as `pipelines.networks.resolve_checkpoint`.
     """
-    from pipelines.hub import parse_hub_name
+    from pipelines.hub.names import parse_hub_name
     from pipelines.networks import resolve_checkpoint
     from pipelines.runtime.signals import exit_on_signal
 

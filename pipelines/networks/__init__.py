@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipelines.hub import download, parse_hub_name
+from pipelines.hub.download import download
+from pipelines.hub.names import parse_hub_name
 from shards.errors import CheckpointError
 
 SHIPPED = {"shapes": Path(__file__).parent / "shapes"}
@@ -24,7 +25,7 @@ def resolve_checkpoint(name: str | Path, home: Path = Path(), revision: str | No
     hub's cache; the path that is returned is that of one commit, whose content never changes.
 
     Args:
-        name: a path, the name of a shipped network, or a name of the hub (`pipelines.hub.parse_hub_name`).
+        name: a path, the name of a shipped network, or a name of the hub (`pipelines.hub.names.parse_hub_name`).
         home: the folder to which the path is relative.
         revision: branch, tag or commit of a model on the hub.
 

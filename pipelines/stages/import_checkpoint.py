@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.data.tokenizer import SENTENCEPIECE_NAME, load_tokenizer
-from pipelines.hub import find_commit
+from pipelines.hub.names import find_commit
 from pipelines.networks import resolve_checkpoint
 from pipelines.stages.artifact import Stage, StageResult
 from shards.errors import ArtifactError, SettingsError

@@ -15,7 +15,7 @@ from pipelines.config.overrides import fingerprinted_settings, to_mapping
 from pipelines.config.settings import PostprocessSettings, PredictSettings, ZeroShotSettings
 from pipelines.data.image_folder import check_images, digest_images, list_images
 from pipelines.data.image_text import FolderImageTexts, ImageTextDataset, ShardImageTexts
-from pipelines.hub import find_commit
+from pipelines.hub.names import find_commit
 from pipelines.networks import resolve_checkpoint
 from pipelines.prediction.chunks import PARTS_FOLDER
 from pipelines.prediction.families import check_thresholds, find_family, find_mask_classes

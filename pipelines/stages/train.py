@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.config.overrides import fingerprinted_settings
 from pipelines.config.settings import TrainSettings
 from pipelines.data.truncation import describe_findings, find_truncated_expressions
-from pipelines.hub import find_commit
+from pipelines.hub.names import find_commit
 from pipelines.networks import resolve_checkpoint
 from pipelines.runtime.distributed import explain_lost_process
 from pipelines.runtime.signals import GracefulStop
@@ -73,6 +73,7 @@ def run(
                 "processes": accelerator.num_processes,
                 "precision": " then ".join(training.compute_dtypes),
                 "cut": cut,
+                "datasets": name_datasets(training),
                 **({"hub": commit} if commit else {}),
             }
             # A signal no longer interrupts: there is nothing left to save.
@@ -80,6 +81,14 @@ def run(
                 stage.finish(counts, scratch=(STATE_FOLDER, LAST_GOOD_FOLDER))
         accelerator.wait_for_everyone()
     return stage.read()
+
+
+def name_datasets(training: Training) -> list[str]:
+    """The data sets of the training expressions: what their ids begin with."""
+    firsts = (
+        next((e.id for record in reader.records() for e in record.expressions), "") for reader in training.data.readers
+    )
+    return sorted({first.split("/")[0] for first in firsts if "/" in first})
 
 
 def count_cut_expressions(training: Training) -> int:

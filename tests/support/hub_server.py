@@ -141,6 +141,8 @@ class HubHandler(BaseHTTPRequestHandler):
                 return self._send(status, {"error": "no"})
         if path.startswith("/large/"):
             return self._answer_large(path.removeprefix("/large/"))
+        if path == "/api/validate-yaml":
+            return self._send(200, {"errors": [], "warnings": []})
         if path == "/api/repos/create":
             return self._create()
         if path.startswith("/api/models/"):
@@ -289,6 +291,8 @@ class HubHandler(BaseHTTPRequestHandler):
                 files[value["path"]] = base64.b64decode(value["content"])
             elif key == "lfsFile":
                 files[value["path"]] = self.hub.large[value["oid"]]
+            elif key == "deletedFile":
+                del files[value["path"]]
             else:
                 raise AssertionError(key)
         commit = repo.add(files, revision)

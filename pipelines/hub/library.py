@@ -1,0 +1,45 @@
+"""The library `huggingface_hub`, loaded when it is needed."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from typing import Any
+
+
+def load_library() -> Any:
+    """The library `huggingface_hub`, which sends no statistics about this machine unless the environment allows it."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    import huggingface_hub
+
+    return huggingface_hub
+
+
+@contextlib.contextmanager
+def quiet_library() -> Iterator[None]:
+    """Inside, the library logs errors alone: what failed is told in one line of ours."""
+    from huggingface_hub.utils.logging import get_verbosity, set_verbosity
+
+    level = get_verbosity()
+    set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        set_verbosity(level)
+
+
+@contextlib.contextmanager
+def hide_bars() -> Iterator[None]:
+    """Inside, the library shows no progress bars, unless the environment says whether it does."""
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    if are_progress_bars_disabled() or os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS"):
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()

@@ -1,0 +1,54 @@
+"""Uploads to the hub, in one commit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from importlib import metadata
+from pathlib import Path
+
+from pipelines.hub.errors import explain_upload_error
+from pipelines.hub.library import hide_bars, load_library, quiet_library
+from pipelines.hub.names import CHECKPOINT_FILES, HubName
+from shards.progress import begin_stage
+
+
+def upload(name: HubName, files: Mapping[str, Path | bytes], *, private: bool, message: str) -> str:
+    """Commit files to the top of a repository, which is made if it is not there; other files of a checkpoint there go.
+
+    Args:
+        name: the repository; its revision is a branch, which is made if it is not there.
+        files: content by name.
+        private: whether a new repository is private.
+        message: what the commit is called.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        CheckpointError: this machine may not write there, or the hub cannot be reached.
+    """
+    library = load_library()
+    begin_stage(f"uploading to {name}")
+    api = library.HfApi(library_name="igvg", library_version=metadata.version("igvg"))
+    try:
+        with quiet_library(), hide_bars():
+            api.create_repo(name.repo, private=private, exist_ok=True)
+            if name.revision:
+                api.create_branch(name.repo, branch=name.revision, exist_ok=True)
+            stale = [
+                file
+                for file in api.list_repo_files(name.repo, revision=name.revision)
+                if file not in files and any(fnmatchcase(file, pattern) for pattern in CHECKPOINT_FILES)
+            ]
+            operations = [
+                *(
+                    library.CommitOperationAdd(path_in_repo=file, path_or_fileobj=content)
+                    for file, content in files.items()
+                ),
+                *(library.CommitOperationDelete(path_in_repo=file) for file in stale if "/" not in file),
+            ]
+            commit = api.create_commit(name.repo, operations, commit_message=message, revision=name.revision)
+    except Exception as error:
+        raise explain_upload_error(error, name) from error
+    return str(commit.commit_url)
