@@ -15,7 +15,20 @@ import typer
 from igvg_cli.app import build_app
 from tests.support.pipeline_runs import igvg
 
-COMMANDS = ["prepare", "train", "predict", "score", "compare", "convert", "sweep", "ablate", "run", "demo", "import"]
+COMMANDS = [
+    "prepare",
+    "train",
+    "predict",
+    "score",
+    "compare",
+    "convert",
+    "sweep",
+    "ablate",
+    "run",
+    "demo",
+    "import",
+    "push",
+]
 
 
 def test_help_lists_every_command() -> None:

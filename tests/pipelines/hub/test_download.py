@@ -118,8 +118,8 @@ def test_a_hub_that_fails_is_one_line_unless_the_cache_holds_the_model(hub: Hub,
 def test_a_missing_model_is_one_line_that_also_says_that_there_is_no_such_path(
     hub: Hub, tmp_path: Path, token: str
 ) -> None:
-    error = resolve(hub, tmp_path, "runs/frist", HF_TOKEN=token)
-    assert error.startswith("CheckpointError: runs/frist is neither a path here nor a model on http://127.0.0.1:")
+    error = resolve(hub, tmp_path, "runs/nowhere", HF_TOKEN=token)
+    assert error.startswith("CheckpointError: runs/nowhere is neither a path here nor a model on http://127.0.0.1:")
     assert error.endswith("check the name, or if it is private, log in with hf auth login, or set HF_TOKEN")
     assert not token or token not in error
 
