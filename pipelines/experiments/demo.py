@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipelines.config.settings import PredictSettings, ScoreSettings
+from pipelines.config.settings import ScoreSettings
 from pipelines.experiments.experiment import (
     Experiment,
     predict_split,
@@ -263,7 +263,7 @@ def write_baseline(home: Path, name: str, shards: Path, split: str, title: str) 
     return stage.folder
 
 
-def draw_examples(folder: Path, settings: PredictSettings, checkpoint: Path, shards: Path) -> Path:
+def draw_examples(folder: Path, settings: predict.AnySettings, checkpoint: Path, shards: Path) -> Path:
     """Draw what the network finds in the held-out image with the most instances; returns the folder of overlays."""
     with ShardReader(shards, "val") as reader:
         index = max(range(len(reader)), key=lambda index: len(reader.record(index).instances))

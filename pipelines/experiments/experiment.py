@@ -20,6 +20,7 @@ epochs = 3                              # any setting of igvg train
 [predict]
 splits = ["grefcoco/val"]               # name/split or folder/split; any setting of igvg predict may follow
 checkpoint = "runs/other"               # without [train]: a network, as igvg predict takes it; "USER/REPO" on the hub
+masks = "sam"                           # with a zero-shot model: what igvg predict --masks takes
 
 [score]                                 # of what is predicted above
 resolution = 0                          # any setting of igvg score
@@ -38,8 +39,9 @@ from typing import Any
 from pipelines.config.overrides import from_mapping, overlay_settings, read_toml
 from pipelines.config.presets import train_preset
 from pipelines.config.recipes import find_recipe
-from pipelines.config.settings import PredictSettings, PrepareSettings, ScoreSettings, TrainSettings
+from pipelines.config.settings import PredictSettings, PrepareSettings, ScoreSettings, TrainSettings, ZeroShotSettings
 from pipelines.networks import resolve_checkpoint
+from pipelines.prediction.families import default_settings
 from pipelines.stages import predict, prepare, score, train
 from pipelines.stages.artifact import KeyedFolder, StageResult
 from pipelines.stages.score import ScoreReport
@@ -71,11 +73,13 @@ class Experiment:
     prepare: dict[str, PrepareStep]
     train: TrainSettings
     train_on: tuple[str, ...]
-    predict: PredictSettings
+    predict: PredictSettings | ZeroShotSettings
     predict_on: tuple[tuple[str, str], ...] = ()
     """(name, split) pairs."""
     checkpoint: Path | None = None
     """The network to predict with where none is trained."""
+    masks: Path | None = None
+    """A SAM checkpoint that gives masks for the boxes of a zero-shot model."""
     scored: tuple[Path, ...] = ()
     """Predictions to score where none are made, one for each of `score_on`."""
     score_on: tuple[tuple[str, str], ...] = ()
@@ -103,7 +107,9 @@ def read_experiment(file: Path) -> Experiment:
     )
     names = (*train_on, *(name for name, _ in (*predict_on, *score_on)))
     scored = _read_strings(scoring.pop("predictions", []), f"{file}: score.predictions")
-    checkpoint = _read_string(predicting.pop("checkpoint", ""), f"{file}: predict.checkpoint")
+    checkpoint, masks = (
+        _read_string(predicting.pop(key, ""), f"{file}: predict.{key}") for key in ("checkpoint", "masks")
+    )
     experiment = Experiment(
         out=home / _read_string(tables.get("out", f"runs/{file.stem}"), f"{file}: out"),
         stages=frozenset(tables) & frozenset(STAGES),
@@ -111,7 +117,7 @@ def read_experiment(file: Path) -> Experiment:
         prepare=steps,
         train=_read_training(training, file),
         train_on=train_on,
-        predict=overlay_settings(PredictSettings(), predicting, str(file), "predict."),
+        predict=PredictSettings(),
         predict_on=predict_on,
         checkpoint=Path(checkpoint) if checkpoint else None,
         scored=tuple(home / path for path in scored),
@@ -119,11 +125,14 @@ def read_experiment(file: Path) -> Experiment:
         score=overlay_settings(ScoreSettings(split=""), scoring, str(file), "score."),
     )
     _check_stages(experiment, file)
-    # Last, because a checkpoint on the hub is downloaded.
+    # Last, because a checkpoint on the hub is downloaded. What it is decides which settings there are.
     init = experiment.train.init
+    network = resolve_checkpoint(checkpoint, home) if checkpoint else None
     return replace(
         experiment,
-        checkpoint=resolve_checkpoint(checkpoint, home) if checkpoint else None,
+        checkpoint=network,
+        masks=resolve_checkpoint(masks, home) if masks else None,
+        predict=overlay_settings(default_settings(network), predicting, str(file), "predict."),
         train=replace(experiment.train, init=str(resolve_checkpoint(init, home)) if init else ""),
     )
 
@@ -167,7 +176,7 @@ def run_stages(experiment: Experiment) -> Stages:
     for name, split in experiment.predict_on:
         assert network is not None, "read_experiment checks it"
         settings = replace(experiment.predict, split=split)
-        folder = predict_split(experiment.out, settings, network, shards[name], name)
+        folder = predict_split(experiment.out, settings, network, shards[name], name, masks=experiment.masks)
         if "score" in experiment.stages:
             scores.append(_score(experiment, folder, shards[name], split, folder / "score"))
     for predictions, (name, split) in zip(experiment.scored, experiment.score_on, strict=True):
@@ -185,13 +194,22 @@ def train_network(out: Path, settings: TrainSettings, shards: Sequence[Path], na
     return _log_stage(train.run(settings, shards, KeyedFolder(out, name)))
 
 
-def predict_split(out: Path, settings: PredictSettings, checkpoint: Path, shards: Path, name: str) -> Path:
+def predict_split(
+    out: Path,
+    settings: PredictSettings | ZeroShotSettings,
+    checkpoint: Path,
+    shards: Path,
+    name: str,
+    *,
+    masks: Path | None = None,
+) -> Path:
     """Predict `settings.split` of one prepared folder into a folder of `out` named likewise; returns that folder.
 
     Raises:
         ArtifactError, CheckpointError, DataError: as `igvg predict`.
     """
-    return _log_stage(predict.run(settings, checkpoint, shards, KeyedFolder(out, f"{name}-{settings.split}")))
+    folder = KeyedFolder(out, f"{name}-{settings.split}")
+    return _log_stage(predict.run(settings, checkpoint, shards, folder, masks=masks))
 
 
 def _prepare(experiment: Experiment, name: str) -> Path:

@@ -16,6 +16,7 @@ from shards.progress import set_sink
 from tests.support.drawn_shards import predict_truth, write_lines, write_shards
 from tests.support.opened_files import record_opened
 from tests.support.pipeline_runs import draw_published
+from tests.support.zero_shot_models import save_model
 
 TEXT = """
 [prepare.first]
@@ -236,6 +237,19 @@ def test_a_file_that_names_predict_alone_predicts_with_a_checkpoint_and_does_not
     (report,) = run(tmp_path, f"{text}[score]\nbootstrap = 7\n").scores
     assert report.dataset == "grefcoco"
     assert read_artifact(folder / "score", "score").options["bootstrap"] == 7
+
+
+def test_a_zero_shot_model_is_named_with_its_own_settings_and_with_a_model_for_masks(tmp_path: Path) -> None:
+    write_shards(tmp_path / "drawn")
+    for family in ("owlvit", "sam"):
+        save_model(family, tmp_path / family)
+    text = '[predict]\ncheckpoint = "owlvit"\nmasks = "sam"\nsplits = "drawn/shards/val"\nworkers = 0\n'
+    (report,) = run(tmp_path, f"{text}threshold = 0.2\n[score]\nbootstrap = 0\n").scores
+    assert report.metrics["gIoU"] is not None
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert read_artifact(folder, "predict").options["threshold"] == 0.2
+    with pytest.raises(SettingsError, match=r"no setting predict\.postprocess"):
+        read(tmp_path, f"{text}postprocess.nms = true\n")
 
 
 def test_a_finished_experiment_reads_its_checkpoint_once_for_each_split(prepared: Path, tmp_path: Path) -> None:
