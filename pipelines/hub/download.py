@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from pipelines.hub.errors import explain_download_error
-from pipelines.hub.library import load_library, quiet_library
+from pipelines.hub.library import identify_igvg, load_library, quiet_library
 from pipelines.hub.names import CHECKPOINT_FILES, URL_SCHEME, HubName, require_hub_name
 from shards.errors import CheckpointError
 from shards.progress import begin_stage, report_progress
@@ -83,9 +82,8 @@ def _download(name: HubName, patterns: Sequence[str]) -> Path:
                     allow_patterns=list(patterns),
                     # `*` also matches slashes: only a file that was asked for may lie in a folder.
                     ignore_patterns=None if name.file else ["*/*"],
-                    library_name="igvg",
-                    library_version=metadata.version("igvg"),
                     tqdm_class=_make_progress_bar(),
+                    **identify_igvg(),
                 )
             )
     except Exception as error:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
+from importlib import metadata
 from typing import Any
 
 
@@ -15,6 +16,16 @@ def load_library() -> Any:
     import huggingface_hub
 
     return huggingface_hub
+
+
+def identify_igvg() -> dict[str, str]:
+    """Who asks the hub, for the library's functions."""
+    try:
+        version = metadata.version("igvg")
+    except metadata.PackageNotFoundError:
+        # The sources are used without being installed.
+        version = "unknown"
+    return {"library_name": "igvg", "library_version": version}
 
 
 @contextlib.contextmanager

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from importlib import metadata
 from pathlib import Path
 
 from pipelines.hub.errors import explain_upload_error
-from pipelines.hub.library import hide_bars, load_library, quiet_library
+from pipelines.hub.library import hide_bars, identify_igvg, load_library, quiet_library
 from pipelines.hub.names import CHECKPOINT_FILES, HubName
 from shards.progress import begin_stage
 
@@ -30,7 +29,7 @@ def upload(name: HubName, files: Mapping[str, Path | bytes], *, private: bool, m
     """
     library = load_library()
     begin_stage(f"uploading to {name}")
-    api = library.HfApi(library_name="igvg", library_version=metadata.version("igvg"))
+    api = library.HfApi(**identify_igvg())
     try:
         with quiet_library(), hide_bars():
             api.create_repo(name.repo, private=private, exist_ok=True)
