@@ -15,6 +15,7 @@ from pipelines.prediction.transformers_model import quiet
 TEXT = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 WIDTH = 32
 SIDE = 64
+VERSION = int(transformers.__version__.partition(".")[0])
 
 
 def save_model(family: str, folder: Path) -> Path:
@@ -29,6 +30,12 @@ def save_model(family: str, folder: Path) -> Path:
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
     return folder
+
+
+def image_processor(name: str, **settings: Any) -> Any:
+    """An image processor that works with Pillow, which transformers 4 and 5 call differently."""
+    kind = getattr(transformers, f"{name}Pil" if VERSION >= 5 else name)
+    return kind(**settings)
 
 
 def make_bert_tokenizer(folder: Path) -> Any:
@@ -55,9 +62,9 @@ def make_clip_tokenizer(folder: Path, length: int) -> Any:
     words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
     (folder / "vocab.json").write_text(json.dumps({word: index for index, word in enumerate(words)}), encoding="utf-8")
     (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
-    return transformers.CLIPTokenizerFast(
-        vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"), model_max_length=length
-    )
+    names = ("vocab", "merges") if VERSION >= 5 else ("vocab_file", "merges_file")
+    files = dict(zip(names, map(str, (folder / "vocab.json", folder / "merges.txt")), strict=True))
+    return transformers.CLIPTokenizerFast(**files, model_max_length=length)
 
 
 def swin() -> Any:
@@ -75,7 +82,7 @@ def build_grounding_dino(folder: Path, prefix: str = "GroundingDino") -> tuple[A
         encoder_ffn_dim=32, decoder_ffn_dim=32, encoder_attention_heads=4, decoder_attention_heads=4,
         encoder_n_points=2, decoder_n_points=2,
     )  # fmt: skip
-    images = transformers.GroundingDinoImageProcessorPil(size={"shortest_edge": SIDE, "longest_edge": 2 * SIDE})
+    images = image_processor("GroundingDinoImageProcessor", size={"shortest_edge": SIDE, "longest_edge": 2 * SIDE})
     processor = transformers.GroundingDinoProcessor(images, tokenizer)
     return getattr(transformers, f"{prefix}ForObjectDetection")(config), processor
 
@@ -86,7 +93,7 @@ def build_owl(folder: Path, prefix: str = "OwlViT") -> tuple[Any, Any]:
     vision = {**TEXT, "image_size": SIDE, "patch_size": 16}
     config = getattr(transformers, f"{prefix}Config")(text_config=text, vision_config=vision, projection_dim=16)
     size = {"height": SIDE, "width": SIDE}
-    images = getattr(transformers, f"{prefix}ImageProcessorPil")(size=size)
+    images = image_processor(f"{prefix}ImageProcessor", size=size)
     processor = getattr(transformers, f"{prefix}Processor")(images, tokenizer)
     return getattr(transformers, f"{prefix}ForObjectDetection")(config), processor
 
@@ -102,7 +109,7 @@ def build_omdet_turbo(folder: Path) -> tuple[Any, Any]:
         class_embed_dim=16, task_encoder_hidden_dim=16, text_projection_in_dim=16, text_projection_out_dim=16,
         apply_layernorm_after_vision_backbone=False,
     )  # fmt: skip
-    images = transformers.DetrImageProcessorPil(size={"height": SIDE, "width": SIDE}, do_pad=False)
+    images = image_processor("DetrImageProcessor", size={"height": SIDE, "width": SIDE}, do_pad=False)
     return transformers.OmDetTurboForObjectDetection(config), transformers.OmDetTurboProcessor(images, tokenizer)
 
 
@@ -134,8 +141,8 @@ def build_sam(folder: Path) -> tuple[Any, Any]:
         mask_decoder_config={"hidden_size": 16, "mlp_dim": 32, "num_attention_heads": 2, "iou_head_hidden_dim": 16},
     )  # fmt: skip
     size, mask_size = {"longest_edge": SIDE}, {"longest_edge": SIDE // 4}
-    images = transformers.SamImageProcessorPil(
-        size=size, mask_size=mask_size, pad_size={"height": SIDE, "width": SIDE},
+    images = image_processor(
+        "SamImageProcessor", size=size, mask_size=mask_size, pad_size={"height": SIDE, "width": SIDE},
         mask_pad_size={"height": SIDE // 4, "width": SIDE // 4},
     )  # fmt: skip
     return transformers.SamModel(config), transformers.SamProcessor(images)
