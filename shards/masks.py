@@ -145,7 +145,8 @@ def merge_rles(rles: Sequence[Rle], height: int, width: int) -> Rle:
 
 @functools.lru_cache(maxsize=4096)
 def _empty_counts(height: int, width: int) -> str:
-    return encode_mask(np.zeros((height, width), dtype=bool))["counts"]
+    single_run = {"size": [height, width], "counts": [height * width]}
+    return _to_text(coco_mask.frPyObjects(single_run, height, width))["counts"]
 
 
 def intersect_rles(rles: Sequence[Rle]) -> Rle:

@@ -26,23 +26,18 @@ def mask_to_polygons(mask: NDArray[np.bool_]) -> list[Points]:
     nonzero rule, as pycocotools does, the polygons cover exactly the pixels of the mask.
     """
     labels, _ = ndimage.label(mask)
-    outlines: dict[int, Points] = {}
-    holes: list[tuple[int, Points]] = []
+    polygons: dict[int, Points] = {}
     for points in _trace_boundaries(mask):
         label = int(labels[_find_pixel(points)])
-        if _signed_area(points) > 0:
-            outlines[label] = points
-        else:
-            holes.append((label, points))
-    for label, hole in holes:
-        outlines[label] = _join_hole(outlines[label], hole)
-    return [outlines[label] for label in sorted(outlines)]
+        # The first boundary of a part is its outline, those after it are its holes.
+        polygons[label] = _join_hole(polygons[label], points) if label in polygons else points
+    return list(polygons.values())
 
 
 def _trace_boundaries(mask: NDArray[np.bool_]) -> Iterator[Points]:
     """The closed boundaries of a mask, the mask on their right: outlines run clockwise, those of holes do not.
 
-    Points are corners alone; the first segment of every boundary is horizontal.
+    They are in the order of their topmost segments. Points are corners alone; the first segment is horizontal.
     """
     padded = np.pad(mask, 1).astype(np.int8)
     # A horizontal segment runs to the right (1) where the mask is below it, a vertical one down (1) where it is on the
@@ -81,12 +76,6 @@ def _find_pixel(points: Points) -> tuple[int, int]:
     """The row and column of a pixel of the mask at the first segment of a boundary."""
     (x, y), (next_x, _) = points[0].tolist(), points[1].tolist()
     return (y, x) if next_x > x else (y - 1, next_x)
-
-
-def _signed_area(points: Points) -> float:
-    """Twice the area inside, positive if the boundary runs clockwise."""
-    (xs, ys), (next_xs, next_ys) = points.T, np.roll(points, -1, axis=0).T
-    return float((xs * next_ys - next_xs * ys).sum())
 
 
 def _join_hole(outline: Points, hole: Points) -> Points:

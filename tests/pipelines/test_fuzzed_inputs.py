@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from tests.support.fuzz_inputs import try_exif, try_predictions
+from tests.support.fuzz_inputs import try_exif, try_labelme, try_predictions
 
 
 def test_images_with_corrupted_exif_blocks_keep_their_pixels(tmp_path: Path) -> None:
@@ -16,4 +16,9 @@ def test_images_with_corrupted_exif_blocks_keep_their_pixels(tmp_path: Path) -> 
 
 def test_corrupted_prediction_files_are_read_or_named(tmp_path: Path) -> None:
     results = Counter(try_predictions(seed, tmp_path) for seed in range(300))
+    assert min(results["read"], results["refused"]) > 20
+
+
+def test_corrupted_files_of_labelme_are_read_or_named(tmp_path: Path) -> None:
+    results = Counter(try_labelme(seed, tmp_path) for seed in range(300))
     assert min(results["read"], results["refused"]) > 20

@@ -21,6 +21,10 @@ import numpy as np
 from PIL import Image
 
 from pipelines.data.image_decoding import decode_image, inspect_image
+from pipelines.prediction.image_predictions import ImagePredictions
+from pipelines.prediction.labelme_export import describe_image
+from pipelines.prediction.labelme_import import read_labelme
+from pipelines.prediction.prediction import Prediction
 from pipelines.prediction.prediction_file import read_predictions
 from shards.errors import DataError
 from shards.masks import decode_mask, encode_mask
@@ -122,7 +126,33 @@ def try_predictions(seed: int, folder: Path) -> str:
     return "read"
 
 
-KINDS = {"exif": try_exif, "predictions": try_predictions}
+def make_labels() -> bytes:
+    """A file of labelme with two expressions, one without a target."""
+    mask = np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) % 7 > 2
+    found = Prediction(id="a/0", boxes=[[1.5, 0, 3, 2.25]], scores=[0.9], mask=encode_mask(mask), no_target=False)
+    empty = Prediction(id="a/1", boxes=[], scores=[], mask=encode_mask(mask & False), no_target=True)
+    image = ImagePredictions(
+        file_name="a.png", height=HEIGHT, width=WIDTH, texts=("red", "blue"), predictions=(found, empty)
+    )
+    return json.dumps(describe_image(image)).encode()
+
+
+def try_labelme(seed: int, folder: Path) -> str:
+    """Read a corrupted file of labelme: predictions with masks of the image's size, or one line that names the file."""
+    source = random.Random(f"labelme {seed}")
+    file = folder / "corrupted.json"
+    file.write_bytes(change(make_labels(), source, _JSON))
+    try:
+        predictions = read_labelme([file], None)
+    except DataError as error:
+        if not str(error).startswith(str(file)) or "\n" in str(error):
+            raise AssertionError(seed) from error
+        return "refused"
+    assert all(one.mask is None or list(decode_mask(one.mask).shape) == one.mask["size"] for one in predictions), seed
+    return "read"
+
+
+KINDS = {"exif": try_exif, "predictions": try_predictions, "labelme": try_labelme}
 
 
 def main(count: int) -> None:
