@@ -8,12 +8,14 @@ Letters: B batch, S image side in pixels, L text tokens, Q queries, C channels, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from pipelines.config.model import IGVGConfig
 from pipelines.model.attention import MLP
@@ -26,6 +28,7 @@ from pipelines.model.serialization import check_state_dict, read_checkpoint, wri
 
 # A fresh network predicts boxes of about an eighth of the image's sides: sigmoid(-2) = 0.12.
 _SIZE_LOGIT = -2.0
+_DRAWS = frozenset({"normal_", "uniform_", "trunc_normal_", "kaiming_uniform_", "xavier_uniform_"})
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,20 @@ class IGVGOutput:
     """Class logits after each earlier decoder layer."""
     aux_boxes: list[Tensor]
     """Boxes after each earlier decoder layer."""
+
+
+class _SkipInitialization(TorchFunctionMode):
+    """Leaves tensors on the meta device as they are: they hold no values, and drawing them takes most of the time."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Skip the functions that draw values."""
+        named = kwargs or {}
+        tensor = args[0] if args else named.get("tensor")
+        if getattr(func, "__name__", "") in _DRAWS and isinstance(tensor, Tensor) and tensor.is_meta:
+            return tensor
+        return func(*args, **named)
 
 
 class IGVGModel(nn.Module):
@@ -136,7 +153,7 @@ class IGVGModel(nn.Module):
         Raises:
             CheckpointError: tensors are missing, unexpected or of the wrong shape.
         """
-        with torch.device("meta"):
+        with torch.device("meta"), _SkipInitialization():
             model = cls(config)
         check_state_dict(state, model.state_dict(), origin)
         # Checkpoints may hold float16; counters of batch norms stay integers.
