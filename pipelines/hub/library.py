@@ -11,8 +11,7 @@ from typing import Any
 
 
 def load_library() -> Any:
-    """The library `huggingface_hub`, which sends no statistics about this machine unless the environment allows it."""
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    """The library `huggingface_hub`; the types of its functions differ between the versions that are allowed."""
     import huggingface_hub
 
     return huggingface_hub
@@ -30,15 +29,22 @@ def identify_igvg() -> dict[str, str]:
 
 @contextlib.contextmanager
 def quiet_library() -> Iterator[None]:
-    """Inside, the library logs errors alone: what failed is told in one line of ours."""
+    """Inside, the library logs errors alone, and sends no statistics on this machine unless the environment allows it.
+
+    What failed is told in one line of ours.
+    """
+    from huggingface_hub import constants
     from huggingface_hub.utils.logging import get_verbosity, set_verbosity
 
-    level = get_verbosity()
+    level, silent = get_verbosity(), constants.HF_HUB_DISABLE_TELEMETRY
     set_verbosity(logging.ERROR)
+    # The environment was read when the library was loaded, perhaps by transformers.
+    constants.HF_HUB_DISABLE_TELEMETRY = silent or not os.environ.get("HF_HUB_DISABLE_TELEMETRY")
     try:
         yield
     finally:
         set_verbosity(level)
+        constants.HF_HUB_DISABLE_TELEMETRY = silent
 
 
 @contextlib.contextmanager

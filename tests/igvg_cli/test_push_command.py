@@ -16,13 +16,19 @@ from pipelines.config.presets import train_preset
 from tests.support.hub_server import TOKEN, Hub, serve_hub
 from tests.support.pipeline_runs import igvg, only_error
 
-CHECKPOINT = {"config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json"}
+# What a run holds beside its checkpoint.
+RECORDS = {"artifact.json", "log.jsonl"}
 
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
     with serve_hub() as running:
         yield running
+
+
+def list_checkpoint(run: Path) -> set[str]:
+    """The names of the files of a run's checkpoint."""
+    return {file.name for file in run.iterdir()} - RECORDS
 
 
 def read_card(card: str) -> tuple[dict[str, object], str]:
@@ -36,8 +42,8 @@ def test_a_dry_run_writes_the_folder_and_asks_the_hub_nothing(hub: Hub, pipeline
     assert result.returncode == 0, result.stderr
     folder = Path(result.stdout.strip())
     assert folder.is_relative_to(tmp_path)
-    assert {file.name for file in folder.iterdir()} == {*CHECKPOINT, "README.md"}
-    for name in CHECKPOINT:
+    assert {file.name for file in folder.iterdir()} == {*list_checkpoint(pipeline / "run"), "README.md"}
+    for name in list_checkpoint(pipeline / "run"):
         assert (folder / name).read_bytes() == (pipeline / "run" / name).read_bytes()
     assert not hub.requests
     assert "names no license: fill it in at its top" in result.stderr
@@ -81,7 +87,7 @@ def test_a_pushed_run_is_found_again_under_its_name(hub: Hub, pipeline: Path, tm
     assert result.stdout == f"{hub.address}/me/first/commit/{repo.revisions['main']}\n"
     assert repo.private
     assert repo.messages == ["igvg push run"]
-    assert repo.files.keys() == {*CHECKPOINT, "README.md", ".gitattributes"}
+    assert repo.files.keys() == {*list_checkpoint(pipeline / "run"), "README.md", ".gitattributes"}
     assert {host.split(":")[0] for host in hub.trusted} == {"127.0.0.1"}
     assert not [agent for agent in hub.agents if "torch" in agent]
     found = shutil.copytree(pipeline / "found", tmp_path / "found")
@@ -101,7 +107,13 @@ def test_a_later_push_replaces_the_checkpoint_and_a_branch_leaves_the_default_on
     repo = hub.repos["me/first"]
     assert repo.revisions["main"] == before
     files = repo.commits[repo.revisions["v2"]]
-    assert files.keys() == {*CHECKPOINT, "README.md", "log.jsonl", "notes.txt", "old/config.json"}
+    assert files.keys() == {
+        *list_checkpoint(pipeline / "run"),
+        "README.md",
+        "log.jsonl",
+        "notes.txt",
+        "old/config.json",
+    }
 
 
 def test_scores_are_those_that_are_named(hub: Hub, pipeline: Path, tmp_path: Path) -> None:
