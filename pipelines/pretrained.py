@@ -9,7 +9,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pipelines.data.image_transforms import describe_preprocessing
+from pipelines.data.preprocessor_config import (
+    PREPROCESSOR_FILE,
+    check_preprocessing,
+    describe_preprocessing,
+    read_image_side,
+)
 from pipelines.data.tokenizer import SENTENCEPIECE_NAME, load_tokenizer, save_tokenizer
 from pipelines.model import IGVGConfig, IGVGModel
 from pipelines.model.convert.instancevg import infer_max_tokens, load_instancevg_checkpoint
@@ -17,7 +22,7 @@ from pipelines.networks import resolve_checkpoint
 from shards.errors import CheckpointError, DataError
 from shards.files import read_json, write_json
 
-PREPROCESSOR_FILE, PROCESSOR_FILE = "preprocessor_config.json", "processor_config.json"
+PROCESSOR_FILE = "processor_config.json"
 MAX_TOKENS = 50
 """The paper's limit (section C), including <s> and </s>."""
 
@@ -78,7 +83,11 @@ def default_max_tokens(config: IGVGConfig) -> int:
 
 
 def _read_max_tokens(file: Path, config: IGVGConfig) -> int:
-    """The token limit of a preprocessor_config.json, or the default."""
+    """The token limit of a preprocessor_config.json, or the default.
+
+    Raises:
+        CheckpointError: the file is damaged, or describes other preprocessing than that of the network.
+    """
     if not file.exists():
         return default_max_tokens(config)
     remedy = "copy it again, or make the checkpoint again"
@@ -86,7 +95,15 @@ def _read_max_tokens(file: Path, config: IGVGConfig) -> int:
         values = read_json(file, "a processor's settings in JSON", remedy)
     except DataError as error:
         raise CheckpointError(str(error)) from error
-    found = values.get("max_tokens", MAX_TOKENS) if isinstance(values, dict) else None
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{file} holds no settings of a processor; {remedy}")
+    check_preprocessing(values, str(file))
+    side = read_image_side(values.get("size", config.image_size), str(file))
+    if side != config.image_size:
+        raise CheckpointError(
+            f"{file}: size is {side} × {side}, and image_size of config.json is {config.image_size}; {remedy}"
+        )
+    found = values.get("max_tokens", MAX_TOKENS)
     if type(found) is not int or not 2 < found <= config.text_positions - 2:
         most = config.text_positions - 2
         raise CheckpointError(f"{file}: max_tokens is {found!r}, not a whole number from 3 to {most}; {remedy}")

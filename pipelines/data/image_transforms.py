@@ -7,8 +7,6 @@ without antialiasing, as in the published pipeline. So the point (x, y) of the s
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -21,9 +19,6 @@ PIXEL_MEAN = (123.675, 116.28, 103.53)
 """ImageNet's mean of R, G, B in [0, 255]."""
 PIXEL_STD = (58.395, 57.12, 57.375)
 """ImageNet's standard deviation of R, G, B in [0, 255]."""
-
-# Pillow's number of the filter.
-_BILINEAR = 2
 
 
 def resize_image(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -39,28 +34,6 @@ def normalize_images(images: Tensor) -> Tensor:
     std = torch.tensor(PIXEL_STD, device=images.device)[:, None, None]
     # The arithmetic is faster with channels first in memory.
     return (images.permute(0, 3, 1, 2).contiguous().float() - mean) / std
-
-
-def describe_preprocessing(size: int, max_tokens: int) -> dict[str, Any]:
-    """The content of preprocessor_config.json: what is done to images, in the words of transformers.
-
-    Args:
-        size: side of the network's square image in pixels.
-        max_tokens: tokens of an expression at most.
-    """
-    return {
-        "do_convert_rgb": True,
-        "do_resize": True,
-        "size": {"height": size, "width": size},
-        "resample": _BILINEAR,
-        "antialias": False,
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": [round(value / 255, 6) for value in PIXEL_MEAN],
-        "image_std": [round(value / 255, 6) for value in PIXEL_STD],
-        "max_tokens": max_tokens,
-    }
 
 
 def mask_source_indices(length: int, image_size: int, mask_size: int) -> NDArray[np.int64]:

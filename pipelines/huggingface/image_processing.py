@@ -11,14 +11,15 @@ from transformers.feature_extraction_utils import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 
 from pipelines.data.image_input import ImageInput, list_batch, load_image
-from pipelines.data.image_transforms import describe_preprocessing, normalize_images, resize_image
-from pipelines.huggingface.outputs import TargetSizes, detect_objects
-from shards.errors import CheckpointError, near_match_hint
-
-# What transformers adds to the file.
-_LABELS = frozenset(
-    {"image_processor_type", "feature_extractor_type", "processor_class", "auto_map", "_processor_class"}
+from pipelines.data.image_transforms import normalize_images, resize_image
+from pipelines.data.preprocessor_config import (
+    PREPROCESSOR_FILE,
+    PREPROCESSOR_LABELS,
+    check_preprocessing,
+    describe_preprocessing,
+    read_image_side,
 )
+from pipelines.huggingface.outputs import TargetSizes, detect_objects
 
 
 class IGVGImageProcessor(BaseImageProcessor):  # type: ignore[misc]  # transformers has no types
@@ -36,18 +37,12 @@ class IGVGImageProcessor(BaseImageProcessor):  # type: ignore[misc]  # transform
     model_input_names = ["pixel_values"]  # noqa: RUF012  # as transformers declares it
 
     def __init__(self, size: Any = None, max_tokens: int = 50, **values: Any) -> None:
-        side = _read_side({"height": 320, "width": 320} if size is None else size)
+        side = read_image_side({"height": 320, "width": 320} if size is None else size, PREPROCESSOR_FILE)
+        check_preprocessing(values, PREPROCESSOR_FILE)
+        super().__init__(**{
+            name: value for name, value in values.items() if name in PREPROCESSOR_LABELS - {"image_processor_type"}
+        })  # fmt: skip
         kept = describe_preprocessing(side, max_tokens)
-        for name, value in values.items():
-            if name in _LABELS or value is None:
-                continue
-            if name not in kept:
-                raise CheckpointError(f"preprocessor_config.json: no setting {name}; {near_match_hint(name, [*kept])}")
-            if not _equal(value, kept[name]):
-                raise CheckpointError(f"preprocessor_config.json: {name} is {value}; igvg's networks take {kept[name]}")
-        super().__init__(
-            **{name: value for name, value in values.items() if name in _LABELS - {"image_processor_type"}}
-        )
         for name, value in kept.items():
             setattr(self, name, value)
 
@@ -79,21 +74,3 @@ class IGVGImageProcessor(BaseImageProcessor):  # type: ignore[misc]  # transform
             For each row `scores` (N,), `labels` (N,) zeros and `boxes` (N, 4) x0, y0, x1, y1, float32 on the CPU.
         """
         return detect_objects(outputs, threshold, target_sizes)
-
-
-def _read_side(size: Any) -> int:
-    sides = size if isinstance(size, int) else (size["height"], size["width"]) if "height" in size else None
-    side = sides if isinstance(sides, int) else sides[0] if sides and sides[0] == sides[1] else None
-    if type(side) is not int or side < 1:
-        raise CheckpointError(
-            f"preprocessor_config.json: size is {size}; igvg's networks take a square of whole pixels"
-        )
-    return side
-
-
-def _equal(value: Any, kept: Any) -> bool:
-    if isinstance(kept, list):
-        return isinstance(value, list | tuple) and np.allclose(value, kept, rtol=0, atol=1e-6)
-    if isinstance(kept, float):
-        return isinstance(value, int | float) and abs(value - kept) < 1e-9
-    return bool(value == kept)
