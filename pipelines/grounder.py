@@ -59,10 +59,10 @@ class Grounder:
         Raises:
             CheckpointError, SettingsError: the checkpoint cannot be used.
         """
-        model, tokenizer, max_tokens = open_checkpoint(checkpoint, revision=revision)
-        processor = Processor(tokenizer=tokenizer, max_tokens=max_tokens, image_size=model.config.image_size)
         place = find_device(device)
         compute_dtype = resolve_precision(precision, place)
+        model, tokenizer, max_tokens = open_checkpoint(checkpoint, revision=revision)
+        processor = Processor(tokenizer=tokenizer, max_tokens=max_tokens, image_size=model.config.image_size)
         return cls(place_model(model, place, compute_dtype), processor, compute_dtype)
 
     def predict(
@@ -93,8 +93,8 @@ class Grounder:
         """
         expressions = [texts] if isinstance(texts, str) else list(texts)
         settings = postprocess_settings(threshold, postprocess)
-        if batch_size < 1:
-            raise SettingsError(f"batch_size is {batch_size}; give at least 1")
+        if type(batch_size) is not int or batch_size < 1:
+            raise SettingsError(f"batch_size is {batch_size!r}; give a whole number of at least 1")
         check_expressions(expressions)
         pixels = load_image(image)
         batches = self._batches(pixels, expressions, batch_size)

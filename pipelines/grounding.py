@@ -112,7 +112,7 @@ def postprocess_settings(threshold: float, changes: Mapping[str, Any]) -> Postpr
     Raises:
         SettingsError: an unknown setting (names the nearest), or an invalid value.
     """
-    return from_mapping(PostprocessSettings, {"score_threshold": float(threshold), **changes}, "post-processing")
+    return from_mapping(PostprocessSettings, {"score_threshold": threshold, **changes}, "post-processing")
 
 
 def build_grounding(

@@ -80,7 +80,10 @@ def merge_segments(masks: Tensor, scores: Tensor, *, binary_maps: bool) -> dict[
 
 
 def _list_sizes(target_sizes: TargetSizes, rows: int) -> list[tuple[int, int]]:
-    sizes = [(int(height), int(width)) for height, width in target_sizes]
+    try:
+        sizes = [(int(height), int(width)) for height, width in target_sizes]
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"target_sizes is {target_sizes}; give a list with (height, width) of each row") from error
     if len(sizes) == 1:
         sizes *= rows
     if len(sizes) != rows:

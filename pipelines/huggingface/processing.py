@@ -103,7 +103,9 @@ class IGVGProcessor(ProcessorMixin):  # type: ignore[misc]  # transformers has n
         """
         settings = postprocess_settings(threshold, postprocess)
         side = self.image_processor.image_size
-        raw = unpack_rows(outputs, target_sizes if target_sizes is not None else [(side, side)], side, threshold)
+        raw = unpack_rows(
+            outputs, target_sizes if target_sizes is not None else [(side, side)], side, settings.score_threshold
+        )
         texts = self._list_texts(text_labels, outputs, len(raw))
         return [build_grounding(row, settings, text) for row, text in zip(raw, texts, strict=True)]
 
@@ -195,14 +197,16 @@ def pair_texts(text: Texts, images: int | None) -> tuple[list[int], list[str]]:
         SettingsError: an expression has no word, or there are other expressions than images.
     """
     count = images if images is not None else 1
+    if not isinstance(text, str | Sequence):
+        raise SettingsError(f"text is a {type(text).__name__}; give an expression or a list of them")
     if isinstance(text, str):
         lists = [[text]] * count
-    elif any(not isinstance(each, str) for each in text):
-        lists = [[each] if isinstance(each, str) else list(each) for each in text]
+    elif any(isinstance(each, list | tuple) for each in text):
+        lists = [list(each) if isinstance(each, list | tuple) else [each] for each in text]
     elif count == 1:
-        lists = [[str(each) for each in text]]
+        lists = [list(text)]
     else:
-        lists = [[str(each)] for each in text]
+        lists = [[each] for each in text]
     if images is not None and len(lists) != count:
         raise SettingsError(f"{len(lists)} expressions or lists of them for {count} images; give one for each image")
     pairs = [(index, each) for index, several in enumerate(lists) for each in several]

@@ -9,12 +9,13 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pipelines.config.settings import Precision
+from shards.errors import SettingsError
 from shards.progress import log
 
 ComputeDtype = Literal["fp32", "bf16"]
@@ -40,7 +41,13 @@ def autocast_context(device: torch.device, compute_dtype: ComputeDtype) -> Itera
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> ComputeDtype:
-    """The compute dtype on a device; `auto` gives bfloat16 where the device supports it natively, else float32."""
+    """The compute dtype on a device; `auto` gives bfloat16 where the device supports it natively, else float32.
+
+    Raises:
+        SettingsError: there is no such precision.
+    """
+    if precision not in get_args(Precision):
+        raise SettingsError(f"precision is {precision!r}; give {', '.join(get_args(Precision))}")
     if precision == "auto":
         return "bf16" if supports_bfloat16(device) else "fp32"
     return precision

@@ -113,6 +113,20 @@ def test_a_text_without_a_word_is_refused(grounder: Grounder, texts: list[str]) 
         grounder.predict(np.zeros((8, 8, 3), dtype=np.uint8), texts)
 
 
+def test_an_unknown_precision_or_batch_size_is_refused(image: Path, grounder: Grounder) -> None:
+    with pytest.raises(SettingsError, match="precision is 'fp16'; give auto, fp32, bf16"):
+        Grounder.from_pretrained("shapes", precision="fp16")  # type: ignore[arg-type]
+    for batch_size in (0, 2.5, "4"):
+        with pytest.raises(SettingsError, match="give a whole number of at least 1"):
+            grounder.predict(image, "star", batch_size=batch_size)  # type: ignore[arg-type]
+    for threshold in ("high", None, 2):
+        with pytest.raises(SettingsError, match="score_threshold = "):
+            grounder.predict(image, "star", threshold=threshold)  # type: ignore[arg-type]
+    (result,) = grounder.predict(image, "star", threshold=np.float32(0.5))
+    (same,) = grounder.predict(image, "star", threshold=torch.tensor(0.5))  # type: ignore[arg-type]
+    assert torch.equal(result.boxes, same.boxes)
+
+
 def test_an_unknown_device_or_revision_is_one_line(tmp_path: Path) -> None:
     save_small_network(tmp_path)
     for device in ("cuda:99", "gpu"):

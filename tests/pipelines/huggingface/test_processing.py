@@ -66,7 +66,10 @@ def test_rows_pair_images_and_expressions(text: Any, images: int | None, rows: l
     assert list(zip(*pair_texts(text, images), strict=True)) == rows
 
 
-@pytest.mark.parametrize(("text", "images"), [(["a", "b", "c"], 2), ([["a"]], 2), ([], 1), (["?"], 1), ([["a", 7]], 1)])
+@pytest.mark.parametrize(
+    ("text", "images"),
+    [(["a", "b", "c"], 2), ([["a"]], 2), ([], 1), (["?"], 1), ([["a", 7]], 1), (7, 1), ([None], 1), ([None, 7], 2)],
+)
 def test_rows_that_cannot_be_paired_are_refused(text: Any, images: int) -> None:
     with pytest.raises(SettingsError):
         pair_texts(text, images)
@@ -90,7 +93,13 @@ def test_results_name_the_expressions_that_the_processor_was_given(loaded: tuple
     assert other.post_process_grounding(outputs, SIZES, 0)[1].text is not None
     named = processor.post_process_grounding(outputs, SIZES, 0, text_labels=[["x"], ["y"]])
     assert [result.text for result in named] == ["x", "y"]
-    for wrong in ({"target_sizes": SIZES * 2}, {"text_labels": ["x"]}, {"target_sizes": [(0, 5)]}):
+    for wrong in (
+        {"target_sizes": SIZES * 2},
+        {"text_labels": ["x"]},
+        {"target_sizes": [(0, 5)]},
+        {"target_sizes": SIZES[0]},
+        {"threshold": "high"},
+    ):
         with pytest.raises(SettingsError):
             processor.post_process_grounding(outputs, **wrong)
 
