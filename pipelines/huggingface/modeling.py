@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,6 +14,8 @@ from pipelines.huggingface.configuration import IGVGPretrainedConfig
 from pipelines.huggingface.model_output import IGVGObjectDetectionOutput, convert_output
 from pipelines.model.igvg import IGVGModel
 from pipelines.model.serialization import report_mismatch
+
+_HALF = (torch.bfloat16, torch.float16)
 
 
 class IGVGForZeroShotObjectDetection(IGVGModel, PreTrainedModel):  # type: ignore[misc]  # transformers has no types
@@ -41,9 +44,15 @@ class IGVGForZeroShotObjectDetection(IGVGModel, PreTrainedModel):  # type: ignor
         token_type_ids: Tensor | None = None,  # noqa: ARG002  # tokenizers of transformers make it
         return_dict: bool | None = None,
     ) -> IGVGObjectDetectionOutput | tuple[Any, ...]:
-        """As `IGVGModel.forward`; without an `attention_mask` every token counts."""
+        """As `IGVGModel.forward`; without an `attention_mask` every token counts.
+
+        With weights in bfloat16 or float16 the network runs under autocast to that type.
+        """
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        named = convert_output(super().forward(pixel_values, input_ids, mask), input_ids)
+        # Positions, softmax and sampling points are computed in float32 whatever the type of the weights.
+        dtype, device = self.class_head.weight.dtype, pixel_values.device.type
+        with torch.autocast(device, dtype=dtype) if dtype in _HALF else contextlib.nullcontext():
+            named = convert_output(super().forward(pixel_values, input_ids, mask), input_ids)
         return named.to_tuple() if return_dict is False else named
 
     @classmethod

@@ -54,6 +54,19 @@ def test_weights_buffers_and_outputs_equal_those_of_the_plain_network(folder: Pa
     assert found.pred_boxes is found.boxes
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_of_half_precision_predict_from_images_of_any_precision(folder: Path, dtype: torch.dtype) -> None:
+    model, (pixels, *text) = load(folder, dtype=dtype), INPUTS
+    assert model.dtype == dtype
+    with torch.inference_mode():
+        exact, found, same = load(folder)(*INPUTS), model(pixels, *text), model(pixels.to(dtype), *text)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert load(folder)(*INPUTS).class_logits.dtype == torch.bfloat16
+    assert torch.equal(found.boxes, same.boxes)
+    assert found.boxes.isfinite().all()
+    assert torch.allclose(found.existence_logits.float(), exact.existence_logits, atol=0.05)
+
+
 def test_without_a_mask_every_token_counts_and_a_tuple_can_be_asked_for(folder: Path) -> None:
     model, (pixels, ids, _) = load(folder), INPUTS
     with torch.inference_mode():
