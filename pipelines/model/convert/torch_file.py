@@ -68,7 +68,7 @@ def read_tensors(file: Path, *, ema: bool = False) -> dict[str, Tensor]:
     """
     wrappers = _unwrap(load_values(file, "download it again"))
     if ema:
-        averages = [wrapper[_EMA] for wrapper in wrappers if isinstance(wrapper.get(_EMA), Mapping)]
+        averages = [average for wrapper in wrappers if isinstance(average := wrapper.get(_EMA), Mapping) and average]
         if not averages:
             raise CheckpointError(f"{file} holds no moving average of the weights ({_EMA}); import it without --ema")
         wrappers = _unwrap(averages[0])

@@ -6,6 +6,7 @@ import json
 import string
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sentencepiece
@@ -108,8 +109,10 @@ def test_the_moving_average_is_imported_on_request(tmp_path: Path, wrap: bool) -
         assert torch.equal(found, expected["vis_enc.beit3.text_embed.weight"])
 
 
-def test_a_file_without_a_moving_average_is_said_to_have_none(tmp_path: Path) -> None:
-    file = write_file(tmp_path)
+@pytest.mark.parametrize("record", [{}, {"ema_state_dict": None}, {"ema_state_dict": {}}])
+def test_a_file_without_a_moving_average_is_said_to_have_none(tmp_path: Path, record: dict[str, Any]) -> None:
+    file = tmp_path / "published.pth"
+    torch.save({"state_dict": make_published(), **record}, file)
     with pytest.raises(CheckpointError, match=r"published\.pth holds no moving average .* import it without --ema"):
         import_checkpoint.run(file, tmp_path / "ours", ImportOptions(ema=True))
     assert not (tmp_path / "ours").exists()
