@@ -22,9 +22,8 @@ class ImagePredictions:
     """The predictions for all expressions of one image."""
 
     file_name: str
-    height: int
-    """Pixels."""
-    width: int
+    size: tuple[int, int] | None
+    """Height and width in pixels; None of one's own images whose predictions are boxes alone."""
     texts: tuple[str, ...]
     """The expressions."""
     predictions: tuple[Prediction, ...]
@@ -47,8 +46,7 @@ def group_split(file: Path, reader: ShardReader) -> Iterator[ImagePredictions]:
                 raise DataError(error.what, file=file, remedy=error.remedy) from error
         yield ImagePredictions(
             file_name=record.file_name,
-            height=record.height,
-            width=record.width,
+            size=(record.height, record.width),
             texts=tuple(expression.text for _, expression, _ in aligned),
             predictions=tuple(prediction for *_, prediction in aligned),
         )
@@ -58,7 +56,7 @@ def group_own_images(file: Path, texts: Sequence[str]) -> Iterator[ImagePredicti
     """The predictions of `igvg predict --image`, whose ids are FILE_NAME/TEXT_INDEX.
 
     Raises:
-        DataError: a prediction is damaged, has another id, or has no mask: its size is that of the image.
+        DataError: a prediction is damaged, has another id, or the masks of an image differ in size.
     """
 
     def find_image(prediction: Prediction) -> str:
@@ -66,14 +64,16 @@ def group_own_images(file: Path, texts: Sequence[str]) -> Iterator[ImagePredicti
 
     for name, group in groupby(read_predictions(file), key=find_image):
         predictions = tuple(group)
-        sizes = {tuple(prediction.mask["size"]) for prediction in predictions if prediction.mask is not None}
-        if len(sizes) != 1 or any(prediction.mask is None for prediction in predictions):
-            raise DataError(f"{name} has no masks, or masks of several sizes", file=file, remedy="predict it again")
-        height, width = sizes.pop()
+        sizes = {
+            (prediction.mask["size"][0], prediction.mask["size"][1])
+            for prediction in predictions
+            if prediction.mask is not None
+        }
+        if len(sizes) > 1:
+            raise DataError(f"{name} has masks of several sizes", file=file, remedy="predict it again")
         yield ImagePredictions(
             file_name=name,
-            height=height,
-            width=width,
+            size=sizes.pop() if sizes else None,
             texts=tuple(_find_text(prediction, texts, file) for prediction in predictions),
             predictions=predictions,
         )

@@ -48,14 +48,15 @@ def describe_image(image: ImagePredictions) -> dict[str, Any]:
         _describe_expression(group, text, prediction)
         for group, (text, prediction) in enumerate(zip(image.texts, image.predictions, strict=True))
     ]
+    height, width = image.size or (None, None)
     return {
         "version": VERSION,
         "flags": {},
         "shapes": shapes,
         "imagePath": PurePosixPath(image.file_name).name,
         "imageData": None,
-        "imageHeight": image.height,
-        "imageWidth": image.width,
+        "imageHeight": height,
+        "imageWidth": width,
         "expressions": expressions,
     }
 

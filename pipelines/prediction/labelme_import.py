@@ -31,8 +31,8 @@ class LabeledExpression:
     id: str
     text: str
     group_id: int
-    height: int
-    width: int
+    size: tuple[int, int] | None
+    """Height and width of the image; None if the file does not say them."""
     predicted: frozenset[str]
     """The kinds that the model predicts."""
     no_target: bool | None
@@ -92,11 +92,11 @@ def _read_file(file: Path) -> list[LabeledExpression]:
     document = read_json(file, _EXPECTED, _REMEDY, **STRICT)
     try:
         check_type(document, dict, "the document", "an object")
-        height, width = (_read_side(document, key) for key in ("imageHeight", "imageWidth"))
+        size = _read_size(document)
         if "expressions" not in document:
             raise ValueError("has no list 'expressions' with ids and texts")
         entries = check_type(document["expressions"], list, "expressions", "a list")
-        expressions = [_read_expression(entry, file, height, width) for entry in entries]
+        expressions = [_read_expression(entry, file, size) for entry in entries]
         shapes = check_type(document.get("shapes", []), list, "shapes", "a list")
     except (ValueError, OverflowError) as error:
         raise DataError(describe_json_error(error), file=file, remedy=_REMEDY) from error
@@ -108,6 +108,14 @@ def _read_file(file: Path) -> list[LabeledExpression]:
     return expressions
 
 
+def _read_size(document: dict[str, Any]) -> tuple[int, int] | None:
+    keys = ("imageHeight", "imageWidth")
+    if all(document.get(key) is None for key in keys):
+        return None
+    height, width = (_read_side(document, key) for key in keys)
+    return height, width
+
+
 def _read_side(document: dict[str, Any], key: str) -> int:
     side = document.get(key)
     if type(side) is not int or not 0 < side <= LONGEST_SIDE:
@@ -115,19 +123,18 @@ def _read_side(document: dict[str, Any], key: str) -> int:
     return side
 
 
-def _read_expression(entry: Any, file: Path, height: int, width: int) -> LabeledExpression:
+def _read_expression(entry: Any, file: Path, size: tuple[int, int] | None) -> LabeledExpression:
     check_type(entry, dict, "an expression", "an object")
     no_target = entry.get("no_target")
     predicted = check_type(entry.get("predicted", []), list, "predicted", "a list")
-    if unknown := [kind for kind in predicted if kind not in KINDS]:
+    if unknown := [kind for kind in predicted if not isinstance(kind, str) or kind not in KINDS]:
         raise ValueError(f"predicted holds {shorten(unknown[0])}, which is neither boxes nor mask")
     return LabeledExpression(
         file=file,
         id=check_type(entry.get("id"), str, "the id of an expression", "a string"),
         text=check_type(entry.get("text"), str, "the text of an expression", "a string"),
         group_id=check_type(entry.get("group_id"), int, "the group_id of an expression", "a whole number"),
-        height=height,
-        width=width,
+        size=size,
         predicted=frozenset(predicted),
         no_target=None if no_target is None else check_type(no_target, bool, "no_target", "true or false"),
     )
@@ -146,7 +153,7 @@ def _add_shape(shape: Any, expressions: Sequence[LabeledExpression]) -> None:
         if len(points) < 3:
             raise ValueError(f"its polygon has {len(points)} points; a polygon has at least 3")
         flat = [value for point in points for value in point]
-        expression.masks.append(encode_segmentation([flat], expression.height, expression.width))
+        expression.masks.append(encode_segmentation([flat], *_need_size(expression)))
         expression.predicted |= {"mask"}
     elif kind == "rectangle":
         if len(points) not in (2, 4):
@@ -160,6 +167,18 @@ def _add_shape(shape: Any, expressions: Sequence[LabeledExpression]) -> None:
         expression.predicted |= {"boxes"}
     else:
         raise ValueError(f"shape_type is {shorten(kind)}; draw polygons for masks and rectangles for boxes")
+
+
+def _need_size(expression: LabeledExpression, file: Path | None = None) -> tuple[int, int]:
+    """The size that a mask of an expression needs; `file` is named in the error.
+
+    Raises:
+        DataError: the file does not say it.
+    """
+    if expression.size is None:
+        what, remedy = "has no imageHeight and imageWidth, which masks need", "save it with labelme, beside its image"
+        raise DataError(what, file=file, remedy=remedy)
+    return expression.size
 
 
 def _find_expression(shape: dict[str, Any], expressions: Sequence[LabeledExpression]) -> LabeledExpression:
@@ -192,8 +211,8 @@ def _order_by_split(found: dict[str, LabeledExpression], reader: ShardReader) ->
             if (labeled := found.pop(expression.id, None)) is None:
                 missing.append(expression.id)
                 continue
-            if (labeled.height, labeled.width) != (record.height, record.width):
-                what = f"imageWidth × imageHeight is {labeled.width} × {labeled.height}"
+            if labeled.size is not None and labeled.size != (record.height, record.width):
+                what = f"imageWidth × imageHeight is {labeled.size[1]} × {labeled.size[0]}"
                 expected = f"the image of the shards has {record.width} × {record.height} pixels"
                 raise DataError(f"{what}; {expected}", file=labeled.file, remedy="label the original image")
             ordered[expression.id] = labeled
@@ -209,15 +228,15 @@ def _order_by_split(found: dict[str, LabeledExpression], reader: ShardReader) ->
 
 
 def _to_prediction(expression: LabeledExpression, kinds: frozenset[str]) -> Prediction:
-    mask = merge_rles(expression.masks, expression.height, expression.width)
+    mask = merge_rles(expression.masks, *_need_size(expression, expression.file)) if "mask" in kinds else None
     scores = None
     if "boxes" in kinds and (any(score is not None for score in expression.scores) or not expression.boxes):
         scores = [DEFAULT_SCORE if score is None else score for score in expression.scores]
-    empty = not expression.boxes and rle_area(mask) == 0
+    empty = not expression.boxes and (mask is None or rle_area(mask) == 0)
     return Prediction(
         id=expression.id,
         boxes=expression.boxes if "boxes" in kinds else None,
         scores=scores,
-        mask=mask if "mask" in kinds else None,
+        mask=mask,
         no_target=empty if expression.no_target is None else expression.no_target,
     )

@@ -35,7 +35,9 @@ def write_png_masks(folder: Path, images: Iterable[ImagePredictions]) -> dict[st
             counts["images"] += 1
             for text, prediction in zip(image.texts, image.predictions, strict=True):
                 if prediction.mask is None:
-                    raise DataError("the predictions have no masks", remedy="boxes alone go into --to coco or labelme")
+                    raise DataError(
+                        "the predictions have no masks", remedy="write boxes --to labelme, or predict with --masks"
+                    )
                 file = folder / names.choose(prediction.id)
                 with name_file(file):
                     Image.fromarray(decode_mask(prediction.mask).astype(np.uint8) * 255).save(file)

@@ -30,7 +30,7 @@ PREDICTIONS = (
     Prediction(id="a.png/2", boxes=[], scores=[], mask=fill((5, 1, 6, 2)), no_target=True),
     Prediction(id="a.png/3", boxes=[], scores=[], mask=fill(), no_target=True),
 )  # fmt: skip
-IMAGE = ImagePredictions(file_name="in/a.png", height=HEIGHT, width=WIDTH, texts=TEXTS, predictions=PREDICTIONS)
+IMAGE = ImagePredictions(file_name="in/a.png", size=(HEIGHT, WIDTH), texts=TEXTS, predictions=PREDICTIONS)
 
 
 def write(folder: Path, image: ImagePredictions = IMAGE) -> Path:
@@ -80,7 +80,7 @@ def test_any_prediction_comes_back(
         mask=None if kinds == "boxes" else encode_mask(mask),
         no_target=no_target,
     )
-    image = ImagePredictions(file_name="a.png", height=HEIGHT, width=WIDTH, texts=("x",), predictions=(prediction,))
+    image = ImagePredictions(file_name="a.png", size=(HEIGHT, WIDTH), texts=("x",), predictions=(prediction,))
     assert read_labelme([write(tmp_path_factory.mktemp("labels"), image)], None) == [prediction]
 
 
@@ -89,7 +89,7 @@ def test_the_mask_of_a_large_image_comes_back_to_the_pixel(tmp_path: Path) -> No
     distance = np.hypot(rows - 120, columns - 160)
     mask = (distance < 100) & (distance > 37) | (columns < 20)
     prediction = Prediction(id="a/0", boxes=None, scores=None, mask=encode_mask(mask), no_target=False)
-    image = ImagePredictions(file_name="a.png", height=240, width=320, texts=("ring",), predictions=(prediction,))
+    image = ImagePredictions(file_name="a.png", size=(240, 320), texts=("ring",), predictions=(prediction,))
     (back,) = read_labelme([write(tmp_path, image)], None)
     assert back.mask is not None
     assert np.array_equal(decode_mask(back.mask), mask)
@@ -139,11 +139,18 @@ def test_a_shape_that_cannot_be_read_is_named(tmp_path: Path, shape: dict[str, A
         ({"expressions": [{"text": "x"}]}, "the id of an expression is null, not a string"),
         ({"imageHeight": 0}, "imageHeight is 0, not a number of pixels"),
         ({"imageWidth": True}, "imageWidth is true, not a number of pixels"),
+        ({"imageHeight": None}, "imageHeight is null, not a number of pixels"),
         ({"shapes": {}}, r"shapes is \{\}, not a list"),
+        (
+            {"expressions": [{"group_id": 0, "id": "a/0", "text": "x", "predicted": [["mask"]]}]},
+            r'predicted holds \["mask"\], which is neither boxes nor mask',
+        ),
+        ({"imageHeight": None, "imageWidth": None}, "shape 1: has no imageHeight and imageWidth.* masks need; save it"),
+        ({"imageHeight": None, "imageWidth": None, "shapes": []}, "has no imageHeight and imageWidth"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, change: dict[str, Any], said: str) -> None:
-    with pytest.raises(DataError, match=rf"a\.json: {said}"):
+    with pytest.raises(DataError, match=rf"a\.json[:,] {said}"):
         read_labelme([edit(write(tmp_path), lambda document: document.update(change))], None)
 
 
@@ -151,6 +158,16 @@ def test_files_of_others_have_no_expressions(tmp_path: Path) -> None:
     file = edit(write(tmp_path), lambda document: document.pop("expressions"))
     with pytest.raises(DataError, match="has no list 'expressions' with ids and texts; give files that igvg convert"):
         read_labelme([file], None)
+
+
+def test_boxes_alone_need_no_size_of_the_image(tmp_path: Path) -> None:
+    boxes_alone = tuple(
+        Prediction(id=p.id, boxes=p.boxes, scores=p.scores, mask=None, no_target=not p.boxes) for p in PREDICTIONS
+    )
+    image = ImagePredictions(file_name="in/a.png", size=None, texts=TEXTS, predictions=boxes_alone)
+    file = write(tmp_path, image)
+    assert json.loads(file.read_text())["imageHeight"] is None
+    assert read_labelme([file], None) == list(boxes_alone)
 
 
 def test_folders_are_read_by_name_and_an_image_once(tmp_path: Path) -> None:
@@ -173,6 +190,6 @@ def test_the_expressions_are_those_of_the_split(tmp_path: Path) -> None:
         with pytest.raises(DataError, match="1 of 1 expressions of 'val' are in no file, the first grefcoco/1/0"):
             read_labelme([], reader)
         prediction = Prediction(id="grefcoco/1/0", boxes=[], scores=[], mask=fill(), no_target=True)
-        image = ImagePredictions(file_name="a.png", height=8, width=9, texts=("x",), predictions=(prediction,))
+        image = ImagePredictions(file_name="a.png", size=(8, 9), texts=("x",), predictions=(prediction,))
         with pytest.raises(DataError, match="imageWidth × imageHeight is 9 × 8; the image of the shards has 12 × 8"):
             read_labelme([write(tmp_path, image)], reader)

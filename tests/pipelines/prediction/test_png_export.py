@@ -23,7 +23,7 @@ def predict(identity: str, mask: Any) -> Prediction:
 
 def group(*predictions: Prediction) -> ImagePredictions:
     texts = tuple(f"text {index}" for index in range(len(predictions)))
-    return ImagePredictions(file_name="a.jpg", height=30, width=40, texts=texts, predictions=predictions)
+    return ImagePredictions(file_name="a.jpg", size=(30, 40), texts=texts, predictions=predictions)
 
 
 def test_every_mask_is_a_file_of_0_and_255_and_the_index_names_it(tmp_path: Path) -> None:
@@ -49,7 +49,9 @@ def test_without_expressions_the_index_is_empty(tmp_path: Path) -> None:
 
 
 def test_predictions_of_boxes_alone_have_no_masks_to_write(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="the predictions have no masks; boxes alone go into --to coco or labelme"):
+    with pytest.raises(
+        DataError, match="the predictions have no masks; write boxes --to labelme, or predict with --masks"
+    ):
         write_png_masks(tmp_path, [group(Prediction(id="a", boxes=[], scores=[], mask=None, no_target=True))])
 
 

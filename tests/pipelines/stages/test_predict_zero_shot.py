@@ -16,7 +16,7 @@ from pipelines.data.image_decoding import decode_image
 from pipelines.prediction import zero_shot_chunks
 from pipelines.prediction.families import default_settings
 from pipelines.prediction.transformers_model import load_model
-from pipelines.stages import predict
+from pipelines.stages import convert, predict
 from pipelines.stages.inputs import locate_raw
 from shards.errors import ArtifactError, CheckpointError, DataError, SettingsError
 from shards.masks import decode_mask, encode_mask
@@ -135,6 +135,12 @@ def test_own_images_get_an_overlay_for_every_text(models: Path, tmp_path: Path) 
         assert [line["id"] for line in read_lines(tmp_path / name)] == ["noise.png/0", "noise.png/1"]
         assert result.counts["cut"] == 1
         assert "more than the 16 tokens" in result.counts["notes"][0]
+    labels = convert.export_images("labelme", tmp_path / "boxes", None, tmp_path / "labels")
+    assert labels.counts["boxes"] > 0 == labels.counts["polygons"]
+    back = convert.import_labelme([tmp_path / "labels"], None, tmp_path / "back.jsonl")
+    assert (tmp_path / "back.jsonl").read_bytes() == (tmp_path / "boxes" / "predictions.jsonl").read_bytes()
+    assert back.report is not None
+    assert back.report.expressions == len(texts)
 
 
 def test_a_zero_shot_prediction_leaves_no_raw_outputs_and_says_so(models: Path, pipeline: Path, tmp_path: Path) -> None:
