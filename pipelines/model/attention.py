@@ -97,10 +97,11 @@ class MSDeformAttn(nn.Module):
     def _initialize(self) -> None:
         """The heads' offsets point in evenly spread directions, point n lies n cells away; all weights are equal."""
         _initialize_linears(self)
-        angles = torch.arange(self.heads, dtype=torch.float32) * (2 * math.pi / self.heads)
+        # On the meta device torch would load its compiler for this arithmetic, which takes half a second.
+        angles = torch.arange(self.heads, dtype=torch.float32, device="cpu") * (2 * math.pi / self.heads)
         directions = torch.stack((angles.cos(), angles.sin()), dim=-1)
         directions = directions / directions.abs().amax(dim=-1, keepdim=True)
-        distances = torch.arange(1, self.points + 1, dtype=torch.float32)
+        distances = torch.arange(1, self.points + 1, dtype=torch.float32, device="cpu")
         bias = (directions[:, None, None] * distances[:, None]).expand(self.heads, self.levels, self.points, 2)
         nn.init.zeros_(self.sampling_offsets.weight)
         nn.init.zeros_(self.attention_weights.weight)

@@ -16,12 +16,13 @@ from pathlib import Path
 import torch
 
 from igvg_cli.render import note, print_table
-from tests.benchmarks import command_line, data, network, scoring, sweeping
+from tests.benchmarks import command_line, data, first_answer, network, scoring, sweeping
 from tests.benchmarks.figures import Figure
 
 GROUPS = {
     "command-line": command_line.measure,
     "data": data.measure,
+    "first-answer": first_answer.measure,
     "network": network.measure,
     "scoring": scoring.measure,
     "sweeping": sweeping.measure,

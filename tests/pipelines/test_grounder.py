@@ -46,6 +46,16 @@ def test_the_package_exports_the_names_and_loads_nothing_for_them() -> None:
         from pipelines import Ground  # type: ignore[attr-defined]  # noqa: F401
 
 
+def test_the_first_answer_loads_no_compiler() -> None:
+    code = (
+        "import sys, numpy; from pipelines import Grounder\n"
+        "Grounder.from_pretrained('shapes', device='cpu').predict(numpy.zeros((9, 9, 3), 'u1'), 'star')\n"
+        "print(sorted({'torch._dynamo', 'sympy', 'transformers.modeling_utils'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_results_equal_those_of_the_command_to_the_bit(image: Path, tmp_path: Path, precision: str) -> None:
     words = [word for text in TEXTS for word in ("--text", text)]
