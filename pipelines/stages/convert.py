@@ -11,7 +11,7 @@ from pipelines.prediction.coco_export import ANNOTATIONS, BOXES, SEGMENTATIONS, 
 from pipelines.prediction.coco_import import CocoResults, read_results
 from pipelines.prediction.prediction_file import PREDICTIONS, read_predictions, write_predictions
 from pipelines.stages.artifact import RECORD, Stage, StageResult
-from pipelines.stages.inputs import digest_shards, find_predictions
+from pipelines.stages.inputs import digest_input, digest_shards, find_predictions
 from shards.errors import ArtifactError, DataError
 from shards.files import digest_file, name_file, remove_drafts, replace_folder, temporary_path
 from shards.progress import log
@@ -51,7 +51,7 @@ def export_predictions(
     inputs = {"shards": digest_shards(shards)}
     file = None if predictions is None else find_predictions(predictions)
     if file is not None:
-        inputs = {"predictions": digest_file(file), **inputs}
+        inputs = {"predictions": digest_input(file), **inputs}
     stage = Stage(name=STAGE, out=out, inputs=inputs, options={"split": split})
     if cached := stage.find(force=force):
         return cached

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pipelines.data.tokenizer import SENTENCEPIECE_NAME, load_tokenizer
 from pipelines.stages.artifact import Stage, StageResult
+from pipelines.stages.inputs import digest_input
 from shards.errors import ArtifactError, SettingsError
-from shards.files import digest_file
 
 
 def run(file: Path, out: Path, *, tokenizer: Path | None = None, force: bool = False) -> StageResult[None]:
@@ -31,11 +31,11 @@ def run(file: Path, out: Path, *, tokenizer: Path | None = None, force: bool = F
         raise ArtifactError(f"{file} is no file; give the .pth that was published")
     if tokenizer is None and (beside := file.with_name(SENTENCEPIECE_NAME)).is_file():
         tokenizer = beside
-    inputs = {"checkpoint": digest_file(file)}
+    inputs = {"checkpoint": digest_input(file)}
     if tokenizer is not None:
         if not tokenizer.is_file():
             raise ArtifactError(f"{tokenizer} is no file; give the published {SENTENCEPIECE_NAME}")
-        inputs["tokenizer"] = digest_file(tokenizer)
+        inputs["tokenizer"] = digest_input(tokenizer)
     stage = Stage(name="import", out=out, inputs=inputs, options={})
     return stage.find(force=force) or _convert(file, tokenizer, stage, force=force)
 

@@ -18,12 +18,13 @@ from typing import Any
 from pipelines.config.overrides import fingerprinted_settings
 from pipelines.config.settings import PrepareSettings
 from pipelines.stages.artifact import KeyedFolder, Stage, StageResult
+from pipelines.stages.inputs import digest_input
 from pipelines.stages.selection import MISSING, TURNED, UNUSABLE_IMAGE, Item, Selection, select_items
 from shards.annotations.drafts import DATASETS, ImageDraft, build_record, expect_files, list_files
 from shards.annotations.error_collector import ErrorCollector
 from shards.annotations.image_files import candidate_names, index_folders
 from shards.errors import DataError, SettingsError
-from shards.files import digest_file, replace_folder
+from shards.files import replace_folder
 from shards.progress import begin_stage, part_of_progress
 from shards.writer import write_split
 
@@ -128,7 +129,7 @@ def describe(settings: PrepareSettings, annotations: Path, images: Sequence[Path
         SettingsError: there is no such data set.
     """
     _refuse_unknown(settings.dataset)
-    inputs: dict[str, Any] = {file.name: digest_file(file) for file in list_files(settings.dataset, annotations)}
+    inputs: dict[str, Any] = {file.name: digest_input(file) for file in list_files(settings.dataset, annotations)}
     digest = hashlib.sha256()
     for name, files in sorted(index_folders(images).items()):
         for file in files:

@@ -18,9 +18,9 @@ from pipelines.evaluation.metrics.outcomes import Outcome, summarize
 from pipelines.evaluation.metrics.rrefcoco import count_left_out, rrefcoco_ratios
 from pipelines.prediction.alignment import locate_predictions
 from pipelines.stages.artifact import KeyedFolder, Stage, StageResult
-from pipelines.stages.inputs import digest_shards, find_predictions
+from pipelines.stages.inputs import digest_input, digest_shards, find_predictions
 from shards.errors import DataError
-from shards.files import digest_file, read_json, replace_file, write_json
+from shards.files import read_json, replace_file, write_json
 from shards.progress import begin_stage, log
 
 SCORES = "scores.json"
@@ -87,7 +87,7 @@ def run(
         _log_warnings(outcomes.warnings)
         return result
     file = find_predictions(predictions)
-    inputs = {"predictions": digest_file(file), "shards": digest_shards(shards)}
+    inputs = {"predictions": digest_input(file), "shards": digest_shards(shards)}
     stage = Stage(name="score", out=out, inputs=inputs, options=fingerprinted_settings(settings))
     if cached := stage.find(force=force):
         _log_warnings(cached.counts.get("warnings", ()))
