@@ -13,7 +13,7 @@ from igvg_cli import options, render
 def train(
     shards: options.ShardFolders,
     out: options.Out,
-    preset: options.Preset = options.PresetName.base,
+    preset: options.Preset = "base",
     config: options.Config = None,
     init: Annotated[
         Path | None,
@@ -36,7 +36,7 @@ def train(
     from pipelines.stages import train as stage
 
     overrides = [*(set_ or []), *([f"init={init}"] if init else [])]
-    settings = read_settings(train_preset(preset.value), config, overrides)
+    settings = read_settings(train_preset(preset), config, overrides)
     with render.show_progress("training"):
         result = stage.run(settings, shards, out, force=force)
     if result.cached:
