@@ -100,8 +100,8 @@ def write_bytes(file: Path, content: bytes) -> None:
 def replace_file(file: Path) -> Iterator[Path]:
     """A temporary path beside `file`, flushed and renamed to it at the end, removed if the block fails.
 
-    The file gets the permissions that the umask gives, whatever library writes it. A link stays one: what it points to
-    is replaced.
+    The file gets the permissions that the umask gives, also where a library writes it. A link stays a link: its
+    target is replaced.
 
     Raises:
         OSError: it cannot be written; names `file`.
@@ -217,7 +217,7 @@ def remove_drafts(file: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file or folder; a read-only disk refuses even to look."""
+    """Remove a file or folder if the file system allows it."""
     with contextlib.suppress(OSError):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)

@@ -66,7 +66,7 @@ def map_ordered(
 
     Raises:
         WorkerError: a worker died.
-        Exception: whatever the function raised, in its turn.
+        Exception: the error of a task, in its turn.
     """
     pool = _start_workers(function, workers, method, initialize)
     if not pool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from shards.annotations import grefcoco, instancevg, refcoco, refzom
 from shards.annotations.coco import INSTANCES_FILE, Annotation, CocoImage, CocoInstances, read_instances
 from shards.annotations.error_collector import ErrorCollector
-from shards.annotations.polygons import build_instance
+from shards.annotations.instances import build_instance
 from shards.annotations.refer import Ref, read_refs
 from shards.datasets import DatasetName
 from shards.errors import DataError

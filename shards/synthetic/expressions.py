@@ -159,7 +159,7 @@ def _find_extreme(query: Query, scene: Scene, candidates: list[int]) -> tuple[in
         return ()
     ranked = sorted(candidates, key=lambda index: _position_along(query.direction, scene, scene.objects[index]))
     if len(ranked) < 2:
-        # Nobody says "the leftmost" of a single object.
+        # "The leftmost" implies several objects.
         return None
     last, first = (_position_along(query.direction, scene, scene.objects[index]) for index in ranked[-2:])
     return (ranked[-1],) if first - last >= _MIN_DISTANCE else None

@@ -48,7 +48,7 @@ class _ImageDocuments:
 
 
 def write_published(folder: Path, *, seed: int, train_images: int, held_out_images: int, workers: int = 1) -> None:
-    """Write the three data sets; the same arguments give the same files, whatever the number of workers.
+    """Write the three data sets; the same arguments give the same files for any number of workers.
 
     No image belongs to two splits or two data sets.
 
@@ -67,14 +67,7 @@ def write_refcoco(folder: Path, *, seed: int, train_images: int, held_out_images
     """Write the layout of RefCOCO, in which every expression has exactly one target.
 
     Image ids begin at 500,000, so that no image has an id of `write_published`; with another seed no image is drawn
-    twice either.
-
-    Args:
-        folder: where it is written; files of an earlier call are replaced.
-        seed: of all images and expressions.
-        train_images: images of split train.
-        held_out_images: images of split val.
-        workers: processes.
+    twice either. Arguments as of `write_published`.
     """
     tasks = _plan_images(seed, {"refcoco": 1.0}, train_images, held_out_images, first_id=_FIRST_REFCOCO_ID)
     _write_layouts(folder, tasks, workers)
