@@ -23,12 +23,7 @@ from shards.workers import map_ordered
 def load_batches(
     data: ExampleDataset, batch_indices: Iterable[Sequence[int] | NDArray[np.int64]], *, workers: int
 ) -> Generator[Batch, None, None]:
-    """The batches of the given indices, in this order; closing the generator ends the workers.
-
-    Args:
-        data: the examples.
-        batch_indices: the indices of each batch.
-        workers: processes that read ahead; 0: this process reads.
+    """The batches of these indices, read ahead by `workers` processes (0: by this one), which end with the generator.
 
     Raises:
         DataError, OSError: an example cannot be read.

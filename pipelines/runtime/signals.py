@@ -13,7 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
@@ -78,11 +78,9 @@ class RaiseOnSignal:
         self._handling.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         self._raised = None
-        self._handling.__exit__(kind, error, trace)
+        self._handling.__exit__(*error)
 
     def _raise(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
         now = time.monotonic()
@@ -159,10 +157,8 @@ class GracefulStop:
         self._handling.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._handling.__exit__(kind, error, trace)
+    def __exit__(self, *error: Any) -> None:
+        self._handling.__exit__(*error)
 
     @contextlib.contextmanager
     def immediate(self, saved: str) -> Iterator[None]:
