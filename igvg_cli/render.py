@@ -145,7 +145,7 @@ def print_sweep(report: SweepReport) -> None:
 
 
 def print_sweep_rows(report: SweepReport) -> None:
-    """Print the settings of a sweep as CSV: varied keys, metrics, and and the metrics that a row is best in."""
+    """Print the settings of a sweep as CSV: varied keys, metrics, and the metrics that a row is best in."""
     import csv
 
     names = list(report.best)

@@ -140,9 +140,6 @@ class Stages:
 def run_stages(experiment: Experiment) -> Stages:
     """Run every stage that is not finished yet, in order.
 
-    Args:
-        experiment: the stages.
-
     Raises:
         ArtifactError, CheckpointError, DataError, SettingsError: as the stages raise.
     """

@@ -18,8 +18,7 @@ from pipelines.prediction.raw_output import RawOutput
 _OPACITY = 0.45
 _UNITED = (255, 255, 255)
 _CAPTION_FILL = (24, 24, 24)
-
-# Bytes of a file's name on most file systems, less what is added to it.
+# Bytes: the longest file name on most file systems is 255, less the digest, index and extension.
 _LONGEST_NAME = 200
 
 
@@ -96,7 +95,7 @@ def draw_overlay(
 
 
 def pick_colors(count: int) -> list[tuple[int, int, int]]:
-    """Colours that can be told apart, the same for the same count."""
+    """Distinguishable RGB colors, the same for the same count."""
     colors = [colorsys.hsv_to_rgb((0.58 + 0.381966 * index) % 1, 0.85, 1.0) for index in range(count)]
     return [(round(255 * red), round(255 * green), round(255 * blue)) for red, green, blue in colors]
 

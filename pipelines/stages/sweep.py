@@ -72,14 +72,7 @@ class SweepReport:
 
 
 def run(raw: Path, shards: Path, split: str, grid: Grid, *, resolution: int = 0) -> StageResult[SweepReport]:
-    """Score a split under every setting of a grid.
-
-    Args:
-        raw: folder of raw outputs.
-        shards: folder that `igvg prepare` made.
-        split: the split that was predicted.
-        grid: the settings.
-        resolution: as of `igvg score`.
+    """Score a split under every setting of a grid, from a folder of its raw outputs.
 
     Raises:
         DataError: the raw outputs are damaged, or not of just the split's expressions.
@@ -168,31 +161,31 @@ def evaluate_settings(
     """The outcome (G,) of the result of `postprocess` under each setting.
 
     Raises:
-        SettingsError: the raw outputs do not hold a chosen query's mask.
+        SettingsError: the raw outputs do not hold a selected query's mask.
     """
-    square = MaskCounter(record, expression, raw, resolution)
+    counter = MaskCounter(record, expression, raw, resolution)
     targets = [instance.box for instance in record.targets(expression)]
     crowds = len(targets) - len(record.mask_targets(expression))
     boxes = scale_boxes(raw.boxes, *raw.original_size)
     scores = {weighted: score_queries(raw, existence_weighting=weighted) for weighted in (False, True)}
-    chosen: dict[tuple[float, bool, bool, float], list[int]] = {}
+    selected: dict[tuple[float, bool, bool, float], list[int]] = {}
     matches: dict[tuple[bool, tuple[int, ...]], BoxMatches] = {}
     outcomes = []
     for setting in settings:
         weighted = setting.existence_weighting
-        choice = (setting.score_threshold, weighted, setting.nms, setting.nms_iou)
-        if choice not in chosen:
-            chosen[choice] = select_queries(boxes, scores[weighted], setting).tolist()
-        queries = chosen[choice]
+        key = (setting.score_threshold, weighted, setting.nms, setting.nms_iou)
+        if key not in selected:
+            selected[key] = select_queries(boxes, scores[weighted], setting).tolist()
+        queries = selected[key]
         selection = (weighted, tuple(queries))
         if selection not in matches:
             matches[selection] = evaluate_boxes(boxes[queries], scores[weighted][queries].tolist(), targets)
-        predicted_px, intersection_px = square.count(queries, setting)
+        predicted_px, intersection_px = counter.count(queries, setting)
         outcomes.append(
             Outcome(
                 ref_id=expression.ref_id, targets=len(targets), predicted_empty=not queries, predicted_px=predicted_px,
-                target_px=square.target_px, intersection_px=intersection_px, **matches[selection]._asdict(),
-                image_id=record.image_id, image_px=square.image_px, crowds=crowds,
+                target_px=counter.target_px, intersection_px=intersection_px, **matches[selection]._asdict(),
+                image_id=record.image_id, image_px=counter.image_px, crowds=crowds,
             )
         )  # fmt: skip
     return outcomes
