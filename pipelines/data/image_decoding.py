@@ -108,18 +108,18 @@ def _to_rgb(image: Image.Image, source: Image.Image | None = None) -> NDArray[np
     values = np.asarray(image)
     if not np.isfinite(values).all():
         raise ValueError("it holds pixels that are not finite numbers; save it with 8 bits")
-    white = _find_white(image.mode, source or image)
+    white = _find_white_level(image.mode, source or image)
     black, lowest, highest = 0.0, float(values.min()), float(values.max())
     if white is None:
         whites = [white for white in (1.0, 255.0, 65535.0)[image.mode != "F" :] if highest <= white]
         black, white = (0.0, whites[0]) if lowest >= 0 and whites else (lowest, highest)
     # float32 would lose small differences between large values.
     exact: NDArray[np.floating[Any]] = values.astype(np.float64 if white > 65535 else np.float32)
-    shares = (exact - black) / max(white - black, 1e-30)
-    return np.repeat(np.rint(shares * 255).astype(np.uint8)[..., None], 3, axis=2)
+    fractions = (exact - black) / max(white - black, 1e-30)
+    return np.repeat(np.rint(fractions * 255).astype(np.uint8)[..., None], 3, axis=2)
 
 
-def _find_white(mode: str, source: Image.Image) -> float | None:
+def _find_white_level(mode: str, source: Image.Image) -> float | None:
     """The white level, if mode and format determine it."""
     if mode == "F" or (mode == "I" and source.format not in _SIXTEEN_BIT_FORMATS):
         return None

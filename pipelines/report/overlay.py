@@ -16,8 +16,8 @@ from pipelines.prediction.postprocess import GroundingResult, postprocess_instan
 from pipelines.prediction.raw_output import RawOutput
 
 _OPACITY = 0.45
-_UNITED = (255, 255, 255)
-_CAPTION_FILL = (24, 24, 24)
+_MASK_COLOR = (255, 255, 255)
+_CAPTION_COLOR = (24, 24, 24)
 # Bytes: the longest file name on most file systems is 255, less the digest, index and extension.
 _LONGEST_NAME = 200
 
@@ -79,8 +79,8 @@ def draw_overlay(
         canvas[instance] = (1 - _OPACITY) * canvas[instance] + _OPACITY * np.asarray(color, dtype=np.float32)
         tinted |= instance
     rest = mask & ~tinted
-    canvas[rest] = (1 - _OPACITY) * canvas[rest] + _OPACITY * np.asarray(_UNITED, dtype=np.float32)
-    canvas[trace_outline(mask)] = _UNITED
+    canvas[rest] = (1 - _OPACITY) * canvas[rest] + _OPACITY * np.asarray(_MASK_COLOR, dtype=np.float32)
+    canvas[trace_outline(mask)] = _MASK_COLOR
     overlay = Image.fromarray(canvas.round().astype(np.uint8))
     draw = ImageDraw.Draw(overlay)
     stroke = max(1, round(min(height, width) / 240))
@@ -131,7 +131,7 @@ def _add_caption(image: Image.Image, text: str, font: ImageFont.FreeTypeFont | I
         line = longer
     block = "\n".join([*lines, line])
     _, top, _, bottom = draw.multiline_textbbox((0, 0), block, font=font)
-    caption = Image.new("RGB", (image.width, image.height + int(bottom - top) + 14), _CAPTION_FILL)
+    caption = Image.new("RGB", (image.width, image.height + int(bottom - top) + 14), _CAPTION_COLOR)
     caption.paste(image, (0, 0))
     ImageDraw.Draw(caption).multiline_text((6, image.height + 6 - top), block, fill=(255, 255, 255), font=font)
     return caption

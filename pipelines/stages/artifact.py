@@ -122,7 +122,7 @@ class Stage:
             if (folder / UNFINISHED).exists():
                 _refuse_other_stage(folder, self.name)
                 return None
-            raise ArtifactError(f"{folder} is not empty and holds nothing of igvg's; choose another --out")
+            raise ArtifactError(f"{folder} holds files that igvg did not make; choose another --out")
         if force:
             return None
         found = read_artifact(folder, self.name)

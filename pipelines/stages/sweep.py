@@ -21,7 +21,7 @@ from pipelines.config.settings import PostprocessSettings
 from pipelines.evaluation.evaluator import BoxMatches, evaluate_boxes, name_dataset
 from pipelines.evaluation.mask_counts import MaskCounter
 from pipelines.evaluation.metrics.benchmarks import METRICS
-from pipelines.evaluation.metrics.outcomes import Outcome, Outcomes, summarize
+from pipelines.evaluation.metrics.outcomes import DTYPES, Outcome, Outcomes, summarize
 from pipelines.evaluation.sweep_grid import Grid
 from pipelines.prediction.postprocess import scale_boxes, score_queries, select_queries
 from pipelines.prediction.raw_output import RawOutput
@@ -34,10 +34,8 @@ from shards.record import Expression, ImageRecord
 
 TOLERANCE = 1e-9
 _PROGRESS_STEP = 50
-_VARYING: dict[str, type[np.generic]] = {
-    "predicted_empty": np.bool_, "predicted_px": np.int64, "intersection_px": np.int64, "boxes_match": np.bool_,
-    "boxes_match_giou": np.bool_, "best_box_hits": np.bool_,
-}  # fmt: skip
+# The fields of `Outcome` that depend on the settings.
+_VARYING = (*BoxMatches._fields, "predicted_empty", "predicted_px", "intersection_px")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +82,7 @@ def run(raw: Path, shards: Path, split: str, grid: Grid, *, resolution: int = 0)
         name: np.zeros(len(reader), dtype=np.int64) for name in Outcome._fields if name not in _VARYING
     }
     varying: dict[str, NDArray[Any]] = {
-        name: np.zeros((len(grid.settings), len(reader)), dtype=kind) for name, kind in _VARYING.items()
+        name: np.zeros((len(grid.settings), len(reader)), dtype=DTYPES[name]) for name in _VARYING
     }
     ids: list[str] = []
     with ShardReader(shards, split) as targets:

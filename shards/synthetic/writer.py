@@ -116,10 +116,10 @@ def _draw_image(images: Path, task: ImageTask) -> _ImageDocuments:
         break
     file = images / task.file_name
     # Into memory: Pillow's own writing to a file hides the system's error on a full disk.
-    drawn = io.BytesIO()
-    render_scene(scene, random).save(drawn, format="jpeg", quality=92)
+    buffer = io.BytesIO()
+    render_scene(scene, random).save(buffer, format="jpeg", quality=92)
     with name_file(file):
-        file.write_bytes(drawn.getvalue())
+        file.write_bytes(buffer.getvalue())
     image = {"id": task.image_id, "file_name": task.file_name, "width": scene.width, "height": scene.height}
     annotations = [_make_annotation(task, scene, index, each) for index, each in enumerate(polygons)]
     return _ImageDocuments(image, annotations, make_refs(task, scene, random))

@@ -85,14 +85,14 @@ class Outcomes:
 
 
 _FLAGS = frozenset({"predicted_empty", "boxes_match", "boxes_match_giou", "best_box_hits"})
-_DTYPES: dict[str, type[np.generic]] = {name: np.bool_ if name in _FLAGS else np.int64 for name in Outcome._fields}
+DTYPES: dict[str, type[np.generic]] = {name: np.bool_ if name in _FLAGS else np.int64 for name in Outcome._fields}
 
 
 def stack_outcomes(outcomes: Sequence[Outcome]) -> Outcomes:
     """Single outcomes as columns."""
-    columns = zip(*outcomes, strict=True) if outcomes else [()] * len(_DTYPES)
+    columns = zip(*outcomes, strict=True) if outcomes else [()] * len(DTYPES)
     return Outcomes(**{
-        name: np.array(column, dtype=dtype) for (name, dtype), column in zip(_DTYPES.items(), columns, strict=True)
+        name: np.array(column, dtype=dtype) for (name, dtype), column in zip(DTYPES.items(), columns, strict=True)
     })  # fmt: skip
 
 
