@@ -24,7 +24,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> chunks.PredictionJob
     monkeypatch.setattr(chunks, "CHUNK_SIZE", 4)
     shards = write_set(tmp_path)
     training = open_small(shards, tmp_path / "run", text=TextSettings(max_tokens=8))
-    save_checkpoint(tmp_path / "run", training.model, training.tokenizer, 8)
+    save_checkpoint(tmp_path / "run", training.model, training.data.processor.tokenizer, 8)
     (tmp_path / "out").mkdir()
     return chunks.setup_prediction(
         PredictSettings(split="val", workers=0, batch_size=3),
