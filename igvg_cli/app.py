@@ -78,8 +78,8 @@ def build_app() -> typer.Typer:
 
 def main() -> None:
     """The console command `igvg`."""
-    # GNU's OpenMP reads it when torch is loaded. Long spinning of waiting threads takes the processor from the thread
-    # that they wait for, if other programs run, too; without spinning, a machine of its own is slow.
+    # GNU OpenMP reads how long waiting threads spin when torch is loaded. Long spinning takes processor time from the
+    # thread that is waited for if other programs run, too; no spinning at all is slow on an idle machine.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     Output.closed = sys.stdout is None

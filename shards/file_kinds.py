@@ -76,7 +76,7 @@ def explain_unreadable(
     Args:
         file: the file.
         expected: what it should be, with its article if it has one, e.g. "a pickle of refs".
-        error: why reading failed; an OSError is told in its own words.
+        error: why reading failed; an OSError is described without looking at the file.
         remedy: what the user can do about a damaged file; a file of another kind has its own remedy.
         kinds: kinds of content that a valid file may have, e.g. "JSON": then the file is damaged.
         record: the record that was being read, e.g. "line 5".

@@ -63,7 +63,7 @@ def inspect_image(file: Path) -> tuple[NDArray[np.uint8], str]:
 def _decode(data: bytes, file: str | Path, *, upright: bool) -> tuple[NDArray[np.uint8], str]:
     """The pixels (H, W, 3) of the first frame or page, and a remark on the EXIF block."""
     try:
-        # What Pillow warns of is reported here, or does no harm.
+        # Pillow's warnings are harmless, or reported here as errors.
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:
             if not upright:
                 return _to_rgb(image), ""

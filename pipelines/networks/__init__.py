@@ -14,14 +14,10 @@ SHIPPED = {"shapes": Path(__file__).parent / "shapes"}
 
 
 def resolve_checkpoint(name: str | Path, home: Path = Path()) -> Path:
-    """The path of a checkpoint: of a shipped network by its name, else the path itself.
+    """The path of a checkpoint: a shipped network by its name, or a path relative to `home`.
 
-    A folder of that name wins if it is a checkpoint; other folders of that name, such as prepared shards, do not hide
-    the shipped network.
-
-    Args:
-        name: a path, or the name of a shipped network.
-        home: the folder to which the path is relative.
+    A folder of that name has priority if it is a checkpoint; other folders of that name, such as prepared shards, do
+    not hide the shipped network.
     """
     path = home / name
     shipped = SHIPPED.get(str(name))

@@ -64,7 +64,7 @@ def draw_overlay(
 
     Args:
         image: (H, W, 3) RGB.
-        expression: written beneath the image.
+        expression: written below the image.
         mask: (H, W) the result's mask; its outline is drawn in white.
         boxes: (N, 4) xyxy in pixels.
         scores: (N,) in [0, 1].

@@ -26,7 +26,7 @@ Handler = Callable[[int, FrameType | None], None]
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Schedulers signal the process group and then each process: a signal within this many seconds is a repetition.
 _REPETITION = 1.0
-# Seconds after which a swallowed signal is raised again: by then the code that swallowed it has been left.
+# Seconds after which a swallowed signal is raised again: the code that swallowed it has ended by then.
 _RAISE_AGAIN = 0.1
 
 
@@ -185,8 +185,8 @@ class GracefulStop:
 class SharedStop:
     """Lets all ranks of a training stop after the same step: if only one stopped, the others would wait for it.
 
-    Every rank calls `reduce` once a step. The result of the reduction is read one step later, when the device has long
-    computed it, so that no rank waits for it.
+    Every rank calls `reduce` once a step. The result of the reduction is read one step later, so that no rank waits for
+    the device.
     """
 
     def __init__(self, accelerator: Accelerator) -> None:

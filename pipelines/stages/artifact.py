@@ -25,7 +25,7 @@ from shards.files import read_json, remove_stale, write_json
 
 RECORD = "artifact.json"
 UNFINISHED = "unfinished.json"
-# igvg run and igvg demo name their folders themselves and have no --force.
+# igvg run and igvg demo name their folders themselves and have no --force: remove the folder.
 _MAKE_AGAIN = "remove its folder, or make it again with --force"
 _PACKAGES = ("igvg", "numpy", "pillow", "pycocotools", "torch", "transformers")
 _KEY_LENGTH = 8

@@ -1,4 +1,4 @@
-"""`igvg prepare`: a published data set in, shards out, all at once or not at all.
+"""`igvg prepare`: a published data set in, shards out, written atomically.
 
 The folder is made under a hidden name beside `out` and renamed when it is complete; the same command continues
 interrupted work there.

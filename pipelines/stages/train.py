@@ -45,8 +45,9 @@ def run(
     if cached := stage.find(force=force):
         return cached
     # Torch takes seconds to load: only when there is work to do.
+    from pipelines.training.recovery import LAST_GOOD_FOLDER
     from pipelines.training.setup import setup_training, start_processes
-    from pipelines.training.state import LAST_GOOD_FOLDER, STATE_FOLDER, restore_state
+    from pipelines.training.state import STATE_FOLDER, restore_state
     from pipelines.training.trainer import train
 
     accelerator = start_processes(settings)

@@ -20,8 +20,8 @@ _RELATIONS = {"left": "left of", "right": "right of", "top": "above", "bottom": 
 _SUPERLATIVES = {"left": "leftmost", "right": "rightmost", "top": "topmost", "bottom": "lowest"}
 # Shares of the forms of expressions.
 _FORM_SHARES = {"plain": 0.32, "every": 0.32, "count": 0.18, "extreme": 0.09, "relation": 0.09}
-# Shares of the descriptions that name each attribute. Shapes most: a network learns colors first, and would long
-# learn nothing else if they were enough.
+# Shares of the descriptions that name each attribute. Shapes most: a network learns colors first, and
+# would learn nothing else for long if they were enough.
 _ATTRIBUTE_SHARES = {"shape": 0.92, "color": 0.4, "size": 0.25}
 # Fraction of the image's side: "left of" is ambiguous for objects that are closer.
 _MIN_DISTANCE = 0.1

@@ -20,7 +20,7 @@ COLORS = {
     "yellow": (236, 206, 50),
     "purple": (152, 62, 184),
 }
-# Range of the radius as a fraction of the shorter side; the two sizes are far enough apart to be told apart.
+# Range of the radius as a fraction of the shorter side; the two ranges are far enough apart to be distinguishable.
 SIZES = {"small": (0.12, 0.14), "large": (0.2, 0.23)}
 
 _SIDES = (128, 176)
