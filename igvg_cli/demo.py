@@ -18,7 +18,10 @@ def demo(
         typer.Option("--from-scratch", help="Train without the shipped network; takes four times as long or more."),
     ] = False,
     images: Annotated[
-        int | None, typer.Option("--pictures", min=8, help="Images to draw for training.", show_default="enough")
+        int | None,
+        typer.Option(
+            "--images", "--pictures", min=8, help="Images to draw for training.", show_default="by --from-scratch"
+        ),
     ] = None,
     held_out: Annotated[int, typer.Option(min=1, help="Images to draw for each benchmark's evaluation.")] = 120,
     max_steps: Annotated[int, typer.Option(min=0, help="Stop training after so many steps; 0: do not.")] = 0,

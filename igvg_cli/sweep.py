@@ -35,7 +35,7 @@ def sweep(
 
     What can be varied: score_threshold, mask_threshold, mask_source, existence_weighting, nms, nms_iou.
 
-    The rest stays as it was predicted, changed by --set. igvg predict --from writes a setting's predictions.
+    All other settings are those of the prediction, changed by --set. igvg predict --from writes the predictions of one.
     """
     from pipelines.config.overrides import read_settings
     from pipelines.evaluation.sweep_grid import build_grid
