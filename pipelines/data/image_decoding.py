@@ -96,9 +96,7 @@ def _to_rgb(image: Image.Image, source: Image.Image | None = None) -> NDArray[np
     the least of 1 (floats only), 255 and 65535 that is not below the largest value. Images with larger or negative
     values are scaled from their own lowest value (black) to their highest (white).
 
-    Args:
-        image: loaded or not.
-        source: the opened file, if `image` was derived from it.
+    `source` is the opened file, if `image` was derived from it.
 
     Raises:
         ValueError: it holds floats that are not finite.

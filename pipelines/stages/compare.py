@@ -72,7 +72,7 @@ def run(
         after: likewise; differences are `after` less `before`.
         shards: folder that `igvg prepare` made.
         settings: as of `igvg score`.
-        most: number of expressions to list, those that differ most first.
+        most: number of expressions to list, by descending difference.
 
     Raises:
         DataError: either is damaged, or does not hold just the split's expressions.

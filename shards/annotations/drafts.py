@@ -125,12 +125,8 @@ def read_dataset(dataset: str, folder: Path, collector: ErrorCollector, splits: 
 def drop_unusable_annotations(drafts: Sequence[ImageDraft], file: Path, collector: ErrorCollector) -> list[ImageDraft]:
     """Drafts whose annotations all have masks; an expression that needs another annotation is left out.
 
-    The drafts returned hold instances in place of segmentations.
-
-    Args:
-        drafts: of images of known size.
-        file: the file of the annotations, for errors.
-        collector: collects the annotations without a usable mask, each once.
+    The drafts returned hold instances in place of segmentations. The annotations of `file` without a usable mask are
+    collected, each once. The sizes of all images must be known.
     """
     usable: list[ImageDraft] = []
     errors: dict[int, DataError] = {}

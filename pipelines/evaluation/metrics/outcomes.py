@@ -97,13 +97,10 @@ def stack_outcomes(outcomes: Sequence[Outcome]) -> Outcomes:
 
 
 def count_mask_pixels(predicted: Rle, target: Rle, resolution: int = 0) -> tuple[int, int, int]:
-    """Pixels of the prediction, of the target and of their intersection.
+    """Pixels of the prediction, of the target and of their intersection; both masks have the image's size.
 
-    Args:
-        predicted: mask of the image's size.
-        target: mask of the image's size.
-        resolution: if not 0, both masks are first resized to this side length (nearest neighbor), as in the published
-            evaluations.
+    If `resolution` is not 0, both are first resized to this side length (nearest neighbor), as in the published
+    evaluations.
     """
     if resolution:
         predicted, target = (resize_mask(mask, resolution, resolution) for mask in (predicted, target))
