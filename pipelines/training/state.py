@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pipelines.model.convert.torch_file import load_values
+from pipelines.model.serialization import FORMER_NAME
 from pipelines.prediction.predictor import predict_batches
 from pipelines.runtime.distributed import require_equal
 from pipelines.training.divergence import DivergenceError, weights_are_finite
@@ -120,7 +121,10 @@ def find_mismatch(state: Mapping[str, Any], training: Training) -> str:
     dtypes = state.get("arithmetics", [])
     if not isinstance(dtypes, list) or not all(each in ("fp32", "bf16") for each in dtypes):
         return f"arithmetics is {dtypes!r}, not a list of fp32 and bf16"
-    return _compare_tensors("model", state.get("model"), training.model.state_dict()) or _check_optimizer(
+    model = state.get("model")
+    if isinstance(model, dict) and FORMER_NAME in model:
+        return "an earlier igvg wrote it, whose tensors have other names"
+    return _compare_tensors("model", model, training.model.state_dict()) or _check_optimizer(
         state.get("optimizer"), training
     )
 
