@@ -29,6 +29,9 @@ def load_batches(
         DataError, OSError: an example cannot be read.
         WorkerError: a worker died.
     """
+    if workers:
+        # A tokenizer that has used its threads warns in every process that is forked, unless this is set.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     batches = map_ordered(
         partial(_read_batch, data),
         (list(map(int, indices)) for indices in batch_indices),
