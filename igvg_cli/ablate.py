@@ -1,32 +1,27 @@
-"""`igvg ablate`: the paper's tables of what a training setting is worth, on one's own data."""
+"""`igvg ablate`: the ablations of training settings in the paper's tables, on your own data."""
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from igvg_cli import options, render
 
 
-class TableName(StrEnum):
-    """Tables of the paper."""
-
-    point_cost = "table-9"
-    queries = "table-10"
-
-
 def ablate(
-    table: Annotated[TableName, typer.Argument(help="table-9: weight of the point cost; table-10: number of queries.")],
+    table: Annotated[
+        Literal["table-9", "table-10"],
+        typer.Argument(help="table-9: weight of the point cost; table-10: number of queries."),
+    ],
     shards: options.ShardFolders,
     out: options.Out,
     split: Annotated[str, typer.Option(help="Split to predict and score, of every folder that holds it.")] = "val",
-    preset: options.Preset = options.PresetName.base,
+    preset: options.Preset = "base",
     recipe: options.Recipe = "",
     config: options.Config = None,
     set_: options.Set = None,
-    format_: options.Format = options.OutputFormat.table,
+    format_: options.Format = "table",
 ) -> None:
     """Train, predict and score every variant of a table of the paper, and print that table.
 
@@ -41,10 +36,10 @@ def ablate(
     from pipelines.config.recipes import find_recipe
     from pipelines.experiments import ablation
 
-    settings = read_settings(train_preset(preset.value), config, set_ or [], recipe=find_recipe(recipe))
+    settings = read_settings(train_preset(preset), config, set_ or [], recipe=find_recipe(recipe))
     with render.show_progress("ablation"):
-        report = ablation.run(ablation.TABLES[table.value], settings, shards, split, out)
-    if format_ is options.OutputFormat.json:
+        report = ablation.run(ablation.TABLES[table], settings, shards, split, out)
+    if format_ == "json":
         render.print_json(report.to_json())
     else:
         render.print_ablation(report)

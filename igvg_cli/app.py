@@ -1,4 +1,4 @@
-"""The root command: adds the stages, and turns errors into one line and an exit status."""
+"""The root command: adds all commands, and turns errors into one line and an exit status."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ COMMANDS = {
 }
 # Commands whose work several processes share; `igvg predict --from` refuses them itself.
 DISTRIBUTED = frozenset({"train", "predict"})
-# Where all processes meet an error, the first one prints it and the launcher ends the others within this time.
+# An error that all ranks raise is printed by rank 0; the launcher ends the other ranks within this time.
 PRECEDENCE_SECONDS = 5
 ANYWHERE = "Anywhere on the command line: --quiet shows no progress, --debug the traceback of an error."
 SWITCHES = ("--debug", "--quiet")
@@ -79,8 +79,8 @@ def build_app() -> typer.Typer:
 
 def main() -> None:
     """The console command `igvg`."""
-    # GNU's OpenMP reads it when torch is loaded. A thread that spins for long while it waits keeps the one that it
-    # waits for from running, where other programs use the processors, too; one that never spins is slow when alone.
+    # GNU OpenMP reads how long waiting threads spin when torch is loaded. Long spinning takes processor time from the
+    # thread that is waited for if other programs run, too; no spinning at all is slow on an idle machine.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     Output.closed = sys.stdout is None
@@ -90,12 +90,12 @@ def main() -> None:
     if not is_main_process(os.environ):
         sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115, for good
     ExitReport.function = staticmethod(_report_stop)
-    with set_sink(log=render.note), handle_signals(_leave):
+    with set_sink(log=render.note), handle_signals(_exit_at_once):
         build_app()(arguments, prog_name="igvg")
 
 
 def split_switches(words: list[str]) -> tuple[list[str], set[str]]:
-    """The words without the root's switches, and these: they are typed at the end, so they may stand anywhere."""
+    """The arguments without the root command's switches, and these: they may stand anywhere before `--`."""
     end = words.index("--") if "--" in words else len(words)
     switches = {word for word in words[:end] if word in SWITCHES}
     return [word for position, word in enumerate(words) if position >= end or word not in SWITCHES], switches
@@ -133,16 +133,16 @@ def _report_errors(name: str, command: Callable[..., None]) -> Callable[..., Non
         except Stopped as stopped:
             raise typer.Exit(_report_stop(stopped)) from None
         except BrokenPipeError:
-            # `igvg … | head` has read enough; click ends the command without a word.
+            # The reader of a pipe, e.g. `igvg … | head`, has ended; click exits without a message.
             raise
         except Exception as error:
             if interruption.received is not None:
-                # What it broke off, e.g. the talk of several processes, may fail in its own way.
+                # What the signal interrupted, e.g. communication of several processes, may raise errors of its own.
                 raise typer.Exit(_report_stop(Stopped(interruption.received))) from None
-            _leave_to_the_first(error)
+            _defer_to_rank_0(error)
             if Debug.shown or not isinstance(error, (IGVGError, OSError)):
                 raise
-            render.note(f"Error: {_say_in_one_line(error)}")
+            render.note(f"Error: {_format_error(error)}")
             raise typer.Exit(1) from None
 
     return guarded
@@ -156,13 +156,13 @@ def _report_stop(stopped: Stopped) -> int:
     return stopped.status
 
 
-def _leave(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    """What a signal does while no command works: nothing has to be saved."""
+def _exit_at_once(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    """The handler of a signal while no command runs: there is nothing to save."""
     os._exit(_report_stop(Stopped(signum)))
 
 
-def _leave_to_the_first(error: Exception) -> None:
-    """The first process prints what all met; what only this one met is printed all the same."""
+def _defer_to_rank_0(error: Exception) -> None:
+    """Let rank 0 print an error that all ranks raise; an error of this rank alone is printed by this rank."""
     if not is_main_process(os.environ) and sys.__stderr__ is not None:
         if getattr(error, "on_all_ranks", False):
             raise typer.Exit(1) from None
@@ -170,7 +170,7 @@ def _leave_to_the_first(error: Exception) -> None:
         sys.stderr = sys.__stderr__
 
 
-def _say_in_one_line(error: Exception) -> str:
+def _format_error(error: Exception) -> str:
     text = str(error)
     if isinstance(error, OSError) and error.errno is not None:
         where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "

@@ -15,7 +15,7 @@ def compare(
     b: Annotated[Path, typer.Argument(help="Likewise.")],
     shards: options.Shards,
     split: options.Split,
-    format_: options.Format = options.OutputFormat.table,
+    format_: options.Format = "table",
     resolution: options.Resolution = 0,
     bootstrap: options.Bootstrap = 1000,
     most: Annotated[int, typer.Option(min=0, help="Expressions to list, those that differ most.")] = 10,
@@ -24,7 +24,7 @@ def compare(
 
     Example: igvg compare runs/first-val runs/second-val --shards data/grefcoco --split val
 
-    An interval without 0 is a difference that other images of the same kind would show, too.
+    If an interval does not contain 0, other images of the same kind would show the difference, too.
     """
     from pipelines.config.settings import ScoreSettings
     from pipelines.stages import compare as stage
@@ -32,7 +32,7 @@ def compare(
     settings = ScoreSettings(split=split, resolution=resolution, bootstrap=bootstrap)
     with render.show_progress("comparing"):
         report = stage.run(a, b, shards, settings, most=most).report
-    if format_ is options.OutputFormat.json:
+    if format_ == "json":
         render.print_json(report.to_json())
     else:
         render.print_comparison(report)

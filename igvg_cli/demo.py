@@ -12,13 +12,16 @@ from igvg_cli import options, render
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("demo"),
-    format_: options.Format = options.OutputFormat.table,
+    format_: options.Format = "table",
     from_scratch: Annotated[
         bool,
         typer.Option("--from-scratch", help="Train without the shipped network; takes four times as long or more."),
     ] = False,
     images: Annotated[
-        int | None, typer.Option("--pictures", min=8, help="Images to draw for training.", show_default="enough")
+        int | None,
+        typer.Option(
+            "--images", "--pictures", min=8, help="Images to draw for training.", show_default="by --from-scratch"
+        ),
     ] = None,
     held_out: Annotated[int, typer.Option(min=1, help="Images to draw for each benchmark's evaluation.")] = 120,
     max_steps: Annotated[int, typer.Option(min=0, help="Stop training after so many steps; 0: do not.")] = 0,
@@ -40,7 +43,7 @@ def demo(
     plan = replace(plan, train_images=train_images, held_out_images=held_out, max_steps=max_steps)
     with render.show_progress("demo"):
         report = stage.run(out, plan)
-    if format_ is options.OutputFormat.json:
+    if format_ == "json":
         render.print_json(report.to_json())
     else:
         for split, scores in report.scores.items():

@@ -2,27 +2,10 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
-
-
-class OutputFormat(StrEnum):
-    """How results are printed."""
-
-    table = "table"
-    json = "json"
-
-
-class PresetName(StrEnum):
-    """Sizes of the network."""
-
-    tiny = "tiny"
-    base = "base"
-    large = "large"
-
 
 Out = Annotated[Path, typer.Option(help="Folder for the result.", show_default=False)]
 Shards = Annotated[Path, typer.Option(help="Folder that igvg prepare made.", show_default=False)]
@@ -30,7 +13,7 @@ ShardFolders = Annotated[
     list[Path],
     typer.Option("--shards", help="Folder that igvg prepare made; repeat to train on several.", show_default=False),
 ]
-Preset = Annotated[PresetName, typer.Option(help="Size of the network and its recipe.")]
+Preset = Annotated[Literal["tiny", "base", "large"], typer.Option(help="Size of the network and its recipe.")]
 Recipe = Annotated[
     str,
     typer.Option(
@@ -46,12 +29,11 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; dotted keys reach into groups. Repeatable."),
 ]
 Config = Annotated[Path | None, typer.Option(help="TOML file with settings.", show_default=False)]
-Format = Annotated[OutputFormat, typer.Option("--format", help="Print a table or one JSON document.")]
-Workers = Annotated[int, typer.Option(min=0, help="Worker processes; 0 works in this one.")]
+Format = Annotated[Literal["table", "json"], typer.Option("--format", help="Print a table or one JSON document.")]
 Resolution = Annotated[
     int,
     typer.Option(min=0, max=8192, help="Scale masks to N × N first, as published evaluations do; 0: the image's size."),
 ]
 Bootstrap = Annotated[
-    int, typer.Option(min=0, help="Splits drawn for the 95 % intervals, over images; 0: no intervals.")
+    int, typer.Option(min=0, help="Bootstrap samples for the 95 % intervals, over images; 0: no intervals.")
 ]

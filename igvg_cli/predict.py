@@ -99,7 +99,7 @@ def predict(
 
 
 def _report(out: Path, counts: Mapping[str, Any], image: Path | None) -> None:
-    """Print what was found and every warning; images that cannot be read end the command with 1."""
+    """Print the counts and every warning; images that cannot be read are an error."""
     from pipelines.data.image_folder import describe_left_out, list_images
     from shards.errors import DataError
 
@@ -112,5 +112,5 @@ def _report(out: Path, counts: Mapping[str, Any], image: Path | None) -> None:
     if unreadable:
         shown = ", ".join([*list(unreadable)[:_SHOWN], *["…"][: len(unreadable) > _SHOWN]])
         what = f"{len(unreadable)} of {len(unreadable) + counts['images']} images could not be read: {shown}"
-        remedy = f"the others' results are in {out}; mend or remove these, and predict into another --out"
+        remedy = f"the others' results are in {out}; correct or remove these, and predict into another --out"
         raise DataError(what, remedy=remedy)

@@ -79,7 +79,7 @@ def _print_counts(dataset: str, out: Path, counts: dict[str, Any]) -> None:
 
 
 def _report_inspection(settings: PrepareSettings, found: Inspection) -> None:
-    """List what is missing; with --skip-invalid missing images are left out like other records, and are no error."""
+    """List missing files; with --skip-invalid missing images are left out like other records, and are no error."""
     from shards.errors import DataError
 
     for file in found.missing:

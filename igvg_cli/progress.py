@@ -1,4 +1,4 @@
-"""How far the work is, on standard error: a bar on a terminal, elsewhere a plain line every half minute."""
+"""Progress on standard error: a bar on a terminal, elsewhere a plain line every half minute."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
     Advance = Callable[[int, int, str], None]
 
-# A little less than the half minute that is promised: a busy machine wakes a thread late.
+# Seconds; less than the promised 30: on a busy machine a thread wakes late.
 INTERVAL = 28.0
 
 
 class Display:
-    """Whether progress is shown at all: `--quiet` turns it off."""
+    """Whether progress is hidden, as by `--quiet`."""
 
     quiet = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """Where the work is; `start_count` and `start_time` are those of the present stretch of work."""
+    """The progress of a stage; the rate is measured since `start_count` and `start_time`."""
 
     stage: str = ""
     done: int = 0
@@ -44,7 +44,7 @@ class ProgressLines:
     """Prints a line every `interval` seconds from a thread of its own, so also while nothing is reported.
 
     Args:
-        label: the command's own name for what it does.
+        label: what the command does, e.g. training.
         interval: seconds between two lines.
         write: takes a line.
     """
@@ -64,8 +64,8 @@ class ProgressLines:
         self._thread.join()
 
     def advance(self, done: int, total: int, remark: str) -> None:
-        """Note where the work is; without a total, a stage of the name `remark` begins."""
-        # One assignment of a whole state: the thread never sees half of one.
+        """Store the progress; without a total, a stage named `remark` begins."""
+        # Assigned as a whole: the thread never reads a partial state.
         self._state = advance_state(self._state, done, total, remark, time.monotonic())
 
     def _print_lines(self) -> None:
@@ -102,7 +102,7 @@ def format_rate(rate: float) -> str:
 
 
 def format_time(seconds: float) -> str:
-    """A time in the two units that matter, e.g. 2 min 5 s."""
+    """A duration in its two largest units, e.g. 2 min 5 s."""
     total = round(seconds)
     if total < 60:
         return f"{total} s"
@@ -112,7 +112,7 @@ def format_time(seconds: float) -> str:
 
 
 def has_terminal() -> bool:
-    """Whether standard error can show a bar that moves; a continuous-integration log cannot, whatever it says."""
+    """Whether standard error is a terminal that can move its cursor; logs of continuous integration cannot."""
     dumb = os.environ.get("TERM") in ("dumb", "unknown") or os.environ.get("CI", "") not in ("", "0", "false")
     return sys.stderr.isatty() and not dumb
 

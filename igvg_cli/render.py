@@ -1,4 +1,4 @@
-"""Everything that a user sees: results on standard output, progress and log lines on standard error."""
+"""Output: results on standard output, progress and log lines on standard error."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from igvg_cli import progress, streams
+from shards.files import dump_json
 
 if TYPE_CHECKING:
     import contextlib
@@ -26,7 +27,7 @@ def print_table(
     *,
     left: Container[int] = (0,),
 ) -> None:
-    """A table on standard output; the columns of numbers `left` to the left, the others to the right, notes beneath."""
+    """Print a table and notes below it; the columns of the indices `left` are aligned left, the others right."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -36,7 +37,7 @@ def print_table(
         table.add_column(column, justify="left" if position in left else "right", overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    # Redirected output has no width of its own: leave the cells whole.
+    # Redirected output has no width: cells are not wrapped below 160 columns.
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     with streams.printing():
         console.print(table)
@@ -45,7 +46,7 @@ def print_table(
 
 
 def print_scores(reports: Sequence[ScoreReport]) -> None:
-    """The scores of splits as tables, each metric with what it measures."""
+    """Print the scores of splits as tables, with the definition of each metric."""
     from pipelines.evaluation.metrics.benchmarks import describe_metric
 
     for report in reports:
@@ -58,7 +59,7 @@ def print_scores(reports: Sequence[ScoreReport]) -> None:
         ]
         notes = [f"{report.expressions} expressions ({kinds}), {size}; percent; – means nothing to measure"]
         if report.not_predicted:
-            notes.append(f"the predictions give no {report.not_predicted}: what these decide is not measured")
+            notes.append(f"the predictions have no {report.not_predicted}: metrics of these are not measured")
         notes += [f"{count} {name.replace('_', ' ')}" for name, count in (report.left_out or {}).items() if count]
         if report.crowd_only:
             what = "expressions about crowd regions alone, with boxes and an empty target mask (IoU 0)"
@@ -69,8 +70,8 @@ def print_scores(reports: Sequence[ScoreReport]) -> None:
 
 
 def print_breakdown(title: str, breakdown: Mapping[str, dict[str, Any]]) -> None:
-    """The metrics of every part of a split, one part a row."""
-    parts = [(f"{axis}: {name}", part) for axis, choices in breakdown.items() for name, part in choices.items()]
+    """Print the metrics of every group of a split, one group a row."""
+    parts = [(f"{axis}: {name}", part) for axis, groups in breakdown.items() for name, part in groups.items()]
     if parts:
         names = list(parts[0][1]["metrics"])
         rows = [
@@ -81,14 +82,14 @@ def print_breakdown(title: str, breakdown: Mapping[str, dict[str, Any]]) -> None
 
 
 def print_baselines(title: str, scores: Mapping[str, ScoreReport]) -> None:
-    """The metrics of several predictions for the same expressions, one a row."""
+    """Print the metrics of several predictions for the same expressions, one prediction a row."""
     names = list(next(iter(scores.values())).metrics)
     rows = [[label, *(format_score(report.metrics[name]) for name in names)] for label, report in scores.items()]
     print_table(title, ["percent", *names], rows)
 
 
 def print_comparison(report: ComparisonReport) -> None:
-    """Two sets of predictions, and the expressions on which they differ most."""
+    """Print the metrics of two sets of predictions, and the expressions on which they differ most."""
     intervals = report.intervals or {}
     rows = [
         [
@@ -112,20 +113,21 @@ def print_comparison(report: ComparisonReport) -> None:
 
 
 def print_ablation(report: AblationReport) -> None:
-    """The variants of an ablation as the paper's table shows them, one table for each data set that was scored."""
+    """Print the variants of an ablation as the paper's table shows them, one table for each scored data set."""
     for dataset in dict.fromkeys(variant.score.dataset for variant in report.variants):
-        chosen = [variant for variant in report.variants if variant.score.dataset == dataset]
-        first = chosen[0].score
+        variants = [variant for variant in report.variants if variant.score.dataset == dataset]
+        first = variants[0].score
         names = [name for name in report.metrics if name in first.metrics] or list(first.metrics)
         rows = [
-            [f"{variant.value:g}", *(format_score(variant.score.metrics[name]) for name in names)] for variant in chosen
+            [f"{variant.value:g}", *(format_score(variant.score.metrics[name]) for name in names)]
+            for variant in variants
         ]
         notes = [f"{first.expressions} expressions; percent"]
         print_table(f"{report.title}, {dataset}/{first.split}", [report.symbol, *names], rows, notes)
 
 
 def print_sweep(report: SweepReport) -> None:
-    """The settings of a sweep, one a row; a star marks the best of each metric, unless all are equal."""
+    """Print the settings of a sweep, one a row; a star marks the best of each metric, unless all are equal."""
     total = len(report.settings)
     best = {name: indices if len(indices) < total else [] for name, indices in report.best.items()}
     rows = [
@@ -143,7 +145,7 @@ def print_sweep(report: SweepReport) -> None:
 
 
 def print_sweep_rows(report: SweepReport) -> None:
-    """The settings of a sweep as CSV: what varies, the metrics, and the metrics of which a row is the best."""
+    """Print the settings of a sweep as CSV: varied keys, metrics, and the metrics that a row is best in."""
     import csv
 
     names = list(report.best)
@@ -162,43 +164,37 @@ def format_setting(value: Any) -> str:
 
 
 def format_score(value: float | None) -> str:
-    """Two decimals; a dash where there was nothing to measure."""
+    """A metric with two decimals; a dash for None."""
     return "–" if value is None else f"{value:.2f}"
 
 
 def format_change(value: float | None) -> str:
-    """Two decimals with a sign; a dash where there was nothing to measure."""
+    """A difference with its sign and two decimals; a dash for None."""
     return "–" if value is None else f"{value:+.2f}"
 
 
 def format_interval(bounds: Sequence[float] | None) -> str:
-    """Two bounds; a dash where there was nothing to measure."""
+    """The bounds of an interval; a dash for None."""
     return f"{bounds[0]:.2f} to {bounds[1]:.2f}" if bounds else "–"
 
 
 def print_json(document: Any) -> None:
-    """One JSON document on standard output; escaped where that is not Unicode, or a name in it is not."""
-    text = json.dumps(document, ensure_ascii=not streams.is_unicode(), allow_nan=False)
-    with streams.printing():
-        sys.stdout.write((text if _is_plain(text) else json.dumps(document, allow_nan=False)) + "\n")
-
-
-def _is_plain(text: str) -> bool:
-    """Whether a text holds no bytes of a name that is not UTF-8."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    """Print one JSON document; escaped if standard output is not Unicode, or a file name in it is no UTF-8."""
+    text = dump_json(document, allow_nan=False).decode()
+    print_line(text if streams.is_unicode() else json.dumps(document, allow_nan=False))
 
 
 def print_line(message: str) -> None:
-    """One line of a result on standard output."""
+    """Print one line to standard output."""
     with streams.printing():
         sys.stdout.write(message + "\n")
 
 
 def note(message: str) -> None:
-    """One line on standard error."""
+    """Print one line to standard error."""
     streams.write_error(message + "\n")
 
 
 def show_progress(label: str) -> contextlib.AbstractContextManager[None]:
-    """Show on standard error what a block reports: see `igvg_cli.progress.show_progress`."""
+    """Show the progress of a block on standard error: see `igvg_cli.progress.show_progress`."""
     return progress.show_progress(label, write=note, interval=progress.INTERVAL)

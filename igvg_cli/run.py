@@ -12,7 +12,7 @@ from igvg_cli import options, render
 
 def run(
     experiment: Annotated[Path, typer.Argument(help="TOML file that names the stages.", show_default=False)],
-    format_: options.Format = options.OutputFormat.table,
+    format_: options.Format = "table",
 ) -> None:
     """Run the stages that an experiment file names; finished ones are skipped, with the reason.
 
@@ -29,7 +29,7 @@ def run(
         with exit_on_signal():
             stages = read_experiment(experiment)
         reports = run_stages(stages).scores
-    if format_ is options.OutputFormat.json:
+    if format_ == "json":
         render.print_json([report.to_json() for report in reports])
     else:
         render.print_scores(reports)

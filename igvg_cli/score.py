@@ -16,7 +16,7 @@ def score(
     ],
     shards: options.Shards,
     split: options.Split,
-    format_: options.Format = options.OutputFormat.table,
+    format_: options.Format = "table",
     resolution: options.Resolution = 0,
     bootstrap: options.Bootstrap = 1000,
     out: Annotated[
@@ -39,7 +39,7 @@ def score(
         result = stage.run(predictions, shards, settings, out=out, force=force)
     if result.cached:
         render.note(f"{out} is up to date: same predictions, same shards, same settings; nothing to do.")
-    if format_ is options.OutputFormat.json:
+    if format_ == "json":
         render.print_json(result.report.to_json())
     else:
         render.print_scores([result.report])

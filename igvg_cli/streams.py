@@ -1,4 +1,4 @@
-"""Standard output and error as they may be: closed, on a full disk, of few characters; never the end of good work."""
+"""Standard output and error that are closed, on a full disk, or of another encoding, so that no work is lost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shards.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# What igvg itself prints, for streams that hold ASCII alone.
+# The characters that igvg itself prints, for streams that encode ASCII alone.
 SPELLED_OUT = {
     "→": "->",
     "×": "x",
@@ -28,15 +28,15 @@ SPELLED_OUT = {
     "“": '"',
     "”": '"',
 }
-# Commands whose result is nowhere but on standard output.
+# Commands that write their result to standard output alone.
 PRINTED_ALONE = frozenset({"score", "compare", "sweep"})
 _HANDLER = "igvg-spell-out"
 
 
 def open_streams() -> None:
-    """Make every stream writable: a closed one goes nowhere, and no character is refused.
+    """Make every stream writable: a closed one discards its output, and no character is refused.
 
-    A closed descriptor would be given to the next file that is opened, and what libraries print would go into it.
+    A closed descriptor would be given to the next file that is opened, and libraries would print into it.
     """
     for descriptor in range(3):
         try:
@@ -47,13 +47,13 @@ def open_streams() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, _open_nowhere())
+            setattr(sys, name, _open_devnull())
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_HANDLER)
 
 
 def check_output(command: str, *, closed: bool) -> None:
-    """Before the work: can its result be printed, where that is all that is left of it?
+    """Check before the work that its result can be printed, if it is only printed.
 
     Args:
         command: the command's name.
@@ -84,7 +84,7 @@ def check_output(command: str, *, closed: bool) -> None:
 
 @contextlib.contextmanager
 def printing() -> Iterator[None]:
-    """Whatever is printed inside is out at the end.
+    """Flush standard output at the end of the block.
 
     Raises:
         OSError: it could not be written.
@@ -96,8 +96,8 @@ def printing() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        # Python would try once more at the end, and fail with a message of its own.
-        sys.stdout = _open_nowhere()
+        # Python would flush again at exit, and print a message of its own.
+        sys.stdout = _open_devnull()
         raise OSError(error.errno, error.strerror, "standard output") from error
 
 
@@ -107,14 +107,14 @@ def write_error(text: str) -> None:
         sys.stderr.write(text)
         sys.stderr.flush()
     except OSError:
-        sys.stderr = _open_nowhere()
+        sys.stderr = _open_devnull()
 
 
 def decode_argument(option: str, word: str) -> str:
-    """A text of the command line as UTF-8, whatever the locale says.
+    """An argument as UTF-8, independent of the locale.
 
     Raises:
-        DataError: it is not.
+        DataError: it is no UTF-8.
     """
     try:
         return os.fsencode(word).decode()
@@ -127,12 +127,12 @@ def is_unicode() -> bool:
     return (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "").startswith("utf")
 
 
-def _open_nowhere() -> io.TextIOWrapper:
+def _open_devnull() -> io.TextIOWrapper:
     return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, open for good
 
 
 def _spell_out(error: UnicodeError) -> tuple[str, int]:
-    """An error handler: known signs in ASCII, all others and bytes that are no UTF-8 as escapes."""
+    """An error handler: known characters in ASCII, all others and bytes that are no UTF-8 as escapes."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     escape = codecs.lookup_error("backslashreplace")

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from igvg_cli import options, render
-
-
-class SweepFormat(StrEnum):
-    """How the grid is printed."""
-
-    table = "table"
-    json = "json"
-    csv = "csv"
 
 
 def sweep(
@@ -31,9 +22,9 @@ def sweep(
         typer.Option(metavar="KEY=VALUE,…", help="Vary a setting of post-processing; repeat for combinations."),
     ] = None,
     set_: options.Set = None,
-    format_: Annotated[SweepFormat, typer.Option("--format", help="Print a table, one JSON document, or CSV.")] = (
-        SweepFormat.table
-    ),
+    format_: Annotated[
+        Literal["table", "json", "csv"], typer.Option("--format", help="Print a table, one JSON document, or CSV.")
+    ] = "table",
     resolution: options.Resolution = 0,
 ) -> None:
     """Score a prediction under many settings of post-processing; the best of each metric is marked.
@@ -44,7 +35,7 @@ def sweep(
 
     What can be varied: score_threshold, mask_threshold, mask_source, existence_weighting, nms, nms_iou.
 
-    The rest stays as it was predicted, changed by --set. igvg predict --from writes a setting's predictions.
+    All other settings are those of the prediction, changed by --set. igvg predict --from writes the predictions of one.
     """
     from pipelines.config.overrides import read_settings
     from pipelines.evaluation.sweep_grid import build_grid
@@ -53,12 +44,12 @@ def sweep(
 
     folder = locate_raw(raw)
     settings = read_settings(read_postprocessing(folder), None, set_ or [])
-    chosen = build_grid(settings, grid, vary or [])
+    settings_grid = build_grid(settings, grid, vary or [])
     with render.show_progress("sweeping"):
-        report = stage.run(folder, shards, split, chosen, resolution=resolution).report
-    if format_ is SweepFormat.json:
+        report = stage.run(folder, shards, split, settings_grid, resolution=resolution).report
+    if format_ == "json":
         render.print_json(report.to_json())
-    elif format_ is SweepFormat.csv:
+    elif format_ == "csv":
         render.print_sweep_rows(report)
     else:
         render.print_sweep(report)

@@ -18,7 +18,7 @@ def train(
         typer.Option(help="Folder that igvg prepare made; repeat to train on several.", show_default=False),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the result.", show_default=False)] = None,
-    preset: options.Preset = options.PresetName.base,
+    preset: options.Preset = "base",
     recipe: options.Recipe = "",
     config: options.Config = None,
     init: Annotated[
@@ -53,7 +53,7 @@ def train(
     if not show_settings and (not shards or out is None):
         raise typer.BadParameter(f"{'--out' if shards else '--shards'} is missing; only --show-settings needs none")
     overrides = [*(set_ or []), *([f"init={init}"] if init else [])]
-    settings = read_settings(train_preset(preset.value), config, overrides, recipe=find_recipe(recipe))
+    settings = read_settings(train_preset(preset), config, overrides, recipe=find_recipe(recipe))
     if show_settings or not shards or out is None:
         render.print_line(format_toml(to_mapping(settings)).rstrip())
         return

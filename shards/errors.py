@@ -71,7 +71,7 @@ _SYSTEM_ERRORS = {
     errno.EISDIR: ("is a folder, not a file", "give a file"),
     errno.EEXIST: ("is there already", "choose another place"),
     errno.ENAMETOOLONG: ("the name is too long", "choose a shorter one"),
-    errno.ELOOP: ("the links go round in a circle", "check the path"),
+    errno.ELOOP: ("the links form a loop", "check the path"),
     errno.EMFILE: ("too many files are open", "raise the limit (ulimit -n), or use fewer workers"),
     errno.ENFILE: ("too many files are open on this machine", "close other programs"),
     errno.EIO: ("the disk failed to read or write", "check the disk, or use another one"),

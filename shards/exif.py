@@ -110,8 +110,8 @@ def _read_value(block: bytes, order: str, value_type: int, start: int | None) ->
     if start is None:
         return None, "its orientation points outside"
     if value_type in _RATIONALS:
-        above, below = struct.unpack_from(order + _RATIONALS[value_type], block, start)
-        value = above // below if below and above % below == 0 else None
+        numerator, denominator = struct.unpack_from(order + _RATIONALS[value_type], block, start)
+        value = numerator // denominator if denominator and numerator % denominator == 0 else None
     elif _VALUE_TYPES[value_type][1]:
         (value,) = struct.unpack_from(order + _VALUE_TYPES[value_type][1], block, start)
     else:

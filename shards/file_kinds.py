@@ -30,8 +30,8 @@ class Content(NamedTuple):
 
 
 _UNPACK = "unpack it and give the file inside"
-_OTHER = ""
-"""The caller's remedy is used."""
+_NO_REMEDY = ""
+"""The remedy of the caller is shown instead."""
 _SIGNATURES = (
     (b"\x1f\x8b", Content("gzip", "compressed with gzip", "unpack it with gunzip (tar -xzf for a .tar.gz)")),
     (b"BZh", Content("bzip2", "compressed with bzip2", "unpack it with bunzip2")),
@@ -40,17 +40,17 @@ _SIGNATURES = (
     (b"\x04\x22\x4d\x18", Content("lz4", "compressed with lz4", "unpack it with unlz4")),
     (b"7z\xbc\xaf\x27\x1c", Content("7z", "a 7z archive", _UNPACK)),
     (b"Rar!\x1a\x07", Content("rar", "a RAR archive", _UNPACK)),
-    (b"\x89PNG\r\n\x1a\n", Content("PNG", "a PNG image", _OTHER)),
-    (b"\xff\xd8\xff", Content("JPEG", "a JPEG image", _OTHER)),
-    (b"GIF8", Content("GIF", "a GIF image", _OTHER)),
-    (b"%PDF-", Content("PDF", "a PDF document", _OTHER)),
-    (b"\x89HDF\r\n", Content("HDF5", "an HDF5 file", _OTHER)),
-    (b"\x93NUMPY", Content("NumPy", "a NumPy array", _OTHER)),
-    (b"SQLite format 3\x00", Content("SQLite", "an SQLite database", _OTHER)),
-    (b"PAR1", Content("Parquet", "a Parquet table", _OTHER)),
-    (b"GGUF", Content("GGUF", "a GGUF model", _OTHER)),
-    (b"\x7fELF", Content("ELF", "a program", _OTHER)),
-    (b"#!", Content("script", "a script", _OTHER)),
+    (b"\x89PNG\r\n\x1a\n", Content("PNG", "a PNG image", _NO_REMEDY)),
+    (b"\xff\xd8\xff", Content("JPEG", "a JPEG image", _NO_REMEDY)),
+    (b"GIF8", Content("GIF", "a GIF image", _NO_REMEDY)),
+    (b"%PDF-", Content("PDF", "a PDF document", _NO_REMEDY)),
+    (b"\x89HDF\r\n", Content("HDF5", "an HDF5 file", _NO_REMEDY)),
+    (b"\x93NUMPY", Content("NumPy", "a NumPy array", _NO_REMEDY)),
+    (b"SQLite format 3\x00", Content("SQLite", "an SQLite database", _NO_REMEDY)),
+    (b"PAR1", Content("Parquet", "a Parquet table", _NO_REMEDY)),
+    (b"GGUF", Content("GGUF", "a GGUF model", _NO_REMEDY)),
+    (b"\x7fELF", Content("ELF", "a program", _NO_REMEDY)),
+    (b"#!", Content("script", "a script", _NO_REMEDY)),
 )
 _ENCODINGS = (
     (codecs.BOM_UTF32_LE, "UTF-32"),
@@ -76,7 +76,7 @@ def explain_unreadable(
     Args:
         file: the file.
         expected: what it should be, with its article if it has one, e.g. "a pickle of refs".
-        error: why reading failed; an OSError is told in its own words.
+        error: why reading failed; an OSError is described without looking at the file.
         remedy: what the user can do about a damaged file; a file of another kind has its own remedy.
         kinds: kinds of content that a valid file may have, e.g. "JSON": then the file is damaged.
         record: the record that was being read, e.g. "line 5".
@@ -114,7 +114,7 @@ def describe_content(file: Path) -> Content | None:
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _describe_zip(file)
     if head and not head.strip(b"\x00"):
-        return Content("zeros", "full of zero bytes", _OTHER)
+        return Content("zeros", "full of zero bytes", _NO_REMEDY)
     return describe_bytes(head, size)
 
 
@@ -122,7 +122,7 @@ def describe_bytes(head: bytes, size: int | None = None) -> Content | None:
     """As `describe_content`, of a file's first bytes and its size in bytes."""
     size = len(head) if size is None else size
     if not head:
-        return Content("empty", "an empty file", _OTHER)
+        return Content("empty", "an empty file", _NO_REMEDY)
     if text := _describe_markup(head.removeprefix(codecs.BOM_UTF8).lstrip()):
         return text
     for mark, encoding in _ENCODINGS:
@@ -157,17 +157,17 @@ def _describe_binary(head: bytes, size: int) -> Content | None:
     if head[257:262] == b"ustar":
         return Content("tar", "a tar archive", "unpack it with tar -xf")
     if head.startswith((b"II*\x00", b"MM\x00*")):
-        return Content("TIFF", "a TIFF image", _OTHER)
+        return Content("TIFF", "a TIFF image", _NO_REMEDY)
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        return Content("WebP", "a WebP image", _OTHER)
+        return Content("WebP", "a WebP image", _NO_REMEDY)
     if head[:1] == b"\x80" and head[1:2] <= b"\x05" and len(head) > 1:
         if _TORCH_MAGIC in head[:20]:
-            return Content("old torch", "a checkpoint of torch.save", _OTHER)
-        return Content("pickle", "a pickle", _OTHER)
+            return Content("old torch", "a checkpoint of torch.save", _NO_REMEDY)
+        return Content("pickle", "a pickle", _NO_REMEDY)
     if len(head) > 8 and head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= size:
-        return Content("safetensors", "a safetensors file", _OTHER)
+        return Content("safetensors", "a safetensors file", _NO_REMEDY)
     if head[:1] == b"\x0a" and b"<unk>" in head[:64]:
-        return Content("SentencePiece", "a SentencePiece model", _OTHER)
+        return Content("SentencePiece", "a SentencePiece model", _NO_REMEDY)
     for offset in (0, 1):
         if len(head) >= 8 and not head[offset:64:2].strip(b"\x00") and b"\x00" not in head[1 - offset : 64 : 2]:
             return _describe_encoding("UTF-16")
@@ -180,13 +180,13 @@ def _describe_text(head: bytes) -> Content | None:
         text = codecs.getincrementaldecoder("utf-8-sig")().decode(head)
     except UnicodeDecodeError:
         return None
-    if any(ord(letter) < 32 and letter not in "\t\n\r\f" for letter in text):
+    if any(ord(character) < 32 and character not in "\t\n\r\f" for character in text):
         return None
     text = " ".join(text.split())
     if text.startswith(("{", "[")):
-        return Content("JSON", "JSON", _OTHER)
+        return Content("JSON", "JSON", _NO_REMEDY)
     shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
-    return Content("text", f'text that begins "{shown}"' if text else "blank text", _OTHER)
+    return Content("text", f'text that begins "{shown}"' if text else "blank text", _NO_REMEDY)
 
 
 def _describe_zip(file: Path) -> Content:
@@ -194,13 +194,13 @@ def _describe_zip(file: Path) -> Content:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()[:10_000]
     except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
-        return Content("cut zip", "the first part of a zip archive", _OTHER)
+        return Content("cut zip", "the first part of a zip archive", _NO_REMEDY)
     ends = {name.partition("/")[2] or name for name in names}
     if "constants.pkl" in ends or any(end.startswith("code/") for end in ends):
         remedy = "it holds a program, which igvg does not run: ask its authors for a state dict"
         return Content("TorchScript", "a TorchScript archive", remedy)
     if "data.pkl" in ends:
-        return Content("torch", "a checkpoint of torch.save", _OTHER)
+        return Content("torch", "a checkpoint of torch.save", _NO_REMEDY)
     if names and all(name.endswith(".npy") for name in names):
-        return Content("NumPy archive", "a NumPy archive", _OTHER)
+        return Content("NumPy archive", "a NumPy archive", _NO_REMEDY)
     return Content("zip", "a zip archive", "unpack it with unzip and give the file inside")

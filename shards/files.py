@@ -25,7 +25,7 @@ from shards.file_kinds import explain_unreadable
 TEMPORARY = ".*.tmp"
 """Pattern of the names under which files are written before they are renamed."""
 _TEMPORARY_NAME = re.compile(r"\..+\.(?P<pid>\d+)\.(?:tmp|old)")
-# safetensors writes under a name of its own kind before it renames.
+# The temporary names of safetensors.
 _LIBRARY_NAME = re.compile(r"\.tmp\w{6}")
 # Errors of file systems that cannot flush a folder.
 _NO_FLUSH = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES})
@@ -77,7 +77,7 @@ def decode_text(data: bytes) -> str:
 
 
 def write_json(file: Path, document: Any, *, compact: bool = False) -> None:
-    """Write a JSON file all at once; indented by one space, or `compact` on one line."""
+    """Write a JSON file atomically; indented by one space, or `compact` on one line."""
     style: dict[str, Any] = {"separators": (",", ":")} if compact else {"indent": 1}
     write_bytes(file, dump_json(document, **style) + b"\n")
 
@@ -91,7 +91,7 @@ def dump_json(document: Any, **style: Any) -> bytes:
 
 
 def write_bytes(file: Path, content: bytes) -> None:
-    """Write a file all at once."""
+    """Write a file atomically."""
     with replace_file(file) as temporary:
         temporary.write_bytes(content)
 
@@ -100,8 +100,8 @@ def write_bytes(file: Path, content: bytes) -> None:
 def replace_file(file: Path) -> Iterator[Path]:
     """A temporary path beside `file`, flushed and renamed to it at the end, removed if the block fails.
 
-    The file gets the permissions that the umask gives, whatever library writes it. A link stays one: what it points to
-    is replaced.
+    The file gets the permissions that the umask gives, also where a library writes it. A link stays a link: its
+    target is replaced.
 
     Raises:
         OSError: it cannot be written; names `file`.
@@ -217,7 +217,7 @@ def remove_drafts(file: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file or folder; a read-only disk refuses even to look."""
+    """Remove a file or folder if the file system allows it."""
     with contextlib.suppress(OSError):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)

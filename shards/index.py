@@ -179,7 +179,7 @@ def _check_entry(entry: ShardEntry) -> ShardEntry:
 
 
 def write_index(folder: Path, index: ShardIndex) -> None:
-    """Write FOLDER/SPLIT/index.json all at once; the same index always gives the same bytes."""
+    """Write FOLDER/SPLIT/index.json atomically; the same index always gives the same bytes."""
     write_json(folder / index.split / INDEX, index.to_json(), compact=True)
 
 

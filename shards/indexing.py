@@ -1,6 +1,6 @@
 """The contents of shards found from their tars alone.
 
-Our own shards and those of anybody who keeps to the layout (an image and KEY.json per record) are indexed by the same
+Shards of igvg and of other programs with the same layout (an image and KEY.json per record) are indexed by the same
 code.
 """
 

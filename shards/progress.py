@@ -1,4 +1,4 @@
-"""Progress and log lines: one sink for the whole process, which the command line sets; without one nothing is shown."""
+"""Progress and log lines: one sink for the whole process, set by the command line; without one nothing is shown."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Current:
 def set_sink(
     *, progress: Callable[[int, int, str], None] | None = None, log: Callable[[str], None] | None = None
 ) -> Iterator[None]:
-    """Inside, progress and log lines of this process go to these functions; what is None stays as it is outside."""
+    """Inside, progress and log lines of this process go to these functions; None keeps the function from outside."""
     outside = _Current.sink
     _Current.sink = replace(outside, progress=progress or outside.progress, log=log or outside.log)
     try:

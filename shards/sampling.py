@@ -35,10 +35,7 @@ class ExampleIndex:
         return int(self._record_ends[-1]) if len(self._record_ends) else 0
 
     def locate(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """The data set, the record in it, and the expression in that record, of each index.
-
-        Args:
-            indices: any shape, each from 0 to len - 1.
+        """The data set, the record in it, and the expression in that record, of indices of any shape.
 
         Returns:
             Three arrays of the shape of `indices`.

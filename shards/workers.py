@@ -1,8 +1,8 @@
 """Worker processes that receive tasks and return results through one pipe each; results keep the order of the tasks.
 
-Nothing else is shared: a small /dev/shm or a low limit of file descriptors does no harm, and the death of a worker is
-noticed at once. Signals that a scheduler or a terminal sends to every process are blocked in workers: these end when
-their pipe is closed, as it also is when the parent is killed.
+Nothing else is shared: workers need no /dev/shm and few file descriptors, and the death of a worker is noticed at once.
+Signals that a scheduler or a terminal sends to every process are blocked in workers: these end when their pipe is
+closed, as it also is when the parent is killed.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def map_ordered(
 
     Raises:
         WorkerError: a worker died.
-        Exception: whatever the function raised, in its turn.
+        Exception: the error of a task, in its turn.
     """
     pool = _start_workers(function, workers, method, initialize)
     if not pool:
@@ -149,7 +149,7 @@ def _start_workers(
 
 @contextlib.contextmanager
 def _block_signals() -> Iterator[None]:
-    """Processes started inside have these signals blocked for good; this process receives them afterwards."""
+    """Block these signals in processes that are started inside, and in this process until the end of the block."""
     previous = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED_SIGNALS)
     try:
         yield

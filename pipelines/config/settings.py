@@ -17,7 +17,7 @@ Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 # Strict: `true` is not read as 1, and 1 not as `true`.
 Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
-Choice = Annotated[bool, Field(strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
 Weight = Annotated[float, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
 Side = Annotated[int, Field(ge=0, le=8192)]
@@ -133,9 +133,9 @@ class PostprocessSettings:
     """A pixel belongs to a mask if its probability is at least this."""
     mask_source: Literal["merge", "instance", "global"] = "merge"
     """The predicted mask: the union of the selected instance masks and the global mask, or only one of the two."""
-    existence_weighting: Choice = True
+    existence_weighting: Flag = True
     """Multiply query scores with the probability that a target exists."""
-    nms: Choice = False
+    nms: Flag = False
     """Apply non-maximum suppression to the boxes."""
     nms_iou: Fraction = 0.7
     """IoU above which the box with the lower score is suppressed."""

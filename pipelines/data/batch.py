@@ -131,11 +131,7 @@ class Batch:
 
 
 def collate(examples: Sequence[Example], pad_id: int) -> Batch:
-    """Stack examples.
-
-    Args:
-        examples: at least one; images of one size, masks of one size.
-        pad_id: the token id of padding.
+    """Stack examples, at least one, with images of one size and masks of one size.
 
     Raises:
         ValueError: there is no example.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,6 +30,9 @@ class ExampleDataset(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Example: ...
+
+    def describe(self) -> dict[str, Any]:
+        """The counts and notes on the data for the artifact of a prediction."""
 
 
 class GroundingDataset:
@@ -91,6 +94,17 @@ class GroundingDataset:
         record = self.readers[part].record(position)
         return record, record.expressions[row]
 
+    def expressions(self) -> Iterator[tuple[str, str]]:
+        """The id and the text of every expression; no image is read."""
+        return read_expressions(self.readers)
+
+    def describe(self) -> dict[str, Any]:
+        """How many expressions are cut at the token limit, and notes on all that lose information in tokenization."""
+        tokenizer, max_tokens = self.processor.tokenizer, self.processor.max_tokens
+        findings = list(find_lossy_expressions(tokenizer, self.expressions(), max_tokens))
+        num_cut = sum(finding.kind == "cut" for finding in findings)
+        return {"cut": num_cut, "notes": describe_findings(findings, max_tokens, each=False)}
+
     def _locate(self, index: int) -> tuple[int, int, int]:
         part, position, row = self._index.locate(np.asarray(index))
         return int(part), int(position), int(row)
@@ -140,7 +154,7 @@ class ImageFolderDataset:
         )
 
     def describe(self) -> dict[str, Any]:
-        """The counts and notes on images and texts that go into the artifact."""
+        """The counts of images and of texts that are cut, the error of each unreadable image, and notes on both."""
         texts = [(str(index), text) for index, text in enumerate(self.texts)]
         findings = list(find_lossy_expressions(self.processor.tokenizer, texts, self.processor.max_tokens))
         return {
@@ -153,7 +167,12 @@ class ImageFolderDataset:
 
 def read_texts(parts: Sequence[Part]) -> Iterator[str]:
     """The texts of all expressions, in shard order."""
-    for folder, split in parts:
-        for record in ShardReader(folder, split).records():
+    return (text for _, text in read_expressions(ShardReader(folder, split) for folder, split in parts))
+
+
+def read_expressions(readers: Iterable[ShardReader]) -> Iterator[tuple[str, str]]:
+    """The id and the text of all expressions, in shard order."""
+    for reader in readers:
+        for record in reader.records():
             for expression in record.expressions:
-                yield expression.text
+                yield expression.id, expression.text

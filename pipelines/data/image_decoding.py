@@ -63,7 +63,7 @@ def inspect_image(file: Path) -> tuple[NDArray[np.uint8], str]:
 def _decode(data: bytes, file: str | Path, *, upright: bool) -> tuple[NDArray[np.uint8], str]:
     """The pixels (H, W, 3) of the first frame or page, and a remark on the EXIF block."""
     try:
-        # What Pillow warns of is reported here, or does no harm.
+        # Pillow's warnings are harmless, or reported here as errors.
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:
             if not upright:
                 return to_rgb(image), ""
@@ -96,9 +96,7 @@ def to_rgb(image: Image.Image, source: Image.Image | None = None) -> NDArray[np.
     the least of 1 (floats only), 255 and 65535 that is not below the largest value. Images with larger or negative
     values are scaled from their own lowest value (black) to their highest (white).
 
-    Args:
-        image: loaded or not.
-        source: the opened file, if `image` was derived from it.
+    `source` is the opened file, if `image` was derived from it.
 
     Raises:
         ValueError: it holds floats that are not finite.
@@ -108,18 +106,18 @@ def to_rgb(image: Image.Image, source: Image.Image | None = None) -> NDArray[np.
     values = np.asarray(image)
     if not np.isfinite(values).all():
         raise ValueError("it holds pixels that are not finite numbers; save it with 8 bits")
-    white = _find_white(image.mode, source or image)
+    white = _find_white_level(image.mode, source or image)
     black, lowest, highest = 0.0, float(values.min()), float(values.max())
     if white is None:
         whites = [white for white in (1.0, 255.0, 65535.0)[image.mode != "F" :] if highest <= white]
         black, white = (0.0, whites[0]) if lowest >= 0 and whites else (lowest, highest)
     # float32 would lose small differences between large values.
     exact: NDArray[np.floating[Any]] = values.astype(np.float64 if white > 65535 else np.float32)
-    shares = (exact - black) / max(white - black, 1e-30)
-    return np.repeat(np.rint(shares * 255).astype(np.uint8)[..., None], 3, axis=2)
+    fractions = (exact - black) / max(white - black, 1e-30)
+    return np.repeat(np.rint(fractions * 255).astype(np.uint8)[..., None], 3, axis=2)
 
 
-def _find_white(mode: str, source: Image.Image) -> float | None:
+def _find_white_level(mode: str, source: Image.Image) -> float | None:
     """The white level, if mode and format determine it."""
     if mode == "F" or (mode == "I" and source.format not in _SIXTEEN_BIT_FORMATS):
         return None

@@ -112,9 +112,6 @@ def digest_images(files: Sequence[Path]) -> dict[str, str]:
 def check_images(files: Sequence[Path]) -> CheckedImages:
     """Decode every image once, so that an unreadable file does not interrupt the prediction later.
 
-    Args:
-        files: the images.
-
     Raises:
         DataError: no file can be decoded.
     """

@@ -26,12 +26,7 @@ ResultT = TypeVar("ResultT")
 def load_batches(
     data: ExampleDataset, batch_indices: Iterable[Sequence[int] | NDArray[np.int64]], *, workers: int
 ) -> Generator[Batch, None, None]:
-    """The batches of the given indices, in this order; closing the generator ends the workers.
-
-    Args:
-        data: the examples.
-        batch_indices: the indices of each batch.
-        workers: processes that read ahead; 0: this process reads.
+    """The batches of these indices, read ahead by `workers` processes (0: by this one), which end with the generator.
 
     Raises:
         DataError, OSError: an example cannot be read.
@@ -53,6 +48,9 @@ def read_ahead(
         WorkerError: a worker died.
         Exception: whatever `read` raised.
     """
+    if workers:
+        # A tokenizer that has used its threads warns in every process that is forked, unless this is set.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     return map_ordered(
         read,
         (list(map(int, indices)) for indices in batch_indices),

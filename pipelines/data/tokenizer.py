@@ -251,8 +251,8 @@ def _load_sentencepiece(file: Path) -> Any:
         except BaseException as error:  # a panic of the parser is no Exception
             reason = error if isinstance(error, OSError) else type(error).__name__
             remedy = f"give the published {SENTENCEPIECE_NAME}, or copy it again"
-            fault = explain_unreadable(file, "a SentencePiece model", reason, remedy, kinds=("SentencePiece",))
-            raise SettingsError(str(fault)) from error
+            unreadable = explain_unreadable(file, "a SentencePiece model", reason, remedy, kinds=("SentencePiece",))
+            raise SettingsError(str(unreadable)) from error
 
 
 def save_tokenizer(tokenizer: Any, folder: Path) -> None:
@@ -273,7 +273,7 @@ def _write_files(tokenizer: Any, draft: Path, folder: Path) -> None:
         draft.mkdir(parents=True)
         tokenizer.save_pretrained(str(draft))
         _name_class_of_all_versions(draft / TOKENIZER_CONFIG)
-    except Exception as error:  # whatever class the library gives to what the system answered
+    except Exception as error:  # the library wraps errors of the system in various classes
         written = [name for name in (TOKENIZER_CONFIG, TOKENIZER_FILE) if (draft / name).exists()]
         file = folder / written[-1] if written else folder
         raise find_system_error(error, file) or error from error

@@ -28,13 +28,7 @@ class Finding:
 def find_lossy_expressions(
     tokenizer: Any, expressions: Iterable[tuple[str, str]], max_tokens: int
 ) -> Iterator[Finding]:
-    """The expressions that lose information in tokenization.
-
-    Args:
-        tokenizer: the checkpoint's.
-        expressions: id and text of each.
-        max_tokens: tokens at most, including <s> and </s>.
-    """
+    """The expressions, pairs of id and text, that lose information in tokenization to at most `max_tokens` ids."""
     for name, text, length in _count_tokens(tokenizer, expressions):
         clean = clean_expression(text)
         kind = "cut" if length > max_tokens else "" if clean else "blank"
@@ -79,8 +73,8 @@ def is_unknown(tokenizer: Any, word: str) -> bool:
     unknown = [piece == tokenizer.unk_token for piece in pieces if piece]
     if all(unknown):
         return True
-    spelt = all(len(piece) <= 1 or piece == tokenizer.unk_token for piece in pieces)
-    return spelt and word.isascii() and len(word) > 1
+    is_spelled = all(len(piece) <= 1 or piece == tokenizer.unk_token for piece in pieces)
+    return is_spelled and word.isascii() and len(word) > 1
 
 
 def describe_findings(findings: list[Finding], max_tokens: int, *, each: bool) -> list[str]:
@@ -98,9 +92,9 @@ def describe_findings(findings: list[Finding], max_tokens: int, *, each: bool) -
         ]
     lines = []
     for kind, clause in words.items():
-        if chosen := [found for found in findings if found.kind == kind]:
-            count = f"{len(chosen)} expressions have" if len(chosen) > 1 else "1 expression has"
-            lines.append(f'{count} {clause}; the first: {chosen[0].id} "{_shorten(chosen[0].text)}"')
+        if same := [found for found in findings if found.kind == kind]:
+            count = f"{len(same)} expressions have" if len(same) > 1 else "1 expression has"
+            lines.append(f'{count} {clause}; the first: {same[0].id} "{_shorten(same[0].text)}"')
     return lines
 
 

@@ -52,11 +52,7 @@ class MaskCounter:
         self._counts: dict[tuple[float, tuple[int, ...]], tuple[int, int]] = {}
 
     def count(self, queries: Sequence[int], settings: PostprocessSettings) -> tuple[int, int]:
-        """Pixels of the predicted mask, and of its intersection with the target.
-
-        Args:
-            queries: the selected ones.
-            settings: the mask source and the mask threshold.
+        """Pixels of the predicted mask of the selected queries, and of its intersection with the target.
 
         Raises:
             SettingsError: the raw outputs do not hold a query's mask.

@@ -23,12 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.config.settings import ScoreSettings
-from pipelines.experiments.experiment import (
-    Experiment,
-    predict_split,
-    read_experiment,
-    run_stages,
-)
+from pipelines.experiments.experiment import Experiment, predict_split, read_experiment, run_stages
 from pipelines.prediction.prediction import Prediction
 from pipelines.prediction.prediction_file import PREDICTIONS, write_predictions
 from pipelines.stages import predict, score, train
@@ -120,12 +115,7 @@ class DemoReport:
 
 
 def run(out: Path, plan: DemoPlan, *, workers: int = 2) -> DemoReport:
-    """Draw the data, run every stage, and score the baselines.
-
-    Args:
-        out: folder of the demo; what it holds already is not made again.
-        plan: of the data and the training.
-        workers: processes that draw.
+    """Draw the data with `workers` processes, run every stage, and score the baselines; finished work is kept.
 
     Raises:
         ArtifactError: `out` holds an experiment file that no demo wrote.
@@ -221,7 +211,7 @@ def save_untrained(home: Path, experiment: Experiment, shards: list[Path]) -> Pa
 
 
 def predict_nothing(record: ImageRecord) -> Prediction:
-    """No target, whatever the expression."""
+    """No target for any expression."""
     mask = masks.merge_rles([], record.height, record.width)
     return Prediction(id="", boxes=[], scores=[], mask=mask, no_target=True)
 
@@ -242,15 +232,7 @@ BASELINES: dict[str, Callable[[ImageRecord], Prediction]] = {
 
 
 def write_baseline(home: Path, name: str, shards: Path, split: str, title: str) -> Path:
-    """Write a baseline's predictions, the same for every expression about an image, into a folder of `home`.
-
-    Args:
-        home: where the folder lies.
-        name: of the shards, for the folder's name.
-        shards: folder that `igvg prepare` made.
-        split: of the shards.
-        title: one of `BASELINES`.
-    """
+    """Write the predictions of baseline `title`, the same for all expressions about an image; returns their folder."""
     inputs, options = {"shards": digest_shards(shards)}, {"split": split, "answer": title}
     folder = KeyedFolder(home, f"{title.replace(' ', '-')}-{name}-{split}")
     stage = Stage(name="baseline", out=folder, inputs=inputs, options=options)

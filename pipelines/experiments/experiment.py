@@ -158,9 +158,6 @@ class Stages:
 def run_stages(experiment: Experiment) -> Stages:
     """Run every stage that is not finished yet, in order.
 
-    Args:
-        experiment: the stages.
-
     Raises:
         ArtifactError, CheckpointError, DataError, SettingsError: as the stages raise.
     """
@@ -239,7 +236,7 @@ def _check_tables(tables: Mapping[str, Any], file: Path) -> None:
         if key in STAGES and not isinstance(value, dict):
             raise SettingsError(f"{file}: {key} is {value!r}, not a table; write [{key}]")
     if not set(tables) & set(STAGES):
-        raise SettingsError(f"{file}: names no stage; write a table [{'], ['.join(STAGES)}] for each that shall run")
+        raise SettingsError(f"{file}: names no stage; write a table [{'], ['.join(STAGES)}] for each stage to run")
 
 
 def _check_stages(experiment: Experiment, file: Path) -> None:

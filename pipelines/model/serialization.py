@@ -42,7 +42,7 @@ _SIZES = {
     "generation_ffn": ("query_generation.ffn.fc1.weight", 0),
 }
 # A tensor's name in checkpoints that igvg wrote before its modules had the names of the field.
-_FORMER_NAME = "encoder.words.weight"
+FORMER_NAME = "encoder.words.weight"
 _REMEDY = "copy it again, or make the checkpoint again with igvg train or igvg import"
 
 
@@ -90,7 +90,7 @@ def read_checkpoint(folder: Path) -> tuple[IGVGConfig, dict[str, Tensor]]:
         raise CheckpointError(
             str(explain_unreadable(file, "weights in safetensors", error, _REMEDY, kinds=("safetensors",)))
         ) from error
-    if _FORMER_NAME in state:
+    if FORMER_NAME in state:
         raise CheckpointError(
             f"{file} was written by an earlier igvg, whose tensors have other names; "
             "make it again with igvg train or igvg import"

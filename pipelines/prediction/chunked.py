@@ -16,10 +16,9 @@ from accelerate import Accelerator
 from PIL import Image
 
 from pipelines.config.settings import PredictSettings
-from pipelines.data.datasets import ExampleDataset, GroundingDataset, ImageFolderDataset
+from pipelines.data.datasets import ExampleDataset, ImageFolderDataset
 from pipelines.data.loader import load_batches
 from pipelines.data.processor import Processor
-from pipelines.data.truncation import describe_findings, find_lossy_expressions
 from pipelines.model import IGVGModel
 from pipelines.model.cpu import optimize_for_cpu
 from pipelines.prediction.chunks import (
@@ -125,25 +124,7 @@ def merge_chunks(job: PredictionJob) -> dict[str, Any]:
     parts = [part_file(job.out, index) for index in range(len(job.chunks))]
     open_writer(job).finish()
     no_target = merge_parts(parts, job.out / PREDICTIONS)
-    dataset = job.dataset
-    counts = dataset.describe() if isinstance(dataset, ImageFolderDataset) else describe_truncation(dataset)
-    return {"expressions": len(dataset), "no_target": no_target} | counts
-
-
-def describe_truncation(dataset: ExampleDataset) -> dict[str, Any]:
-    """The artifact's counts about expressions that lose words: how many were truncated, and notes for the user."""
-    if not isinstance(dataset, GroundingDataset):
-        return {}
-    max_tokens = dataset.processor.max_tokens
-    expressions = (
-        (expression.id, expression.text)
-        for reader in dataset.readers
-        for record in reader.records()
-        for expression in record.expressions
-    )
-    findings = list(find_lossy_expressions(dataset.processor.tokenizer, expressions, max_tokens))
-    truncated = sum(finding.kind == "cut" for finding in findings)
-    return {"cut": truncated, "notes": describe_findings(findings, max_tokens, each=False)}
+    return {"expressions": len(job.dataset), "no_target": no_target} | job.dataset.describe()
 
 
 def _predict_in_order(job: PredictionJob, chunk_indices: list[int]) -> Generator[RawOutput, None, None]:

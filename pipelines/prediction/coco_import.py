@@ -59,10 +59,6 @@ def read_results(results: CocoResults, reader: ShardReader) -> list[Prediction]:
 
     If no entry of any file has a box, the predictions have no boxes; likewise masks.
 
-    Args:
-        results: the files.
-        reader: the split.
-
     Raises:
         DataError: a file is damaged, an entry is not one of COCO's or is about an unknown image or expression, or the
             data set lacks an expression of the split.

@@ -21,7 +21,7 @@ _MAX_LINE = 1 << 27
 
 
 def write_predictions(file: Path, predictions: Iterable[Prediction]) -> int:
-    """Write a prediction file all at once; returns the number of lines."""
+    """Write a prediction file atomically; returns the number of lines."""
     count = 0
     with replace_file(file) as temporary, temporary.open("w", encoding="utf-8") as stream:
         for prediction in predictions:
@@ -31,7 +31,7 @@ def write_predictions(file: Path, predictions: Iterable[Prediction]) -> int:
 
 
 def merge_parts(parts: Sequence[Path], out: Path) -> int:
-    """Concatenate prediction files into one, all at once; returns the number of lines with `no_target`.
+    """Concatenate prediction files into one, atomically; returns the number of lines with `no_target`.
 
     Raises:
         DataError: an expression occurs twice, or a part is damaged.

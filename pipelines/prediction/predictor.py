@@ -18,11 +18,7 @@ def predict_batches(
 ) -> Iterator[list[RawOutput]]:
     """The raw outputs of each batch, in order; the model is put into evaluation mode.
 
-    Args:
-        model: on the device where it runs.
-        batches: with or without targets.
-        compute_dtype: the network's arithmetic.
-        score_threshold: that of post-processing; masks of queries that it may select are kept.
+    The masks of all queries that post-processing with this `score_threshold` may select are kept.
     """
     device = next(model.parameters()).device
     model.eval()

@@ -59,12 +59,7 @@ class RawWriter:
         return {int(file.stem.removeprefix("chunk-")) for file in self.folder.glob("chunk-*.npz")}
 
     def write_chunk(self, index: int, outputs: Sequence[RawOutput]) -> Path:
-        """Write one chunk, all at once.
-
-        Args:
-            index: of the chunk in the order of the shards, from 0.
-            outputs: at least one; all of one network.
-        """
+        """Write chunk `index`, counted from 0, atomically; it has at least one output, all of one network."""
         file = locate_chunk(self.folder, index)
         with replace_file(file) as temporary, zipfile.ZipFile(temporary, "w") as archive:
             for name, array in pack_arrays(outputs).items():

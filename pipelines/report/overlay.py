@@ -21,10 +21,9 @@ if TYPE_CHECKING:
     from pipelines.prediction.zero_shot import Detections
 
 _OPACITY = 0.45
-_UNITED = (255, 255, 255)
-_CAPTION_FILL = (24, 24, 24)
-
-# Bytes of a file's name on most file systems, less what is added to it.
+_MASK_COLOR = (255, 255, 255)
+_CAPTION_COLOR = (24, 24, 24)
+# Bytes: the longest file name on most file systems is 255, less the digest, index and extension.
 _LONGEST_NAME = 200
 
 
@@ -89,7 +88,7 @@ def draw_overlay(
 
     Args:
         image: (H, W, 3) RGB.
-        expression: written beneath the image.
+        expression: written below the image.
         mask: (H, W) the result's mask; its outline is drawn in white.
         boxes: (N, 4) xyxy in pixels.
         scores: (N,) in [0, 1].
@@ -104,8 +103,8 @@ def draw_overlay(
         canvas[instance] = (1 - _OPACITY) * canvas[instance] + _OPACITY * np.asarray(color, dtype=np.float32)
         tinted |= instance
     rest = mask & ~tinted
-    canvas[rest] = (1 - _OPACITY) * canvas[rest] + _OPACITY * np.asarray(_UNITED, dtype=np.float32)
-    canvas[trace_outline(mask)] = _UNITED
+    canvas[rest] = (1 - _OPACITY) * canvas[rest] + _OPACITY * np.asarray(_MASK_COLOR, dtype=np.float32)
+    canvas[trace_outline(mask)] = _MASK_COLOR
     overlay = Image.fromarray(canvas.round().astype(np.uint8))
     draw = ImageDraw.Draw(overlay)
     stroke = max(1, round(min(height, width) / 240))
@@ -122,7 +121,7 @@ def draw_overlay(
 
 
 def pick_colors(count: int) -> list[tuple[int, int, int]]:
-    """Colours that can be told apart, the same for the same count."""
+    """Distinguishable RGB colors, the same for the same count."""
     colors = [colorsys.hsv_to_rgb((0.58 + 0.381966 * index) % 1, 0.85, 1.0) for index in range(count)]
     return [(round(255 * red), round(255 * green), round(255 * blue)) for red, green, blue in colors]
 
@@ -158,7 +157,7 @@ def _add_caption(image: Image.Image, text: str, font: ImageFont.FreeTypeFont | I
         line = longer
     block = "\n".join([*lines, line])
     _, top, _, bottom = draw.multiline_textbbox((0, 0), block, font=font)
-    caption = Image.new("RGB", (image.width, image.height + int(bottom - top) + 14), _CAPTION_FILL)
+    caption = Image.new("RGB", (image.width, image.height + int(bottom - top) + 14), _CAPTION_COLOR)
     caption.paste(image, (0, 0))
     ImageDraw.Draw(caption).multiline_text((6, image.height + 6 - top), block, fill=(255, 255, 255), font=font)
     return caption

@@ -1,4 +1,4 @@
-"""Accelerate's processes: started, and agreeing on what they found."""
+"""The start of Accelerate's processes, and checks that all of them agree."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from shards.errors import IGVGError
 
@@ -31,8 +32,7 @@ class Launch:
     """Processes on this machine."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Launcher:
+class _Launcher(NamedTuple):
     """The environment variables that a launcher sets."""
 
     name: str
@@ -42,43 +42,14 @@ class _Launcher:
     local_world_size: str
 
 
-_TORCHRUN = _Launcher(
-    name="torchrun",
-    world_size="WORLD_SIZE",
-    rank="RANK",
-    local_rank="LOCAL_RANK",
-    local_world_size="LOCAL_WORLD_SIZE",
-)
+_TORCHRUN = _Launcher("torchrun", "WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+_OMPI, _MV2 = "OMPI_COMM_WORLD_", "MV2_COMM_WORLD_"
 # SLURM_NTASKS is also set in a batch script, which is one process; SLURM_STEP_NUM_TASKS only by srun.
 _OTHERS = (
-    _Launcher(
-        name="Open MPI",
-        world_size="OMPI_COMM_WORLD_SIZE",
-        rank="OMPI_COMM_WORLD_RANK",
-        local_rank="OMPI_COMM_WORLD_LOCAL_RANK",
-        local_world_size="OMPI_COMM_WORLD_LOCAL_SIZE",
-    ),
-    _Launcher(
-        name="MVAPICH",
-        world_size="MV2_COMM_WORLD_SIZE",
-        rank="MV2_COMM_WORLD_RANK",
-        local_rank="MV2_COMM_WORLD_LOCAL_RANK",
-        local_world_size="MV2_COMM_WORLD_LOCAL_SIZE",
-    ),
-    _Launcher(
-        name="SLURM",
-        world_size="SLURM_STEP_NUM_TASKS",
-        rank="SLURM_PROCID",
-        local_rank="SLURM_LOCALID",
-        local_world_size="SLURM_STEP_TASKS_PER_NODE",
-    ),
-    _Launcher(
-        name="MPI",
-        world_size="PMI_SIZE",
-        rank="PMI_RANK",
-        local_rank="MPI_LOCALRANKID",
-        local_world_size="MPI_LOCALNRANKS",
-    ),
+    _Launcher("Open MPI", f"{_OMPI}SIZE", f"{_OMPI}RANK", f"{_OMPI}LOCAL_RANK", f"{_OMPI}LOCAL_SIZE"),
+    _Launcher("MVAPICH", f"{_MV2}SIZE", f"{_MV2}RANK", f"{_MV2}LOCAL_RANK", f"{_MV2}LOCAL_SIZE"),
+    _Launcher("SLURM", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE"),
+    _Launcher("MPI", "PMI_SIZE", "PMI_RANK", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
 )
 
 
@@ -142,7 +113,7 @@ def require_one_process(command: str, environ: Mapping[str, str]) -> None:
 
 
 def export_launch(launch: Launch, environ: MutableMapping[str, str]) -> None:
-    """Set the variables that torch and Accelerate read, whatever launcher started the processes.
+    """Set the variables that torch and Accelerate read, for every launcher.
 
     Raises:
         LaunchError: the processes are on several machines, and MASTER_ADDR is not set.

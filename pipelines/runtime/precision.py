@@ -96,11 +96,7 @@ def log_compute_dtype(
 ) -> None:
     """Log the compute dtype where `auto` chose it or it has changed, and advice if another suits the device better.
 
-    Args:
-        doing: the stage.
-        precision: the setting.
-        history: the compute dtypes so far, an entry for each change; the last is the present one.
-        device: where the model is.
+    `history` holds the compute dtypes so far, an entry for each change; the last is the present one.
     """
     if len(history) > 1:
         before = " then ".join(history[:-1])

@@ -13,7 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ Handler = Callable[[int, FrameType | None], None]
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Schedulers signal the process group and then each process: a signal within this many seconds is a repetition.
 _REPETITION = 1.0
-# Seconds after which a swallowed signal is raised again: by then the code that swallowed it has been left.
+# Seconds after which a swallowed signal is raised again: the code that swallowed it has ended by then.
 _RAISE_AGAIN = 0.1
 
 
@@ -78,11 +78,9 @@ class RaiseOnSignal:
         self._handling.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         self._raised = None
-        self._handling.__exit__(kind, error, trace)
+        self._handling.__exit__(*error)
 
     def _raise(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
         now = time.monotonic()
@@ -159,10 +157,8 @@ class GracefulStop:
         self._handling.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._handling.__exit__(kind, error, trace)
+    def __exit__(self, *error: Any) -> None:
+        self._handling.__exit__(*error)
 
     @contextlib.contextmanager
     def immediate(self, saved: str) -> Iterator[None]:
@@ -189,8 +185,8 @@ class GracefulStop:
 class SharedStop:
     """Lets all ranks of a training stop after the same step: if only one stopped, the others would wait for it.
 
-    Every rank calls `reduce` once a step. The result of the reduction is read one step later, when the device has long
-    computed it, so that no rank waits for it.
+    Every rank calls `reduce` once a step. The result of the reduction is read one step later, so that no rank waits for
+    the device.
     """
 
     def __init__(self, accelerator: Accelerator) -> None:

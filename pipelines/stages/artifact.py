@@ -25,7 +25,7 @@ from shards.files import read_json, remove_stale, write_json
 
 RECORD = "artifact.json"
 UNFINISHED = "unfinished.json"
-# igvg run and igvg demo name their folders themselves and have no --force.
+# igvg run and igvg demo name their folders themselves and have no --force: remove the folder.
 _MAKE_AGAIN = "remove its folder, or make it again with --force"
 _PACKAGES = ("igvg", "numpy", "pillow", "pycocotools", "torch", "transformers")
 _KEY_LENGTH = 8
@@ -122,7 +122,7 @@ class Stage:
             if (folder / UNFINISHED).exists():
                 _refuse_other_stage(folder, self.name)
                 return None
-            raise ArtifactError(f"{folder} is not empty and holds nothing of igvg's; choose another --out")
+            raise ArtifactError(f"{folder} holds files that igvg did not make; choose another --out")
         if force:
             return None
         found = read_artifact(folder, self.name)

@@ -72,7 +72,7 @@ def run(
         after: likewise; differences are `after` less `before`.
         shards: folder that `igvg prepare` made.
         settings: as of `igvg score`.
-        most: number of expressions to list, those that differ most first.
+        most: number of expressions to list, by descending difference.
 
     Raises:
         DataError: either is damaged, or does not hold just the split's expressions.
@@ -115,16 +115,16 @@ def run(
 def score_expressions(
     outcomes: Outcomes, dataset: str, *, masks: bool = True, boxes: bool = True
 ) -> NDArray[np.float64]:
-    """What each expression (N,) scores, in [0, 1]: the IoU of its mask; of an empty target, whether it is flagged.
+    """The score (N,) of each expression in [0, 1]: its mask IoU; for an empty target, 1 if it is predicted empty.
 
-    As gRefCOCO counts them, a target that is flagged as empty scores 0; the other data sets go by its mask. Without
-    masks a target scores whether its boxes are right; without boxes either, whether it is not flagged.
+    In gRefCOCO a target that is predicted empty scores 0; in other data sets its mask decides. Without masks, a target
+    scores 1 if its boxes match; without boxes either, if it is not predicted empty.
     """
     if not masks:
-        right = outcomes.best_box_hits if dataset.startswith("refcoco") else outcomes.boxes_match
-        return np.where(outcomes.empty, outcomes.predicted_empty, right if boxes else ~outcomes.predicted_empty).astype(
-            np.float64
-        )
+        correct = ~outcomes.predicted_empty
+        if boxes:
+            correct = outcomes.best_box_hits if dataset.startswith("refcoco") else outcomes.boxes_match
+        return np.where(outcomes.empty, outcomes.predicted_empty, correct).astype(np.float64)
     if dataset == "grefcoco":
         return grefcoco_ratios(outcomes)["gIoU"].numerator.astype(np.float64)
     return np.where(outcomes.empty, outcomes.predicted_empty, safe_divide(outcomes.intersection_px, outcomes.union_px))

@@ -18,7 +18,7 @@ from pipelines.prediction.png_export import write_png_masks
 from pipelines.prediction.prediction import Prediction
 from pipelines.prediction.prediction_file import PREDICTIONS, read_predictions, write_predictions
 from pipelines.stages.artifact import RECORD, Stage, StageResult, read_artifact
-from pipelines.stages.inputs import digest_shards, find_predictions
+from pipelines.stages.inputs import digest_input, digest_shards, find_predictions
 from shards.errors import ArtifactError, DataError
 from shards.files import digest_file, name_file, remove_drafts, replace_folder, temporary_path
 from shards.progress import log
@@ -71,7 +71,7 @@ def export_predictions(
     inputs = {"shards": digest_shards(shards)}
     file = None if predictions is None else find_predictions(predictions)
     if file is not None:
-        inputs = {"predictions": digest_file(file), **inputs}
+        inputs = {"predictions": digest_input(file), **inputs}
     stage = Stage(name=STAGE, out=out, inputs=inputs, options={"split": split})
     with ShardReader(shards, split) as reader:
 
@@ -107,7 +107,7 @@ def export_images(
         ArtifactError: `out` holds something else, the shards are damaged, or `predictions` are of no own images.
     """
     file = find_predictions(predictions)
-    inputs, options = {"predictions": digest_file(file)}, {"to": image_format}
+    inputs, options = {"predictions": digest_input(file)}, {"to": image_format}
     with contextlib.ExitStack() as stack:
         if split is None:
             texts = _read_own_texts(predictions)

@@ -10,8 +10,8 @@ from pipelines.data.tokenizer import SENTENCEPIECE_NAME, load_tokenizer
 from pipelines.hub.names import find_commit
 from pipelines.networks import resolve_checkpoint
 from pipelines.stages.artifact import Stage, StageResult
+from pipelines.stages.inputs import digest_input
 from shards.errors import ArtifactError, SettingsError
-from shards.files import digest_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +58,11 @@ def run(
         raise ArtifactError(f"{file} is no file; give the .pth that was published")
     if tokenizer is None and (beside := file.with_name(SENTENCEPIECE_NAME)).is_file():
         tokenizer = beside
-    inputs = {"checkpoint": digest_file(file)}
+    inputs = {"checkpoint": digest_input(file)}
     if tokenizer is not None:
         if not tokenizer.is_file():
             raise ArtifactError(f"{tokenizer} is no file; give the published {SENTENCEPIECE_NAME}")
-        inputs["tokenizer"] = digest_file(tokenizer)
+        inputs["tokenizer"] = digest_input(tokenizer)
     stage = Stage(name="import", out=out, inputs=inputs, options=options.to_json())
     cached = stage.find(force=force)
     if cached and cached.counts.get("queries") == 1 and "max_tokens" not in cached.counts:

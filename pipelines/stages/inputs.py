@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,30 @@ from pipelines.prediction.raw_store import INDEX, RAW_FOLDER
 from pipelines.stages.artifact import RECORD, UNFINISHED, read_artifact
 from shards.errors import ArtifactError, DataError
 from shards.files import digest_file
+
+# The files of the tokenizer and of preprocessing decide the network's inputs.
+_READ_WITH_WEIGHTS = ("preprocessor_config.json", "special_tokens_map.json", "tokenizer*", "*.model", "*.spm")
+_READ_BY_TRANSFORMERS = ("*.json", "*.txt", "*.model", "*.safetensors")
+# Longer than a tick of any file system's clock.
+_SETTLED_SECONDS = 2
+
+
+def digest_input(file: Path) -> str:
+    """SHA-256 of a file's bytes, computed once in a process for all stages that read the unchanged file.
+
+    A change shows in inode, size or times, except within one tick of the file system's clock: a file that has just
+    been written is read again.
+    """
+    status = file.stat()
+    if time.time() - status.st_ctime < _SETTLED_SECONDS:
+        return digest_file(file)
+    times = (status.st_mtime_ns, status.st_ctime_ns)
+    return _digest_version(file, (status.st_dev, status.st_ino, status.st_size, *times))
+
+
+@functools.cache
+def _digest_version(file: Path, version: tuple[int, ...]) -> str:  # noqa: ARG001, part of the key
+    return digest_file(file)
 
 
 def find_predictions(path: Path) -> Path:
@@ -73,12 +99,7 @@ def read_postprocessing(raw: Path) -> PostprocessSettings:
 
 def digest_raw(raw: Path) -> str:
     """The content of a folder of raw outputs: its index, which names the chunks, and every chunk."""
-    return "+".join(digest_file(file) for file in [raw / INDEX, *sorted(raw.glob("chunk-*.npz"))])
-
-
-# The files of the tokenizer and of preprocessing decide the network's inputs.
-_READ_WITH_WEIGHTS = ("preprocessor_config.json", "special_tokens_map.json", "tokenizer*", "*.model", "*.spm")
-_READ_BY_TRANSFORMERS = ("*.json", "*.txt", "*.model", "*.safetensors")
+    return "+".join(digest_input(file) for file in [raw / INDEX, *sorted(raw.glob("chunk-*.npz"))])
 
 
 def digest_shards(folder: Path) -> str:
@@ -92,7 +113,7 @@ def digest_shards(folder: Path) -> str:
     indexes = sorted(folder.glob("*/index.json"))
     if not indexes:
         raise ArtifactError(f"{folder} holds no shards; give a folder that igvg prepare made")
-    return "+".join(digest_file(file) for file in indexes)
+    return "+".join(digest_input(file) for file in indexes)
 
 
 def digest_checkpoint(path: Path) -> str:
@@ -104,14 +125,14 @@ def digest_checkpoint(path: Path) -> str:
     path = resolve_checkpoint(path)
     if path.is_file() and path.suffix != ".safetensors":
         beside = path.with_name(SENTENCEPIECE_NAME)
-        return "+".join(digest_file(file) for file in (path, beside) if file.is_file())
+        return "+".join(digest_input(file) for file in (path, beside) if file.is_file())
     folder = path.parent if path.is_file() else path
     parts = [file for name in ("config.json", "model.safetensors") if (file := folder / name).is_file()]
     if not parts:
         known = f"a file, or the name {' or '.join(SHIPPED)}"
         raise ArtifactError(f"{path} is no checkpoint; give a folder with config.json and model.safetensors, {known}")
     parts += [file for name in _READ_WITH_WEIGHTS for file in sorted(folder.glob(name))]
-    return "+".join(digest_file(file) for file in parts)
+    return "+".join(digest_input(file) for file in parts)
 
 
 def digest_transformers_model(path: Path) -> str:
@@ -124,7 +145,7 @@ def digest_transformers_model(path: Path) -> str:
     if not any(folder.glob("*.safetensors")):
         found = "only weights in a pickle, which may run code when it is read" if any(folder.glob("*.bin")) else "none"
         raise ArtifactError(f"{folder}: expected weights in *.safetensors, found {found}; give a copy that holds them")
-    return "+".join(digest_file(file) for name in _READ_BY_TRANSFORMERS for file in sorted(folder.glob(name)))
+    return "+".join(digest_input(file) for name in _READ_BY_TRANSFORMERS for file in sorted(folder.glob(name)))
 
 
 def digest_training_inputs(shards: Sequence[Path], init: str, tokenizer: str) -> dict[str, Any]:
@@ -136,7 +157,7 @@ def digest_training_inputs(shards: Sequence[Path], init: str, tokenizer: str) ->
     inputs: dict[str, Any] = {f"shards {position}": digest_shards(folder) for position, folder in enumerate(shards, 1)}
     if init:
         alone = tokenizer and Path(init).is_file()
-        inputs["init"] = digest_file(Path(init)) if alone else digest_checkpoint(Path(init))
+        inputs["init"] = digest_input(Path(init)) if alone else digest_checkpoint(Path(init))
     if tokenizer:
         inputs["tokenizer"] = digest_tokenizer(Path(tokenizer))
     return inputs
@@ -151,4 +172,4 @@ def digest_tokenizer(path: Path) -> str:
     files = [path] if path.is_file() else sorted([*path.glob("tokenizer*"), *path.glob("*.model")])
     if not files:
         raise ArtifactError(f"{path} holds no tokenizer; give beit3.spm or a folder with tokenizer_config.json")
-    return "+".join(digest_file(file) for file in files)
+    return "+".join(digest_input(file) for file in files)

@@ -153,17 +153,11 @@ def run_on_images(
 def run_on_raw(settings: PostprocessSettings, raw: Path, out: Path, *, force: bool = False) -> StageResult[None]:
     """Post-process the raw outputs of a finished prediction again, without the network: `predictions.jsonl` alone.
 
-    Args:
-        settings: of post-processing.
-        raw: folder of raw outputs.
-        out: folder for the predictions.
-        force: replace what igvg left in `out`.
-
     Raises:
         ArtifactError: `out` holds something else.
         DataError: the raw outputs are damaged.
         LaunchError: several processes were started.
-        SettingsError: the score threshold may choose queries whose masks were not kept, or `out` holds `raw`.
+        SettingsError: the score threshold may select queries whose masks were not kept, or `out` holds `raw`.
     """
     from pipelines.prediction.postprocess import postprocess
     from pipelines.prediction.prediction import encode_result

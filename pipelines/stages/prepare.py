@@ -1,4 +1,4 @@
-"""`igvg prepare`: a published data set in, shards out, all at once or not at all.
+"""`igvg prepare`: a published data set in, shards out, written atomically.
 
 The folder is made under a hidden name beside `out` and renamed when it is complete; the same command continues
 interrupted work there.
@@ -18,12 +18,13 @@ from typing import Any
 from pipelines.config.overrides import fingerprinted_settings
 from pipelines.config.settings import PrepareSettings
 from pipelines.stages.artifact import KeyedFolder, Stage, StageResult
+from pipelines.stages.inputs import digest_input
 from pipelines.stages.selection import MISSING, TURNED, UNUSABLE_IMAGE, Item, Selection, select_items
 from shards.annotations.drafts import DATASETS, ImageDraft, build_record, expect_files, list_files
 from shards.annotations.error_collector import ErrorCollector
 from shards.annotations.image_files import candidate_names, index_folders
 from shards.errors import DataError, SettingsError
-from shards.files import digest_file, replace_folder
+from shards.files import replace_folder
 from shards.progress import begin_stage, part_of_progress
 from shards.writer import write_split
 
@@ -92,7 +93,7 @@ def run(
         return cached
     selection = select_items(settings, annotations, images)
     collector = selection.collector
-    _check_left(collector, settings, annotations, left=len(selection.items))
+    _check_usable(collector, settings, annotations, num_images=len(selection.items))
     # "." and links have no name beside which to work.
     folder = stage.folder.resolve()
     working = folder.with_name(f".{folder.name}.working")
@@ -102,7 +103,9 @@ def run(
     try:
         with replace_folder(folder, working):
             splits = _write_splits(working, selection, workers)
-            _check_left(collector, settings, annotations, left=sum(counts["pictures"] for counts in splits.values()))
+            _check_usable(
+                collector, settings, annotations, num_images=sum(counts["pictures"] for counts in splits.values())
+            )
             for name, listed in ((SKIPPED, collector), (NOTES, selection.notes)):
                 (working / name).unlink(missing_ok=True)
                 if len(listed):
@@ -128,7 +131,7 @@ def describe(settings: PrepareSettings, annotations: Path, images: Sequence[Path
         SettingsError: there is no such data set.
     """
     _refuse_unknown(settings.dataset)
-    inputs: dict[str, Any] = {file.name: digest_file(file) for file in list_files(settings.dataset, annotations)}
+    inputs: dict[str, Any] = {file.name: digest_input(file) for file in list_files(settings.dataset, annotations)}
     digest = hashlib.sha256()
     for name, files in sorted(index_folders(images).items()):
         for file in files:
@@ -171,10 +174,10 @@ def _refuse_unknown(dataset: str) -> None:
         raise SettingsError(f"no data set {dataset!r}; there are {', '.join(DATASETS)}")
 
 
-def _check_left(collector: ErrorCollector, settings: PrepareSettings, annotations: Path, *, left: int) -> None:
+def _check_usable(collector: ErrorCollector, settings: PrepareSettings, annotations: Path, *, num_images: int) -> None:
     if not settings.skip_invalid:
         collector.raise_if_any()
-    if not left:
+    if not num_images:
         kinds = ", ".join(f"{count} × {kind}" for kind, count in collector.count_kinds().items())
         raise DataError(f"no image is left to prepare ({kinds or 'nothing was skipped'})", file=annotations)
 
@@ -198,12 +201,12 @@ def _write_splits(working: Path, selection: Selection, workers: int | None) -> d
             if image_ids[file] in written:
                 what = f"EXIF orientation mark {orientation}: the pixels are taken as they are stored, not turned"
                 selection.notes.add(DataError(what, file=file, record=f"image {image_ids[file]}"), TURNED)
-        counts[split] = _count([draft for draft, _ in chosen if draft.image.image_id in written])
+        counts[split] = _count_records([draft for draft, _ in chosen if draft.image.image_id in written])
         before += len(chosen)
     return counts
 
 
-def _count(drafts: Sequence[ImageDraft]) -> dict[str, int]:
+def _count_records(drafts: Sequence[ImageDraft]) -> dict[str, int]:
     sizes = Counter(min(len(expression.instances), 2) for draft in drafts for expression in draft.expressions)
     return {
         "pictures": len(drafts),

@@ -16,11 +16,10 @@ from pipelines.evaluation.metrics.bootstrap import estimate_intervals
 from pipelines.evaluation.metrics.breakdown import break_down
 from pipelines.evaluation.metrics.outcomes import Outcome, summarize
 from pipelines.evaluation.metrics.rrefcoco import count_left_out, rrefcoco_ratios
-from pipelines.prediction.alignment import locate_predictions
 from pipelines.stages.artifact import KeyedFolder, Stage, StageResult
-from pipelines.stages.inputs import digest_shards, find_predictions
+from pipelines.stages.inputs import digest_input, digest_shards, find_predictions
 from shards.errors import DataError
-from shards.files import digest_file, read_json, replace_file, write_json
+from shards.files import read_json, replace_file, write_json
 from shards.progress import begin_stage, log
 
 SCORES = "scores.json"
@@ -40,11 +39,11 @@ class ScoreReport:
     expressions: int
     metrics: dict[str, float | None]
     resolution: int
-    """Masks were scaled to so many pixels square; 0: they were scored at the size of their images."""
+    """Side length in pixels to which masks were resized; 0: the size of the original images."""
     targets: dict[str, int]
     """Expressions with an `empty`, a `single` or a `multiple` target."""
     breakdown: dict[str, dict[str, Any]]
-    """By axis and part of the split: `expressions` and `metrics`."""
+    """By axis and group of the split: `expressions` and `metrics`."""
     not_predicted: str | None = None
     """`boxes` or `masks`, if the predictions lack them."""
     intervals: dict[str, list[float] | None] | None = None
@@ -52,7 +51,7 @@ class ScoreReport:
     crowd_only: int | None = None
     """Expressions about crowd regions alone, if there are any."""
     left_out: dict[str, int] | None = None
-    """What the R-RefCOCO metrics leave out."""
+    """The number of refs that averages of R-RefCOCO leave out."""
 
     def to_json(self) -> dict[str, Any]:
         """What `igvg score --format json` prints; what does not apply is left out."""
@@ -82,12 +81,12 @@ def run(
     """
     begin_stage(f"scoring {settings.split}")
     if out is None:
-        outcomes = evaluate_split(locate_predictions(predictions), shards, settings.split, settings.resolution)
-        result = StageResult(report=build_report(outcomes, settings))
+        outcomes = evaluate_split(predictions, shards, settings.split, settings.resolution)
+        report = build_report(outcomes, settings)
         _log_warnings(outcomes.warnings)
-        return result
+        return StageResult(report=report)
     file = find_predictions(predictions)
-    inputs = {"predictions": digest_file(file), "shards": digest_shards(shards)}
+    inputs = {"predictions": digest_input(file), "shards": digest_shards(shards)}
     stage = Stage(name="score", out=out, inputs=inputs, options=fingerprinted_settings(settings))
     if cached := stage.find(force=force):
         _log_warnings(cached.counts.get("warnings", ()))

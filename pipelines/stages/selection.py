@@ -58,11 +58,6 @@ class Selection:
 def select_items(settings: PrepareSettings, annotations: Path, images: Sequence[Path]) -> Selection:
     """Read a data set, find its image files and leave out what cannot be used.
 
-    Args:
-        settings: which data set and which part of it.
-        annotations: folder of the published annotation files.
-        images: folders of image files.
-
     Raises:
         DataError: an annotation file or folder cannot be read, or there is no such split.
     """
@@ -73,8 +68,8 @@ def select_items(settings: PrepareSettings, annotations: Path, images: Sequence[
         drafts = [draft for _, same in by_split for draft in islice(same, settings.limit)]
     located, missing = _locate_images(drafts, index_folders(images), images, collector)
     drafts = _read_missing_sizes(drafts, located, collector)
-    sound = drop_unusable_annotations(drafts, locate_instances(settings.dataset, annotations), collector)
-    items = [(draft, located[draft.image.image_id]) for draft in sound if draft.image.image_id in located]
+    usable = drop_unusable_annotations(drafts, locate_instances(settings.dataset, annotations), collector)
+    items = [(draft, located[draft.image.image_id]) for draft in usable if draft.image.image_id in located]
     for draft, _ in items:
         _note_expressions(draft, notes)
     return Selection(items=items, missing=missing, collector=collector, notes=notes)

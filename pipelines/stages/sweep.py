@@ -21,7 +21,7 @@ from pipelines.config.settings import PostprocessSettings
 from pipelines.evaluation.evaluator import BoxMatches, evaluate_boxes, name_dataset
 from pipelines.evaluation.mask_counts import MaskCounter
 from pipelines.evaluation.metrics.benchmarks import METRICS
-from pipelines.evaluation.metrics.outcomes import Outcome, Outcomes, summarize
+from pipelines.evaluation.metrics.outcomes import DTYPES, Outcome, Outcomes, summarize
 from pipelines.evaluation.sweep_grid import Grid
 from pipelines.prediction.postprocess import scale_boxes, score_queries, select_queries
 from pipelines.prediction.raw_output import RawOutput
@@ -34,10 +34,8 @@ from shards.record import Expression, ImageRecord
 
 TOLERANCE = 1e-9
 _PROGRESS_STEP = 50
-_VARYING: dict[str, type[np.generic]] = {
-    "predicted_empty": np.bool_, "predicted_px": np.int64, "intersection_px": np.int64, "boxes_match": np.bool_,
-    "boxes_match_giou": np.bool_, "best_box_hits": np.bool_,
-}  # fmt: skip
+# The fields of `Outcome` that depend on the settings.
+_VARYING = (*BoxMatches._fields, "predicted_empty", "predicted_px", "intersection_px")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,14 +70,7 @@ class SweepReport:
 
 
 def run(raw: Path, shards: Path, split: str, grid: Grid, *, resolution: int = 0) -> StageResult[SweepReport]:
-    """Score a split under every setting of a grid.
-
-    Args:
-        raw: folder of raw outputs.
-        shards: folder that `igvg prepare` made.
-        split: the split that was predicted.
-        grid: the settings.
-        resolution: as of `igvg score`.
+    """Score a split under every setting of a grid, from a folder of its raw outputs.
 
     Raises:
         DataError: the raw outputs are damaged, or not of just the split's expressions.
@@ -91,7 +82,7 @@ def run(raw: Path, shards: Path, split: str, grid: Grid, *, resolution: int = 0)
         name: np.zeros(len(reader), dtype=np.int64) for name in Outcome._fields if name not in _VARYING
     }
     varying: dict[str, NDArray[Any]] = {
-        name: np.zeros((len(grid.settings), len(reader)), dtype=kind) for name, kind in _VARYING.items()
+        name: np.zeros((len(grid.settings), len(reader)), dtype=DTYPES[name]) for name in _VARYING
     }
     ids: list[str] = []
     with ShardReader(shards, split) as targets:
@@ -168,31 +159,31 @@ def evaluate_settings(
     """The outcome (G,) of the result of `postprocess` under each setting.
 
     Raises:
-        SettingsError: the raw outputs do not hold a chosen query's mask.
+        SettingsError: the raw outputs do not hold a selected query's mask.
     """
-    square = MaskCounter(record, expression, raw, resolution)
+    counter = MaskCounter(record, expression, raw, resolution)
     targets = [instance.box for instance in record.targets(expression)]
     crowds = len(targets) - len(record.mask_targets(expression))
     boxes = scale_boxes(raw.boxes, *raw.original_size)
     scores = {weighted: score_queries(raw, existence_weighting=weighted) for weighted in (False, True)}
-    chosen: dict[tuple[float, bool, bool, float], list[int]] = {}
+    selected: dict[tuple[float, bool, bool, float], list[int]] = {}
     matches: dict[tuple[bool, tuple[int, ...]], BoxMatches] = {}
     outcomes = []
     for setting in settings:
         weighted = setting.existence_weighting
-        choice = (setting.score_threshold, weighted, setting.nms, setting.nms_iou)
-        if choice not in chosen:
-            chosen[choice] = select_queries(boxes, scores[weighted], setting).tolist()
-        queries = chosen[choice]
+        key = (setting.score_threshold, weighted, setting.nms, setting.nms_iou)
+        if key not in selected:
+            selected[key] = select_queries(boxes, scores[weighted], setting).tolist()
+        queries = selected[key]
         selection = (weighted, tuple(queries))
         if selection not in matches:
             matches[selection] = evaluate_boxes(boxes[queries], scores[weighted][queries].tolist(), targets)
-        predicted_px, intersection_px = square.count(queries, setting)
+        predicted_px, intersection_px = counter.count(queries, setting)
         outcomes.append(
             Outcome(
                 ref_id=expression.ref_id, targets=len(targets), predicted_empty=not queries, predicted_px=predicted_px,
-                target_px=square.target_px, intersection_px=intersection_px, **matches[selection]._asdict(),
-                image_id=record.image_id, image_px=square.image_px, crowds=crowds,
+                target_px=counter.target_px, intersection_px=intersection_px, **matches[selection]._asdict(),
+                image_id=record.image_id, image_px=counter.image_px, crowds=crowds,
             )
         )  # fmt: skip
     return outcomes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipelines.config.overrides import fingerprinted_settings
 from pipelines.config.settings import TrainSettings
@@ -51,8 +51,9 @@ def run(
     if cached := stage.find(force=force):
         return cached
     # Torch takes seconds to load: only when there is work to do.
+    from pipelines.training.recovery import LAST_GOOD_FOLDER
     from pipelines.training.setup import setup_training, start_processes
-    from pipelines.training.state import LAST_GOOD_FOLDER, STATE_FOLDER, restore_state
+    from pipelines.training.state import STATE_FOLDER, restore_state
     from pipelines.training.trainer import train
 
     accelerator = start_processes(settings)
@@ -68,8 +69,10 @@ def run(
         restore_state(training)
         train(training)
         if accelerator.is_main_process:
-            counts: dict[str, Any] = {"steps": training.step, "expressions": len(training.data), "best": training.best}
-            counts |= {
+            counts = {
+                "steps": training.step,
+                "expressions": len(training.data),
+                "best": training.best,
                 "processes": accelerator.num_processes,
                 "precision": " then ".join(training.compute_dtypes),
                 "cut": cut,
@@ -94,12 +97,7 @@ def name_datasets(training: Training) -> list[str]:
 def count_cut_expressions(training: Training) -> int:
     """How many training expressions are cut at the token limit; logs it before the training begins."""
     processor = training.data.processor
-    expressions = (
-        (expression.id, expression.text)
-        for reader in training.data.readers
-        for record in reader.records()
-        for expression in record.expressions
-    )
+    expressions = training.data.expressions()
     findings = list(find_truncated_expressions(processor.tokenizer, expressions, processor.max_tokens))
     for line in describe_findings(findings, processor.max_tokens, each=False):
         log(line)

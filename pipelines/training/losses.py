@@ -158,11 +158,7 @@ def weighted_sum(terms: dict[str, Tensor], settings: LossSettings) -> Tensor:
 def loss_labels(class_logits: Tensor, matches: Matches, no_object: float, total: Tensor) -> Tensor:
     """Weighted mean cross-entropy (N,) of logits (N, B, Q, 2): class 0 where a target is matched, else class 1.
 
-    Args:
-        class_logits: (N, B, Q, 2).
-        matches: the matched pairs.
-        no_object: weight of class 1.
-        total: the divisor, the sum of the weights over the step.
+    `no_object` is the weight of class 1; `total`, the divisor, is the sum of the weights over the step.
     """
     logits = class_logits.flatten(1, 2)
     labels = torch.ones(logits.shape[:2], dtype=torch.int64, device=logits.device).scatter(1, matches.queries, 0)
@@ -226,13 +222,9 @@ def loss_global_masks(output: IGVGOutput, targets: Targets) -> dict[str, Tensor]
 
 
 def loss_existence(logits: Tensor, exists: Tensor, balance: tuple[float, float], total: Tensor) -> Tensor:
-    """Weighted mean cross-entropy of logits (B, 2): class 0 where a target exists, else class 1.
+    """Weighted mean cross-entropy of logits (B, 2): class 0 where a target exists (B,), else class 1.
 
-    Args:
-        logits: (B, 2).
-        exists: (B,).
-        balance: weights of the two classes.
-        total: the divisor, the sum of the weights over the step.
+    `balance` holds the weights of the two classes; `total`, the divisor, is the sum of the weights over the step.
     """
     entropy = F.cross_entropy(logits.float(), (~exists).long(), reduction="none")
     weights = torch.where(exists, balance[0], balance[1])
@@ -240,13 +232,7 @@ def loss_existence(logits: Tensor, exists: Tensor, balance: tuple[float, float],
 
 
 def loss_masks(logits: Tensor, target: Tensor, num_masks: Tensor | int) -> tuple[Tensor, Tensor]:
-    """Dice loss and binary cross-entropy, summed over masks, ÷ `num_masks`.
-
-    Args:
-        logits: (P, H, W).
-        target: (P, H, W) in {0, 1}.
-        num_masks: the divisor.
-    """
+    """Dice loss and binary cross-entropy of logits (P, H, W) and targets (P, H, W) in {0, 1}, summed, ÷ `num_masks`."""
     probabilities = logits.sigmoid()
     intersection = (probabilities * target).sum(dim=(1, 2))
     areas = probabilities.sum(dim=(1, 2)) + target.sum(dim=(1, 2))

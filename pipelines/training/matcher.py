@@ -73,12 +73,7 @@ def compute_costs(
 ) -> Tensor:
     """The cost (N, B, Q, T) of each pair of a query and a target of its image (paper, equation 4).
 
-    Args:
-        class_logits: (N, B, Q, 2).
-        boxes: (N, B, Q, 4) cxcywh in [0, 1].
-        points: (B, Q, 2) in [0, 1]; the same for all layers.
-        target_boxes: (B, T, 4) cxcywh in [0, 1], padded.
-        settings: weights of the costs.
+    Arguments as of `hungarian_match`, but target boxes (B, T, 4) are padded.
     """
     objectness = class_logits.float().softmax(dim=-1)[..., :1]
     boxes, target_boxes = boxes.float()[..., :, None, :], target_boxes.float()[..., None, :, :]

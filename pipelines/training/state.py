@@ -1,12 +1,8 @@
-"""The saved state of a training: written, checked, and restored.
-
-Where a training has diverged, the last saved weights are exported as a checkpoint to continue from.
-"""
+"""The saved state of a training: written, checked, and restored."""
 
 from __future__ import annotations
 
 import io
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -15,8 +11,8 @@ import torch
 from torch import Tensor
 
 from pipelines.model.convert.torch_file import load_values
+from pipelines.model.serialization import FORMER_NAME
 from pipelines.prediction.predictor import predict_batches
-from pipelines.pretrained import save_checkpoint
 from pipelines.runtime.distributed import require_equal
 from pipelines.training.divergence import DivergenceError, weights_are_finite
 from pipelines.training.setup import Training
@@ -24,12 +20,8 @@ from shards.errors import CheckpointError, NonFiniteError
 from shards.files import replace_file
 
 STATE_FOLDER = "state"
-LAST_GOOD_FOLDER = "last-good"
-"""The checkpoint folder of the last saved weights of a training that diverged."""
 _STATE_FILE = "state.pt"
 _REMEDY = "delete it, and the same command begins the training again"
-# Divided by this, learning rates are recommended after a divergence.
-_REDUCTION = 10
 
 
 def save_state(training: Training) -> None:
@@ -87,38 +79,6 @@ def is_finite(training: Training) -> bool:
     return True
 
 
-def advise_after_divergence(training: Training) -> str:
-    """What to do after a divergence, a clause; exports the last saved weights if they are finite."""
-    optimizer = training.settings.optimizer
-    rates = (("encoder_lr", optimizer.encoder_lr), ("head_lr", optimizer.head_lr))
-    changes = [f"--set optimizer.{name}={rate / _REDUCTION:.2g}" for name, rate in rates]
-    if training.compute_dtype == "bf16":
-        changes.append("--set precision=fp32")
-    if (step := export_last_good(training)) is not None:
-        folder = training.out / LAST_GOOD_FOLDER
-        return (
-            f"the weights of step {step} are in {folder}: train on from them with lower rates, into another folder: "
-            f"--init {shlex.quote(str(folder))} {' '.join(changes)} --out OTHER"
-        )
-    return f"no finite state was saved before: begin again with lower rates: --force {' '.join(changes)}"
-
-
-def export_last_good(training: Training) -> int | None:
-    """Write the weights of the saved state as a checkpoint folder; returns their step, or None without finite weights.
-
-    Every rank that diverges calls this, as it may be the only one; all of them write the same bytes.
-    """
-    state = read_state(training.out / STATE_FOLDER)
-    if state is None:
-        return None
-    training.model.load_state_dict(state["model"])
-    if not is_finite(training):
-        return None
-    processor = training.data.processor
-    save_checkpoint(training.out / LAST_GOOD_FOLDER, training.model, processor.tokenizer, processor.max_tokens)
-    return int(state["step"])
-
-
 def write_state(folder: Path, state: dict[str, Any]) -> None:
     """Write a state; an older one is replaced only when the new one is complete.
 
@@ -161,7 +121,10 @@ def find_mismatch(state: Mapping[str, Any], training: Training) -> str:
     dtypes = state.get("arithmetics", [])
     if not isinstance(dtypes, list) or not all(each in ("fp32", "bf16") for each in dtypes):
         return f"arithmetics is {dtypes!r}, not a list of fp32 and bf16"
-    return _compare_tensors("model", state.get("model"), training.model.state_dict()) or _check_optimizer(
+    model = state.get("model")
+    if isinstance(model, dict) and FORMER_NAME in model:
+        return "an earlier igvg wrote it, whose tensors have other names"
+    return _compare_tensors("model", model, training.model.state_dict()) or _check_optimizer(
         state.get("optimizer"), training
     )
 

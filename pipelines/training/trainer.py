@@ -20,8 +20,9 @@ from pipelines.runtime.signals import GracefulStop, SharedStop, Stopped
 from pipelines.training.divergence import DivergenceError, require_finite
 from pipelines.training.losses import compute_losses, count_step
 from pipelines.training.optimizer import lr_factor, set_learning_rates
+from pipelines.training.recovery import advise_after_divergence
 from pipelines.training.setup import Training
-from pipelines.training.state import advise_after_divergence, save_state
+from pipelines.training.state import save_state
 from pipelines.training.validation import validate
 from shards.errors import NonFiniteError, WorkerError
 from shards.progress import report_progress
@@ -79,7 +80,7 @@ def run_steps(training: Training) -> None:
                 save_state(training)
                 saved = time.monotonic()
             if signum is not None:
-                # torchrun ends all processes when the first one ends: the state must be written by then.
+                # torchrun ends all processes when the first one ends: wait until the state is written.
                 accelerator.wait_for_everyone()
                 raise Stopped(signum, _describe_saved(training))
             if training.should_validate:

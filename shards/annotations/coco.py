@@ -65,11 +65,7 @@ class CocoInstances:
 
 
 def read_instances(file: Path, collector: ErrorCollector) -> CocoInstances:
-    """Read an `instances.json`.
-
-    Args:
-        file: the file.
-        collector: collects entries that lack a key, hold a wrong value or repeat the id of another; they are left out.
+    """Read an `instances.json`; entries that lack a key, hold a wrong value or repeat an id are collected and left out.
 
     Raises:
         DataError: the file cannot be read, is no JSON, or lacks `images` or `annotations`.

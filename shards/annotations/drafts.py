@@ -9,7 +9,7 @@ from pathlib import Path
 from shards.annotations import grefcoco, instancevg, refcoco, refzom
 from shards.annotations.coco import INSTANCES_FILE, Annotation, CocoImage, CocoInstances, read_instances
 from shards.annotations.error_collector import ErrorCollector
-from shards.annotations.polygons import build_instance
+from shards.annotations.instances import build_instance
 from shards.annotations.refer import Ref, read_refs
 from shards.datasets import DatasetName
 from shards.errors import DataError
@@ -125,12 +125,8 @@ def read_dataset(dataset: str, folder: Path, collector: ErrorCollector, splits: 
 def drop_unusable_annotations(drafts: Sequence[ImageDraft], file: Path, collector: ErrorCollector) -> list[ImageDraft]:
     """Drafts whose annotations all have masks; an expression that needs another annotation is left out.
 
-    The drafts returned hold instances in place of segmentations.
-
-    Args:
-        drafts: of images of known size.
-        file: the file of the annotations, for errors.
-        collector: collects the annotations without a usable mask, each once.
+    The drafts returned hold instances in place of segmentations. The annotations of `file` without a usable mask are
+    collected, each once. The sizes of all images must be known.
     """
     usable: list[ImageDraft] = []
     errors: dict[int, DataError] = {}

@@ -39,10 +39,7 @@ class UniqueEntries(Generic[Entry]):
     def drop_differing(self, collector: ErrorCollector, file: Path | None, kind: str) -> frozenset[int]:
         """Remove all entries whose id a different entry has too, and collect an error for each; returns the ids.
 
-        Args:
-            collector: collects the entries.
-            file: the file of the entries.
-            kind: what they are, e.g. "annotation".
+        `kind` is what the entries are, e.g. "annotation".
         """
         for entry_id, locations in self._differing.items():
             del self.entries[entry_id]

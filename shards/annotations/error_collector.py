@@ -42,7 +42,7 @@ class ErrorCollector:
         """
         if not self._errors:
             return
-        remedy = "mend the files or pass --skip-invalid"
+        remedy = "correct the files or pass --skip-invalid"
         if len(self._errors) > _SHOWN:
             remedy += ", which lists all of them in skipped.json in --out"
         first = self._errors[0][1]

@@ -100,7 +100,7 @@ def find_shared_files(located: Mapping[int, Path]) -> dict[int, DataError]:
         owners[file].append(image_id)
     return {
         image_id: DataError(
-            f"is the file found for image {next(other for other in ids if other != image_id)} too; mend file_name",
+            f"is the file found for image {next(other for other in ids if other != image_id)} too; correct file_name",
             file=file,
             record=f"image {image_id}",
         )

@@ -53,6 +53,7 @@ SETS: dict[str, dict[str, tuple[str, ...]]] = {
         "test": ("test_refcocog_umd",),
     },
 }
+_FIRST_KEY = re.compile(rb'\s*\{\s*"(train|val|test)')
 
 
 class _Sample(NamedTuple):
@@ -65,9 +66,6 @@ class _Sample(NamedTuple):
     @property
     def image(self) -> CocoImage:
         return self.images[0]
-
-
-_FIRST_KEY = re.compile(rb'\s*\{\s*"(train|val|test)')
 
 
 def find_instancevg_files(dataset: str, folder: Path) -> tuple[Path, ...]:
@@ -207,10 +205,7 @@ def _read_group_ends(file: Path, name: str, samples: int) -> list[int]:
 def _read_sample(sample: Any, image_id: int | None, sent_id: int) -> _Sample:
     """The image, annotations and sentences of a sample, or of all samples of a group.
 
-    Args:
-        sample: an entry of a set.
-        image_id: the image of the ref's earlier samples, if there are any.
-        sent_id: id of the first sentence.
+    `image_id` is that of the ref's earlier samples, `sent_id` the id of the first sentence.
     """
     group = sample if isinstance(sample, list) else [sample]
     if not group:

@@ -34,7 +34,7 @@ class _CallOnly:
         return self._call(*arguments)
 
     def __setstate__(self, state: Any) -> None:
-        raise UnsafePickleError("it changes what it only may call")
+        raise UnsafePickleError("it sets the state of a class that it may only call")
 
 
 class SafeGlobals:
@@ -158,4 +158,4 @@ def _restore_bytes(text: str, length: int) -> bytes:
 
 
 def _refuse_call(*arguments: Any) -> Any:  # noqa: ARG001
-    raise UnsafePickleError("it calls what is only to be named")
+    raise UnsafePickleError("it calls a class that it may only name")

@@ -156,7 +156,7 @@ def _read_sent_id(record: Record, sentence: Any, index: int) -> int:
 
 
 def _read_sentence_entry(sentence: Mapping[str, Any]) -> str:
-    """The sentence as it was typed; the cleaned one where that is missing or blank."""
+    """The raw text of a sentence; the cleaned text where that is missing or blank."""
     for key in ("raw", "sent"):
         if sentence.get(key) is not None and (text := read_text(sentence, key)).strip():
             return text

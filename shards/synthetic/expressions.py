@@ -20,8 +20,8 @@ _RELATIONS = {"left": "left of", "right": "right of", "top": "above", "bottom": 
 _SUPERLATIVES = {"left": "leftmost", "right": "rightmost", "top": "topmost", "bottom": "lowest"}
 # Shares of the forms of expressions.
 _FORM_SHARES = {"plain": 0.32, "every": 0.32, "count": 0.18, "extreme": 0.09, "relation": 0.09}
-# Shares of the descriptions that name each attribute. Shapes most: a network learns colors first, and would long
-# learn nothing else if they were enough.
+# Shares of the descriptions that name each attribute. Shapes most: a network learns colors first, and
+# would learn nothing else for long if they were enough.
 _ATTRIBUTE_SHARES = {"shape": 0.92, "color": 0.4, "size": 0.25}
 # Fraction of the image's side: "left of" is ambiguous for objects that are closer.
 _MIN_DISTANCE = 0.1
@@ -159,7 +159,7 @@ def _find_extreme(query: Query, scene: Scene, candidates: list[int]) -> tuple[in
         return ()
     ranked = sorted(candidates, key=lambda index: _position_along(query.direction, scene, scene.objects[index]))
     if len(ranked) < 2:
-        # Nobody says "the leftmost" of a single object.
+        # "The leftmost" implies several objects.
         return None
     last, first = (_position_along(query.direction, scene, scene.objects[index]) for index in ranked[-2:])
     return (ranked[-1],) if first - last >= _MIN_DISTANCE else None

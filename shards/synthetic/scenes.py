@@ -20,7 +20,7 @@ COLORS = {
     "yellow": (236, 206, 50),
     "purple": (152, 62, 184),
 }
-# Range of the radius as a fraction of the shorter side; the two sizes are far enough apart to be told apart.
+# Range of the radius as a fraction of the shorter side; the two ranges are far enough apart to be distinguishable.
 SIZES = {"small": (0.12, 0.14), "large": (0.2, 0.23)}
 
 _SIDES = (128, 176)
@@ -89,14 +89,14 @@ def visible_masks(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def render_scene(scene: Scene, random: np.random.Generator) -> Image.Image:
     """The image of a scene: dark smooth outlines, uneven gray background, slightly varying colors."""
     scale = _OVERSAMPLING
-    ground = random.uniform(90, 170, size=(3, 3)).astype(np.float32)
+    background = random.uniform(90, 170, size=(3, 3)).astype(np.float32)
     size = (scene.width * scale, scene.height * scale)
-    canvas = Image.fromarray(ground).resize(size, Image.Resampling.BICUBIC).convert("RGB")
-    pen = ImageDraw.Draw(canvas)
+    canvas = Image.fromarray(background).resize(size, Image.Resampling.BICUBIC).convert("RGB")
+    draw = ImageDraw.Draw(canvas)
     for obj in scene.objects:
         color = np.clip(np.array(COLORS[obj.color]) + random.integers(-18, 19, size=3), 0, 255)
         fill = (int(color[0]), int(color[1]), int(color[2]))
-        pen.polygon(_compute_corners(obj, scale), fill=fill, outline=_OUTLINE_COLOR, width=2 * scale)
+        draw.polygon(_compute_corners(obj, scale), fill=fill, outline=_OUTLINE_COLOR, width=2 * scale)
     image = np.asarray(canvas.reduce(scale), dtype=np.float32)
     noise = random.normal(0, 4, size=image.shape[:2])[..., None]
     return Image.fromarray(np.clip(image + noise, 0, 255).astype(np.uint8))
@@ -110,9 +110,9 @@ def _sample_object(random: np.random.Generator, objects: list[SceneObject], widt
     }
     if objects and random.random() < _LOOKALIKE_SHARE:
         # A lookalike differs in one attribute at most, which an expression must name.
-        model = objects[int(random.integers(len(objects)))]
+        original = objects[int(random.integers(len(objects)))]
         changed = str(random.choice([*attributes, "nothing"]))
-        attributes = {name: value if name == changed else getattr(model, name) for name, value in attributes.items()}
+        attributes = {name: value if name == changed else getattr(original, name) for name, value in attributes.items()}
     radius = min(width, height) * random.uniform(*SIZES[attributes["size"]])
     return SceneObject(
         **attributes,

@@ -48,7 +48,7 @@ class _ImageDocuments:
 
 
 def write_published(folder: Path, *, seed: int, train_images: int, held_out_images: int, workers: int = 1) -> None:
-    """Write the three data sets; the same arguments give the same files, whatever the number of workers.
+    """Write the three data sets; the same arguments give the same files for any number of workers.
 
     No image belongs to two splits or two data sets.
 
@@ -67,14 +67,7 @@ def write_refcoco(folder: Path, *, seed: int, train_images: int, held_out_images
     """Write the layout of RefCOCO, in which every expression has exactly one target.
 
     Image ids begin at 500,000, so that no image has an id of `write_published`; with another seed no image is drawn
-    twice either.
-
-    Args:
-        folder: where it is written; files of an earlier call are replaced.
-        seed: of all images and expressions.
-        train_images: images of split train.
-        held_out_images: images of split val.
-        workers: processes.
+    twice either. Arguments as of `write_published`.
     """
     tasks = _plan_images(seed, {"refcoco": 1.0}, train_images, held_out_images, first_id=_FIRST_REFCOCO_ID)
     _write_layouts(folder, tasks, workers)
@@ -123,10 +116,10 @@ def _draw_image(images: Path, task: ImageTask) -> _ImageDocuments:
         break
     file = images / task.file_name
     # Into memory: Pillow's own writing to a file hides the system's error on a full disk.
-    drawn = io.BytesIO()
-    render_scene(scene, random).save(drawn, format="jpeg", quality=92)
+    buffer = io.BytesIO()
+    render_scene(scene, random).save(buffer, format="jpeg", quality=92)
     with name_file(file):
-        file.write_bytes(drawn.getvalue())
+        file.write_bytes(buffer.getvalue())
     image = {"id": task.image_id, "file_name": task.file_name, "width": scene.width, "height": scene.height}
     annotations = [_make_annotation(task, scene, index, each) for index, each in enumerate(polygons)]
     return _ImageDocuments(image, annotations, make_refs(task, scene, random))

@@ -12,7 +12,7 @@ import pytest
 from pipelines.stages.inputs import digest_checkpoint
 from tests.support.pipeline_runs import igvg, only_error, snapshot
 
-SIZE = ("--pictures", "8", "--held-out", "1", "--max-steps", "1", "--format", "json")
+SIZE = ("--images", "8", "--held-out", "1", "--max-steps", "1", "--format", "json")
 
 
 @pytest.fixture(scope="module")

@@ -93,7 +93,7 @@ def test_boxes_alone_that_look_normalized_are_scored_with_dashes_and_a_warning_b
     assert "p.jsonl: all 9 boxes lie within 0 to 1, so they look normalized" in result.stderr
     rows = read_rows(result.stdout)
     assert (rows["gIoU"][0], rows["N-acc"][0], rows["F1score"][0]) == ("–", "100.00", "25.00")
-    assert "the predictions give no masks" in result.stdout
+    assert "the predictions have no masks" in result.stdout
 
 
 def test_kept_scores_are_shown_again_without_work(tmp_path: Path, shards: Path) -> None:

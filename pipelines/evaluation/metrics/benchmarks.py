@@ -48,14 +48,7 @@ DEFINITIONS = {
 
 
 def metric_ratios(dataset: str, outcomes: Outcomes, *, has_boxes: bool, has_masks: bool) -> dict[str, Ratio]:
-    """The metrics of a data set as ratios of sums; a metric of what is not predicted is 0 ÷ 0.
-
-    Args:
-        dataset: a key of `METRICS`.
-        outcomes: of N expressions.
-        has_boxes: whether the predictions have boxes.
-        has_masks: whether the predictions have masks.
-    """
+    """The metrics of a key of `METRICS` as ratios of sums; a metric of what is not predicted is 0 ÷ 0."""
     zeros = Ratio(np.zeros(len(outcomes)), np.zeros(len(outcomes)))
 
     def is_measured(name: str) -> bool:

@@ -23,13 +23,7 @@ _CHUNK_SIZE = 100
 def estimate_intervals(
     ratios: Mapping[str, Ratio], image_ids: NDArray[np.int64], *, samples: int, seed: int
 ) -> dict[str, list[float] | None]:
-    """95 % confidence intervals of metrics in percent.
-
-    Args:
-        ratios: the metrics of N expressions.
-        image_ids: (N,) the image of each expression.
-        samples: number of bootstrap samples.
-        seed: of the random generator.
+    """95 % confidence intervals in percent of the metrics of N expressions, about the images `image_ids` (N,).
 
     Returns:
         Low and high for each metric; None where there is nothing to measure, or fewer than two images.
@@ -44,13 +38,6 @@ def estimate_differences(
     """95 % confidence intervals of the paired differences `b` minus `a` in percent.
 
     Both are measured on the same bootstrap samples: what makes an image hard affects both and cancels out.
-
-    Args:
-        ratios_a: the metrics of one set of predictions for N expressions.
-        ratios_b: the same metrics of another set of predictions.
-        image_ids: (N,) the image of each expression.
-        samples: number of bootstrap samples.
-        seed: of the random generator.
     """
     scores_a, scores_b = (_bootstrap(ratios, image_ids, samples, seed) for ratios in (ratios_a, ratios_b))
     return _percentiles(ratios_a, scores_b - scores_a)

@@ -17,10 +17,6 @@ def break_down(outcomes: Outcomes, ratios: Callable[[Outcomes], dict[str, Ratio]
     """Metrics and number of expressions of each group; groups without an expression are left out.
 
     An expression about crowd regions alone has no target pixels and belongs to no group of `size`.
-
-    Args:
-        outcomes: of a whole split.
-        ratios: computes the metrics of its data set, one of `METRICS`.
     """
     targets = outcomes.targets
     has_pixels = (targets > 0) & ~outcomes.crowd_only

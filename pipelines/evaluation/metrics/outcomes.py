@@ -85,25 +85,22 @@ class Outcomes:
 
 
 _FLAGS = frozenset({"predicted_empty", "boxes_match", "boxes_match_giou", "best_box_hits"})
-_DTYPES: dict[str, type[np.generic]] = {name: np.bool_ if name in _FLAGS else np.int64 for name in Outcome._fields}
+DTYPES: dict[str, type[np.generic]] = {name: np.bool_ if name in _FLAGS else np.int64 for name in Outcome._fields}
 
 
 def stack_outcomes(outcomes: Sequence[Outcome]) -> Outcomes:
     """Single outcomes as columns."""
-    columns = zip(*outcomes, strict=True) if outcomes else [()] * len(_DTYPES)
+    columns = zip(*outcomes, strict=True) if outcomes else [()] * len(DTYPES)
     return Outcomes(**{
-        name: np.array(column, dtype=dtype) for (name, dtype), column in zip(_DTYPES.items(), columns, strict=True)
+        name: np.array(column, dtype=dtype) for (name, dtype), column in zip(DTYPES.items(), columns, strict=True)
     })  # fmt: skip
 
 
 def count_mask_pixels(predicted: Rle, target: Rle, resolution: int = 0) -> tuple[int, int, int]:
-    """Pixels of the prediction, of the target and of their intersection.
+    """Pixels of the prediction, of the target and of their intersection; both masks have the image's size.
 
-    Args:
-        predicted: mask of the image's size.
-        target: mask of the image's size.
-        resolution: if not 0, both masks are first resized to this side length (nearest neighbor), as in the published
-            evaluations.
+    If `resolution` is not 0, both are first resized to this side length (nearest neighbor), as in the published
+    evaluations.
     """
     if resolution:
         predicted, target = (resize_mask(mask, resolution, resolution) for mask in (predicted, target))

@@ -12,7 +12,6 @@ from pipelines.data.datasets import GroundingDataset
 from pipelines.data.processor import Processor
 from pipelines.data.tokenizer import load_tokenizer, train_tokenizer
 from pipelines.data.truncation import Finding, describe_findings, find_lossy_expressions, find_truncated_expressions
-from pipelines.prediction.chunked import describe_truncation
 from tests.support.drawn_shards import write_shards
 
 TEXTS = ["the red car", "two blue cars on the left", "the second largest circle"]
@@ -93,7 +92,7 @@ def test_a_split_s_cut_expressions_are_counted_and_the_first_is_named(
     tmp_path: Path, tokenizer: Any, max_tokens: int, cut: int
 ) -> None:
     processor = Processor(tokenizer=tokenizer, max_tokens=max_tokens, image_size=8)
-    found = describe_truncation(GroundingDataset([(write_shards(tmp_path), "val")], processor, mask_size=0))
+    found = GroundingDataset([(write_shards(tmp_path), "val")], processor, mask_size=0).describe()
     assert found["cut"] == cut
     notes = [note for note in found["notes"] if "tokens" in note]
     assert len(notes) == (cut > 0)

@@ -174,7 +174,7 @@ def test_another_contradiction_is_not_put_down_to_the_mark(
     published: Published, out: Path, orientation: int, size: tuple[int, int]
 ) -> None:
     mark_image(published, 9, orientation, size)
-    with pytest.raises(DataError, match=r"the annotations say 40 × 30(; mend|$)"):
+    with pytest.raises(DataError, match=r"the annotations say 40 × 30(; correct|$)"):
         published.prepare(out)
 
 

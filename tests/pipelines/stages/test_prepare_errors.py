@@ -75,7 +75,7 @@ def test_a_record_that_cannot_be_used_stops_the_work_and_leaves_nothing(
 ) -> None:
     corrupt(published)
     published.save()
-    with pytest.raises(DataError, match=SPOILERS[corrupt][1] + ".*; mend the files or pass --skip-invalid"):
+    with pytest.raises(DataError, match=SPOILERS[corrupt][1] + ".*; correct the files or pass --skip-invalid"):
         published.prepare(out)
     assert list_siblings(out) == []
 

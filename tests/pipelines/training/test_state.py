@@ -74,6 +74,7 @@ def put(value: Any, *keys: str | int) -> Callable[[State], None]:
         (put(torch.zeros(2), "model"), "model is no dictionary of tensors"),
         (drop("model", "class_head.bias"), "model lacks class_head.bias"),
         (put(torch.zeros(2), "model", "other"), "model has an unknown other"),
+        (put(torch.zeros(2), "model", "encoder.words.weight"), "an earlier igvg wrote it, whose tensors have other"),
         (put(torch.zeros(3), "model", "class_head.bias"), r"model.class_head.bias is \[3\] instead of \[2\]"),
         (put(0.5, "model", "class_head.bias"), r"model.class_head.bias is no tensor instead of \[2\]"),
         (drop("optimizer"), "optimizer is no state of Adam"),

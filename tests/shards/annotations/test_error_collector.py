@@ -26,7 +26,7 @@ def test_nothing_wrong_passes() -> None:
 def test_one_bad_record_is_told_as_it_is_with_both_ways_out() -> None:
     with pytest.raises(DataError) as caught:
         _collect(1).raise_if_any()
-    assert str(caught.value) == "refs.p, ref 0: no annotation 0; mend the files or pass --skip-invalid"
+    assert str(caught.value) == "refs.p, ref 0: no annotation 0; correct the files or pass --skip-invalid"
 
 
 def test_of_many_bad_records_the_first_ten_are_shown_and_where_all_are_listed() -> None:
@@ -34,13 +34,13 @@ def test_of_many_bad_records_the_first_ten_are_shown_and_where_all_are_listed() 
         _collect(12).raise_if_any()
     message = str(caught.value)
     assert message.startswith("12 records cannot be used: refs.p, ref 0: no annotation 0; refs.p, ref 1: ")
-    remedy = "mend the files or pass --skip-invalid, which lists all of them in skipped.json in --out"
+    remedy = "correct the files or pass --skip-invalid, which lists all of them in skipped.json in --out"
     assert message.endswith(f"ref 9: no annotation 9 and 2 more; {remedy}")
     assert "\n" not in message
 
 
 def test_ten_bad_records_are_all_shown() -> None:
-    with pytest.raises(DataError, match=r"ref 9: no annotation 9; mend the files or pass --skip-invalid$"):
+    with pytest.raises(DataError, match=r"ref 9: no annotation 9; correct the files or pass --skip-invalid$"):
         _collect(10).raise_if_any()
 
 

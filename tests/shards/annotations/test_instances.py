@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shards.annotations.polygons import encode_published_mask
+from shards.annotations.instances import encode_published_mask
 from shards.errors import DataError
 from shards.masks import decode_mask, rle_area
 

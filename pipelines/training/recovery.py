@@ -1,0 +1,46 @@
+"""What to do after a training has diverged: advice, and a checkpoint of the last saved weights to continue from."""
+
+from __future__ import annotations
+
+import shlex
+
+from pipelines.pretrained import save_checkpoint
+from pipelines.training.setup import Training
+from pipelines.training.state import STATE_FOLDER, is_finite, read_state
+
+LAST_GOOD_FOLDER = "last-good"
+"""The checkpoint folder of the last saved weights."""
+# Learning rates divided by this are recommended.
+_REDUCTION = 10
+
+
+def advise_after_divergence(training: Training) -> str:
+    """What to do after a divergence, a clause; exports the last saved weights if they are finite."""
+    optimizer = training.settings.optimizer
+    rates = (("encoder_lr", optimizer.encoder_lr), ("head_lr", optimizer.head_lr))
+    changes = [f"--set optimizer.{name}={rate / _REDUCTION:.2g}" for name, rate in rates]
+    if training.compute_dtype == "bf16":
+        changes.append("--set precision=fp32")
+    if (step := export_last_good(training)) is not None:
+        folder = training.out / LAST_GOOD_FOLDER
+        return (
+            f"the weights of step {step} are in {folder}: train on from them with lower rates, into another folder: "
+            f"--init {shlex.quote(str(folder))} {' '.join(changes)} --out OTHER"
+        )
+    return f"no finite state was saved before: begin again with lower rates: --force {' '.join(changes)}"
+
+
+def export_last_good(training: Training) -> int | None:
+    """Write the weights of the saved state as a checkpoint folder; returns their step, or None without finite weights.
+
+    Every rank that diverges calls this, as it may be the only one; all of them write the same bytes.
+    """
+    state = read_state(training.out / STATE_FOLDER)
+    if state is None:
+        return None
+    training.model.load_state_dict(state["model"])
+    if not is_finite(training):
+        return None
+    processor = training.data.processor
+    save_checkpoint(training.out / LAST_GOOD_FOLDER, training.model, processor.tokenizer, processor.max_tokens)
+    return int(state["step"])
