@@ -49,6 +49,7 @@ def import_checkpoint(
     from pipelines.stages import import_checkpoint as stage
 
     chosen = stage.ImportOptions(max_tokens=max_tokens, ema=ema)
+    stage.refuse_repository(checkpoint)
     checkpoint = download_checkpoint(checkpoint, revision)
     with render.show_progress("importing"):
         result = stage.run(checkpoint, out, chosen, tokenizer=tokenizer, force=force)

@@ -5,6 +5,7 @@ The library's own text is left out: it has several lines, and may hold signed ad
 
 from __future__ import annotations
 
+import os
 from urllib.parse import urlsplit
 
 from pipelines.hub.names import HubName
@@ -36,8 +37,8 @@ def explain_download_error(error: Exception, name: HubName) -> Exception:
         return CheckpointError(f"{hub} refuses this machine access to {name.repo}; {_LOG_IN}")
     if _has_cause(error, "OfflineModeIsEnabled"):
         return CheckpointError(
-            f"{name} is neither a path here nor complete in the hub's cache, and HF_HUB_OFFLINE forbids a download; "
-            "unset it, or download the model once on a machine with a network and copy HF_HOME"
+            f"{name} is neither a path here nor complete in the hub's cache, and {_name_offline_switch()} forbids a "
+            "download; unset it, or download the model once on a machine with a network and copy HF_HOME"
         )
     if status is not None:
         return CheckpointError(f"{hub} failed to answer for {name} (HTTP {status}); try again later")
@@ -59,7 +60,7 @@ def explain_upload_error(error: Exception, name: HubName) -> Exception:
     if _has_cause(error, "HFValidationError"):
         return CheckpointError(f"{name.repo} is no name of the hub; give USER/REPO")
     if _has_cause(error, "OfflineModeIsEnabled"):
-        return CheckpointError(f"HF_HUB_OFFLINE forbids the upload to {name.repo}; unset it")
+        return CheckpointError(f"{_name_offline_switch()} forbids the upload to {name.repo}; unset it")
     if status is not None:
         return CheckpointError(f"{hub} failed to take the upload to {name.repo} (HTTP {status}); try again later")
     return CheckpointError(
@@ -101,6 +102,12 @@ def _find_disk_error(error: Exception, place: str) -> OSError | None:
 
 def _name_first_cause(error: Exception) -> str:
     return type(_list_causes(error)[-1]).__name__
+
+
+def _name_offline_switch() -> str:
+    """The environment variable that forbids the network."""
+    hub = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+    return "HF_HUB_OFFLINE" if hub else "TRANSFORMERS_OFFLINE"
 
 
 def _name_hub() -> str:

@@ -49,6 +49,7 @@ def load_model(folder: Path, model_class: str, processor_class: str) -> tuple[An
             str(folder), local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype=torch.float32,
             output_loading_info=True,
         )  # fmt: skip
+    _refuse_empty_tokenizer(folder, processor)
     if missing := sorted(found["missing_keys"]):
         raise CheckpointError(f"{folder}: {len(missing)} tensors are missing: {join_first(missing, 5)}; copy it again")
     return model.eval(), processor
@@ -80,6 +81,33 @@ def _explain_errors(folder: Path) -> Iterator[None]:
             raise CheckpointError(f"{folder} {what}") from error
         remedy = "copy it again from where it was published"
         raise CheckpointError(f"{folder} cannot be loaded by transformers ({_shorten(error)}); {remedy}") from error
+
+
+@contextlib.contextmanager
+def explain_use() -> Iterator[None]:
+    """Turn what a model or a processor of transformers raises while it is used into one error.
+
+    Raises:
+        CheckpointError: they do not fit together.
+    """
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # errors of many kinds, from a configuration that does not fit the weights or tokenizer
+        what = f"the model, its processor and its tokenizer do not fit together ({_shorten(error)})"
+        raise CheckpointError(f"{what}; copy the folder again from where it was published") from error
+
+
+def _refuse_empty_tokenizer(folder: Path, processor: Any) -> None:
+    """Refuse a tokenizer that knows no words: transformers makes one where its files are missing.
+
+    Raises:
+        CheckpointError: the tokenizer has special tokens alone.
+    """
+    tokenizer = getattr(processor, "tokenizer", None)
+    if tokenizer is not None and not tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens):
+        raise CheckpointError(f"{folder} has no vocabulary; copy tokenizer.json again from where it was published")
 
 
 def _refuse_downloaded_kernels(file: Path) -> None:

@@ -22,7 +22,7 @@ from pipelines.data.loader import read_ahead
 from pipelines.prediction.box_masks import BoxSegmenter
 from pipelines.prediction.families import Family, Size
 from pipelines.prediction.prediction import Prediction
-from pipelines.prediction.transformers_model import quiet
+from pipelines.prediction.transformers_model import explain_use, quiet
 from pipelines.runtime.precision import ComputeDtype, autocast_context
 from shards.errors import CheckpointError
 from shards.masks import encode_mask
@@ -81,13 +81,13 @@ class ZeroShotDetector:
         """The boxes, and masks if there is a model for them, of each expression.
 
         Raises:
-            CheckpointError: the model gives numbers that are not finite.
+            CheckpointError: the model gives numbers that are not finite, or does not fit its processor.
         """
         device = self.model.device
         inputs = {name: torch.from_numpy(values).to(device) for name, values in batch.inputs.items()}
         if self.family.forget:
             self.family.forget(self.model)
-        with torch.inference_mode(), quiet():
+        with torch.inference_mode(), quiet(), explain_use():
             with autocast_context(device, self.compute_dtype):
                 outputs = self.model(**inputs)
             # bfloat16 has no room for the coordinates of boxes.
@@ -131,12 +131,13 @@ def prepare_batch(
     """The examples of some indices, prepared by the family's processor.
 
     Raises:
+        CheckpointError: the processor cannot prepare them.
         DataError: an image or record is damaged.
     """
     examples = [data[index] for index in indices]
     images = [example.image for example in examples]
     texts = [fit_text(processor.tokenizer, example.text, max_tokens) for example in examples]
-    with quiet():
+    with quiet(), explain_use():
         inputs = family.prepare(processor, [Image.fromarray(image) for image in images], texts)
     return ZeroShotBatch(
         ids=[example.id for example in examples],

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.data.tokenizer import SENTENCEPIECE_NAME, load_tokenizer
-from pipelines.hub.names import find_commit
+from pipelines.hub.names import find_commit, parse_hub_name
 from pipelines.networks import resolve_checkpoint
 from pipelines.stages.artifact import Stage, StageResult
 from pipelines.stages.inputs import digest_input
@@ -53,6 +53,7 @@ def run(
         SettingsError: the tokenizer cannot be read, or has more ids than the network; or there are fewer text positions
             than tokens.
     """
+    refuse_repository(file)
     file = resolve_checkpoint(file)
     if not file.is_file():
         raise ArtifactError(f"{file} is no file; give the .pth that was published")
@@ -68,6 +69,17 @@ def run(
     if cached and cached.counts.get("queries") == 1 and "max_tokens" not in cached.counts:
         raise ArtifactError(f"{out} was imported by an earlier igvg with 50 tokens, but trained with 20; add --force")
     return cached or _convert(file, tokenizer, options, stage, force=force)
+
+
+def refuse_repository(checkpoint: Path) -> None:
+    """Check that a name of the hub names a file, before its whole repository is downloaded.
+
+    Raises:
+        ArtifactError: it names a repository.
+    """
+    on_hub = None if checkpoint.exists() else parse_hub_name(checkpoint)
+    if on_hub is not None and not on_hub.file:
+        raise ArtifactError(f"{on_hub} names no file; give the .pth that was published, as hf://{on_hub.repo}/FILE.pth")
 
 
 def _convert(

@@ -129,7 +129,7 @@ def digest_checkpoint(path: Path) -> str:
     folder = path.parent if path.is_file() else path
     parts = [file for name in ("config.json", "model.safetensors") if (file := folder / name).is_file()]
     if not parts:
-        known = f"a file, or the name {' or '.join(SHIPPED)}"
+        known = f"a file, the name {' or '.join(SHIPPED)}, or USER/REPO on the hub"
         raise ArtifactError(f"{path} is no checkpoint; give a folder with config.json and model.safetensors, {known}")
     parts += [file for name in _READ_WITH_WEIGHTS for file in sorted(folder.glob(name))]
     return "+".join(digest_input(file) for file in parts)

@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,6 +106,31 @@ def test_a_published_file_on_the_hub_is_imported(hub: Hub, tmp_path: Path) -> No
     assert read_record(there)["counts"]["hub"] == f"me/small@{first}"
     error = only_error(igvg("import", tmp_path / "net.pth", "--revision", "v1", "--out", tmp_path / "x"))
     assert "has no revision v1: only hub names have revisions" in error
+
+
+@pytest.mark.parametrize("name", ["me/shapes", "hf://me/shapes", "me/shapes@main"])
+def test_import_refuses_a_whole_repository_before_it_is_downloaded(hub: Hub, tmp_path: Path, name: str) -> None:
+    result = igvg("import", name, "--out", tmp_path / "out", **hub.environment(tmp_path))
+    assert "names no file; give the .pth that was published, as hf://me/shapes/FILE.pth" in only_error(result)
+    assert not hub.requests
+
+
+def test_python_and_transformers_load_models_by_name(hub: Hub, tmp_path: Path) -> None:
+    hub.add_folder("me/first", SHIPPED["shapes"])
+    code = """
+import numpy, torch
+from pipelines import load_pretrained
+from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
+inputs = {"images": numpy.zeros((9, 9, 3), "u1"), "text": "the red star", "return_tensors": "pt"}
+model, processor = load_pretrained("me/first", revision="main")
+auto = AutoModelForZeroShotObjectDetection.from_pretrained("me/first")
+auto_processor = AutoProcessor.from_pretrained("me/first")
+with torch.inference_mode():
+    ours, theirs = model(**processor(**inputs)), auto(**auto_processor(**inputs))
+print(torch.allclose(ours.boxes, theirs.boxes, atol=1e-4))"""
+    environment = os.environ | hub.environment(tmp_path)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
+    assert run.stdout.strip() == "True", run.stderr
 
 
 def test_two_processes_predict_with_one_download(hub: Hub, pipeline: Path, tmp_path: Path) -> None:

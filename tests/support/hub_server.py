@@ -212,9 +212,14 @@ class HubHandler(BaseHTTPRequestHandler):
                 for file in files
             ]  # fmt: skip
             return self._send(200, {"files": modes})
+        folder = ""
+        if action == "tree" and repo.find(revision) is None:
+            revision, _, folder = revision.partition("/")
         if (commit := self._find_commit(repo, revision)) is None:
             return None
-        files = repo.commits[commit]
+        files = {path: data for path, data in repo.commits[commit].items() if path.startswith(folder)}
+        if folder and not files:
+            return self._send(404, {"error": "Entry not found"}, X_Error_Code="EntryNotFound")
         if action == "tree":
             return self._send(200, [describe_file(path, data) for path, data in files.items()])
         siblings = [{"rfilename": path} for path in files]

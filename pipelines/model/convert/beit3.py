@@ -6,7 +6,8 @@ BEiT-3 files hold them as `beit3.*`, checkpoints of InstanceVG, SimVG and PropVG
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from math import isqrt
 from pathlib import Path
@@ -59,8 +60,15 @@ def load_beit3_encoder(model: IGVGModel, file: Path) -> list[str]:
     taken = f"{len(used)} of {len(found)} tensors were taken, its BEiT-3 encoder ({prefix}{_BEIT3}*)"
     if _INSTANCEVG in found:
         remarks.append("igvg import takes the whole network")
-    log("; ".join([f"{file}: {taken}", f"{len(left)} were left", *remarks]))
+    log("; ".join([f"{file}: {taken}", _describe_left(left), *remarks]))
     return sorted(key for key in left if not IGNORED.fullmatch(BEIT3 + key.removeprefix(prefix + _BEIT3)))
+
+
+def _describe_left(left: Iterable[str]) -> str:
+    """How many tensors of which parts of the network were left."""
+    parts = Counter(key.split(".")[0] for key in left)
+    listed = ", ".join(f"{count} of {part}" for part, count in sorted(parts.items()))
+    return f"left: {parts.total()} ({listed})" if parts else "left: 0"
 
 
 def _find_prefix(found: Mapping[str, Tensor], file: Path) -> str:

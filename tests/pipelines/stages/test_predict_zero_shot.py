@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -218,3 +219,26 @@ def test_a_folder_that_cannot_be_trusted_or_is_not_whole_is_refused(
     with pytest.raises(CheckpointError, match="cannot be loaded by transformers"):
         predict.run(SETTINGS, hub, shards, out)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("family", ["grounding-dino", "owlvit"])
+def test_a_model_without_the_files_of_its_tokenizer_is_refused(family: str, pipeline: Path, tmp_path: Path) -> None:
+    folder = save_model(family, tmp_path / "copy")
+    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt"):
+        (folder / name).unlink(missing_ok=True)
+    with pytest.raises(CheckpointError, match=r"has no vocabulary; copy|cannot be loaded by transformers"):
+        predict.run(replace(default_settings(folder), split="val"), folder, pipeline / "shards", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_tokenizer_of_another_model_is_one_line(workers: int, tmp_path: Path) -> None:
+    Image.effect_noise((50, 40), 60).convert("RGB").save(tmp_path / "noise.png")
+    folder = save_model("grounding-dino", tmp_path / "copy")
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary.update({word: 5000 + index for word, index in vocabulary.items() if len(word.strip("#")) == 1})
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    settings = replace(default_settings(folder), workers=workers)
+    with pytest.raises(CheckpointError, match=r"^the model, its processor and its tokenizer do not fit together \("):
+        predict.run_on_images(settings, folder, tmp_path / "noise.png", ["a dog"], tmp_path / "out")

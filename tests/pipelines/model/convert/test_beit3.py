@@ -79,8 +79,9 @@ def test_the_encoder_of_other_networks_is_taken_and_the_rest_is_left(tmp_path: P
     load(expected, tmp_path / "beit3.pth")
     lines = load(model, tmp_path / "network.pth")
     assert all(torch.equal(tensor, expected.state_dict()[name]) for name, tensor in model.state_dict().items())
-    counts = f"{len(beit3)} of {len(beit3) + 2} tensors were taken, its BEiT-3 encoder ({prefix}beit3.*); 2 were left"
-    assert lines == [f"{tmp_path / 'network.pth'}: {counts}"]
+    counts = f"{len(beit3)} of {len(beit3) + 2} tensors were taken, its BEiT-3 encoder ({prefix}beit3.*); "
+    left = "left: 2 (1 of perception_branch, 1 of vis_enc)"
+    assert lines == [f"{tmp_path / 'network.pth'}: {counts}{left}"]
 
 
 def test_of_an_instancevg_checkpoint_the_encoder_is_taken_and_import_is_named(tmp_path: Path) -> None:
@@ -90,7 +91,8 @@ def test_of_an_instancevg_checkpoint_the_encoder_is_taken_and_import_is_named(tm
     (line,) = load(model, tmp_path / "instancevg.pth")
     encoder = sum(key.startswith("vis_enc.") for key in published)
     assert f"{encoder} of {len(published)} tensors were taken" in line
-    assert line.endswith(f"{len(published) - encoder} were left; igvg import takes the whole network")
+    assert f"left: {len(published) - encoder} (" in line
+    assert line.endswith("; igvg import takes the whole network")
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, fresh[name]) != name.startswith("encoder."), name
 
