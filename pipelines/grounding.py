@@ -67,6 +67,10 @@ class Grounding(Mapping[str, Any]):
         """The expression of each instance, (N,)."""
         return None if self.text is None else [self.text] * len(self.boxes)
 
+    # A mapping compares its values, and tensors have no single truth value: results are compared by identity.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
     def __len__(self) -> int:
         """Number of keys, as of every mapping; the number of instances is `len(grounding.boxes)`."""
         return len(_KEYS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,6 +67,13 @@ def test_a_notebook_shows_the_result_on_its_image_and_escapes_the_text() -> None
     assert "<b>" not in grounding._repr_html_()
     assert "data:image/png;base64," in grounding._repr_html_()
     assert repr(grounding).startswith("Grounding('<b>star</b>', ")
+
+
+def test_results_are_compared_by_identity_so_lists_and_sets_hold_them(grounding: Grounding) -> None:
+    other = replace(grounding)
+    assert grounding != other
+    assert [other, grounding].index(grounding) == 1
+    assert len({grounding, other}) == 2
 
 
 def test_supervision_reads_it(grounding: Grounding) -> None:

@@ -42,7 +42,10 @@ class CPUInferenceModel(IGVGModel):
         Raises:
             RuntimeError: always.
         """
-        raise RuntimeError(f"{folder}: save the network that optimize_for_cpu was given; its result is no checkpoint")
+        raise RuntimeError(
+            f"{folder}: a network made by optimize_for_cpu (also by load_pretrained and Grounder) predicts only, and "
+            "its result is no checkpoint; save that of IGVGModel.from_pretrained or of AutoModel.from_pretrained"
+        )
 
 
 def optimize_for_cpu(model: IGVGModel, *, copy: bool = True) -> CPUInferenceModel:
