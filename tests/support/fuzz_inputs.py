@@ -131,9 +131,7 @@ def make_labels() -> bytes:
     mask = np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) % 7 > 2
     found = Prediction(id="a/0", boxes=[[1.5, 0, 3, 2.25]], scores=[0.9], mask=encode_mask(mask), no_target=False)
     empty = Prediction(id="a/1", boxes=[], scores=[], mask=encode_mask(mask & False), no_target=True)
-    image = ImagePredictions(
-        file_name="a.png", height=HEIGHT, width=WIDTH, texts=("red", "blue"), predictions=(found, empty)
-    )
+    image = ImagePredictions(file_name="a.png", size=(HEIGHT, WIDTH), texts=("red", "blue"), predictions=(found, empty))
     return json.dumps(describe_image(image)).encode()
 
 
