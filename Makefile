@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-wheel test-lowest check bench clean
+.PHONY: setup demo browser test test-wheel test-lowest check bench clean
 
 setup: .venv/.installed
 
@@ -14,6 +14,12 @@ setup: .venv/.installed
 
 demo: setup
 	$(BIN)/igvg demo
+
+# Chromium, in which the tests open pages: from Debian's packages where this user may install them. Without it they skip.
+browser:
+	@command -v chromium > /dev/null \
+	  || { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq --no-install-recommends chromium > /dev/null; } \
+	  || echo "no Chromium could be installed: tests of pages are skipped"
 
 test: setup
 	$(BIN)/pytest -n 2
