@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     import contextlib
     from collections.abc import Container, Mapping, Sequence
 
+    from pipelines.evaluation.comparison import ComparisonReport
+    from pipelines.evaluation.score_report import ScoreReport
+    from pipelines.evaluation.sweep import SweepReport
     from pipelines.experiments.ablation import AblationReport
-    from pipelines.stages.compare import ComparisonReport
-    from pipelines.stages.score import ScoreReport
-    from pipelines.stages.sweep import SweepReport
 
 
 def print_table(

@@ -13,9 +13,9 @@ from typing import Any
 
 from pipelines.config.overrides import overlay_settings
 from pipelines.config.settings import PredictSettings, ScoreSettings, TrainSettings
+from pipelines.evaluation.score_report import ScoreReport
 from pipelines.experiments.experiment import predict_split, train_network
 from pipelines.stages import score
-from pipelines.stages.score import ScoreReport
 from shards.errors import SettingsError
 from shards.index import INDEX
 from shards.progress import log

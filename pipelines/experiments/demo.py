@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.config.settings import ScoreSettings
+from pipelines.evaluation.score_report import ScoreReport
 from pipelines.experiments.experiment import Experiment, predict_split, read_experiment, run_stages
 from pipelines.prediction.prediction import Prediction
 from pipelines.prediction.prediction_file import PREDICTIONS, write_predictions
 from pipelines.stages import predict, score, train
 from pipelines.stages.artifact import KeyedFolder, Stage
 from pipelines.stages.inputs import digest_shards
-from pipelines.stages.score import ScoreReport
 from shards import masks
 from shards.errors import ArtifactError
 from shards.files import replace_folder, write_bytes

@@ -40,11 +40,11 @@ from pipelines.config.overrides import from_mapping, overlay_settings, read_toml
 from pipelines.config.presets import train_preset
 from pipelines.config.recipes import find_recipe
 from pipelines.config.settings import PredictSettings, PrepareSettings, ScoreSettings, TrainSettings, ZeroShotSettings
+from pipelines.evaluation.score_report import ScoreReport
 from pipelines.networks import resolve_checkpoint
 from pipelines.prediction.families import default_settings
 from pipelines.stages import predict, prepare, score, train
 from pipelines.stages.artifact import KeyedFolder, StageResult
-from pipelines.stages.score import ScoreReport
 from shards.errors import SettingsError, near_match_hint
 from shards.index import read_index
 from shards.progress import log

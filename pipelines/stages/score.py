@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pipelines.config.overrides import fingerprinted_settings
 from pipelines.config.settings import ScoreSettings
 from pipelines.evaluation.evaluator import SplitOutcomes, evaluate_split
-from pipelines.evaluation.metrics.benchmarks import METRICS
-from pipelines.evaluation.metrics.bootstrap import estimate_intervals
-from pipelines.evaluation.metrics.breakdown import break_down
-from pipelines.evaluation.metrics.outcomes import Outcome, summarize
-from pipelines.evaluation.metrics.rrefcoco import count_left_out, rrefcoco_ratios
+from pipelines.evaluation.metrics.outcomes import Outcome
+from pipelines.evaluation.score_report import ScoreReport, build_report
 from pipelines.stages.artifact import KeyedFolder, Stage, StageResult
 from pipelines.stages.inputs import digest_input, digest_shards, find_predictions
 from shards.errors import DataError
@@ -28,34 +24,6 @@ BOX_COLUMNS = ("boxes_match", "boxes_match_giou", "best_box_hits")
 MASK_COLUMNS = ("predicted_px", "intersection_px")
 # What expressions.csv calls these fields.
 COLUMN_NAMES = {"predicted_empty": "flagged", "intersection_px": "shared_px", "image_px": "picture_px"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreReport:
-    """The scores of one split; metrics are percentages from 0 to 100, None where there was nothing to measure."""
-
-    dataset: str
-    split: str
-    expressions: int
-    metrics: dict[str, float | None]
-    resolution: int
-    """Side length in pixels to which masks were resized; 0: the size of the original images."""
-    targets: dict[str, int]
-    """Expressions with an `empty`, a `single` or a `multiple` target."""
-    breakdown: dict[str, dict[str, Any]]
-    """By axis and group of the split: `expressions` and `metrics`."""
-    not_predicted: str | None = None
-    """`boxes` or `masks`, if the predictions lack them."""
-    intervals: dict[str, list[float] | None] | None = None
-    """95 % bootstrap intervals of the metrics."""
-    crowd_only: int | None = None
-    """Expressions about crowd regions alone, if there are any."""
-    left_out: dict[str, int] | None = None
-    """The number of refs that averages of R-RefCOCO leave out."""
-
-    def to_json(self) -> dict[str, Any]:
-        """What `igvg score --format json` prints; what does not apply is left out."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def run(
@@ -102,34 +70,6 @@ def run(
     finished = stage.finish(counts)
     _log_warnings(outcomes.warnings)
     return finished.with_report(report)
-
-
-def build_report(split_outcomes: SplitOutcomes, settings: ScoreSettings) -> ScoreReport:
-    """The metrics, intervals and breakdowns of a whole split."""
-    outcomes = split_outcomes.outcomes
-    ratios = split_outcomes.ratios(outcomes)
-    complete = split_outcomes.has_boxes and split_outcomes.has_masks
-    intervals = None
-    if settings.bootstrap:
-        samples, seed = settings.bootstrap, settings.seed
-        intervals = estimate_intervals(ratios, outcomes.image_id, samples=samples, seed=seed)
-    return ScoreReport(
-        dataset=split_outcomes.dataset,
-        split=settings.split,
-        expressions=len(outcomes),
-        metrics=summarize(ratios),
-        resolution=settings.resolution,
-        targets={
-            "empty": int(outcomes.empty.sum()),
-            "single": int((outcomes.targets == 1).sum()),
-            "multiple": int((outcomes.targets > 1).sum()),
-        },
-        breakdown=break_down(outcomes, split_outcomes.ratios),
-        not_predicted=None if complete else "masks" if split_outcomes.has_boxes else "boxes",
-        intervals=intervals,
-        crowd_only=int(outcomes.crowd_only.sum()) or None,
-        left_out=count_left_out(outcomes) if METRICS[split_outcomes.dataset] is rrefcoco_ratios else None,
-    )
 
 
 def _read_report(file: Path) -> ScoreReport:

@@ -7,13 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pipelines.config.settings import PostprocessSettings, ScoreSettings
-from pipelines.evaluation.evaluator import evaluate_prediction
 from pipelines.evaluation.sweep_grid import AXES, Grid, product_grid
 from pipelines.prediction.postprocess import postprocess
 from pipelines.prediction.prediction import encode_result
@@ -22,10 +18,8 @@ from pipelines.prediction.raw_output import MASK_FLOOR
 from pipelines.prediction.raw_store import RawReader, check_mask_floor
 from pipelines.stages import score, sweep
 from shards.errors import DataError, SettingsError
-from shards.masks import encode_mask
 from shards.reader import ShardReader
-from shards.record import Expression, ImageRecord, Instance
-from tests.support.drawn_outputs import draw_output, draw_outputs, write_outputs
+from tests.support.drawn_outputs import draw_outputs, write_outputs
 from tests.support.drawn_shards import HEIGHT, WIDTH, write_shards
 
 EVERYTHING = {
@@ -60,30 +54,6 @@ def test_every_setting_scores_what_predicting_and_scoring_with_it_gives(tmp_path
         assert row["metrics"] == wanted.report.to_json()["metrics"], settings
 
 
-@given(
-    height=st.integers(1, 90), width=st.integers(1, 90), resolution=st.sampled_from([0, 1, 7, 64]),
-    seed=st.integers(0, 10_000), targets=st.integers(0, 2),
-)  # fmt: skip
-def test_counts_of_pixels_are_those_of_the_stretched_mask(height, width, resolution, seed, targets):
-    random = np.random.default_rng(seed)
-    masks = [encode_mask(random.random((height, width)) < 0.4) for _ in range(targets)]
-    instances = tuple(
-        Instance(ann_id=n, category_id=1, box=(0, 0, 1, 1), mask=mask, crowd=bool(seed >> n & 1))
-        for n, mask in enumerate(masks)
-    )
-    expression = Expression(id="grefcoco/1/1", text="x", instances=tuple(range(targets)), ref_id=1)
-    record = ImageRecord(
-        image_id=1, file_name="x.jpg", width=width, height=height, instances=instances, expressions=(expression,)
-    )
-    raw = draw_output(expression.id, (height, width), seed)
-    settings = product_grid(PostprocessSettings(), EVERYTHING).settings
-    for setting, found in zip(
-        settings, sweep.evaluate_settings(record, expression, raw, settings, resolution), strict=True
-    ):
-        prediction = encode_result(postprocess(raw, setting))
-        assert found == evaluate_prediction(record, expression, prediction, resolution)
-
-
 def test_only_what_varies_is_listed_and_the_rest_is_told_once(tmp_path):
     raw, shards = make_input(tmp_path, "grefcoco")
     base = PostprocessSettings(mask_threshold=0.4)
@@ -103,14 +73,6 @@ def test_only_what_varies_is_listed_and_the_rest_is_told_once(tmp_path):
         "nms_iou": 0.7,
     }
     assert (found["dataset"], found["split"], found["expressions"], found["resolution"]) == ("grefcoco", "val", 12, 0)
-
-
-@pytest.mark.parametrize(
-    ("values", "best"),
-    [([1.0, 3.0, 2.0], [1]), ([3.0, 1.0, 3.0], [0, 2]), ([None, 1.0], [1]), ([None, None], []), ([0.0, 0.0], [0, 1])],
-)
-def test_the_best_is_the_highest_and_ties_share_it(values: list[float | None], best: list[int]):
-    assert sweep.find_best(values) == best
 
 
 def change(outputs: list[Any], how: str) -> list[Any]:
