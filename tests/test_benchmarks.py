@@ -15,4 +15,4 @@ def test_the_benchmark_for_gpus_runs_dry_on_a_cpu(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "tests.benchmarks.accelerator", "--dry-run", "--out", str(out)]
     subprocess.run(words, check=True, capture_output=True, cwd=ROOT, timeout=300)
     figures = json.loads(out.read_text())["figures"]
-    assert {"training, batch 4, compiled, expressions/s", "one step, aten::nonzero, calls"} <= set(figures)
+    assert {"training, batch 64, bf16, compiled, expressions/s", "one step, aten::nonzero, calls"} <= set(figures)
