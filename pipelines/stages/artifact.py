@@ -12,7 +12,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -21,10 +21,11 @@ from typing import Any, Generic, TypeVar
 from pipelines.config.overrides import describe_differences
 from shards.errors import ArtifactError, DataError, join_first
 from shards.file_kinds import describe_content
-from shards.files import read_json, remove_stale, write_json
+from shards.files import digest_file, read_json, remove_stale, write_json
 
 RECORD = "artifact.json"
 UNFINISHED = "unfinished.json"
+SHARD_SUFFIX = ".tar"
 # igvg run and igvg demo name their folders themselves and have no --force: remove the folder.
 _MAKE_AGAIN = "remove its folder, or make it again with --force"
 _PACKAGES = ("igvg", "numpy", "pillow", "pycocotools", "torch", "transformers")
@@ -38,7 +39,9 @@ OtherT = TypeVar("OtherT")
 class Artifact:
     """The record of a finished stage.
 
-    `inputs` holds content digests, `options` the settings that decide the bytes, `files` the byte size of every file.
+    `inputs` holds content digests, `options` the settings that decide the bytes, `files` the byte size of every file,
+    `digests` the SHA-256 of every file but shards, whose SHA-256 is in the index of their split. `checksum` is the
+    SHA-256 over everything else. Earlier versions wrote neither of the two.
     """
 
     stage: str
@@ -48,6 +51,14 @@ class Artifact:
     counts: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     files: dict[str, int] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+    checksum: str = ""
+
+    @cached_property
+    def expected_checksum(self) -> str:
+        """SHA-256 over the canonical JSON of all other fields."""
+        values = {name: value for name, value in asdict(self).items() if name != "checksum"}
+        return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,9 +106,8 @@ class Stage:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the canonical JSON of name, inputs and options."""
-        key = json.dumps([self.name, self.inputs, self.options], sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(key.encode()).hexdigest()
+        """As `compute_fingerprint`."""
+        return compute_fingerprint(self.name, self.inputs, self.options)
 
     @cached_property
     def folder(self) -> Path:
@@ -143,7 +153,7 @@ class Stage:
         begun: Artifact | None = None
         if marker.exists() and not (force and (folder / RECORD).exists()):
             with contextlib.suppress(ArtifactError):
-                begun = _read_record(marker)
+                begun = read_record(marker)
             if begun is not None and begun.fingerprint == self.fingerprint:
                 # What a killed process was writing. No other process writes before this one has started the work.
                 remove_stale(folder, deep=True)
@@ -171,7 +181,9 @@ class Stage:
             if file.is_file() and file.name not in (RECORD, UNFINISHED) and not file.match(".*.tmp")
             if (name := file.relative_to(self.folder)).parts[0] not in scratch
         }
-        artifact = self._record(counts=dict(counts), versions=_list_versions(), files=files)
+        digests = {name: digest_file(self.folder / name) for name in files if not name.endswith(SHARD_SUFFIX)}
+        artifact = self._record(counts=dict(counts), versions=_list_versions(), files=files, digests=digests)
+        artifact = replace(artifact, checksum=artifact.expected_checksum)
         write_json(self.folder / RECORD, asdict(artifact))
         (self.folder / UNFINISHED).unlink(missing_ok=True)
         # Last: a process that is killed before continues from them.
@@ -197,6 +209,12 @@ class Stage:
         return f"{shown or 'made by another version of igvg'}; choose another --out, or replace it with --force"
 
 
+def compute_fingerprint(name: str, inputs: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    """SHA-256 over the canonical JSON of a stage's name, inputs and options."""
+    key = json.dumps([name, inputs, options], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
 def read_artifact(folder: Path, stage: str | None = None) -> Artifact:
     """The record of a finished artifact whose files are all there.
 
@@ -209,7 +227,7 @@ def read_artifact(folder: Path, stage: str | None = None) -> Artifact:
             "its work is unfinished: run its command again" if (folder / UNFINISHED).exists() else "run igvg to make it"
         )
         raise ArtifactError(f"{folder} holds no {RECORD}; {hint}")
-    record = _read_record(file)
+    record = read_record(file)
     if stage is not None and record.stage != stage:
         raise ArtifactError(f"{folder} was made by igvg {record.stage}, not by igvg {stage}; give another folder")
     for name, size in record.files.items():
@@ -223,8 +241,8 @@ def read_artifact(folder: Path, stage: str | None = None) -> Artifact:
     return record
 
 
-def _read_record(file: Path) -> Artifact:
-    """The record that a stage wrote.
+def read_record(file: Path) -> Artifact:
+    """The record that a stage wrote, `artifact.json` or `unfinished.json`.
 
     Raises:
         ArtifactError: it cannot be read, or is none.
@@ -237,8 +255,11 @@ def _read_record(file: Path) -> Artifact:
         raise ArtifactError(str(error)) from error
     except TypeError as error:
         raise ArtifactError(f"{file} is no record of a stage ({error}); {remedy}") from error
-    kinds = {"stage": str, "fingerprint": str, "inputs": dict, "options": dict, "counts": dict, "files": dict}
-    for name, kind in kinds.items():
+    texts, groups = (
+        ("stage", "fingerprint", "checksum"),
+        ("inputs", "options", "counts", "versions", "files", "digests"),
+    )
+    for name, kind in {**dict.fromkeys(texts, str), **dict.fromkeys(groups, dict)}.items():
         if not isinstance(getattr(record, name), kind):
             raise ArtifactError(f"{file} is no record of a stage ({name} is no {kind.__name__}); {remedy}")
     return record
@@ -246,7 +267,7 @@ def _read_record(file: Path) -> Artifact:
 
 def _refuse_other_stage(folder: Path, stage: str) -> None:
     try:
-        begun = _read_record(folder / UNFINISHED)
+        begun = read_record(folder / UNFINISHED)
     except ArtifactError:
         return
     if begun.stage != stage:

@@ -1,5 +1,6 @@
 """Artifacts: found again, never overwritten unasked, never used when damaged."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -185,3 +186,14 @@ def test_a_pointer_in_place_of_a_file_is_told_as_one(tmp_path: Path) -> None:
     (tmp_path / "weights.bin").write_bytes(POINTER)
     with pytest.raises(ArtifactError, match=r"weights\.bin is a Git LFS pointer; run `git lfs pull`"):
         read_artifact(tmp_path)
+
+
+def test_the_record_holds_the_digest_of_every_file_but_shards_and_its_own(tmp_path: Path) -> None:
+    make_stage(tmp_path, "predict", INPUTS, OPTIONS).start()
+    (tmp_path / "val-000000.tar").write_bytes(b"12345")
+    (tmp_path / "predictions.jsonl").write_bytes(b"{}\n")
+    record = make_stage(tmp_path, "predict", INPUTS, OPTIONS).finish({"expressions": 1}).artifact
+    assert record is not None
+    assert record.digests == {"predictions.jsonl": hashlib.sha256(b"{}\n").hexdigest()}
+    assert read_artifact(tmp_path).checksum == record.expected_checksum
+    assert replace(record, counts={"expressions": 2}).expected_checksum != record.checksum
