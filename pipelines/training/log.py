@@ -32,11 +32,13 @@ class TrainingLog:
         """Write a line where a training begins or is resumed."""
         self._append({"step": step, "epoch": round(epoch, 4), "start": facts})
 
-    def write_losses(self, step: int, epoch: float, losses: Mapping[str, Tensor], rate: float) -> None:
+    def write_losses(
+        self, step: int, epoch: float, losses: Mapping[str, Tensor], rate: float, learning_rates: Mapping[str, float]
+    ) -> None:
         """Write a line of losses, null where one is not finite; reading the values waits for the device."""
         values = {name: _round(value.item()) for name, value in losses.items()}
         position = {"step": step, "epoch": round(epoch, 4), "expressions_per_second": round(rate, 2)}
-        self._append({**position, "losses": values})
+        self._append({**position, "learning_rates": dict(learning_rates), "losses": values})
 
     def write_scores(self, step: int, epoch: float, scores: Mapping[str, Any]) -> None:
         """Write a line of validation metrics, by shard folder."""

@@ -49,3 +49,9 @@ def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Set the learning rate of every group to `factor` × `base_lr`."""
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
+
+
+def learning_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """The learning rates of an optimizer of `build_optimizer`, of the last step that was taken."""
+    encoder, head = (float(group["lr"]) for group in optimizer.param_groups)
+    return {"encoder": encoder, "head": head}

@@ -19,7 +19,7 @@ from pipelines.runtime.precision import autocast_context, log_compute_dtype
 from pipelines.runtime.signals import GracefulStop, SharedStop, Stopped
 from pipelines.training.divergence import DivergenceError, require_finite
 from pipelines.training.losses import compute_losses, count_step
-from pipelines.training.optimizer import lr_factor, set_learning_rates
+from pipelines.training.optimizer import learning_rates, lr_factor, set_learning_rates
 from pipelines.training.recovery import advise_after_divergence
 from pipelines.training.setup import Training
 from pipelines.training.state import save_state
@@ -70,7 +70,8 @@ def run_steps(training: Training) -> None:
             training.step += 1
             if training.step % settings.log_steps == 0 or training.step == total:
                 rate = (training.step - first_step) * settings.batch_size / (time.monotonic() - started)
-                log.write_losses(training.step, training.epoch, losses, rate)
+                rates = learning_rates(training.optimizer)
+                log.write_losses(training.step, training.epoch, losses, rate, rates)
                 report_progress(training.step, total, f"loss {losses['total']:.3f}, {rate:.1f} expressions/s")
             if training.should_validate or training.step % settings.log_steps == 0:
                 require_finite(training.model, losses["total"], accelerator)

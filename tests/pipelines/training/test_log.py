@@ -9,11 +9,13 @@ import torch
 
 from pipelines.training.log import TrainingLog
 
+RATES = {"encoder": 5e-5, "head": 5e-4}
+
 
 def write_some(file: Path) -> TrainingLog:
     log = TrainingLog(file)
     for step in (10, 20, 30):
-        log.write_losses(step, step / 100, {"total": torch.tensor(1 / step)}, 12.345)
+        log.write_losses(step, step / 100, {"total": torch.tensor(1 / step)}, 12.345, RATES)
     return log
 
 
@@ -24,7 +26,13 @@ def read_steps(file: Path) -> list[int]:
 def test_every_line_is_an_object_of_its_own(tmp_path: Path) -> None:
     write_some(tmp_path / "log.jsonl").write_scores(30, 0.3, {"grefcoco": {"gIoU": 51.5, "N-acc": None}})
     first, *_, last = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
-    assert first == {"step": 10, "epoch": 0.1, "expressions_per_second": 12.35, "losses": {"total": 0.1}}
+    assert first == {
+        "step": 10,
+        "epoch": 0.1,
+        "expressions_per_second": 12.35,
+        "learning_rates": {"encoder": 5e-5, "head": 5e-4},
+        "losses": {"total": 0.1},
+    }
     assert last["scores"] == {"grefcoco": {"gIoU": 51.5, "N-acc": None}}
 
 
@@ -58,7 +66,7 @@ def test_other_processes_write_nothing(tmp_path: Path) -> None:
 
 def test_losses_that_are_not_finite_are_null_so_that_every_line_is_json(tmp_path: Path) -> None:
     log = TrainingLog(tmp_path / "log.jsonl")
-    log.write_losses(1, 0.1, {"total": torch.tensor(float("nan")), "boxes": torch.tensor(float("inf"))}, 1.0)
+    log.write_losses(1, 0.1, {"total": torch.tensor(float("nan")), "boxes": torch.tensor(float("inf"))}, 1.0, RATES)
     assert "NaN" not in (tmp_path / "log.jsonl").read_text()
     (line,) = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
     assert line["losses"] == {"total": None, "boxes": None}

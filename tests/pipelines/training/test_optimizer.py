@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pipelines.config.settings import OptimizerSettings
-from pipelines.training.optimizer import build_optimizer, lr_factor, set_learning_rates
+from pipelines.training.optimizer import build_optimizer, learning_rates, lr_factor, set_learning_rates
 
 
 def test_the_published_schedule_halves_the_first_epoch_and_decays_from_the_seventh() -> None:
@@ -27,6 +27,7 @@ def test_encoder_and_head_have_their_own_rates_scaled_together() -> None:
     optimizer = build_optimizer(model, OptimizerSettings())
     set_learning_rates(optimizer, 0.5)
     assert [group["lr"] for group in optimizer.param_groups] == [2.5e-5, 2.5e-4]
+    assert learning_rates(optimizer) == {"encoder": 2.5e-5, "head": 2.5e-4}
     assert [len(group["params"]) for group in optimizer.param_groups] == [2, 2]
 
 
