@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo browser test test-wheel test-lowest check bench clean
+.PHONY: setup demo browser test test-wheel test-lowest check bench docs clean
 
 setup: .venv/.installed
 
@@ -49,5 +49,9 @@ check: setup
 bench: setup
 	$(BIN)/python -m tests.benchmarks
 
+# The documentation site: open site/index.html.
+docs: setup
+	$(BIN)/zensical build --strict --clean
+
 clean:
-	rm -rf .venv .venv-* build dist *.egg-info
+	rm -rf .venv .venv-* build dist site .cache *.egg-info

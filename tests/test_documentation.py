@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+import shlex
+import shutil
 import subprocess
 import sys
+from functools import cache
+from html.parser import HTMLParser
 from importlib.util import find_spec
 from pathlib import Path
 
+import click
 import pytest
 from PIL import Image
 
@@ -21,7 +26,8 @@ from tests.support.drawn_outputs import draw_output
 from tests.support.drawn_shards import write_shards
 from tests.support.paths import ROOT
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 # Options of other programs.
 FOREIGN = {
     "--nproc_per_node", "--nnodes", "--rdzv_backend", "--rdzv_endpoint", "--num_processes", "--ntasks", "--shm-size",
@@ -54,20 +60,106 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
             assert heading in map(anchor, titles), target
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_and_options_exist(page: Path) -> None:
+@cache
+def list_commands() -> dict[str, click.Command]:
     from typer.main import get_command
 
     from igvg_cli.app import build_app
 
     application = build_app()
-    commands = (application if hasattr(application, "commands") else get_command(application)).commands
+    return (application if hasattr(application, "commands") else get_command(application)).commands
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_options_exist(page: Path) -> None:
+    commands = list_commands()
     options = {name for command in commands.values() for option in command.params for name in option.opts}
     options |= {"--quiet", "--debug", "--version", "--install-completion"} | FOREIGN
     text = page.read_text(encoding="utf-8")
     words = re.findall(r"(?:^|`)igvg ([a-z]+)", text, re.MULTILINE)
     assert set(words) - {"is", "needs"} <= commands.keys()
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z_-]*[a-z]", text)) <= options
+
+
+def list_command_lines(page: Path) -> list[str]:
+    """The words after `igvg`, or after `-m igvg_cli`, of every whole command line in the page's blocks of code."""
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    lines = "".join(block for language, block in blocks if language in {"", "bash"}).replace("\\\n", " ").splitlines()
+    found = [
+        re.match(r"(?:for .* do |\S+=\S+ )*(?:igvg|\S*(?:torchrun|accelerate) .*-m igvg_cli) (.*)", line)
+        for line in lines
+    ]
+    return [match[1].partition(" # ")[0].partition(";")[0] for match in found if match and "…" not in match[1]]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_command_lines_are_understood(page: Path) -> None:
+    for line in list_command_lines(page):
+        name, *arguments = shlex.split(line)
+        list_commands()[name].make_context(name, arguments).close()
+
+
+def test_command_lines_are_found() -> None:
+    assert sum(len(list_command_lines(page)) for page in PAGES) > 40
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site."""
+    folder = tmp_path_factory.mktemp("documentation")
+    shutil.copytree(DOCS, folder / "docs")
+    shutil.copy(ROOT / "zensical.toml", folder)
+    subprocess.run([sys.executable, "-m", "zensical", "build", "--strict"], cwd=folder, check=True, timeout=100)
+    return folder / "site"
+
+
+class PageParser(HTMLParser):
+    """Reads what a page of the site links to, what it fetches, and its anchors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: set[str] = set()
+        self.fetched: set[str] = set()
+        self.anchors: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if target := values.get("src") or values.get("href"):
+            (self.links if tag == "a" else self.fetched).add(target)
+        if name := values.get("id"):
+            self.anchors.add(name)
+
+
+def parse_page(page: Path) -> PageParser:
+    parser = PageParser()
+    parser.feed(page.read_text(encoding="utf-8"))
+    return parser
+
+
+def test_the_site_has_every_page_in_its_navigation(site: Path) -> None:
+    pages = {page.relative_to(DOCS).with_suffix(".html").as_posix() for page in DOCS.rglob("*.md")}
+    assert pages <= {page.relative_to(site).as_posix() for page in site.rglob("*.html")}
+    assert pages <= {(link.removeprefix("./")) for link in parse_page(site / "index.html").links}
+
+
+def test_the_links_of_the_site_lead_to_its_pages_and_anchors(site: Path) -> None:
+    parsed = {page.resolve(): parse_page(page) for page in site.rglob("*.html") if page.name != "404.html"}
+    for page, parser in parsed.items():
+        for link in parser.links:
+            if "://" in link or link.startswith("javascript:"):
+                continue
+            name, _, anchor = link.partition("#")
+            target = (page.parent / name).resolve() if name else page
+            assert target.is_file(), (page.name, link)
+            if anchor:
+                assert anchor in parsed[target].anchors, (page.name, link)
+
+
+def test_the_site_fetches_nothing_from_the_network(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        assert not [target for target in parse_page(page).fetched if "://" in target or target.startswith("//")], page
+    for sheet in site.rglob("*.css"):
+        assert not re.search(r"url\([\"']?(?:https?:)?//", sheet.read_text(encoding="utf-8")), sheet
 
 
 def test_benchmarks_that_pages_name_exist() -> None:
