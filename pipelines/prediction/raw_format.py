@@ -12,6 +12,7 @@ A chunk is a compressed NumPy archive without pickles:
 | global_mask_logits | uint8 (2, N, H, W) | float16, little-endian: its low bytes, then its high bytes |
 | instance_mask_logits | uint8 (2, M, H, W) | likewise, only masks of queries above the index's `mask_floor` |
 | mask_owners | int64 (M, 2) | expression in the chunk and query of each of these masks, ascending |
+| attention_map | uint8 (N, h, w) | attention of each patch, as in `RawOutput`; chunks of earlier versions lack it |
 
 The high bytes (sign, exponent) of neighboring pixels are alike and compress well when they are stored together: a mask
 of 80 × 80 takes about 8 kB.
@@ -39,6 +40,7 @@ from shards.file_kinds import explain_unreadable
 _NAMES = (
     "ids", "original_sizes", "picture_size", *FLOAT_FIELDS, "global_mask_logits", "instance_mask_logits", "mask_owners",
 )  # fmt: skip
+_ATTENTION = "attention_map"
 _MAX_IMAGE_SIDE = 1 << 15
 _REMEDY = "delete it and run igvg predict again"
 # A chunk of 128 expressions of the large network takes less than 0.2 GB.
@@ -54,6 +56,7 @@ _ERRORS = (
 def pack_arrays(outputs: Sequence[RawOutput]) -> dict[str, NDArray[Any]]:
     """The arrays of one chunk; at least one output, all of one network."""
     owners = [[row, query] for row, output in enumerate(outputs) for query in output.mask_queries]
+    attention_maps = [output.attention_map for output in outputs if output.attention_map is not None]
     return {
         "ids": np.array([output.id for output in outputs]),
         "original_sizes": np.array([output.original_size for output in outputs], dtype=np.int64),
@@ -62,6 +65,7 @@ def pack_arrays(outputs: Sequence[RawOutput]) -> dict[str, NDArray[Any]]:
         "global_mask_logits": split_bytes(np.stack([output.global_mask_logits for output in outputs])),
         "instance_mask_logits": split_bytes(np.concatenate([output.instance_mask_logits for output in outputs])),
         "mask_owners": np.array(owners, dtype=np.int64).reshape(-1, 2),
+        **({_ATTENTION: np.stack(attention_maps)} if len(attention_maps) == len(outputs) else {}),
     }
 
 
@@ -69,6 +73,7 @@ def unpack_arrays(arrays: Mapping[str, NDArray[Any]]) -> list[RawOutput]:
     """The outputs whose arrays are `arrays`."""
     global_masks, instance_masks = (join_bytes(arrays[name]) for name in ("global_mask_logits", "instance_mask_logits"))
     rows, queries = arrays["mask_owners"].T
+    attention_maps = arrays.get(_ATTENTION)
     # Rows ascend, so the masks of one expression are adjacent.
     ends = np.searchsorted(rows, np.arange(len(global_masks) + 1))
     return [
@@ -80,6 +85,7 @@ def unpack_arrays(arrays: Mapping[str, NDArray[Any]]) -> list[RawOutput]:
             global_mask_logits=global_masks[row],
             instance_mask_logits=instance_masks[ends[row] : ends[row + 1]],
             mask_queries=queries[ends[row] : ends[row + 1]],
+            attention_map=None if attention_maps is None else attention_maps[row],
         )
         for row, expression_id in enumerate(arrays["ids"])
     ]
@@ -103,7 +109,7 @@ def read_arrays(file: Path) -> Mapping[str, NDArray[Any]]:
     Raises:
         DataError: the file is missing, damaged or no chunk; names the first array of a wrong type, shape or value.
     """
-    arrays = _load_arrays(file, _NAMES)
+    arrays = _load_arrays(file, _NAMES, optional=_ATTENTION)
     if invalid := [name for name, valid in _check_arrays(arrays) if not valid]:
         raise DataError(f"no readable chunk ({invalid[0]} is not what igvg writes)", file=file, remedy=_REMEDY)
     return arrays
@@ -118,12 +124,14 @@ def count_expressions(file: Path) -> int:
     return len(_load_arrays(file, ("ids",))["ids"])
 
 
-def _load_arrays(file: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+def _load_arrays(file: Path, names: Sequence[str], *, optional: str = "") -> dict[str, NDArray[Any]]:
     if not file.exists():
         raise DataError("missing", file=file, remedy=_REMEDY)
     try:
         # Opened here: NumPy does not close a file that is no archive.
         with file.open("rb") as content, zipfile.ZipFile(content) as archive:
+            if f"{optional}.npy" in archive.namelist():
+                names = [*names, optional]
             _check_total_size(archive, names)
             # NumPy warns of headers that look like Python 2's.
             with warnings.catch_warnings(action="ignore"):
@@ -178,6 +186,8 @@ def _check_arrays(arrays: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, boo
         "instance_mask_logits": (np.uint8, (2, masks, *global_masks.shape[2:])),
         "mask_owners": (np.int64, (masks, 2)),
     }
+    if (maps := arrays.get(_ATTENTION)) is not None:
+        yield _ATTENTION, maps.dtype == np.uint8 and maps.ndim == 3 and len(maps) == count and 0 not in maps.shape[1:]
     for name, (dtype, shape) in shapes.items():
         array = arrays[name]
         if array.dtype != dtype or array.shape != shape:

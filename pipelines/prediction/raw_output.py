@@ -48,6 +48,9 @@ class RawOutput:
     """(K, H, W) masks of `mask_queries`."""
     mask_queries: NDArray[np.int64]
     """(K,) the queries whose masks are kept, ascending."""
+    attention_map: NDArray[np.uint8] | None = None
+    """(h, w) for each patch the largest attention of a selected token, as `normalize_attention` gives it; None: outputs
+    that an earlier igvg stored."""
 
 
 def unpack_output(
@@ -75,6 +78,7 @@ def unpack_output(
         _to_numpy(getattr(output, name), name).clip(-_MAX_LOGIT, _MAX_LOGIT).astype(np.float16)
         for name in ("global_mask_logits", "instance_mask_logits")
     )
+    attention_maps = normalize_attention(_to_numpy(output.attention_map, "attention_map"))
     outputs = []
     for row, (expression_id, size) in enumerate(zip(ids, original_sizes, strict=True)):
         kept = np.flatnonzero(object_probabilities(floats["class_logits"][row]) > mask_floor)
@@ -87,9 +91,18 @@ def unpack_output(
                 global_mask_logits=global_masks[row, 0],
                 instance_mask_logits=instance_masks[row, kept],
                 mask_queries=kept,
+                attention_map=attention_maps[row],
             )
         )
     return outputs
+
+
+def normalize_attention(attention_maps: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Attention maps (B, h, w) in [0, 1] in steps of 1/255 of each map's highest value, from 0 to 255."""
+    highest = attention_maps.max(axis=(1, 2), keepdims=True)
+    fractions = np.divide(attention_maps, highest, out=np.zeros_like(attention_maps), where=highest > 0)
+    normalized: NDArray[np.uint8] = np.rint(255 * fractions).astype(np.uint8)
+    return normalized
 
 
 def effective_mask_floor(score_threshold: float) -> float:

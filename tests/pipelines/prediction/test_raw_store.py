@@ -14,9 +14,16 @@ import torch
 from pipelines.config.settings import PostprocessSettings
 from pipelines.model.igvg import IGVGOutput
 from pipelines.prediction.postprocess import postprocess
-from pipelines.prediction.raw_output import MASK_FLOOR, RawOutput, effective_mask_floor, unpack_output
+from pipelines.prediction.raw_output import (
+    MASK_FLOOR,
+    RawOutput,
+    effective_mask_floor,
+    normalize_attention,
+    unpack_output,
+)
 from pipelines.prediction.raw_store import RawReader, RawWriter, check_mask_floor, locate_chunk, read_chunk
 from shards.errors import DataError, NonFiniteError, SettingsError
+from tests.support.drawn_outputs import draw_output
 
 IDS = [f"shapes/{index}/0" for index in range(5)]
 SIZES = [(20 + index, 30) for index in range(5)]
@@ -57,6 +64,9 @@ def test_a_batch_is_unpacked_expression_by_expression() -> None:
         kept = output.class_logits[row].softmax(dim=-1)[:, 0].numpy() > MASK_FLOOR
         assert raw.mask_queries.tolist() == np.flatnonzero(kept).tolist()
         assert np.array_equal(raw.instance_mask_logits, output.instance_mask_logits[row].half().numpy()[kept])
+        assert raw.attention_map is not None
+        relative = output.attention_map[row].numpy() / output.attention_map[row].max().item()
+        assert np.abs(raw.attention_map / 255 - relative).max() <= 0.5 / 255 + 1e-6
     assert sum(len(raw.mask_queries) for raw in make_outputs()) < 5 * 4
 
 
@@ -81,7 +91,12 @@ def test_logits_too_large_for_half_precision_stay_finite() -> None:
     assert raw.global_mask_logits[0, :2].tolist() == [60000, -60000]
 
 
-@pytest.mark.parametrize("name", ["class_logits", "boxes", "existence_logits", "global_mask_logits"])
+def test_attention_is_kept_in_steps_of_its_highest_value() -> None:
+    maps = np.array([[[0.2, 0.1], [0.0, 0.05]], [[0.0, 0.0], [0.0, 0.0]]], dtype=np.float32)
+    assert normalize_attention(maps).tolist() == [[[255, 128], [0, 64]], [[0, 0], [0, 0]]]
+
+
+@pytest.mark.parametrize("name", ["class_logits", "boxes", "existence_logits", "global_mask_logits", "attention_map"])
 def test_an_output_that_is_not_finite_is_an_error_that_names_it(name: str) -> None:
     output = make_output()
     getattr(output, name)[1, 0] = torch.nan
@@ -147,6 +162,37 @@ def test_an_expression_of_the_base_model_takes_less_than_60_kilobytes(tmp_path: 
             mask.copy_(torch.from_numpy(8 * np.tanh((15 - distance) / 3) + rng.normal(0, 0.4, (80, 80))))
     file = RawWriter(tmp_path).write_chunk(0, unpack_output(output, IDS, SIZES, image_size=320))
     assert file.stat().st_size / len(IDS) < 60_000
+
+
+def test_attention_adds_less_than_5_percent_to_outputs_of_the_base_model(tmp_path: Path) -> None:
+    # One in ten queries keeps its mask: fewer than the trained networks' do.
+    outputs = [
+        draw_output(f"a/{n}/0", (480, 640), n, queries=10, side=80, image_size=320, no_object_bias=4.5)
+        for n in range(32)
+    ]
+    without = [dataclasses.replace(output, attention_map=None) for output in outputs]
+    assert 0.5 < np.mean([len(output.mask_queries) for output in outputs]) < 2
+    writer = RawWriter(tmp_path)
+    larger, smaller = (writer.write_chunk(n, each).stat().st_size for n, each in enumerate((outputs, without)))
+    assert smaller < larger < 1.05 * smaller
+
+
+def test_a_chunk_of_an_earlier_version_has_no_attention_and_is_read(tmp_path: Path) -> None:
+    outputs = [dataclasses.replace(output, attention_map=None) for output in make_outputs()]
+    file = RawWriter(tmp_path).write_chunk(0, outputs)
+    with np.load(file) as archive:
+        assert "attention_map" not in archive
+    for first, second in zip(outputs, read_chunk(file), strict=True):
+        assert_equal(first, second)
+
+
+def test_chunks_with_and_without_attention_lie_in_one_folder(tmp_path: Path) -> None:
+    outputs = make_outputs()
+    writer = RawWriter(tmp_path)
+    writer.write_chunk(0, [dataclasses.replace(output, attention_map=None) for output in outputs[:2]])
+    writer.write_chunk(1, outputs[2:])
+    writer.finish()
+    assert [output.attention_map is None for output in RawReader(tmp_path)] == [True, True, False, False, False]
 
 
 def test_a_missing_chunk_between_others_is_named(tmp_path: Path) -> None:
@@ -238,7 +284,8 @@ def corrupt(arrays: dict[str, Any], how: str) -> dict[str, Any]:
      "class_logits fewer", "class_logits double", "class_logits text", "global_mask_logits double",
      "global_mask_logits flat", "global_mask_logits infinite", "instance_mask_logits infinite",
      "instance_mask_logits short", "mask_owners flat", "mask_owners reversed", "mask_owners beyond",
-     "picture_size zero", "original_sizes zero", "original_sizes fewer", "ids fewer", "ids flat"],
+     "picture_size zero", "original_sizes zero", "original_sizes fewer", "ids fewer", "ids flat",
+     "attention_map flat", "attention_map fewer", "attention_map double"],
 )  # fmt: skip
 def test_arrays_that_igvg_does_not_write_are_named(tmp_path: Path, how: str) -> None:
     file = RawWriter(tmp_path).write_chunk(0, make_outputs())
