@@ -21,7 +21,7 @@ from pipelines.config.overrides import from_mapping
 from pipelines.config.settings import PostprocessSettings
 from pipelines.prediction.postprocess import existence_probability, postprocess, postprocess_instance_masks
 from pipelines.prediction.raw_output import RawOutput
-from pipelines.report.overlay import draw_overlay
+from pipelines.report.overlay import OverlayContent, draw_overlay
 
 _KEYS = ("scores", "labels", "boxes", "masks", "text_labels")
 _GRAY = 96
@@ -91,15 +91,14 @@ class Grounding(Mapping[str, Any]):
     def _repr_png_(self) -> bytes:
         height, width = self.mask.shape
         image = self.image if self.image is not None else np.full((height, width, 3), _GRAY, dtype=np.uint8)
-        overlay = draw_overlay(
-            image,
-            self.text or "",
-            mask=self.mask.numpy(),
+        content = OverlayContent(
             boxes=self.boxes.numpy(),
             scores=self.scores.numpy(),
+            mask=self.mask.numpy(),
             instance_masks=self.masks.numpy(),
             points=self.points.numpy(),
         )
+        overlay = draw_overlay(image, self.text or "", content)
         stream = io.BytesIO()
         overlay.save(stream, format="png")
         return stream.getvalue()

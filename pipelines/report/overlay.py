@@ -1,163 +1,174 @@
-"""A result drawn on its image: masks, boxes with scores, the reference points of the queries, and the expression."""
+"""A result drawn on its image: masks, boxes, the reference points of the queries, the attention map, the expression.
+
+Letters: N instances; H, W the size of the image in pixels; h, w the resolution of masks.
+"""
 
 from __future__ import annotations
 
-import colorsys
-import hashlib
-from typing import TYPE_CHECKING
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from pipelines.config.settings import PostprocessSettings
-from pipelines.data.datasets import ImageFolderDataset
-from pipelines.data.image_decoding import read_image
-from pipelines.data.image_text import FolderImageTexts
-from pipelines.prediction.postprocess import GroundingResult, postprocess_instance_masks
-from pipelines.prediction.raw_output import RawOutput
+from pipelines.report.overlay_canvas import (
+    FRAME_COLOR,
+    Canvas,
+    draw_image,
+    plan_canvas,
+    resize_mask,
+    tint,
+    trace_edge,
+)
+from pipelines.report.overlay_colors import BLACK, OKABE_ITO, WHITE, Color, pick_colors, pick_text_color
+from pipelines.report.overlay_labels import Rectangle, place_labels
+from pipelines.report.overlay_text import TextBlock, measure_text, wrap_text
 
-if TYPE_CHECKING:
-    from pipelines.prediction.zero_shot import Detections
-
-_OPACITY = 0.45
-_MASK_COLOR = (255, 255, 255)
-_CAPTION_COLOR = (24, 24, 24)
-# Bytes: the longest file name on most file systems is 255, less the digest, index and extension.
-_LONGEST_NAME = 200
-
-
-def draw_result(
-    data: ImageFolderDataset, index: int, raw: RawOutput, result: GroundingResult, *, settings: PostprocessSettings
-) -> tuple[str, Image.Image]:
-    """The file name and the overlay of the result for one example of the user's own images."""
-    image, text = divmod(index, len(data.texts))
-    overlay = draw_overlay(
-        read_image(data.files[image]),
-        data.texts[text],
-        mask=result.mask,
-        boxes=result.boxes,
-        scores=result.scores,
-        instance_masks=postprocess_instance_masks(raw, result.queries, settings),
-        points=result.points,
-    )
-    return name_overlay(data.names[image], text), overlay
+Layer = Literal["boxes", "masks", "points"]
+LAYERS: tuple[Layer, ...] = ("boxes", "masks", "points")
+"""What an overlay shows."""
+NO_TARGET = "no target"
+_BANNER_COLOR = OKABE_ITO[5]
+# Lines of the caption are at most this many times as wide as high.
+_LINE_WIDTH = 80
 
 
-def draw_detections(data: FolderImageTexts, index: int, found: Detections) -> tuple[str, Image.Image]:
-    """The file name and the overlay of what a zero-shot model found for one example of the user's own images.
+@dataclass(frozen=True, kw_only=True)
+class OverlayContent:
+    """What is found for one expression."""
 
-    The words that boxes were found by stand in brackets behind the expression.
-    """
-    image, text = divmod(index, len(data.image_texts))
-    words = [label for label in dict.fromkeys(found.labels) if label.strip()]
-    nothing = np.zeros((len(found.boxes), *found.size), dtype=bool)
-    overlay = draw_overlay(
-        read_image(data.images.files[image]),
-        f"{data.image_texts[text]}  [{', '.join(words)}]" if words else data.image_texts[text],
-        mask=np.zeros(found.size, dtype=bool) if found.mask is None else found.mask,
-        boxes=found.boxes,
-        scores=found.scores,
-        instance_masks=nothing if found.masks is None else found.masks,
-    )
-    return name_overlay(data.names[image], text), overlay
-
-
-def name_overlay(image: str, text: int) -> str:
-    """The file name of the overlay for the name of an image and the index of a text."""
-    # Two images may differ in their ending alone.
-    stem, dot, ending = image.rpartition(".")
-    name = f"{stem}-{ending}" if dot else image
-    if len(name.encode()) > _LONGEST_NAME:
-        digest = hashlib.sha256(image.encode()).hexdigest()[:8]
-        name = f"{name.encode()[: _LONGEST_NAME - 10].decode(errors='ignore')}-{digest}"
-    return f"{name}-{text}.png"
+    boxes: NDArray[np.float64]
+    """(N, 4) xyxy in pixels of the image; none: there is no target."""
+    scores: NDArray[np.float64]
+    """(N,) in [0, 1]."""
+    mask: NDArray[np.bool_]
+    """(h, w) the result's mask over the whole image, at any resolution."""
+    instance_masks: NDArray[np.bool_]
+    """(N, h, w) masks of the instances, tinted in their colors."""
+    points: NDArray[np.float64] | None = None
+    """(N, 2) x, y in pixels of the image; None: the model has none."""
 
 
 def draw_overlay(
     image: NDArray[np.uint8],
     expression: str,
+    content: OverlayContent,
     *,
-    mask: NDArray[np.bool_],
-    boxes: NDArray[np.float64],
-    scores: NDArray[np.float64],
-    instance_masks: NDArray[np.bool_],
-    points: NDArray[np.float64] | None = None,
+    show: Collection[Layer] = LAYERS,
+    image_size: tuple[int, int] | None = None,
 ) -> Image.Image:
-    """Draw one result.
+    """Draw one result: every instance in its color, with its number and score.
+
+    The image is enlarged to 640 pixels on the long side, or reduced to 4 megapixels. Without a target, a banner says
+    so, and neither masks nor boxes are drawn.
 
     Args:
         image: (H, W, 3) RGB.
         expression: written below the image.
-        mask: (H, W) the result's mask; its outline is drawn in white.
-        boxes: (N, 4) xyxy in pixels.
-        scores: (N,) in [0, 1].
-        instance_masks: (N, H, W) masks of the boxes' queries, tinted in the box's color.
-        points: (N, 2) x, y in pixels; None: the model has none.
+        content: what is drawn.
+        show: the layers to draw.
+        image_size: width and height that boxes and points refer to, if `image` is a reduced copy.
     """
     height, width = image.shape[:2]
-    colors = pick_colors(len(boxes))
-    canvas = image.astype(np.float32)
-    tinted = np.zeros((height, width), dtype=bool)
-    for instance, color in zip(instance_masks, colors, strict=True):
-        canvas[instance] = (1 - _OPACITY) * canvas[instance] + _OPACITY * np.asarray(color, dtype=np.float32)
-        tinted |= instance
-    rest = mask & ~tinted
-    canvas[rest] = (1 - _OPACITY) * canvas[rest] + _OPACITY * np.asarray(_MASK_COLOR, dtype=np.float32)
-    canvas[trace_outline(mask)] = _MASK_COLOR
-    overlay = Image.fromarray(canvas.round().astype(np.uint8))
-    draw = ImageDraw.Draw(overlay)
-    stroke = max(1, round(min(height, width) / 240))
-    font = ImageFont.load_default(size=max(10, round(min(height, width) / 28)))
-    for index, (box, score, color) in enumerate(zip(boxes, scores, colors, strict=True)):
-        draw.rectangle([float(value) for value in box], outline=color, width=2 * stroke)
-        _write_label(draw, (float(box[0]), float(box[1])), f"{score:.2f}", color, font)
-        if points is None:
+    canvas = plan_canvas(*(image_size or (width, height)))
+    drawn = draw_image(image, canvas)
+    colors = pick_colors(len(content.boxes))
+    if colors and "masks" in show:
+        _draw_masks(drawn, content, colors, canvas)
+    framed = Image.new("RGB", canvas.full_size, FRAME_COLOR)
+    framed.paste(drawn, canvas.offset)
+    if "boxes" in show:
+        for box, color in zip(content.boxes, colors, strict=True):
+            _draw_box(framed, project_box(box, canvas), color, canvas.stroke)
+    if "points" in show and content.points is not None:
+        for (x, y), color in zip(content.points, colors, strict=True):
+            _draw_point(framed, canvas.project(float(x), float(y)), color, canvas.stroke)
+    if {"boxes", "masks", "points"} & set(show):
+        anchors = [_find_anchor(index, content, canvas, show) for index in range(len(colors))]
+        _draw_labels(framed, content.scores, anchors, colors, canvas.font_size)
+    return _add_text(framed, expression, canvas.font_size, no_target=not colors)
+
+
+def project_box(box: NDArray[np.float64], canvas: Canvas) -> Rectangle:
+    """A box xyxy in pixels of the image, in pixels of the overlay."""
+    x0, y0, x1, y1 = (float(value) for value in box)
+    return *canvas.project(x0, y0), *canvas.project(x1, y1)
+
+
+def _draw_masks(drawn: Image.Image, content: OverlayContent, colors: list[Color], canvas: Canvas) -> None:
+    """Tint instances in their colors, what the result's mask has besides in white, and trace that mask."""
+    coverage = resize_mask(content.mask, canvas)
+    rest = np.asarray(coverage)
+    for instance, color in zip(content.instance_masks, colors, strict=True):
+        if not instance.any():
             continue
-        x, y = (float(value) for value in points[index])
-        radius = 3 * stroke
-        draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=color, outline=(0, 0, 0))
-    return _add_caption(overlay, expression if len(boxes) else f"{expression}  (no target)", font)
+        covered = resize_mask(instance, canvas)
+        tint(drawn, covered, color)
+        rest = np.minimum(rest, 255 - np.asarray(covered))
+    tint(drawn, Image.fromarray(rest), WHITE)
+    tint(drawn, trace_edge(coverage, canvas.stroke), BLACK, opacity=0.6)
+    tint(drawn, trace_edge(coverage, max(1, canvas.stroke // 2)), WHITE, opacity=1)
 
 
-def pick_colors(count: int) -> list[tuple[int, int, int]]:
-    """Distinguishable RGB colors, the same for the same count."""
-    colors = [colorsys.hsv_to_rgb((0.58 + 0.381966 * index) % 1, 0.85, 1.0) for index in range(count)]
-    return [(round(255 * red), round(255 * green), round(255 * blue)) for red, green, blue in colors]
+def _draw_box(framed: Image.Image, box: Rectangle, color: Color, stroke: int) -> None:
+    draw = ImageDraw.Draw(framed)
+    # At the border of the canvas, too, the whole edge is seen.
+    x0, y0 = (min(max(round(value), 0), side - 1) for value, side in zip(box[:2], framed.size, strict=True))
+    x1, y1 = (
+        min(max(round(value), low), side - 1) for value, low, side in zip(box[2:], (x0, y0), framed.size, strict=True)
+    )
+    draw.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=BLACK, width=stroke + 2)
+    draw.rectangle((x0, y0, x1, y1), outline=color, width=stroke)
 
 
-def trace_outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(H, W) pixels of a mask that touch its outside; the image's border counts as inside."""
-    inner = np.pad(mask, 1, mode="edge")
-    return mask & ~(inner[:-2, 1:-1] & inner[2:, 1:-1] & inner[1:-1, :-2] & inner[1:-1, 2:])
+def _draw_point(framed: Image.Image, center: tuple[float, float], color: Color, stroke: int) -> None:
+    draw = ImageDraw.Draw(framed)
+    for radius, fill in ((2.5 * stroke + 2, BLACK), (2.5 * stroke + 1, WHITE), (2.5 * stroke - 1, color)):
+        draw.circle(center, radius, fill=fill)
 
 
-def _write_label(
-    draw: ImageDraw.ImageDraw,
-    corner: tuple[float, float],
-    text: str,
-    color: tuple[int, int, int],
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+def _find_anchor(index: int, content: OverlayContent, canvas: Canvas, show: Collection[Layer]) -> Rectangle:
+    """What the label of an instance stands at: its box, if boxes are not drawn its point, or the middle of the box."""
+    x0, y0, x1, y1 = project_box(content.boxes[index], canvas)
+    if "boxes" in show:
+        return x0, y0, x1, y1
+    if "points" in show and content.points is not None:
+        x, y = canvas.project(*(float(value) for value in content.points[index]))
+        space = 4 * canvas.stroke
+        return x - space, y - space, x + space, y + space
+    x, y = (x0 + x1) / 2, (y0 + y1) / 2
+    return x - canvas.font_size, y + canvas.font_size / 2, x + canvas.font_size, y + canvas.font_size / 2
+
+
+def _draw_labels(
+    framed: Image.Image, scores: NDArray[np.float64], anchors: list[Rectangle], colors: list[Color], font_size: int
 ) -> None:
-    left, top, right, bottom = draw.textbbox(corner, text, font=font)
-    # A label above the image's edge would be cut off: then it goes inside the box.
-    shift = 0.0 if top - (bottom - top) < 0 else -(bottom - top) - 6
-    draw.rectangle([left - 2, top + shift - 2, right + 2, bottom + shift + 2], fill=color)
-    draw.text((corner[0], corner[1] + shift), text, fill=(0, 0, 0), font=font)
+    """Number and score of each instance."""
+    blocks = [wrap_text(f"{number}: {score:.2f}", font_size, framed.width) for number, score in enumerate(scores, 1)]
+    pad = max(3, font_size // 4)
+    sizes = [(measure_text(block.lines[0], block.font)[0] + 2 * pad, block.height + pad // 2) for block in blocks]
+    draw = ImageDraw.Draw(framed)
+    corners = place_labels(anchors, sizes, framed.size)
+    for block, (x, y), (width, height), color in zip(blocks, corners, sizes, colors, strict=True):
+        draw.rectangle((x, y, x + width - 1, y + height - 1), fill=color, outline=BLACK)
+        block.draw(framed, (x + pad, y + pad // 4, x + width - pad, y + height), pick_text_color(color))
 
 
-def _add_caption(image: Image.Image, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> Image.Image:
-    draw = ImageDraw.Draw(image)
-    lines, line = [], ""
-    for word in text.split():
-        longer = f"{line} {word}".strip()
-        if line and draw.textlength(longer, font=font) > image.width - 12:
-            lines.append(line)
-            longer = word
-        line = longer
-    block = "\n".join([*lines, line])
-    _, top, _, bottom = draw.multiline_textbbox((0, 0), block, font=font)
-    caption = Image.new("RGB", (image.width, image.height + int(bottom - top) + 14), _CAPTION_COLOR)
-    caption.paste(image, (0, 0))
-    ImageDraw.Draw(caption).multiline_text((6, image.height + 6 - top), block, fill=(255, 255, 255), font=font)
-    return caption
+def _add_text(framed: Image.Image, expression: str, font_size: int, *, no_target: bool) -> Image.Image:
+    """The caption below the image; above it the banner, if there is no target."""
+    pad = font_size // 2
+    width = min(framed.width - 2 * pad, _LINE_WIDTH * font_size)
+    caption = wrap_text(expression, max(font_size, 14), width)
+    banner: TextBlock | None = wrap_text(NO_TARGET, round(font_size * 1.3), width) if no_target else None
+    top = banner.height + pad if banner else 0
+    page = Image.new("RGB", (framed.width, top + framed.height + caption.height + pad), FRAME_COLOR)
+    page.paste(framed, (0, top))
+    if banner:
+        page.paste(_BANNER_COLOR, (0, 0, page.width, top))
+        left = (page.width - measure_text(NO_TARGET, banner.font)[0]) // 2
+        banner.draw(page, (left, pad // 2, page.width - left, top), pick_text_color(_BANNER_COLOR))
+    bottom = top + framed.height
+    caption.draw(page, (pad, bottom + pad // 2, page.width - pad, page.height), WHITE)
+    return page

@@ -142,7 +142,7 @@ def run_on_images(
         return ImageFolderDataset(check_images(files), texts, processor)
 
     def draw(data: ImageFolderDataset, index: int, raw: RawOutput, result: GroundingResult) -> tuple[str, Image.Image]:
-        from pipelines.report.overlay import draw_result
+        from pipelines.report.own_images import draw_result
 
         return draw_result(data, index, raw, result, settings=settings.postprocess)
 
@@ -287,7 +287,7 @@ def _open_zero_shot(
 
 
 def _draw_detections(data: FolderImageTexts, index: int, found: Detections) -> tuple[str, Image.Image]:
-    from pipelines.report.overlay import draw_detections
+    from pipelines.report.own_images import draw_detections
 
     return draw_detections(data, index, found)
 

@@ -62,7 +62,7 @@ def test_a_notebook_shows_the_result_on_its_image_and_escapes_the_text() -> None
     image = np.full((20, 30, 3), 200, dtype=np.uint8)
     grounding = build_grounding(draw_output("a", (20, 30), 0), SETTINGS, "<b>star</b>", image)
     drawn = Image.open(io.BytesIO(grounding._repr_png_()))
-    assert drawn.width == 30
+    assert drawn.width == 640
     assert drawn.height > 20
     assert "<b>" not in grounding._repr_html_()
     assert "data:image/png;base64," in grounding._repr_html_()

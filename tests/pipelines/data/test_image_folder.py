@@ -20,7 +20,7 @@ from pipelines.data.tokenizer import train_tokenizer
 from pipelines.model import IGVGModel
 from pipelines.prediction.prediction_file import read_predictions
 from pipelines.pretrained import save_checkpoint
-from pipelines.report.overlay import name_overlay
+from pipelines.report.own_images import name_overlay
 from pipelines.stages import predict
 from pipelines.stages.artifact import StageResult
 from shards.annotations.image_files import index_folders
