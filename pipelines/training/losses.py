@@ -48,7 +48,8 @@ def count_targets(targets: Targets, num_queries: int) -> Tensor:
     counts = [len(boxes) for boxes in targets.boxes]
     matched = sum(min(count, num_queries) for count in counts)
     totals = [float(total) for total in (sum(counts), matched, sum(count > 0 for count in counts))]
-    return torch.tensor(totals, device=targets.exists.device)
+    # Filled on the device: a copy from the CPU would wait for it.
+    return torch.stack([torch.full((), total, device=targets.exists.device) for total in totals])
 
 
 def count_step(
