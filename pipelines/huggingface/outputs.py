@@ -35,7 +35,7 @@ def unpack_rows(outputs: Any, target_sizes: TargetSizes, image_size: int, thresh
         SettingsError: there are other sizes than rows.
     """
     rows = len(outputs.class_logits)
-    sizes = _list_sizes(target_sizes, rows)
+    sizes = list_sizes(target_sizes, rows)
     floor = effective_mask_floor(threshold)
     return unpack_output(outputs, [""] * rows, sizes, image_size=image_size, mask_floor=floor)
 
@@ -79,7 +79,12 @@ def merge_segments(masks: Tensor, scores: Tensor, *, binary_maps: bool) -> dict[
     return {"segmentation": masks[kept] if binary_maps and kept else segmentation, "segments_info": info}
 
 
-def _list_sizes(target_sizes: TargetSizes, rows: int) -> list[tuple[int, int]]:
+def list_sizes(target_sizes: TargetSizes, rows: int) -> list[tuple[int, int]]:
+    """Height and width of each row's image in pixels.
+
+    Raises:
+        SettingsError: there are other sizes than rows, or one is none.
+    """
     try:
         sizes = [(int(height), int(width)) for height, width in target_sizes]
     except (TypeError, ValueError) as error:

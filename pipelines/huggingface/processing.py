@@ -151,7 +151,11 @@ class IGVGProcessor(ProcessorMixin):  # type: ignore[misc]  # transformers has n
             return_binary_maps: one map for each instance instead of one map of ids.
         """
         found = self.post_process_grounding(outputs, target_sizes, threshold, mask_threshold=mask_threshold)
-        return [merge_segments(row.masks, row.scores, binary_maps=return_binary_maps) for row in found]
+        return [
+            merge_segments(row.masks, row.scores, binary_maps=return_binary_maps)
+            for row in found
+            if row.masks is not None
+        ]
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **options: Any) -> Any:
         """As in transformers, and preprocessor_config.json, which `igvg predict` reads."""
@@ -170,20 +174,29 @@ class IGVGProcessor(ProcessorMixin):  # type: ignore[misc]  # transformers has n
 
     def _list_texts(
         self, text_labels: Any, outputs: Any, rows: int, input_ids: Tensor | None = None
-    ) -> list[str | None]:
+    ) -> Sequence[str | None]:
         if text_labels is None:
             ids = input_ids if input_ids is not None else getattr(outputs, "input_ids", None)
             return [None] * rows if ids is None else [self._name_tokens(row) for row in ids.tolist()]
-        texts = [text_labels] if isinstance(text_labels, str) else list(text_labels)
-        texts = [text if isinstance(text, str) else " ".join(text) for text in texts]
-        if len(texts) != rows:
-            raise SettingsError(f"{len(texts)} text_labels for {rows} rows of outputs; give the expression of each")
-        return texts
+        return name_rows(text_labels, rows)
 
     def _name_tokens(self, ids: list[int]) -> str:
         """The expression that this processor made these ids of, else their words."""
         unpadded = tuple(token for token in ids if token != PAD_ID)
         return self._seen.get(unpadded) or str(self.tokenizer.decode(unpadded, skip_special_tokens=True))
+
+
+def name_rows(text_labels: Any, rows: int) -> list[str]:
+    """The expression of each row; a list of words for a row is joined.
+
+    Raises:
+        SettingsError: there are other expressions than rows.
+    """
+    texts = [text_labels] if isinstance(text_labels, str) else list(text_labels)
+    texts = [text if isinstance(text, str) else " ".join(text) for text in texts]
+    if len(texts) != rows:
+        raise SettingsError(f"{len(texts)} text_labels for {rows} rows of outputs; give the expression of each")
+    return texts
 
 
 def pair_texts(text: Texts, images: int | None) -> tuple[list[int], list[str]]:

@@ -6,11 +6,12 @@ loads torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pipelines.config.overrides import from_mapping, to_mapping
 from pipelines.config.settings import PredictSettings, ZeroShotSettings
 from pipelines.networks import resolve_checkpoint
 from shards.errors import CheckpointError, DataError, SettingsError
@@ -42,8 +43,8 @@ class Family:
     """From the model's configuration: tokens of an expression at most, as its tokenizer counts them."""
     prepare: Callable[[Any, list[Any], list[str]], Any]
     """From the processor, images and expressions to the model's inputs."""
-    postprocess: Callable[[Any, Any, Any, Sequence[Size], ZeroShotSettings], Answers]
-    """From the processor, the model's outputs and inputs, and the sizes of the images to answers."""
+    postprocess: Callable[[Any, Any, Sequence[Size], ZeroShotSettings], Answers]
+    """From the processor, the model's outputs, and the sizes of the images to answers."""
     has_masks: bool = False
     """Whether the model gives masks."""
     forget: Callable[[Any], None] | None = None
@@ -120,7 +121,43 @@ def check_thresholds(settings: ZeroShotSettings, family: Family) -> None:
     for name in _THRESHOLDS:
         if (getattr(settings, name) is None) == (name in known):
             what = f"has no {name}" if name not in known else f"needs {name}"
-            raise SettingsError(f"{family.name} {what}; its thresholds are {', '.join(known)}")
+            raise SettingsError(f"{family.name} {what}; its thresholds are {_list_thresholds(family)}")
+
+
+def _list_thresholds(family: Family) -> str:
+    return ", ".join(name for name in _THRESHOLDS if getattr(family.settings, name) is not None)
+
+
+def change_settings(family: Family, changes: Mapping[str, Any]) -> ZeroShotSettings:
+    """A family's settings with other thresholds or another `batch_size`.
+
+    Raises:
+        SettingsError: the family has no such setting, or a value is invalid.
+    """
+    for name in changes:
+        if name not in (*_THRESHOLDS, "batch_size"):
+            raise SettingsError(f"{family.name} has no {name}; its thresholds are {_list_thresholds(family)}")
+    settings = from_mapping(ZeroShotSettings, {**to_mapping(family.settings), **changes}, "post-processing")
+    check_thresholds(settings, family)
+    return settings
+
+
+def check_masks(family: Family | None, masks: Path | None) -> None:
+    """Refuse a checkpoint for masks that does not fit the model; `family` is None for igvg's own network.
+
+    Raises:
+        CheckpointError: it gives no masks for boxes.
+        SettingsError: the model gives masks itself.
+    """
+    if masks is None:
+        return
+    if family is None:
+        raise SettingsError(
+            "masks of SAM are for zero-shot models that give boxes alone; igvg's own network gives masks"
+        )
+    if family.has_masks:
+        raise SettingsError(f"{family.name} gives masks itself; leave out the checkpoint for masks")
+    find_mask_classes(masks)
 
 
 def _prepare_phrases(processor: Any, images: list[Any], texts: list[str]) -> Any:
@@ -137,34 +174,21 @@ def _prepare_prompts(processor: Any, images: list[Any], texts: list[str]) -> Any
     return processor(images=images, text=texts, return_tensors="pt")
 
 
-def _postprocess_phrases(
-    processor: Any, outputs: Any, inputs: Any, sizes: Sequence[Size], settings: ZeroShotSettings
-) -> Answers:
-    answers: Answers = processor.post_process_grounded_object_detection(
-        outputs, inputs["input_ids"], threshold=settings.threshold, text_threshold=settings.text_threshold,
-        target_sizes=list(sizes),
-    )  # fmt: skip
-    return answers
+def _postprocess_boxes(processor: Any, outputs: Any, sizes: Sequence[Size], settings: ZeroShotSettings) -> Answers:
+    return _answer(processor.post_process_grounded_object_detection, outputs, sizes, settings)
 
 
-def _postprocess_queries(
-    processor: Any, outputs: Any, _inputs: Any, sizes: Sequence[Size], settings: ZeroShotSettings
-) -> Answers:
-    nms = {} if settings.nms_threshold is None else {"nms_threshold": settings.nms_threshold}
-    answers: Answers = processor.post_process_grounded_object_detection(
-        outputs, threshold=settings.threshold, target_sizes=list(sizes), **nms
-    )
-    return answers
-
-
-def _postprocess_instances(
-    processor: Any, outputs: Any, _inputs: Any, sizes: Sequence[Size], settings: ZeroShotSettings
-) -> Answers:
+def _postprocess_instances(processor: Any, outputs: Any, sizes: Sequence[Size], settings: ZeroShotSettings) -> Answers:
     # The presence score is a factor of every instance's score.
-    answers: Answers = processor.post_process_instance_segmentation(
-        outputs, threshold=settings.threshold, mask_threshold=settings.mask_threshold, target_sizes=list(sizes)
-    )
-    return answers
+    return _answer(processor.post_process_instance_segmentation, outputs, sizes, settings)
+
+
+def _answer(
+    postprocess: Callable[..., Answers], outputs: Any, sizes: Sequence[Size], settings: ZeroShotSettings
+) -> Answers:
+    """Call a family's post-processing with the thresholds that it has."""
+    thresholds = {name: value for name in _THRESHOLDS if (value := getattr(settings, name)) is not None}
+    return postprocess(outputs, target_sizes=list(sizes), **thresholds)
 
 
 def _forget_texts(model: Any) -> None:
@@ -181,7 +205,7 @@ _GROUNDING_DINO = Family(
     # One less for the full stop that ends the phrase.
     read_max_tokens=lambda config: int(config.max_text_len) - 1,
     prepare=_prepare_phrases,
-    postprocess=_postprocess_phrases,
+    postprocess=_postprocess_boxes,
 )
 _OWL_VIT = Family(
     name="OWL-ViT",
@@ -190,7 +214,7 @@ _OWL_VIT = Family(
     settings=ZeroShotSettings(threshold=0.1),
     read_max_tokens=lambda config: int(config.text_config.max_position_embeddings),
     prepare=_prepare_queries,
-    postprocess=_postprocess_queries,
+    postprocess=_postprocess_boxes,
 )
 _OMDET_TURBO = Family(
     name="OmDet-Turbo",
@@ -199,7 +223,7 @@ _OMDET_TURBO = Family(
     settings=ZeroShotSettings(threshold=0.3, nms_threshold=0.5),
     read_max_tokens=lambda config: int(config.text_config.max_position_embeddings),
     prepare=_prepare_queries,
-    postprocess=_postprocess_queries,
+    postprocess=_postprocess_boxes,
     forget=_forget_texts,
 )
 _SAM3 = Family(

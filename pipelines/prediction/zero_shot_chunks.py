@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from PIL import Image
 from pipelines.config.settings import ZeroShotSettings
 from pipelines.data.image_text import FolderImageTexts, ImageTextDataset
 from pipelines.data.truncation import Finding, describe_findings
-from pipelines.prediction.box_masks import load_segmenter
 from pipelines.prediction.chunks import (
     CHUNK_SIZE,
     PARTS_FOLDER,
@@ -24,16 +23,9 @@ from pipelines.prediction.chunks import (
     split_batches,
     split_chunks,
 )
-from pipelines.prediction.families import find_family, find_mask_classes, model_folder
+from pipelines.prediction.detections import Detections, encode_detections
 from pipelines.prediction.prediction_file import PREDICTIONS, merge_parts, write_predictions
-from pipelines.prediction.transformers_model import load_model
-from pipelines.prediction.zero_shot import (
-    Detections,
-    ZeroShotDetector,
-    count_tokens,
-    detect_in_order,
-    encode_detections,
-)
+from pipelines.prediction.zero_shot import ZeroShotDetector, count_tokens, detect_in_order, open_detector
 from pipelines.runtime.distributed import resolve_shared_precision
 from pipelines.runtime.precision import log_compute_dtype
 
@@ -65,23 +57,9 @@ def load_detector(
     Raises:
         CheckpointError: one of them cannot be used.
     """
-    family = find_family(checkpoint)
-    assert family is not None
-    model, processor = load_model(model_folder(checkpoint), family.model_class, family.processor_class)
     compute_dtype = resolve_shared_precision(settings.precision, accelerator)
     log_compute_dtype("predicting", settings.precision, [compute_dtype], accelerator.device)
-    detector = ZeroShotDetector(
-        family=family,
-        model=model.to(accelerator.device),
-        processor=processor,
-        max_tokens=family.read_max_tokens(model.config),
-        settings=settings,
-        compute_dtype=compute_dtype,
-    )
-    if masks is None:
-        return detector
-    segmenter = load_segmenter(model_folder(masks), *find_mask_classes(masks), accelerator.device)
-    return replace(detector, segmenter=segmenter)
+    return open_detector(checkpoint, masks, settings, accelerator.device, compute_dtype)
 
 
 def predict_chunks(job: ZeroShotJob) -> None:

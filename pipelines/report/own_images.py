@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -12,12 +11,10 @@ from pipelines.config.settings import PostprocessSettings
 from pipelines.data.datasets import ImageFolderDataset
 from pipelines.data.image_decoding import read_image
 from pipelines.data.image_text import FolderImageTexts
+from pipelines.prediction.detections import Detections
 from pipelines.prediction.postprocess import GroundingResult, postprocess_instance_masks
 from pipelines.prediction.raw_output import RawOutput
 from pipelines.report.overlay import OverlayContent, draw_overlay
-
-if TYPE_CHECKING:
-    from pipelines.prediction.zero_shot import Detections
 
 # Bytes: the longest file name on most file systems is 255, less the digest, index and extension.
 _LONGEST_NAME = 200

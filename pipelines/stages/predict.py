@@ -18,7 +18,8 @@ from pipelines.data.image_text import FolderImageTexts, ImageTextDataset, ShardI
 from pipelines.hub.names import find_commit
 from pipelines.networks import resolve_checkpoint
 from pipelines.prediction.chunks import PARTS_FOLDER
-from pipelines.prediction.families import check_thresholds, find_family, find_mask_classes
+from pipelines.prediction.detections import Detections
+from pipelines.prediction.families import check_masks, check_thresholds, find_family
 from pipelines.prediction.postprocess import GroundingResult
 from pipelines.prediction.prediction import Prediction
 from pipelines.prediction.raw_output import RawOutput
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from pipelines.data.datasets import ExampleDataset, ImageFolderDataset
     from pipelines.data.processor import Processor
     from pipelines.prediction.chunked import DrawOverlay
-    from pipelines.prediction.zero_shot import Detections
     from pipelines.prediction.zero_shot_chunks import DrawDetections
 
 AnySettings = PredictSettings | ZeroShotSettings
@@ -238,17 +238,13 @@ def _digest_models(settings: AnySettings, checkpoint: Path, masks: Path | None) 
     family = find_family(checkpoint)
     if family is not None and isinstance(settings, PredictSettings):
         raise SettingsError(f"{checkpoint} is a {family.name} model, not igvg's own network; use igvg predict with it")
+    check_masks(family, masks)
     if family is None or isinstance(settings, PredictSettings):
-        if masks is not None:
-            raise SettingsError("--masks is for zero-shot models that give boxes alone; igvg's own network gives masks")
         return {"checkpoint": digest_checkpoint(checkpoint)}
     check_thresholds(settings, family)
     digests = {"checkpoint": digest_transformers_model(checkpoint)}
     if masks is None:
         return digests
-    if family.has_masks:
-        raise SettingsError(f"{family.name} gives masks itself; leave --masks out")
-    find_mask_classes(masks)
     return digests | {"masks": digest_transformers_model(masks)}
 
 

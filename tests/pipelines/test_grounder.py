@@ -84,6 +84,14 @@ def test_the_loaded_network_and_processor_answer_as_the_command_to_the_bit(image
     assert [result.text for result in results] == TEXTS
 
 
+def test_batches_end_where_those_of_the_command_end(grounder: Grounder) -> None:
+    sizes: list[int] = []
+    hook = grounder.model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))  # type: ignore[union-attr]
+    with hook:
+        grounder.predict(np.zeros((8, 8, 3), dtype=np.uint8), ["star"] * 131, batch_size=50)
+    assert sizes == [50, 50, 28, 3]
+
+
 def list_answers(results: list[Grounding]) -> list[dict[str, Any]]:
     """Results as lines of a prediction file."""
     return [
@@ -129,7 +137,7 @@ def test_an_unknown_precision_or_batch_size_is_refused(image: Path, grounder: Gr
     for batch_size in (0, 2.5, "4"):
         with pytest.raises(SettingsError, match="give a whole number of at least 1"):
             grounder.predict(image, "star", batch_size=batch_size)  # type: ignore[arg-type]
-    for threshold in ("high", None, 2):
+    for threshold in ("high", [], 2):
         with pytest.raises(SettingsError, match="score_threshold = "):
             grounder.predict(image, "star", threshold=threshold)  # type: ignore[arg-type]
     (result,) = grounder.predict(image, "star", threshold=np.float32(0.5))

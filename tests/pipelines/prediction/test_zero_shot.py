@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from pipelines.config.settings import ZeroShotSettings
 from pipelines.data.image_decoding import decode_image
 from pipelines.prediction.families import FAMILIES, Family, default_settings, find_family
 from pipelines.prediction.transformers_model import load_model
-from pipelines.prediction.zero_shot import count_tokens, fit_text
+from pipelines.prediction.zero_shot import count_tokens, fit_text, prepare_inputs
 from shards.errors import CheckpointError
 from shards.reader import ShardReader
 from tests.support.pipeline_runs import run_here
@@ -63,10 +64,8 @@ def answer_alone(checkpoint: Path, family: Family, image: Any, text: str) -> dic
     inputs = family.prepare(processor, [Image.fromarray(image)], [fit_text(processor.tokenizer, text, 16)])
     with torch.inference_mode():
         outputs = model(**inputs)
-    settings = ZeroShotSettings(threshold=LOW, text_threshold=0.25, mask_threshold=0.5, nms_threshold=None)
-    if family.settings.nms_threshold is not None:
-        settings = ZeroShotSettings(threshold=LOW, nms_threshold=0.5)
-    return family.postprocess(processor, outputs, inputs, [image.shape[:2]], settings)[0]
+    settings = replace(family.settings, threshold=LOW)
+    return family.postprocess(processor, outputs, [image.shape[:2]], settings)[0]
 
 
 @pytest.mark.parametrize("family", FAMILY_NAMES)
@@ -88,6 +87,31 @@ def test_the_boxes_of_a_family_are_those_of_its_own_processor_clipped_to_the_ima
     assert prediction["scores"] == answer["scores"].double().numpy()[kept].tolist()
     assert ("mask" in prediction) == FAMILIES[family].has_masks
     assert not prediction["no_target"]
+
+
+@pytest.mark.parametrize("family", FAMILY_NAMES)
+def test_an_image_is_prepared_once_for_its_neighboring_expressions(
+    family: str, checkpoints: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = FAMILIES[family]
+    _, processor = load_model(open_checkpoint(checkpoints, family), kind.model_class, kind.processor_class)
+    draw = np.random.default_rng(0)
+    first, second = (draw.integers(0, 255, (*size, 3), dtype=np.uint8) for size in ((40, 50), (60, 30)))
+    images, texts = [first, first, second, second, second], ["a dog", "the red car", "left", "a car", "two"]
+    expected = kind.prepare(processor, [Image.fromarray(image) for image in images], texts)
+    image_processor, prepared = type(processor.image_processor), list[int]()
+    preprocess = image_processor.preprocess
+
+    def count(self: Any, images: Any, *inputs: Any, **options: Any) -> Any:
+        prepared.append(len(images))
+        return preprocess(self, images, *inputs, **options)
+
+    monkeypatch.setattr(image_processor, "preprocess", count)
+    found = prepare_inputs(kind, processor, images, texts).to_tensors(torch.device("cpu"))
+    assert prepared == [2]
+    assert found.keys() == expected.keys()
+    for name, value in found.items():
+        assert torch.equal(value, torch.as_tensor(np.asarray(expected[name]))), name
 
 
 @pytest.mark.parametrize("family", FAMILY_NAMES)
