@@ -38,6 +38,7 @@ COMMANDS = {
     "demo": "demo",
     "import": "import_checkpoint",
     "push": "push",
+    "verify": "verify",
 }
 # Commands whose work several processes share; `igvg predict --from` refuses them itself.
 DISTRIBUTED = frozenset({"train", "predict"})

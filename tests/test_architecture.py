@@ -18,7 +18,7 @@ from tests.support.paths import ROOT
 # other.
 LAYERS = (
     ("igvg_cli",),
-    ("pipelines.experiments",),
+    ("pipelines.experiments", "pipelines.inspection"),
     ("pipelines.stages",),
     ("pipelines.grounder",),
     ("pipelines.huggingface",),
