@@ -49,8 +49,9 @@ check: setup
 bench: setup
 	$(BIN)/python -m tests.benchmarks
 
-# The documentation site: open site/index.html.
+# The documentation site: open site/index.html. Pages that come from the code are written first.
 docs: setup
+	$(BIN)/python -m tests.documentation
 	$(BIN)/zensical build --strict --clean
 
 clean:

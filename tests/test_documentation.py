@@ -22,6 +22,9 @@ from pipelines.networks import SHIPPED
 from pipelines.prediction.raw_format import pack_arrays
 from pipelines.stages import score
 from tests.benchmarks.__main__ import GROUPS
+from tests.documentation.__main__ import generate
+from tests.documentation.messages import list_messages
+from tests.documentation.settings import find_group, list_all_classes, list_classes, read_meanings
 from tests.support.drawn_outputs import draw_output
 from tests.support.drawn_shards import write_shards
 from tests.support.paths import ROOT
@@ -56,8 +59,9 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
         file = page.parent / name if name else page
         assert file.exists(), target
         if heading:
-            titles = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
-            assert heading in map(anchor, titles), target
+            text = file.read_text(encoding="utf-8")
+            titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+            assert heading in {*map(anchor, titles), *re.findall(r'<a id="([^"]+)">', text)}, target
 
 
 @cache
@@ -169,6 +173,27 @@ def test_benchmarks_that_pages_name_exist() -> None:
     assert named <= GROUPS.keys()
     for module in re.findall(r"-m ((?:tests|pipelines)\.[a-z_.]+)", text):
         assert find_spec(module), module
+
+
+def test_pages_that_come_from_the_code_are_current() -> None:
+    for file, text in generate().items():
+        current = file.exists() and file.read_text(encoding="utf-8") == text
+        assert current, f"{file.relative_to(ROOT)} is out of date: run python -m tests.documentation"
+
+
+def test_every_class_of_settings_and_every_field_is_described() -> None:
+    assert list_all_classes() == list_classes()
+    for kind in list_all_classes():
+        for name, meaning in read_meanings(kind).items():
+            assert meaning or find_group(kind, name), (kind.__name__, name)
+
+
+def test_messages_are_read_off_the_sources() -> None:
+    messages = {(message.what, message.remedy) for message in list_messages()}
+    assert ("no split 'SPLIT'", "it holds …") in messages
+    assert ("FOLDER holds no artifact.json", "run igvg to make it") in messages
+    assert ("has no list 'images'", "give the annotations.json that igvg convert wrote") in messages
+    assert ("--shards is missing", "only --show-settings needs none") in messages
 
 
 def test_formats_are_described_with_every_metric_and_array() -> None:

@@ -1,0 +1,31 @@
+"""`python -m tests.documentation`: write the pages and drawings that come from the code.
+
+`tests/test_documentation.py` holds that the committed ones are what this gives.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.documentation.errors import format_errors
+from tests.documentation.settings import format_settings
+from tests.support.paths import ROOT
+
+DOCS = ROOT / "docs"
+
+
+def generate() -> dict[Path, str]:
+    """The text of every generated file."""
+    return {DOCS / "errors.md": format_errors(), DOCS / "settings.md": format_settings()}
+
+
+def main() -> None:
+    """Write the files that differ."""
+    for file, text in generate().items():
+        file.parent.mkdir(exist_ok=True)
+        if not file.exists() or file.read_text(encoding="utf-8") != text:
+            file.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
