@@ -93,7 +93,7 @@ def test_a_deleted_record_is_named(damaged: Path) -> None:
     (damaged / "artifact.json").unlink()
     if damaged.name in ("coco", "labels", "png"):
         # Nothing else in them says that igvg made them.
-        with pytest.raises(ArtifactError, match="expected artifact.json"):
+        with pytest.raises(ArtifactError, match=r"expected artifact\.json"):
             verify(damaged)
     else:
         assert "artifact.json" in named(verify(damaged))
