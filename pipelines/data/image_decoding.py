@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,17 @@ from shards.file_kinds import describe_bytes, explain_unreadable
 from shards.record import LONGEST_SIDE
 
 _REMEDY = "give an image file, e.g. JPEG or PNG, that other programs show"
-# EXIF orientation → the operation that turns the pixels upright.
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+# EXIF orientation → the view that turns the pixels upright.
+_TURNS: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
+    2: lambda pixels: pixels[:, ::-1], 3: lambda pixels: pixels[::-1, ::-1], 4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1), 6: lambda pixels: pixels[::-1].swapaxes(0, 1),
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1), 8: lambda pixels: pixels[:, ::-1].swapaxes(0, 1),
 }  # fmt: skip
 # Pillow opens 16-bit images of these formats in a mode of 32 bits.
 _SIXTEEN_BIT_FORMATS = frozenset({"PNG", "PPM"})
 _BITS_PER_SAMPLE = 258
+# Images are converted this many pixels at a time, so that a large one is in memory twice at most.
+_STRIP_PIXELS = 1 << 22
 _INTACT = frozenset({"PNG", "JPEG", "GIF", "TIFF", "WebP"})
 
 
@@ -71,8 +74,10 @@ def _decode(data: bytes, file: str | Path, *, upright: bool) -> tuple[NDArray[np
                 width, height = image.size
                 raise ValueError(f"it has {width} × {height} pixels, more than {LONGEST_SIDE} in one direction")
             value, damage = read_orientation(image)
-            turned = image.transpose(_TURNS[value]) if value in _TURNS else image
-            return to_rgb(turned, image), damage and f"{file}: its EXIF block is damaged ({damage})"
+            pixels = to_rgb(image)
+        # Here the image that Pillow decoded is freed.
+        turned = np.ascontiguousarray(_TURNS[value](pixels)) if value in _TURNS else pixels
+        return turned, damage and f"{file}: its EXIF block is damaged ({damage})"
     except Exception as error:  # Pillow raises many kinds on damaged files
         raise _explain(data, file, error) from error
 
@@ -89,39 +94,65 @@ def _explain(data: bytes, file: str | Path, error: Exception) -> DataError:
     return DataError(f"is not a readable image ({reason})", file=file, remedy=_REMEDY)
 
 
-def to_rgb(image: Image.Image, source: Image.Image | None = None) -> NDArray[np.uint8]:
+def to_rgb(image: Image.Image) -> NDArray[np.uint8]:
     """RGB pixels (H, W, 3) of an image of any mode.
 
-    8 bits stay as they are. 16 bits are divided by 257. Integers and floats of 32 bits have no fixed white level: it is
-    the least of 1 (floats only), 255 and 65535 that is not below the largest value. Images with larger or negative
-    values are scaled from their own lowest value (black) to their highest (white).
-
-    `source` is the opened file, if `image` was derived from it.
+    8 bits stay as they are; alpha is left out, and the colors beneath it show. 16 bits are divided by 257, but Pillow
+    itself gives 16 bits of several channels as their upper 8. Integers and floats of 32 bits have no fixed white level:
+    it is the least of 1 (floats only), 255 and 65535 that is not below the largest value. Images with larger or
+    negative values are scaled from their own lowest value (black) to their highest (white).
 
     Raises:
         ValueError: it holds floats that are not finite.
     """
-    if image.mode != "F" and not image.mode.startswith("I"):
+    if image.mode == "F" or image.mode.startswith("I"):
+        return _scale_to_bytes(image)
+    if image.width * image.height <= _STRIP_PIXELS:
         return np.asarray(image.convert("RGB"))
-    values = np.asarray(image)
-    if not np.isfinite(values).all():
-        raise ValueError("it holds pixels that are not finite numbers; save it with 8 bits")
-    white = _find_white_level(image.mode, source or image)
-    black, lowest, highest = 0.0, float(values.min()), float(values.max())
+    pixels = np.empty((image.height, image.width, 3), dtype=np.uint8)
+    for rows, strip in _split_rows(image):
+        pixels[rows] = np.asarray(strip.convert("RGB"))
+    return pixels
+
+
+def _scale_to_bytes(image: Image.Image) -> NDArray[np.uint8]:
+    """RGB pixels (H, W, 3) of a gray image of 16 or 32 bits."""
+    ranges = []
+    for _, strip in _split_rows(image):
+        values = np.asarray(strip)
+        if not np.isfinite(values).all():
+            raise ValueError("it holds pixels that are not finite numbers; save it with 8 bits")
+        ranges.append((float(values.min()), float(values.max())))
+    white = _find_white_level(image)
+    black, lowest, highest = 0.0, min(low for low, _ in ranges), max(high for _, high in ranges)
     if white is None:
         whites = [white for white in (1.0, 255.0, 65535.0)[image.mode != "F" :] if highest <= white]
         black, white = (0.0, whites[0]) if lowest >= 0 and whites else (lowest, highest)
-    # float32 would lose small differences between large values.
-    exact: NDArray[np.floating[Any]] = values.astype(np.float64 if white > 65535 else np.float32)
-    fractions = (exact - black) / max(white - black, 1e-30)
-    return np.repeat(np.rint(fractions * 255).astype(np.uint8)[..., None], 3, axis=2)
+    pixels = np.empty((image.height, image.width, 3), dtype=np.uint8)
+    for rows, strip in _split_rows(image):
+        # float32 would lose small differences between large values.
+        exact: NDArray[np.floating[Any]] = np.asarray(strip).astype(np.float64 if white > 65535 else np.float32)
+        fractions = (exact - black) / max(white - black, 1e-30)
+        pixels[rows] = np.rint(fractions * 255).astype(np.uint8)[..., None]
+    return pixels
 
 
-def _find_white_level(mode: str, source: Image.Image) -> float | None:
+def _split_rows(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
+    """The image in strips of whole rows."""
+    step = max(1, _STRIP_PIXELS // image.width)
+    if step >= image.height:
+        yield slice(None), image
+        return
+    for top in range(0, image.height, step):
+        bottom = min(top + step, image.height)
+        yield slice(top, bottom), image.crop((0, top, image.width, bottom))
+
+
+def _find_white_level(image: Image.Image) -> float | None:
     """The white level, if mode and format determine it."""
-    if mode == "F" or (mode == "I" and source.format not in _SIXTEEN_BIT_FORMATS):
+    if image.mode == "F" or (image.mode == "I" and image.format not in _SIXTEEN_BIT_FORMATS):
         return None
     # TIFF also has 12 bits.
-    bits = getattr(source, "tag_v2", {}).get(_BITS_PER_SAMPLE, 16)
+    bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, 16)
     bits = bits[0] if isinstance(bits, tuple) else bits
     return float(2**bits - 1) if isinstance(bits, int) and 8 < bits <= 16 else 65535.0

@@ -7,7 +7,7 @@ Color = tuple[int, int, int]
 OKABE_ITO: tuple[Color, ...] = (
     (230, 159, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167), (240, 228, 66), (213, 94, 0), (0, 114, 178),
 )  # fmt: skip
-"""Orange, sky blue, bluish green, reddish purple, yellow, vermillion, blue; without black."""
+"""Orange, sky blue, bluish green, reddish purple, yellow, vermilion, blue; without black."""
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 # Colors after the first seven are these shares of white or black; numbers tell apart what colors do not.
 _SHADES = ((WHITE, 0.0), (WHITE, 0.55), (BLACK, 0.45), (WHITE, 0.3), (BLACK, 0.25))

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.data import image_transforms
 from pipelines.data.image_transforms import (
     PIXEL_MEAN,
     PIXEL_STD,
@@ -66,3 +67,15 @@ def test_red_green_and_blue_are_normalized_with_imagenet_s_own_values() -> None:
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     expected = [(1 - center) / width for center, width in zip(mean, std, strict=True)]
     assert normalize_images(pixels).flatten().tolist() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("size", [(640, 480), (321, 900), (1999, 1234), (2500, 700)])
+def test_large_images_are_resized_the_same_without_copying_them_as_floats(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    expected = resize_image(image, 320).astype(int)
+    monkeypatch.setattr(image_transforms, "_MAX_FLOAT_PIXELS", 0)
+    difference = np.abs(resize_image(image, 320) - expected)
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 1e-4
