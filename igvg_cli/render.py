@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from igvg_cli import progress, streams
+from pipelines.evaluation.score_format import format_change, format_interval, format_score
 from shards.files import dump_json
 
 if TYPE_CHECKING:
@@ -161,21 +162,6 @@ def print_sweep_rows(report: SweepReport) -> None:
 def format_setting(value: Any) -> str:
     """A setting's value as `--set` takes it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def format_score(value: float | None) -> str:
-    """A metric with two decimals; a dash for None."""
-    return "–" if value is None else f"{value:.2f}"
-
-
-def format_change(value: float | None) -> str:
-    """A difference with its sign and two decimals; a dash for None."""
-    return "–" if value is None else f"{value:+.2f}"
-
-
-def format_interval(bounds: Sequence[float] | None) -> str:
-    """The bounds of an interval; a dash for None."""
-    return f"{bounds[0]:.2f} to {bounds[1]:.2f}" if bounds else "–"
 
 
 def print_json(document: Any) -> None:
