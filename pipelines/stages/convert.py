@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipelines.prediction.coco_export import ANNOTATIONS, BOXES, SEGMENTATIONS, write_annotations, write_results
 from pipelines.prediction.coco_import import CocoResults, read_results
@@ -19,8 +18,9 @@ from pipelines.prediction.prediction import Prediction
 from pipelines.prediction.prediction_file import PREDICTIONS, read_predictions, write_predictions
 from pipelines.stages.artifact import RECORD, Stage, StageResult, read_artifact
 from pipelines.stages.inputs import digest_input, digest_shards, find_predictions
+from pipelines.stages.whole_folder import read_loose_record, write_folder
 from shards.errors import ArtifactError, DataError
-from shards.files import digest_file, name_file, remove_drafts, replace_folder, temporary_path
+from shards.files import digest_file, name_file, remove_drafts, temporary_path
 from shards.progress import log
 from shards.reader import ShardReader
 
@@ -87,7 +87,7 @@ def export_predictions(
                     log(warning)
             return counts
 
-        return _write_folder(stage, out, write, force=force)
+        return write_folder(stage, write, force=force)
 
 
 def export_images(
@@ -118,7 +118,7 @@ def export_images(
             options |= {"split": split.name}
             images = group_split(file, stack.enter_context(ShardReader(split.shards, split.name)))
         stage = Stage(name=STAGE, out=out, inputs=inputs, options=options)
-        return _write_folder(stage, out, lambda folder: IMAGE_FORMATS[image_format](folder, images), force=force)
+        return write_folder(stage, lambda folder: IMAGE_FORMATS[image_format](folder, images), force=force)
 
 
 def import_labelme(
@@ -167,22 +167,6 @@ def import_results(
     return _write_file(predictions, out, force=force)
 
 
-def _write_folder(
-    stage: Stage, out: Path, write: Callable[[Path], dict[str, int]], *, force: bool
-) -> StageResult[None]:
-    """Write a folder all at once, if it is not there yet; `write` fills it and returns the counts."""
-    if cached := stage.find(force=force):
-        return cached
-    if force:
-        _refuse_other_content(out)
-    # "." and links have no name beside which to work.
-    out = out.resolve()
-    remove_drafts(out)
-    with temporary_path(out) as working, replace_folder(out, working):
-        result = replace(stage, out=working).finish(write(working))
-    return replace(result, folder=stage.folder)
-
-
 def _write_file(predictions: Sequence[Prediction], out: Path, *, force: bool) -> StageResult[ImportReport]:
     """Write a prediction file, unless it is there already."""
     no_target = sum(prediction.no_target for prediction in predictions)
@@ -201,18 +185,6 @@ def _write_file(predictions: Sequence[Prediction], out: Path, *, force: bool) ->
     return StageResult(report=report)
 
 
-def _refuse_other_content(out: Path) -> None:
-    """Only a folder that holds what this stage left there, and nothing beside it, is replaced."""
-    if not out.is_dir() or not any(out.iterdir()):
-        return
-    record = _read_record(out)
-    if record.get("stage") != STAGE:
-        raise ArtifactError(f"{out} was not made by igvg {STAGE}; choose another --out")
-    found = {str(path.relative_to(out)) for path in out.rglob("*")}
-    if others := sorted(found - {RECORD, *(record.get("files") or ())}):
-        raise ArtifactError(f"{out} holds {others[0]}, which igvg {STAGE} did not make; choose another --out")
-
-
 def _refuse_other_file(out: Path, *, force: bool) -> None:
     """Only a prediction file that belongs to no artifact is replaced."""
     if out.is_dir():
@@ -221,22 +193,13 @@ def _refuse_other_file(out: Path, *, force: bool) -> None:
         raise ArtifactError(f"{out} is a device or a pipe; --out must be a file, such as {PREDICTIONS}")
     if not force or not out.exists():
         return
-    record = _read_record(out.parent)
+    record = read_loose_record(out.parent)
     if out.name == RECORD or out.name in list(record.get("files") or ()):
         raise ArtifactError(f"{out} was made by igvg {record.get('stage')}; choose another --out")
     try:
         next(read_predictions(out), None)
     except DataError as error:
         raise ArtifactError(f"{out} holds no predictions ({error.what}); choose another --out") from error
-
-
-def _read_record(folder: Path) -> dict[str, Any]:
-    """The values of artifact.json; none if it is missing or damaged."""
-    try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return record if isinstance(record, dict) else {}
 
 
 def _read_own_texts(predictions: Path) -> list[str]:
