@@ -10,21 +10,27 @@ from numpy.typing import NDArray
 IOU_THRESHOLD = 0.5
 
 
-def count_matches(iou: NDArray[np.float64]) -> int:
-    """Number of pairs in a greedy matching: the best remaining pair is matched while it reaches `IOU_THRESHOLD`.
+def match_greedily(iou: NDArray[np.float64], threshold: float) -> list[float]:
+    """The IoU of each pair of a greedy matching: the best remaining pair is matched while it reaches the threshold.
 
     The benchmark's own procedure (gRefCOCO, mdetr/datasets/refexp.py); it may find fewer pairs than optimal matching.
 
     Args:
         iou: (P, T) IoU or generalized IoU of predictions and targets; not modified.
+        threshold: the lowest IoU of a pair.
     """
     remaining = iou.copy()
-    matches = 0
-    while remaining.size and remaining.max() >= IOU_THRESHOLD:
+    pairs: list[float] = []
+    while remaining.size and (best := remaining.max()) >= threshold:
         row, column = np.unravel_index(remaining.argmax(), remaining.shape)
         remaining[row], remaining[:, column] = -np.inf, -np.inf
-        matches += 1
-    return matches
+        pairs.append(float(best))
+    return pairs
+
+
+def count_matches(iou: NDArray[np.float64]) -> int:
+    """Number of pairs that are matched greedily, each of at least `IOU_THRESHOLD`."""
+    return len(match_greedily(iou, IOU_THRESHOLD))
 
 
 def match_boxes(
