@@ -33,6 +33,7 @@ COMMANDS = {
     "compare": "compare",
     "convert": "convert",
     "sweep": "sweep",
+    "report": "report",
     "ablate": "ablate",
     "run": "run",
     "demo": "demo",

@@ -49,7 +49,7 @@ class ShardReader:
             DataError: the shard is missing or damaged; names shard and key.
         """
         data = self._read(index, self.index.documents, "json")
-        return parse_record(data, self._shard_file(index), self.index.keys[index])
+        return parse_record(data, self.shard_file(index), self.index.keys[index])
 
     def image(self, index: int) -> bytes:
         """The image file's bytes of a record.
@@ -87,7 +87,8 @@ class ShardReader:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.Lock())
 
-    def _shard_file(self, index: int) -> Path:
+    def shard_file(self, index: int) -> Path:
+        """The tar that holds a record."""
         shard = int(self.index.shard_indices[index])
         return self.folder / self.split / self.index.shards[shard].name
 
@@ -97,12 +98,12 @@ class ShardReader:
         with self._lock:
             data = os.pread(self._open(index), size, offset)
         if zlib.crc32(data) != members.crc32s[index]:
-            _refuse_other_content(self._shard_file(index))
+            _refuse_other_content(self.shard_file(index))
             state = f"breaks off after {len(data)} of {size} bytes" if len(data) < size else "is damaged"
             key = self.index.keys[index]
             raise DataError(
                 f"member {key}.{extension} {state}",
-                file=self._shard_file(index),
+                file=self.shard_file(index),
                 record=f"key {key}",
                 remedy=_REMEDY,
             )
@@ -111,7 +112,7 @@ class ShardReader:
     def _open(self, index: int) -> int:
         shard = int(self.index.shard_indices[index])
         while shard not in self._descriptors:
-            file = self._shard_file(index)
+            file = self.shard_file(index)
             if len(self._descriptors) >= _max_open_tars():
                 self._close_oldest()
             try:

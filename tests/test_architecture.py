@@ -40,7 +40,7 @@ NETWORK_RUNNERS = {
     for name in ("box_masks", "chunked", "predictor", "transformers_model", "zero_shot", "zero_shot_chunks")
 }
 TORCH_FREE = ("pipelines.evaluation", "pipelines.config", "pipelines.networks", "pipelines.hub", "shards")
-STAGES = ("prepare", "train", "predict", "score", "compare", "convert", "sweep", "import_checkpoint", "push")
+STAGES = ("prepare", "train", "predict", "score", "compare", "convert", "sweep", "import_checkpoint", "push", "report")
 HEAVY = {"torch", "transformers", "accelerate"}
 # What every process of a distributed run goes through.
 DISTRIBUTED = {

@@ -237,5 +237,21 @@ class ScoreSettings:
     """Seed of the bootstrap samples."""
 
 
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class ReportSettings:
+    """`igvg report`."""
+
+    split: str = ""
+    """The split of the shards; empty: a report of a training run alone."""
+    resolution: Side = 0
+    """As in scoring."""
+    bootstrap: Count = 1000
+    """As in scoring."""
+    seed: Count = 0
+    """As in scoring."""
+    limit: Count = 0
+    """Expressions in the gallery at most, the first ones; 0: all. Scores are those of all."""
+
+
 # Settings that do not change a byte of what a stage writes.
 NOT_FINGERPRINTED = frozenset({"workers", "checkpoint_minutes", "log_steps"})

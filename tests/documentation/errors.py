@@ -24,12 +24,14 @@ TOPICS = {
     "Zero-shot models": (
         "pipelines.prediction.families", "pipelines.prediction.transformers_model", "pipelines.prediction.zero_shot"),
     "Predictions and scores": ("pipelines.prediction", "pipelines.evaluation", "pipelines.stages.score",
-        "pipelines.stages.compare", "pipelines.stages.convert", "pipelines.stages.sweep", "pipelines.stages.predict"),
+        "pipelines.stages.compare", "pipelines.stages.convert", "pipelines.stages.sweep", "pipelines.stages.predict",
+        "pipelines.stages.report"),
     "Training": ("pipelines.training", "pipelines.stages.train"),
     "Processes and workers": ("pipelines.runtime", "shards.workers"),
     "Shards": ("shards.index", "shards.reader", "shards.writer", "shards.record", "shards.sampling",
         "pipelines.stages.selection"),
-    "Files and folders": ("shards", "pipelines.stages.artifact", "pipelines.stages.inputs"),
+    "Files and folders": ("shards", "pipelines.stages.artifact", "pipelines.stages.inputs",
+        "pipelines.stages.whole_folder"),
     "Checkpoints, and Python": ("pipelines",),
 }  # fmt: skip
 ADVICE = {

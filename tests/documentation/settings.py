@@ -42,6 +42,7 @@ STAGES: dict[str, tuple[type, str]] = {
         "Defaults of the thresholds depend on the [model's family](zero-shot.md).",
     ),
     "igvg prepare": (module.PrepareSettings, "Given as options, and as keys of `[prepare.NAME]` of `igvg run`."),
+    "igvg report": (module.ReportSettings, "Given as options."),
     "igvg score": (module.ScoreSettings, "Given as options, and as keys of `[score]` of `igvg run`."),
 }
 GROUPS = {
