@@ -91,11 +91,11 @@ igvg.layers = (() => {
     const { context, unit } = pen;
     context.lineJoin = "round";
     context.setLineDash([]);
-    context.lineWidth = 4 * unit;
+    context.lineWidth = 4.6 * unit;
     context.strokeStyle = dashed ? "rgb(255 255 255 / 85%)" : "rgb(0 0 0 / 65%)";
     context.stroke(path);
     context.setLineDash(dashed ? DASH.map((length) => length * unit) : []);
-    context.lineWidth = 2.2 * unit;
+    context.lineWidth = 2.6 * unit;
     context.strokeStyle = color;
     context.stroke(path);
     context.setLineDash([]);
@@ -110,7 +110,7 @@ igvg.layers = (() => {
 
   /** A rectangle's path, inside the image by half the width of its line, so that no side is cut off. */
   function toRectangle(pen, [x0, y0, x1, y1]) {
-    const inset = 2 * pen.unit;
+    const inset = 2.3 * pen.unit;
     const [left, top] = [Math.max(x0, inset), Math.max(y0, inset)];
     const path = new Path2D();
     path.rect(left, top, Math.min(x1, pen.width - inset) - left, Math.min(y1, pen.height - inset) - top);
@@ -131,7 +131,7 @@ igvg.layers = (() => {
       const position = (value / 255) * (HEAT.length - 1);
       const low = Math.min(Math.floor(position), HEAT.length - 2);
       const color = HEAT[low].map((channel, i) => channel + (position - low) * (HEAT[low + 1][i] - channel));
-      map.data.set([...color, 178], 4 * index);
+      map.data.set([...color, 110 + (90 * value) / 255], 4 * index);
     });
     const tile = document.createElement("canvas");
     [tile.width, tile.height] = [width, height];
@@ -214,9 +214,10 @@ igvg.layers = (() => {
   function writeLabels(pen, truth, result, shown) {
     const taken = [];
     if (shown.has("boxes") || shown.has("instance-masks")) {
-      result.boxes.forEach((box, index) => {
+      (result.boxes ?? []).forEach((box, index) => {
         if (pen.hidden.has(index)) return;
-        const label = `${index + 1}  ${result.scores[index].toFixed(2)}`;
+        const score = result.scores?.[index];
+        const label = score === undefined ? `${index + 1}` : `${index + 1}  ${score.toFixed(2)}`;
         writeLabel(pen, label, [box[0], box[1] - 19 * pen.unit], pickColor(index), taken);
       });
     }
@@ -229,22 +230,22 @@ igvg.layers = (() => {
    * Draw the layers of one result.
    *
    * `view` has `width` and `height` of the image in its own pixels; `displayWidth`, the width in CSS pixels at which it
-   * is shown; `truth` (or null) and `result` as in data/details-*.js; `shown`, a Set of layer keys; and `hidden`, a Set
-   * of the indices of predicted instances that are left out.
+   * is shown; `truth` (or null) and `result` as in data/details-*.js; `shown`, a Set of layer keys; `hidden`, a Set of
+   * the indices of predicted instances that are left out; and `compact`, for thin lines without labels.
    */
-  function draw(canvas, { width, height, displayWidth, truth, result, shown, hidden = new Set() }) {
+  function draw(canvas, { width, height, displayWidth, truth, result, shown, hidden = new Set(), compact = false }) {
     const ratio = globalThis.devicePixelRatio || 1;
     canvas.width = Math.max(1, Math.round(displayWidth * ratio));
     canvas.height = Math.max(1, Math.round((displayWidth * ratio * height) / width));
     const scale = canvas.width / width;
     const context = canvas.getContext("2d");
     context.setTransform(scale, 0, 0, scale, 0, 0);
-    const pen = { context, scale, ratio, unit: ratio / scale, width, height, hidden };
+    const pen = { context, scale, ratio, unit: ((compact ? 0.6 : 1) * ratio) / scale, width, height, hidden };
     for (const { key } of LAYERS) {
       const contents = shown.has(key) ? takeContents(key, truth, result) : [];
       if (contents.length) PAINTERS[key](pen, contents);
     }
-    writeLabels(pen, truth, result, shown);
+    if (!compact) writeLabels(pen, truth, result, shown);
   }
 
   return { LAYERS, TRUTH_COLOR, pickColor, pickInk, takeContents, draw };
