@@ -9,10 +9,11 @@ from transformers.configuration_utils import PretrainedConfig
 
 from pipelines.config.model import IGVGConfig
 from pipelines.config.overrides import from_mapping
-from pipelines.model.serialization import FORMER_KEYS, TRANSFORMERS_KEYS
+from pipelines.model.serialization import CONFIG_FILE, FORMER_KEYS, TRANSFORMERS_KEYS, refuse_missing_settings
 from shards.errors import CheckpointError, SettingsError
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(IGVGConfig))
+_ORIGIN = f"{CONFIG_FILE} of an igvg network"
 # What transformers passes to a configuration besides the keys of the file.
 _PASSED_KEYS = frozenset({"experts_implementation", "name_or_path", "num_labels", "_commit_hash"})
 
@@ -33,6 +34,18 @@ class IGVGPretrainedConfig(PretrainedConfig):  # type: ignore[misc]  # transform
             setattr(self, name, getattr(config, name))
         super().__init__(**values)
 
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **options: Any) -> Any:
+        """As in transformers, with one difference: the content of a config.json must have all settings.
+
+        Raises:
+            CheckpointError: settings are missing, unknown or impossible.
+        """
+        name = options.get("name_or_path") or config_dict.get("_name_or_path")
+        own = {key: value for key, value in config_dict.items() if key not in _PASSED_KEYS}
+        refuse_missing_settings(own, f"{CONFIG_FILE} of {name}" if name else _ORIGIN)
+        return super().from_dict(config_dict, **options)
+
     @property
     def grid_size(self) -> int:
         """Rows and columns of the patch grid."""
@@ -49,6 +62,6 @@ class IGVGPretrainedConfig(PretrainedConfig):  # type: ignore[misc]  # transform
 
 def _check(values: dict[str, Any]) -> IGVGConfig:
     try:
-        return from_mapping(IGVGConfig, values, "the configuration of an igvg network")
+        return from_mapping(IGVGConfig, values, _ORIGIN)
     except SettingsError as error:
         raise CheckpointError(str(error)) from error

@@ -128,6 +128,21 @@ def report_mismatch(
         raise CheckpointError(f"{origin}: the tensors do not fit the network; {'; '.join(errors)}")
 
 
+def refuse_missing_settings(values: Mapping[str, object], origin: str) -> None:
+    """Refuse a configuration that lacks settings: their defaults are those of another network.
+
+    One that also has unknown settings is left to the check of these, which names the nearest.
+
+    Raises:
+        CheckpointError: lists the first of those missing; begins with `origin`.
+    """
+    names = [field.name for field in dataclasses.fields(IGVGConfig)]
+    missing = [name for name in names if name not in values]
+    if missing and values.keys() <= {*names, *TRANSFORMERS_KEYS, *FORMER_KEYS}:
+        what = f"{len(missing)} settings are missing" if len(missing) > 1 else "a setting is missing"
+        raise CheckpointError(f"{origin}: {what}: {join_first(missing, 5)}; {_REMEDY}")
+
+
 def _read_config(file: Path) -> IGVGConfig:
     try:
         values = read_json(file, "a model's configuration in JSON", _REMEDY)
@@ -139,6 +154,7 @@ def _read_config(file: Path) -> IGVGConfig:
         )
     try:
         own = {name: value for name, value in values.items() if name not in TRANSFORMERS_KEYS | FORMER_KEYS}
+        refuse_missing_settings(own, str(file))
         return from_mapping(IGVGConfig, own, str(file))
     except SettingsError as error:
         raise CheckpointError(str(error)) from error

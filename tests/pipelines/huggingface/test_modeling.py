@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
+from pipelines import load_pretrained
 from pipelines.huggingface.configuration import IGVGPretrainedConfig
 from pipelines.huggingface.model_output import IGVGObjectDetectionOutput
 from pipelines.huggingface.modeling import IGVGForZeroShotObjectDetection
-from pipelines.model import IGVGModel, IGVGOutput
+from pipelines.model import IGVGConfig, IGVGModel, IGVGOutput
 from pipelines.model.cpu import optimize_for_cpu
 from shards.errors import CheckpointError
 from tests.support.small_network import CONFIG, save_small_network
@@ -143,6 +146,37 @@ def test_a_configuration_with_an_unknown_key_or_value_is_an_error(
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
     with pytest.raises(CheckpointError, match=words):
         load(folder)
+
+
+@pytest.mark.parametrize(
+    "load_folder",
+    [
+        IGVGModel.from_pretrained,
+        load_pretrained,
+        IGVGPretrainedConfig.from_pretrained,
+        IGVGForZeroShotObjectDetection.from_pretrained,
+        transformers.AutoConfig.from_pretrained,
+        transformers.AutoModel.from_pretrained,
+        transformers.AutoModelForZeroShotObjectDetection.from_pretrained,
+    ],
+)
+def test_a_configuration_that_lacks_settings_is_an_error_everywhere(
+    folder: Path, load_folder: Callable[[Path], object]
+) -> None:
+    file = folder / "config.json"
+    values = json.loads(file.read_text())
+    del values["text_score"], values["encoder_dim"]
+    file.write_text(json.dumps(values))
+    with pytest.raises(CheckpointError, match=r"config.json.*: 2 settings are missing: encoder_dim, text_score; copy"):
+        load_folder(folder)
+
+
+def test_what_transformers_saves_holds_every_setting(folder: Path, tmp_path: Path) -> None:
+    load(folder).save_pretrained(tmp_path / "model")
+    IGVGPretrainedConfig().save_pretrained(tmp_path / "config")
+    for name in ("model", "config"):
+        saved = json.loads((tmp_path / name / "config.json").read_text())
+        assert {field.name for field in fields(IGVGConfig)} <= saved.keys()
 
 
 def test_the_configuration_goes_through_transformers_unchanged(tmp_path: Path) -> None:

@@ -205,8 +205,7 @@ def test_tensors_that_do_not_fit_are_listed(model, tmp_path: Path):
         ('{"model_type": "bert"}', "does not describe an igvg model"),
         ('{"model_type": "igvg", "num_querys": 3}', "no setting num_querys; did you mean num_queries?"),
         ('{"model_type": "igvg", "zzz": 3}', "no setting zzz; there are image_size, "),
-        ('{"model_type": "igvg", "num_queries": "3"}', "num_queries = '3': Input should be a valid integer"),
-        ('{"model_type": "igvg", "num_queries": true}', "num_queries = True: Input should be a valid integer"),
+        ('{"model_type": "igvg", "num_queries": 3}', "19 settings are missing: image_size, patch_size, "),
     ],
 )
 def test_a_wrong_configuration_is_an_error(model, tmp_path: Path, content: str, words: str):
@@ -215,6 +214,15 @@ def test_a_wrong_configuration_is_an_error(model, tmp_path: Path, content: str, 
     with pytest.raises(CheckpointError) as caught:
         IGVGModel.from_pretrained(tmp_path)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["3", True])
+def test_a_setting_of_another_type_is_an_error(model, tmp_path: Path, value: object):
+    model.save_pretrained(tmp_path)
+    values = json.loads((tmp_path / "config.json").read_text()) | {"num_queries": value}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(CheckpointError, match=f"num_queries = {value!r}: Input should be a valid integer"):
+        IGVGModel.from_pretrained(tmp_path)
 
 
 def test_the_configuration_is_written_as_hugging_face_does(model, tmp_path: Path):
