@@ -46,7 +46,7 @@ _REMEDY = "use fewer with --workers"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictionSet:
+class PredictionSource:
     """A set of predictions of a split, and the raw outputs that they were made from."""
 
     name: str
@@ -71,7 +71,7 @@ class GalleryCounts:
 
 def write_gallery(
     folder: Path,
-    sets: Sequence[PredictionSet],
+    sets: Sequence[PredictionSource],
     reader: ShardReader,
     *,
     limit: int = 0,
@@ -125,7 +125,7 @@ def write_gallery(
     return GalleryCounts(expressions=len(rows), images=len(images), foreign=foreign)
 
 
-def list_tasks(sets: Sequence[PredictionSet], reader: ShardReader, total: int) -> Iterator[ImageTask]:
+def list_tasks(sets: Sequence[PredictionSource], reader: ShardReader, total: int) -> Iterator[ImageTask]:
     """The first `total` expressions in the order of the shards, by image.
 
     Raises:
@@ -147,7 +147,7 @@ def list_tasks(sets: Sequence[PredictionSet], reader: ShardReader, total: int) -
 
 
 def _list_expressions(
-    sets: Sequence[PredictionSet], reader: ShardReader
+    sets: Sequence[PredictionSource], reader: ShardReader
 ) -> Iterator[tuple[ImageRecord, PredictedExpression]]:
     predictions = zip(*(align_predictions(each.file, reader) for each in sets), strict=True)
     outputs = zip(*(_list_outputs(each.raw, reader) for each in sets), strict=True)

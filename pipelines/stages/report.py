@@ -13,7 +13,7 @@ from pipelines.config.settings import PostprocessSettings, ReportSettings
 from pipelines.evaluation.evaluator import evaluate_split
 from pipelines.prediction.prediction_file import PREDICTIONS
 from pipelines.prediction.raw_store import INDEX, RAW_FOLDER
-from pipelines.report.gallery_writer import GalleryCounts, PredictionSet, write_gallery
+from pipelines.report.gallery_writer import GalleryCounts, PredictionSource, write_gallery
 from pipelines.stages.artifact import RECORD, UNFINISHED, KeyedFolder, Stage, StageResult, read_artifact
 from pipelines.stages.inputs import digest_input, digest_raw, digest_shards, find_predictions, read_postprocessing
 from pipelines.stages.whole_folder import read_loose_record, write_folder
@@ -31,7 +31,7 @@ MAX_SETS = 2
 class ReportSources:
     """What a report is about."""
 
-    sets: tuple[PredictionSet, ...]
+    sets: tuple[PredictionSource, ...]
     run: Path | None
     """The folder of a training run."""
 
@@ -118,7 +118,7 @@ def _is_run(path: Path) -> bool:
     return begun or (path / LOG).is_file()
 
 
-def _open_set(path: Path) -> PredictionSet:
+def _open_set(path: Path) -> PredictionSource:
     """A set of predictions, with the raw outputs beside it if its folder is one of igvg predict."""
     file = find_predictions(path)
     folder, raw, settings = file.parent, None, PostprocessSettings()
@@ -130,7 +130,7 @@ def _open_set(path: Path) -> PredictionSet:
         if (folder / RAW_FOLDER / INDEX).is_file():
             raw = folder / RAW_FOLDER
             settings = read_postprocessing(raw)
-    return PredictionSet(name=str(path), file=file, raw=raw, settings=settings)
+    return PredictionSource(name=str(path), file=file, raw=raw, settings=settings)
 
 
 def _check_sources(found: ReportSources, shards: Path | None, settings: ReportSettings) -> None:
@@ -154,7 +154,7 @@ def _digest_sources(found: ReportSources) -> dict[str, Any]:
 
 
 def _write_split(
-    folder: Path, sets: Sequence[PredictionSet], shards: Path, settings: ReportSettings, workers: int | None
+    folder: Path, sets: Sequence[PredictionSource], shards: Path, settings: ReportSettings, workers: int | None
 ) -> GalleryCounts:
     begin_stage("drawing the gallery")
     with ShardReader(shards, settings.split) as reader:

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from igvg_cli.render import note, print_table
-from tests.benchmarks import command_line, data, first_answer, network, scoring, sweeping
+from tests.benchmarks import command_line, data, first_answer, network, report, scoring, sweeping
 from tests.benchmarks.figures import Figure
 
 GROUPS = {
@@ -24,6 +24,7 @@ GROUPS = {
     "data": data.measure,
     "first-answer": first_answer.measure,
     "network": network.measure,
+    "report": report.measure,
     "scoring": scoring.measure,
     "sweeping": sweeping.measure,
 }
