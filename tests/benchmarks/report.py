@@ -20,11 +20,11 @@ from pipelines.prediction.prediction_file import write_predictions
 from pipelines.prediction.raw_output import RawOutput
 from pipelines.prediction.raw_store import RawWriter
 from pipelines.stages.artifact import Stage
+from shards.masks import rle_to_box
 from shards.record import Expression, ImageRecord, Instance
 from shards.writer import write_split
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.scoring import HEIGHT, OUTLINES, WIDTH, draw_mask, list_expressions, return_record
-from shards.masks import rle_to_box
 from tests.support.drawn_outputs import draw_output
 
 IMAGES, EXPRESSIONS = 1_400, 5_000
