@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipelines.config.overrides import fingerprinted_settings, to_mapping
-from pipelines.config.settings import PostprocessSettings, ReportSettings
+from pipelines.config.settings import PostprocessSettings, ReportSettings, ScoreSettings
 from pipelines.evaluation.evaluator import evaluate_split
+from pipelines.evaluation.sweep import evaluate_grid
 from pipelines.prediction.prediction_file import PREDICTIONS
-from pipelines.prediction.raw_store import INDEX, RAW_FOLDER
+from pipelines.prediction.raw_store import INDEX, RAW_FOLDER, RawReader
 from pipelines.report.gallery_writer import GalleryCounts, PredictionSource, write_gallery
+from pipelines.report.learning_section import read_training_log
+from pipelines.report.page import render_page
+from pipelines.report.summary import PredictionSet, build_summary
+from pipelines.report.threshold_section import ThresholdCurve, threshold_grid
 from pipelines.stages.artifact import RECORD, UNFINISHED, KeyedFolder, Stage, StageResult, read_artifact
 from pipelines.stages.inputs import digest_input, digest_raw, digest_shards, find_predictions, read_postprocessing
 from pipelines.stages.whole_folder import read_loose_record, write_folder
@@ -25,6 +29,8 @@ from shards.reader import ShardReader
 PAGE = "index.html"
 LOG = "log.jsonl"
 MAX_SETS = 2
+# The end of a sentence of the page.
+_NO_CURVE = "there are no raw outputs beside the predictions"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,15 +82,21 @@ def run(
     stage = Stage(name="report", out=out, inputs=inputs, options=options)
 
     def write(folder: Path) -> dict[str, Any]:
+        training = read_training_log(found.run / LOG) if found.run else None
         counts = GalleryCounts(expressions=0, images=0, foreign=0)
+        sets: list[PredictionSet] = []
+        title = found.run.resolve().name if found.run else ""
         if found.sets and shards is not None:
-            begin_stage(f"scoring {settings.split}")
-            for each in found.sets:
-                outcomes = evaluate_split(each.file, shards, settings.split, settings.resolution)
-                for warning in outcomes.warnings:
-                    log(warning)
-            counts = _write_split(folder, found.sets, shards, settings, workers)
-        _write_page(folder / PAGE, settings.split or str(found.run))
+            sets = [_evaluate_set(each, shards, settings) for each in found.sets]
+            counts = _draw_gallery(folder, found.sets, shards, settings, workers)
+            title = f"{sets[0].outcomes.dataset}/{settings.split}"
+        begin_stage("drawing the charts")
+        scoring = ScoreSettings(
+            split=settings.split, resolution=settings.resolution, bootstrap=settings.bootstrap, seed=settings.seed
+        )
+        summary = build_summary(sets, scoring, training)
+        page = render_page(summary, title=title, sets=[each.name for each in found.sets])
+        write_bytes(folder / PAGE, page.encode("utf-8", "replace"))
         return {"sets": len(found.sets), "expressions": counts.expressions, "images": counts.images}
 
     return write_folder(stage, write, force=force)
@@ -153,19 +165,29 @@ def _digest_sources(found: ReportSources) -> dict[str, Any]:
     return inputs | ({"log": digest_input(found.run / LOG)} if found.run else {})
 
 
-def _write_split(
+def _evaluate_set(source: PredictionSource, shards: Path, settings: ReportSettings) -> PredictionSet:
+    """A set of predictions compared with the ground truth, also under other score thresholds; logs warnings."""
+    begin_stage(f"scoring {source.name}")
+    outcomes = evaluate_split(source.file, shards, settings.split, settings.resolution)
+    for warning in outcomes.warnings:
+        log(warning)
+    if source.raw is None:
+        return PredictionSet(name=source.name, outcomes=outcomes, curve=_NO_CURVE)
+    begin_stage(f"scoring {source.name} under other thresholds")
+    grid = threshold_grid(source.settings, RawReader(source.raw).mask_floor)
+    report = evaluate_grid(source.raw, shards, settings.split, grid, resolution=settings.resolution)
+    curve = ThresholdCurve(report=report, used=source.settings.score_threshold)
+    return PredictionSet(name=source.name, outcomes=outcomes, curve=curve)
+
+
+def _draw_gallery(
     folder: Path, sets: Sequence[PredictionSource], shards: Path, settings: ReportSettings, workers: int | None
 ) -> GalleryCounts:
     begin_stage("drawing the gallery")
+    limit, resolution = settings.limit, settings.resolution
     with ShardReader(shards, settings.split) as reader:
-        counts = write_gallery(
-            folder, sets, reader, limit=settings.limit, resolution=settings.resolution, workers=workers
-        )
+        counts = write_gallery(folder, sets, reader, limit=limit, resolution=resolution, workers=workers)
     if counts.foreign:
         what = "predictions do not come from the raw outputs beside them: shown without points, attention and masks"
         log(f"Warning: {counts.foreign} {what} of instances")
     return counts
-
-
-def _write_page(file: Path, title: str) -> None:
-    write_bytes(file, f"<!doctype html><title>{html.escape(title)}</title>\n".encode())
