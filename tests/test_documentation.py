@@ -14,10 +14,13 @@ from pathlib import Path
 
 import click
 import pytest
+import torch
 from PIL import Image
 
+from pipelines.config.model import IGVGConfig
 from pipelines.config.settings import ScoreSettings
 from pipelines.evaluation.metrics.benchmarks import DEFINITIONS
+from pipelines.model import IGVGModel
 from pipelines.networks import SHIPPED
 from pipelines.prediction.raw_format import pack_arrays
 from pipelines.stages import score
@@ -194,6 +197,18 @@ def test_messages_are_read_off_the_sources() -> None:
     assert ("FOLDER holds no artifact.json", "run igvg to make it") in messages
     assert ("has no list 'images'", "give the annotations.json that igvg convert wrote") in messages
     assert ("--shards is missing", "only --show-settings needs none") in messages
+
+
+def test_the_sizes_of_the_network_are_those_of_the_page() -> None:
+    with torch.device("meta"):
+        model = IGVGModel(IGVGConfig())
+    sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
+    parts = ["encoder", "query_generation", "decoder", "feature_pyramid", "pixel_decoder"]
+    expected = [sizes[name] for name in parts]
+    expected.append(sum(sizes.values()) - sum(expected))
+    text = (DOCS / "network.md").read_text(encoding="utf-8")
+    assert re.findall(r"\| ([\d.]+) million \|", text) == [f"{size / 1e6:.1f}" for size in expected]
+    assert f"{sum(sizes.values()) / 1e6:.1f} million parameters" in text
 
 
 def test_formats_are_described_with_every_metric_and_array() -> None:

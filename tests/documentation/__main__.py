@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.documentation import metric_drawings, network_drawings
 from tests.documentation.errors import format_errors
 from tests.documentation.settings import format_settings
 from tests.support.paths import ROOT
@@ -16,7 +17,9 @@ DOCS = ROOT / "docs"
 
 def generate() -> dict[Path, str]:
     """The text of every generated file."""
-    return {DOCS / "errors.md": format_errors(), DOCS / "settings.md": format_settings()}
+    pages = {DOCS / "errors.md": format_errors(), DOCS / "settings.md": format_settings()}
+    drawings = {**metric_drawings.DRAWINGS, **network_drawings.DRAWINGS}
+    return pages | {DOCS / "assets" / name: draw().render() for name, draw in drawings.items()}
 
 
 def main() -> None:

@@ -1,0 +1,49 @@
+"""docs/own-data.md: its blocks run in their order and do what the page says."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.support.paths import ROOT
+from tests.support.pipeline_runs import run_here
+
+PAGE = ROOT / "docs" / "own-data.md"
+
+
+def run_blocks() -> list[str]:
+    """Run every block of the page in the current folder; returns the command lines that ran."""
+    lines = []
+    for language, block in re.findall(
+        r"^```(\w*)\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    ):
+        if language == "python":
+            exec(compile(block, PAGE.name, "exec"), {})
+        for line in block.splitlines() if not language else ():
+            name, *arguments = shlex.split(line)
+            assert name == "igvg", line
+            run_here(*arguments)
+            lines.append(line)
+    return lines
+
+
+def test_the_page_on_own_data_runs_and_training_improves_the_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = run_blocks()
+    assert {line.split()[1] for line in lines} == {"prepare", "predict", "score", "train", "compare"}
+    scores = {}
+    for name in ("before", "after"):
+        capsys.readouterr()
+        arguments = ["score", f"runs/{name}", "--shards", "shards/own", "--split", "val", "--format", "json"]
+        run_here(*arguments)
+        scores[name] = json.loads(capsys.readouterr().out)["metrics"]
+    assert scores["before"]["N-acc"] == 0
+    assert scores["after"]["N-acc"] > 50
+    assert scores["after"]["gIoU"] > scores["before"]["gIoU"] + 20
+    assert list((tmp_path / "found" / "overlays").iterdir())
