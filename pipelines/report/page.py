@@ -10,26 +10,27 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+from pipelines.report.summary import Summary
 
 _FOLDER = Path(__file__).parent
 _STYLES = ("page.css", "gallery.css")
 _THEME = "theme.js"
 # In the order in which they use each other.
 _SCRIPTS = (
-    "masks.js", "layers.js", "elements.js", "details.js", "filters.js", "thumbnails.js", "grid.js", "panel.js",
-    "facts.js", "viewer.js", "gallery.js",
+    "masks.js", "layers.js", "elements.js", "details.js", "address.js", "filters.js", "thumbnails.js", "grid.js",
+    "panel.js", "facts.js", "viewer.js", "gallery.js",
 )  # fmt: skip
 _START = "igvg.gallery.start();"
 
 
-def render_page(summary: Any, *, title: str, sets: Sequence[str]) -> str:
+def render_page(summary: Summary, *, title: str, sets: Sequence[str]) -> str:
     """The HTML of index.html.
 
     Args:
-        summary: what the template summary.html.j2 shows.
+        summary: what stands above the gallery.
         title: data set and split, in the words of the reader.
-        sets: the names of one or two sets of predictions.
+        sets: the names of one or two sets of predictions; without any there is no gallery.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup

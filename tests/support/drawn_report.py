@@ -1,8 +1,7 @@
-"""Report folders of drawn scenes: the page, and data files as `igvg report` writes them."""
+"""Report folders of drawn scenes and random predictions: the page, and the files of its gallery."""
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,13 +11,25 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipelines.evaluation.outcome_kinds import OutcomeKind
+from pipelines.report.gallery import (
+    DETAILS_SIZE,
+    GalleryDetail,
+    GalleryIndex,
+    NetworkLayers,
+    ResultLayers,
+    ShownExpression,
+    ShownImage,
+    ShownResult,
+    dump_argument,
+)
+from pipelines.report.gallery_writer import write_script
 from pipelines.report.page import render_page
+from pipelines.report.summary import Summary
 from shards.masks import encode_mask, rle_to_box
 from shards.synthetic.scenes import Scene, render_scene, sample_scene, visible_masks
 
-DETAILS_SIZE = 100
-OUTCOMES = ("correct", "missed empty", "false empty", "lost instance", "extra instance", "loose mask", "wrong object")
-Drawn = dict[str, Any]
+MISTAKES = list(OutcomeKind)[1:]
 
 
 def write_report(
@@ -28,8 +39,9 @@ def write_report(
     sets: Sequence[str] = ("runs/first-val",),
     texts: Sequence[str] = (),
     images: int = 6,
+    scale: int = 1,
 ) -> Path:
-    """Write a report about drawn scenes and random predictions, the same for the same arguments.
+    """Write a report, the same for the same arguments, and return its page.
 
     Args:
         folder: is made.
@@ -37,116 +49,115 @@ def write_report(
         sets: names of one or two sets of predictions.
         texts: of the first expressions, in place of those drawn.
         images: how many; expressions take them in turn.
+        scale: scenes are 128 to 176 pixels on each side, images as many times that.
     """
     random = np.random.default_rng(3)
     for name in ("data", "images", "thumbnails"):
         (folder / name).mkdir(parents=True)
-    scenes = [_write_scene(folder, index, random) for index in range(images)]
+    scenes = [sample_scene(random) for _ in range(images)]
+    shown = [_write_scene(folder, f"{index:05d}.jpg", scene, scale, random) for index, scene in enumerate(scenes)]
     rows, details = [], []
     for index in range(expressions):
-        row, detail = _draw_expression(scenes[index % images], len(sets), random)
-        rows.append(row | {"image": index % images, "id": f"grefcoco/{index}/{index}"})
-        details.append(detail)
-    for row, text in zip(rows, texts, strict=False):
-        row["text"] = text
-    _write_data(folder / "data", scenes, rows, details, sets)
-    page = render_page(None, title="grefcoco val", sets=sets)
-    (folder / "index.html").write_text(page, encoding="utf-8")
-    return folder / "index.html"
+        text, results, detail = _draw_expression(scenes[index % images], len(sets), scale, random)
+        rows.append(
+            ShownExpression(
+                id=f"grefcoco/{index}/{index}",
+                text=texts[index] if index < len(texts) else text,
+                image=index % images,
+                num_targets=len(detail.target_boxes),
+                results=results,
+            )
+        )
+        details.append(detail.to_json())
+    gallery = GalleryIndex(sets=tuple(sets), images=shown, expressions=rows)
+    write_script(folder / "data" / "expressions.js", "loadExpressions", dump_argument(gallery.to_json()))
+    for chunk, start in enumerate(range(0, expressions, DETAILS_SIZE)):
+        block = dump_argument(details[start : start + DETAILS_SIZE])
+        write_script(folder / "data" / f"details-{chunk:04d}.js", "loadDetails", str(chunk), block)
+    page = folder / "index.html"
+    page.write_text(render_page(Summary(), title="grefcoco val", sets=sets), encoding="utf-8")
+    return page
 
 
-def read_index(page: Path) -> Drawn:
+def read_index(page: Path) -> dict[str, Any]:
     """What data/expressions.js of a report says."""
     text = (page.parent / "data" / "expressions.js").read_text(encoding="ascii")
-    index: Drawn = json.loads(text.removeprefix("igvg.loadExpressions(").removesuffix(");\n"))
+    index: dict[str, Any] = json.loads(text.removeprefix("igvg.loadExpressions(").removesuffix(");\n"))
     return index
 
 
-def _write_scene(folder: Path, index: int, random: np.random.Generator) -> tuple[Scene, str]:
-    scene = sample_scene(random)
-    image, file = render_scene(scene, random), f"{index:05d}.jpg"
-    image.save(folder / "images" / file, quality=92)
+def read_detail(page: Path, index: int) -> dict[str, Any]:
+    """What the details of a report say about the expression at an index."""
+    chunk = index // DETAILS_SIZE
+    text = (page.parent / "data" / f"details-{chunk:04d}.js").read_text(encoding="ascii")
+    listed = json.loads(text.removeprefix(f"igvg.loadDetails({chunk},").removesuffix(");\n"))
+    detail: dict[str, Any] = listed[index % DETAILS_SIZE]
+    return detail
+
+
+def _write_scene(folder: Path, file: str, scene: Scene, scale: int, random: np.random.Generator) -> ShownImage:
+    image = render_scene(scene, random)
     image.save(folder / "thumbnails" / file)
-    return scene, file
+    image = image.resize((scale * scene.width, scale * scene.height))
+    image.save(folder / "images" / file, quality=92)
+    return ShownImage(file=file, name=f"scene {file}", width=image.width, height=image.height)
 
 
-def _draw_expression(drawn: tuple[Scene, str], sets: int, random: np.random.Generator) -> tuple[Drawn, Drawn]:
-    scene = drawn[0]
+def _draw_expression(
+    scene: Scene, sets: int, scale: int, random: np.random.Generator
+) -> tuple[str, tuple[ShownResult, ...], GalleryDetail]:
     targets = [index for index in range(len(scene.objects)) if random.random() < 0.4]
-    masks = [scene.visible[index] for index in targets]
-    names = [f"{scene.objects[i].size} {scene.objects[i].color} {scene.objects[i].shape}" for i in targets]
-    results = [_draw_result(scene, masks, random) for _ in range(sets)]
-    row = {
-        "text": " and the ".join(["the " + names[0], *names[1:]]) if names else "the thing that is not there",
-        "kind": "none" if not targets else "one" if len(targets) == 1 else "several",
-        "results": [result[0] for result in results],
-    }
-    truth = {"boxes": [_to_box(mask) for mask in masks], "masks": [encode_mask(mask) for mask in masks]}
-    return row, {"truth": truth, "results": [result[1] for result in results]}
+    masks = [_enlarge(scene.visible[index], scale) for index in targets]
+    names = [f"the {scene.objects[i].size} {scene.objects[i].color} {scene.objects[i].shape}" for i in targets]
+    others = [_enlarge(mask, scale) for mask in scene.visible]
+    results = [_draw_result(others, masks, random) for _ in range(sets)]
+    detail = GalleryDetail(
+        target_boxes=[_to_box(mask) for mask in masks],
+        target_masks=[encode_mask(mask) for mask in masks],
+        results=tuple(layers for _, layers in results),
+    )
+    return " and ".join(names) or "what is not there", tuple(shown for shown, _ in results), detail
 
 
-def _draw_result(scene: Scene, targets: list[NDArray[np.bool_]], random: np.random.Generator) -> tuple[Drawn, Drawn]:
+def _draw_result(
+    others: list[NDArray[np.bool_]], targets: list[NDArray[np.bool_]], random: np.random.Generator
+) -> tuple[ShownResult, ResultLayers]:
     found = [np.roll(mask, random.integers(-6, 7, 2), (0, 1)) for mask in targets if random.random() < 0.8]
     if random.random() < 0.25:
-        found.append(scene.visible[int(random.integers(len(scene.visible)))])
-    merged = np.any(found, axis=0) if found else np.zeros_like(scene.visible[0])
-    truth = np.any(targets, axis=0) if targets else np.zeros_like(merged)
-    union = int((merged | truth).sum())
-    iou = 100 * int((merged & truth).sum()) / union if union else 100.0
-    boxes, rough = [_to_box(mask) for mask in found], _blur(merged)
-    row = {
-        "outcome": "correct" if iou > 75 else OUTCOMES[int(random.integers(1, len(OUTCOMES)))],
-        "iou": None if random.random() < 0.1 else iou,
-        "instances": len(found),
-        "existence": round(float(random.random()), 4),
-    }
-    return row, {
-        "boxes": boxes,
-        "scores": [round(float(score), 4) for score in random.uniform(0.5, 1, len(found))],
-        "mask": encode_mask(merged),
-        "instance_masks": [encode_mask(mask) for mask in visible_masks(np.asarray(found))] if found else [],
-        "global_mask": encode_mask(rough > 0.4),
-        "points": [[(x0 + x1) / 2, (y0 + y1) / 2] for x0, y0, x1, y1 in boxes],
-        "all_points": (random.random((12, 2)) * [scene.width, scene.height]).round(1).tolist(),
-        "attention": _encode_attention(rough),
-        "existence": row["existence"],
-    }
+        found.append(others[int(random.integers(len(others)))])
+    merged = np.any(found, axis=0) if found else np.zeros_like(others[0])
+    target = np.any(targets, axis=0) if targets else np.zeros_like(merged)
+    union = int((merged | target).sum())
+    iou = 100 * int((merged & target).sum()) / union if union else 100.0
+    mistake = MISTAKES[int(random.integers(len(MISTAKES)))]
+    layers = _draw_layers(found, merged, random)
+    existence = layers.network.existence if layers.network else None
+    outcome = OutcomeKind.CORRECT if iou > 75 else mistake
+    return ShownResult(outcome=outcome, iou=iou, instances=len(found), existence=existence), layers
+
+
+def _draw_layers(
+    found: list[NDArray[np.bool_]], merged: NDArray[np.bool_], random: np.random.Generator
+) -> ResultLayers:
+    height, width = merged.shape
+    boxes = [_to_box(mask) for mask in found]
+    cells = Image.fromarray(merged.astype(np.uint8) * 255).resize((20, 16))
+    rough = np.asarray(cells.resize((width, height), Image.Resampling.BILINEAR))
+    network = NetworkLayers(
+        instance_masks=[encode_mask(mask) for mask in visible_masks(np.asarray(found))] if found else [],
+        global_mask=encode_mask(rough > 100),
+        points=[[(x0 + x1) / 2, (y0 + y1) / 2] for x0, y0, x1, y1 in boxes],
+        all_points=(random.random((12, 2)) * [width, height]).round(1).tolist(),
+        attention_map=np.asarray(cells),
+        existence=float(random.random()),
+    )
+    scores = [round(float(score), 4) for score in random.uniform(0.5, 1, len(found))]
+    return ResultLayers(boxes=boxes, scores=scores, mask=encode_mask(merged), network=network)
+
+
+def _enlarge(mask: NDArray[np.bool_], scale: int) -> NDArray[np.bool_]:
+    return np.repeat(np.repeat(mask, scale, axis=0), scale, axis=1)
 
 
 def _to_box(mask: NDArray[np.bool_]) -> list[float]:
     return [float(value) for value in rle_to_box(encode_mask(mask))]
-
-
-def _blur(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    image = Image.fromarray(mask.astype(np.uint8) * 255)
-    return np.asarray(image.resize((12, 12)).resize(image.size, Image.Resampling.BILINEAR), dtype=float) / 255
-
-
-def _encode_attention(values: NDArray[np.float64]) -> Drawn:
-    cells = np.asarray(Image.fromarray((255 * values).astype(np.uint8)).resize((20, 16)))
-    return {"size": list(cells.shape), "values": base64.b64encode(cells.tobytes()).decode()}
-
-
-def _write_data(folder: Path, scenes: list[Any], rows: list[Drawn], details: list[Drawn], sets: Sequence[str]) -> None:
-    keys = ("outcome", "iou", "instances", "existence")
-    index = {
-        "sets": list(sets),
-        "details_size": DETAILS_SIZE,
-        "images": {
-            "file": [file for _, file in scenes],
-            "name": [f"scene {file}" for _, file in scenes],
-            "width": [scene.width for scene, _ in scenes],
-            "height": [scene.height for scene, _ in scenes],
-        },
-        **{name: [row[name] for row in rows] for name in ("id", "text", "image", "kind")},
-        "results": [{key: [row["results"][which][key] for row in rows] for key in keys} for which in range(len(sets))],
-    }
-    _write_call(folder / "expressions.js", "loadExpressions", index)
-    for start in range(0, len(details), DETAILS_SIZE):
-        chunk = start // DETAILS_SIZE
-        _write_call(folder / f"details-{chunk:04d}.js", "loadDetails", chunk, details[start : start + DETAILS_SIZE])
-
-
-def _write_call(file: Path, function: str, *arguments: Any) -> None:
-    values = ",".join(json.dumps(argument) for argument in arguments)
-    file.write_text(f"igvg.{function}({values});\n", encoding="ascii")

@@ -11,7 +11,7 @@ igvg.loadExpressions = (data) => {
 igvg.gallery = (() => {
   const { make, makeOutcome, makeChip, formatIou, nameSet } = igvg.elements;
   const { parseHash, formatHash, chooseSets, countValues, listMatches } = igvg.filters;
-  const OUTCOMES = ["correct", "missed empty", "false empty", "lost instance", "extra instance", "loose mask", "wrong object"];
+  const OUTCOMES = ["correct", "loose mask", "extra instance", "lost instance", "wrong object", "false empty", "missed empty"];
   const find = (id) => document.getElementById(id);
 
   let data = null;
@@ -22,10 +22,6 @@ igvg.gallery = (() => {
   let thumbnails = null;
   // Whether Back leads from the viewer to the gallery.
   let openedHere = false;
-
-  function replaceHash(hash) {
-    if (hash !== location.hash) location.replace(hash);
-  }
 
   function makeResultLine(set, index) {
     const { outcome, iou } = data.results[set];
@@ -131,14 +127,14 @@ igvg.gallery = (() => {
       if (focused.name) document.querySelector(`input[name="${focused.name}"][value="${focused.value}"]`)?.focus();
     }
     showMatches();
-    replaceHash(formatHash(state));
+    igvg.address.replace(formatHash(state));
   }
 
   function clearFilters() {
     state = { ...igvg.filters.makeState(), set: state.set, show: state.show };
     fillControls();
     showMatches();
-    replaceHash(formatHash(state));
+    igvg.address.replace(formatHash(state));
     find("search").focus();
   }
 
@@ -164,12 +160,14 @@ igvg.gallery = (() => {
   }
 
   function goTo(index) {
-    replaceHash(formatHash(state, data.id[index]));
+    viewer.show(index);
+    igvg.address.replace(formatHash(state, data.id[index]));
   }
 
   function leaveViewer(index) {
+    igvg.address.cancel();
     if (openedHere) history.back();
-    else replaceHash(formatHash(state, ""));
+    else igvg.address.replace(formatHash(state, ""));
     openedHere = false;
     grid.reveal(matches.indexOf(index));
   }
@@ -192,6 +190,8 @@ igvg.gallery = (() => {
   /** Show what data/expressions.js holds. */
   function start() {
     igvg.theme.connect(find("theme"));
+    // The report of a training alone has no gallery.
+    if (!find("gallery")) return;
     data = igvg.expressions;
     if (!data) {
       find("no-data").hidden = false;
@@ -208,7 +208,7 @@ igvg.gallery = (() => {
     history.scrollRestoration = "manual";
     find("gallery").hidden = false;
     route();
-    addEventListener("hashchange", route);
+    igvg.address.onChange(route);
   }
 
   return { start };
