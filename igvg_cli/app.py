@@ -34,6 +34,7 @@ COMMANDS = {
     "convert": "convert",
     "sweep": "sweep",
     "report": "report",
+    "serve": "serve",
     "ablate": "ablate",
     "run": "run",
     "demo": "demo",
@@ -154,7 +155,7 @@ def _report_stop(stopped: Stopped) -> int:
     """Say in one line what a signal did; returns the exit status."""
     word = "Interrupted" if stopped.signum == signal.SIGINT else f"Stopped by {stopped.signum.name}"
     what = stopped.saved or "nothing is half-written"
-    render.note(f"{word}: {what}; the same command goes on from what was finished.")
+    render.note(f"{word}: {what}{'; the same command goes on from what was finished' if stopped.resumable else ''}.")
     return stopped.status
 
 

@@ -18,7 +18,7 @@ from tests.support.paths import ROOT
 # other.
 LAYERS = (
     ("igvg_cli",),
-    ("pipelines.experiments", "pipelines.inspection"),
+    ("pipelines.experiments", "pipelines.inspection", "pipelines.serving"),
     ("pipelines.stages",),
     ("pipelines.grounder",),
     ("pipelines.huggingface",),

@@ -202,6 +202,33 @@ class PredictSettings:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
+class ServeSettings:
+    """`igvg serve`."""
+
+    batch_size: Positive = 16
+    """Expressions in one forward pass; those of requests that wait together share one."""
+    precision: Precision = "fp32"
+    """As in training."""
+    timeout_seconds: Rate = 60.0
+    """A request that is not answered after this time is refused, and its expressions leave the queue."""
+    max_waiting: Positive = 64
+    """Requests that wait or are worked on at most; further ones are refused and told to come again."""
+    max_upload_mebibytes: Positive = 32
+    """Size of a request at most."""
+    max_megapixels: Positive = 50
+    """Pixels of an image at most, in millions; larger ones are refused before they are decoded."""
+    max_expressions: Positive = 16
+    """Expressions of one request at most."""
+    kept_results: Positive = 64
+    """Results whose raw outputs are kept at most, for post-processing again; the oldest are dropped first."""
+    kept_mebibytes: Positive = 256
+    """Memory of the kept raw outputs at most."""
+    kept_minutes: Rate = 60.0
+    """How long raw outputs are kept after they were last used."""
+    postprocess: PostprocessSettings = dataclasses.field(default_factory=PostprocessSettings)
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class ZeroShotSettings:
     """`igvg predict` with a zero-shot model of transformers; a threshold is None where the model's family has none."""
 

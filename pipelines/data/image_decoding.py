@@ -63,11 +63,27 @@ def inspect_image(file: Path) -> tuple[NDArray[np.uint8], str]:
     return _decode(data, file, upright=True)
 
 
-def _decode(data: bytes, file: str | Path, *, upright: bool) -> tuple[NDArray[np.uint8], str]:
+def decode_upright(data: bytes, name: str, formats: tuple[str, ...] | None = None) -> NDArray[np.uint8]:
+    """The RGB pixels (H, W, 3) of an image file's bytes, turned upright by its EXIF orientation.
+
+    Args:
+        data: the bytes.
+        name: what errors begin with.
+        formats: Pillow's names of the formats to read; None: all.
+
+    Raises:
+        DataError: the bytes are not an image of such a format, or are damaged.
+    """
+    return _decode(data, name, upright=True, formats=formats)[0]
+
+
+def _decode(
+    data: bytes, file: str | Path, *, upright: bool, formats: tuple[str, ...] | None = None
+) -> tuple[NDArray[np.uint8], str]:
     """The pixels (H, W, 3) of the first frame or page, and a remark on the EXIF block."""
     try:
         # Pillow's warnings are harmless, or reported here as errors.
-        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=formats) as image:
             if not upright:
                 return to_rgb(image), ""
             if max(image.size) > LONGEST_SIDE:

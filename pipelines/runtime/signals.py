@@ -36,10 +36,11 @@ class Stopped(KeyboardInterrupt):
     Args:
         signum: the signal.
         saved: a clause on what was saved; empty where nothing had to be.
+        resumable: whether the same command continues the work.
     """
 
-    def __init__(self, signum: int, saved: str = "") -> None:
-        self.signum, self.saved = signal.Signals(signum), saved
+    def __init__(self, signum: int, saved: str = "", *, resumable: bool = True) -> None:
+        self.signum, self.saved, self.resumable = signal.Signals(signum), saved, resumable
         super().__init__(signum)
 
     @property

@@ -43,6 +43,7 @@ STAGES: dict[str, tuple[type, str]] = {
     ),
     "igvg prepare": (module.PrepareSettings, "Given as options, and as keys of `[prepare.NAME]` of `igvg run`."),
     "igvg report": (module.ReportSettings, "Given as options."),
+    "igvg serve": (module.ServeSettings, "`postprocess` is what answers have by default."),
     "igvg score": (module.ScoreSettings, "Given as options, and as keys of `[score]` of `igvg run`."),
 }
 GROUPS = {
