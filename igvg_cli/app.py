@@ -40,6 +40,7 @@ COMMANDS = {
     "demo": "demo",
     "import": "import_checkpoint",
     "push": "push",
+    "inspect": "inspect",
     "verify": "verify",
 }
 # Commands whose work several processes share; `igvg predict --from` refuses them itself.

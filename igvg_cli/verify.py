@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from igvg_cli import options, render
+from igvg_cli.sizes import format_size
 
 if TYPE_CHECKING:
     from pipelines.inspection.findings import Verification
@@ -67,13 +68,3 @@ def _print(report: Verification) -> None:
     units = ", ".join(f"{count} × {name}" for name, count in report.units.items())
     read = f"SHA-256 compared, {report.records} records read" if report.full else "names, sizes and indexes"
     render.print_line(f"{report.path}: sound ({units}; {report.files} files, {format_size(report.bytes)}; {read})")
-
-
-def format_size(size: int) -> str:
-    """A number of bytes in the largest unit in which it is at least 1."""
-    value, unit = float(size), "bytes"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if value < 1000:
-            break
-        value, unit = value / 1000, larger
-    return f"{size} bytes" if unit == "bytes" else f"{value:.1f} {unit}"
