@@ -27,22 +27,49 @@ def inspect(
             show_default=False,
         ),
     ],
+    examples: Annotated[
+        int,
+        typer.Option(min=0, max=100, help="Draw so many examples with their targets, and predictions, into a PNG."),
+    ] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The PNG of --examples; otherwise NAME-examples.png in the working directory."),
+    ] = None,
+    shards: Annotated[
+        Path | None,
+        typer.Option(help="With --examples of predictions: the prepared folder, if it does not lie beside them."),
+    ] = None,
     format_: options.Format = "table",
 ) -> None:
     """Say what a file or folder is, made from what, with which settings, and how much of it there is.
 
     Example: igvg inspect runs/first-val
 
+    Example: igvg inspect data/grefcoco --examples 12 --out examples.png
+
     Nothing is changed. Settings that differ from the defaults are listed with these.
     """
+    if not examples and (out is not None or shards is not None):
+        raise typer.BadParameter("--out and --shards go with --examples")
     from pipelines.inspection.inspection import inspect_path
 
     with render.show_progress("inspecting"):
         description = inspect_path(path)
+        drawn = _draw(path, examples, out, shards) if examples else None
     if format_ == "json":
-        render.print_json(description.to_json())
-    else:
-        _print(description)
+        render.print_json(description.to_json() | ({} if drawn is None else {"examples": drawn}))
+        return
+    _print(description)
+    if drawn is not None:
+        render.print_line(f"{drawn['file']}: {drawn['count']} examples")
+
+
+def _draw(path: Path, examples: int, out: Path | None, shards: Path | None) -> dict[str, Any]:
+    """Write the contact sheet; returns its file and how many examples it shows."""
+    from pipelines.inspection.examples import write_examples
+
+    out = out or Path(f"{path.resolve().name.removesuffix('.tar')}-examples.png")
+    return {"file": str(out), "count": write_examples(path, examples, out, shards)}
 
 
 def _print(description: Description) -> None:

@@ -35,6 +35,9 @@ _LOOKED_FOR_IN_FILES = (
     "shards, indexes, predictions, raw outputs, weights, scores, COCO, labelme, annotations, settings"
 )
 
+# What descriptions of documents of strangers raise where these hold something else than they should.
+_MALFORMED = (AttributeError, IndexError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
+
 
 def inspect_path(path: Path) -> Description:
     """What a file or folder holds; a shipped network is found by its name.
@@ -45,11 +48,13 @@ def inspect_path(path: Path) -> Description:
     """
     if not path.exists() and str(path) in SHIPPED:
         path = SHIPPED[str(path)]
-    if path.is_dir():
-        return _describe_folder(path)
     if not path.exists():
         raise ArtifactError(f"{path}: no such file or folder; give what a command of igvg made, or takes")
-    return _describe_file(path)
+    try:
+        return _describe_folder(path) if path.is_dir() else _describe_file(path)
+    except _MALFORMED as error:
+        what = f"holds values that its kind of file cannot have ({type(error).__name__}: {error})"
+        raise DataError(what, file=path, remedy="make it again, or copy it again") from error
 
 
 def _describe_folder(folder: Path) -> Description:

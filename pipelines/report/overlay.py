@@ -41,8 +41,8 @@ class OverlayContent:
 
     boxes: NDArray[np.float64]
     """(N, 4) xyxy in pixels of the image; none: there is no target."""
-    scores: NDArray[np.float64]
-    """(N,) in [0, 1]."""
+    scores: NDArray[np.float64] | None
+    """(N,) in [0, 1]; None: there are none, as for targets."""
     mask: NDArray[np.bool_]
     """(h, w) the result's mask over the whole image, at any resolution."""
     instance_masks: NDArray[np.bool_]
@@ -143,10 +143,18 @@ def _find_anchor(index: int, content: OverlayContent, canvas: Canvas, show: Coll
 
 
 def _draw_labels(
-    framed: Image.Image, scores: NDArray[np.float64], anchors: list[Rectangle], colors: list[Color], font_size: int
+    framed: Image.Image,
+    scores: NDArray[np.float64] | None,
+    anchors: list[Rectangle],
+    colors: list[Color],
+    font_size: int,
 ) -> None:
     """Number and score of each instance."""
-    blocks = [wrap_text(f"{number}: {score:.2f}", font_size, framed.width) for number, score in enumerate(scores, 1)]
+    numbers = range(1, len(colors) + 1)
+    texts = (
+        map(str, numbers) if scores is None else (f"{n}: {score:.2f}" for n, score in zip(numbers, scores, strict=True))
+    )
+    blocks = [wrap_text(text, font_size, framed.width) for text in texts]
     pad = max(3, font_size // 4)
     sizes = [(measure_text(block.lines[0], block.font)[0] + 2 * pad, block.height + pad // 2) for block in blocks]
     draw = ImageDraw.Draw(framed)

@@ -28,6 +28,7 @@ COMMANDS = [
     "demo",
     "import",
     "push",
+    "inspect",
     "verify",
 ]
 
