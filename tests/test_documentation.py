@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from functools import cache
-from html.parser import HTMLParser
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -108,65 +106,6 @@ def test_command_lines_are_understood(page: Path) -> None:
 
 def test_command_lines_are_found() -> None:
     assert sum(len(list_command_lines(page)) for page in PAGES) > 40
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built site."""
-    folder = tmp_path_factory.mktemp("documentation")
-    shutil.copytree(DOCS, folder / "docs")
-    shutil.copy(ROOT / "zensical.toml", folder)
-    subprocess.run([sys.executable, "-m", "zensical", "build", "--strict"], cwd=folder, check=True, timeout=100)
-    return folder / "site"
-
-
-class PageParser(HTMLParser):
-    """Reads what a page of the site links to, what it fetches, and its anchors."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.links: set[str] = set()
-        self.fetched: set[str] = set()
-        self.anchors: set[str] = set()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = dict(attrs)
-        if target := values.get("src") or values.get("href"):
-            (self.links if tag == "a" else self.fetched).add(target)
-        if name := values.get("id"):
-            self.anchors.add(name)
-
-
-def parse_page(page: Path) -> PageParser:
-    parser = PageParser()
-    parser.feed(page.read_text(encoding="utf-8"))
-    return parser
-
-
-def test_the_site_has_every_page_in_its_navigation(site: Path) -> None:
-    pages = {page.relative_to(DOCS).with_suffix(".html").as_posix() for page in DOCS.rglob("*.md")}
-    assert pages <= {page.relative_to(site).as_posix() for page in site.rglob("*.html")}
-    assert pages <= {(link.removeprefix("./")) for link in parse_page(site / "index.html").links}
-
-
-def test_the_links_of_the_site_lead_to_its_pages_and_anchors(site: Path) -> None:
-    parsed = {page.resolve(): parse_page(page) for page in site.rglob("*.html") if page.name != "404.html"}
-    for page, parser in parsed.items():
-        for link in parser.links:
-            if "://" in link or link.startswith("javascript:"):
-                continue
-            name, _, anchor = link.partition("#")
-            target = (page.parent / name).resolve() if name else page
-            assert target.is_file(), (page.name, link)
-            if anchor:
-                assert anchor in parsed[target].anchors, (page.name, link)
-
-
-def test_the_site_fetches_nothing_from_the_network(site: Path) -> None:
-    for page in site.rglob("*.html"):
-        assert not [target for target in parse_page(page).fetched if "://" in target or target.startswith("//")], page
-    for sheet in site.rglob("*.css"):
-        assert not re.search(r"url\([\"']?(?:https?:)?//", sheet.read_text(encoding="utf-8")), sheet
 
 
 def test_benchmarks_that_pages_name_exist() -> None:
