@@ -16,6 +16,7 @@ from pipelines.data.batch import Batch, Example, collate
 from pipelines.data.image_input import ImageInput, load_image
 from pipelines.data.processor import Processor
 from pipelines.data.tokenizer import PAD_ID, check_expressions
+from pipelines.data.truncation import warn_of_findings, warn_of_truncation
 from pipelines.grounding import Grounding, build_grounding, build_zero_shot_grounding, postprocess_settings
 from pipelines.model import IGVGModel
 from pipelines.model.cpu import optimize_for_cpu
@@ -136,6 +137,7 @@ class Grounder:
 
     def _batches(self, pixels: np.ndarray[Any, Any], texts: Sequence[str], batch_size: int) -> Iterator[Batch]:
         assert self.processor is not None
+        warn_of_truncation(self.processor.tokenizer, texts, self.processor.max_tokens)
         resized = self.processor.resize(pixels)
         input_ids = self.processor.tokenize(texts)
         for batch in split_batches(split_chunks(len(texts), CHUNK_SIZE), batch_size):
@@ -156,9 +158,11 @@ class Grounder:
 
 
 def _detect(detector: ZeroShotDetector, image: ImageInput, texts: list[str]) -> list[Grounding]:
-    from pipelines.prediction.zero_shot import detect_in_image
+    from pipelines.prediction.zero_shot import detect_in_image, find_cut_texts
 
     check_expressions(texts)
+    named = ((str(row), text) for row, text in enumerate(texts))
+    warn_of_findings(find_cut_texts(detector.processor.tokenizer, named, detector.max_tokens), detector.max_tokens)
     pixels = load_image(image)
     found = detect_in_image(detector, pixels, texts)
     return [build_zero_shot_grounding(each, text, pixels) for each, text in zip(found, texts, strict=True)]

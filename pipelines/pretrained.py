@@ -32,7 +32,7 @@ def save_checkpoint(folder: Path, model: IGVGModel, tokenizer: Any | None, max_t
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     if tokenizer is not None:
-        save_tokenizer(tokenizer, folder)
+        save_tokenizer(tokenizer, folder, max_tokens)
     preprocessing = describe_preprocessing(model.config.image_size, max_tokens)
     write_json(folder / PREPROCESSOR_FILE, {"image_processor_type": "IGVGImageProcessor"} | preprocessing)
     write_json(folder / PROCESSOR_FILE, {"processor_class": "IGVGProcessor"})

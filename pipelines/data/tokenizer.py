@@ -168,8 +168,8 @@ def _choose_class(file: Path) -> Any:
 
     config = _read_json(file)
     name = config.get("tokenizer_class") or "PreTrainedTokenizerFast"
-    # transformers 5 writes this name.
-    name = "PreTrainedTokenizerFast" if name == "TokenizersBackend" else name
+    # transformers 5 and IGVGTokenizer, the same class for transformers, write these names.
+    name = "PreTrainedTokenizerFast" if name in ("TokenizersBackend", "IGVGTokenizer") else name
     if config.get("auto_map"):
         raise SettingsError(
             f"{file} names program code of its own (auto_map), and igvg runs no code from checkpoints; {_REMEDY}"
@@ -255,33 +255,43 @@ def _load_sentencepiece(file: Path) -> Any:
             raise SettingsError(str(unreadable)) from error
 
 
-def save_tokenizer(tokenizer: Any, folder: Path) -> None:
+def save_tokenizer(tokenizer: Any, folder: Path, max_tokens: int | None = None) -> None:
     """Write the tokenizer's files into a checkpoint folder; each replaces an older one only when all are whole.
+
+    Args:
+        tokenizer: of the network.
+        folder: of the checkpoint.
+        max_tokens: tokens of an expression at most; None: not said.
 
     Raises:
         OSError: a file cannot be written; names it.
     """
     with temporary_path(folder / "tokenizer") as draft:
-        _write_files(tokenizer, draft, folder)
+        _write_files(tokenizer, draft, folder, max_tokens)
         for file in sorted(draft.iterdir()):
             write_bytes(folder / file.name, file.read_bytes())
 
 
-def _write_files(tokenizer: Any, draft: Path, folder: Path) -> None:
+def _write_files(tokenizer: Any, draft: Path, folder: Path, max_tokens: int | None) -> None:
     """Write all files into `draft`; errors of the system name them as files of `folder`."""
     try:
         draft.mkdir(parents=True)
         tokenizer.save_pretrained(str(draft))
-        _name_class_of_all_versions(draft / TOKENIZER_CONFIG)
+        _describe_for_all_versions(draft / TOKENIZER_CONFIG, max_tokens)
     except Exception as error:  # the library wraps errors of the system in various classes
         written = [name for name in (TOKENIZER_CONFIG, TOKENIZER_FILE) if (draft / name).exists()]
         file = folder / written[-1] if written else folder
         raise find_system_error(error, file) or error from error
 
 
-def _name_class_of_all_versions(file: Path) -> None:
-    """Replace the class name that transformers 5 writes, which transformers 4 does not know."""
+def _describe_for_all_versions(file: Path, max_tokens: int | None) -> None:
+    """Leave out the class of a tokenizer.json: transformers 4 does not know the names of transformers 5.
+
+    Without a class, transformers takes that which igvg registers for its networks.
+    """
     config = json.loads(file.read_text(encoding="utf-8"))
-    if config.get("tokenizer_class") == "TokenizersBackend":
-        config["tokenizer_class"] = "PreTrainedTokenizerFast"
-        file.write_text(json.dumps(config, indent=2, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+    if (file.parent / TOKENIZER_FILE).exists():
+        config.pop("tokenizer_class", None)
+    if max_tokens is not None:
+        config["model_max_length"] = max_tokens
+    file.write_text(json.dumps(config, indent=2, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")

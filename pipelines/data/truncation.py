@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +50,18 @@ def find_truncated_expressions(
     for name, text, length in _count_tokens(tokenizer, long):
         if length > max_tokens:
             yield Finding(id=name, text=text, kind="cut", tokens=length)
+
+
+def warn_of_truncation(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> None:
+    """Warn of each text that is cut at the token limit, in the words of `igvg predict`."""
+    named = ((str(row), text) for row, text in enumerate(texts))
+    warn_of_findings(find_truncated_expressions(tokenizer, named, max_tokens), max_tokens)
+
+
+def warn_of_findings(findings: Iterable[Finding], max_tokens: int) -> None:
+    """Warn of each finding."""
+    for line in describe_findings(list(findings), max_tokens, each=True):
+        warnings.warn(line, UserWarning, stacklevel=4)
 
 
 def _count_tokens(tokenizer: Any, expressions: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str, int]]:

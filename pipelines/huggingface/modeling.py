@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -74,7 +76,8 @@ class IGVGForZeroShotObjectDetection(IGVGModel, PreTrainedModel):  # type: ignor
         load = super(IGVGModel, cls).from_pretrained
         # Mismatched shapes are collected, and reported with the others.
         options["ignore_mismatched_sizes"] = True
-        model, found = load(name, *inputs, output_loading_info=True, **options)
+        with _without_report():
+            model, found = load(name, *inputs, output_loading_info=True, **options)
         shapes = [f"{key} is {list(here)}, not {list(there)}" for key, here, there in found["mismatched_keys"]]
         report_mismatch(str(name), found["missing_keys"], found["unexpected_keys"], shapes)
         model.restore_constants()
@@ -94,3 +97,15 @@ class IGVGForZeroShotObjectDetection(IGVGModel, PreTrainedModel):  # type: ignor
 
     def _init_weights(self, module: nn.Module) -> None:
         """Leave weights as the modules drew them."""
+
+
+@contextlib.contextmanager
+def _without_report() -> Iterator[None]:
+    """Keep transformers from logging which tensors do not fit: the error says it."""
+    logger = logging.getLogger(PreTrainedModel.__module__)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -13,6 +13,7 @@ from transformers.processing_utils import ProcessorMixin
 
 from pipelines.data.image_input import ImageInput, list_batch
 from pipelines.data.tokenizer import PAD_ID, check_expressions, tokenize_expressions
+from pipelines.data.truncation import warn_of_truncation
 from pipelines.grounding import Grounding, build_grounding, postprocess_settings
 from pipelines.huggingface.image_processing import IGVGImageProcessor
 from pipelines.huggingface.outputs import TargetSizes, merge_segments, unpack_rows
@@ -163,6 +164,7 @@ class IGVGProcessor(ProcessorMixin):  # type: ignore[misc]  # transformers has n
         return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **options)
 
     def _tokenize(self, expressions: list[str]) -> dict[str, Tensor]:
+        warn_of_truncation(self.tokenizer, expressions, self.image_processor.max_tokens)
         ids = tokenize_expressions(self.tokenizer, expressions, self.image_processor.max_tokens)
         longest = max(map(len, ids))
         self._seen |= zip(map(tuple, ids), expressions, strict=True)

@@ -67,6 +67,13 @@ def _register_image_processor(module: Any) -> None:
     )
 
 
+def _register_tokenizer(module: Any) -> None:
+    from pipelines.huggingface.configuration import IGVGPretrainedConfig
+    from pipelines.huggingface.tokenization import IGVGTokenizer
+
+    module.AutoTokenizer.register(IGVGPretrainedConfig, fast_tokenizer_class=IGVGTokenizer, exist_ok=True)
+
+
 def _register_processor(module: Any) -> None:
     from pipelines.huggingface.configuration import IGVGPretrainedConfig
     from pipelines.huggingface.processing import IGVGProcessor
@@ -79,5 +86,6 @@ _STEPS: dict[str, Callable[[Any], None]] = {
     f"{_AUTO}.configuration_auto": _register_configuration,
     f"{_AUTO}.modeling_auto": _register_model,
     f"{_AUTO}.image_processing_auto": _register_image_processor,
+    f"{_AUTO}.tokenization_auto": _register_tokenizer,
     f"{_AUTO}.processing_auto": _register_processor,
 }

@@ -10,11 +10,13 @@ import torch
 from transformers.feature_extraction_utils import BatchFeature
 
 from pipelines.data.image_input import ImageInput, list_batch, load_image
+from pipelines.data.truncation import warn_of_findings
 from pipelines.grounding import Grounding, build_zero_shot_grounding
 from pipelines.huggingface.outputs import TargetSizes, list_sizes
 from pipelines.huggingface.processing import Texts, name_rows, pair_texts
 from pipelines.prediction.families import Family, change_settings, find_family
 from pipelines.prediction.zero_shot import (
+    find_cut_texts,
     fit_text,
     open_detector,
     postprocess_outputs,
@@ -52,6 +54,8 @@ class ZeroShotProcessor:
         """
         pixels = [load_image(image) for image in list_batch(images)]
         rows, expressions = pair_texts(text, len(pixels))
+        named = ((str(row), each) for row, each in enumerate(expressions))
+        warn_of_findings(find_cut_texts(self.processor.tokenizer, named, self.max_tokens), self.max_tokens)
         texts = [fit_text(self.processor.tokenizer, each, self.max_tokens) for each in expressions]
         inputs = prepare_inputs(self.family, self.processor, [pixels[row] for row in rows], texts)
         return BatchFeature(inputs.to_tensors(torch.device("cpu")), tensor_type=return_tensors)

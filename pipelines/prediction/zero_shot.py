@@ -6,7 +6,7 @@ Letters: N boxes of one expression; H, W the original image's size in pixels.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from PIL import Image
 from pipelines.config.settings import ZeroShotSettings
 from pipelines.data.image_text import ImageText, ImageTextDataset
 from pipelines.data.loader import read_ahead
+from pipelines.data.truncation import Finding
 from pipelines.prediction.box_masks import BoxSegmenter, load_segmenter
 from pipelines.prediction.chunks import CHUNK_SIZE, split_batches, split_chunks
 from pipelines.prediction.detections import Detections
@@ -222,6 +223,14 @@ def postprocess_outputs(
 def count_tokens(tokenizer: Any, text: str) -> int:
     """Tokens of a text, including those that begin and end it."""
     return len(tokenizer(text, truncation=False, verbose=False)["input_ids"])
+
+
+def find_cut_texts(tokenizer: Any, texts: Iterable[tuple[str, str]], max_tokens: int) -> Iterator[Finding]:
+    """The texts, pairs of id and text, that have more tokens than the model takes."""
+    for name, text in texts:
+        tokens = count_tokens(tokenizer, text)
+        if tokens > max_tokens:
+            yield Finding(id=name, text=text, kind="cut", tokens=tokens)
 
 
 def fit_text(tokenizer: Any, text: str, max_tokens: int) -> str:

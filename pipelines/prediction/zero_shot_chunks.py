@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipelines.config.settings import ZeroShotSettings
 from pipelines.data.image_text import FolderImageTexts, ImageTextDataset
-from pipelines.data.truncation import Finding, describe_findings
+from pipelines.data.truncation import describe_findings
 from pipelines.prediction.chunks import (
     CHUNK_SIZE,
     PARTS_FOLDER,
@@ -25,7 +25,7 @@ from pipelines.prediction.chunks import (
 )
 from pipelines.prediction.detections import Detections, encode_detections
 from pipelines.prediction.prediction_file import PREDICTIONS, merge_parts, write_predictions
-from pipelines.prediction.zero_shot import ZeroShotDetector, count_tokens, detect_in_order, open_detector
+from pipelines.prediction.zero_shot import ZeroShotDetector, detect_in_order, find_cut_texts, open_detector
 from pipelines.runtime.distributed import resolve_shared_precision
 from pipelines.runtime.precision import log_compute_dtype
 
@@ -98,19 +98,10 @@ def merge_chunks(job: ZeroShotJob) -> dict[str, Any]:
     no_target = merge_parts(parts, job.out / PREDICTIONS)
     dataset, detector = job.dataset, job.detector
     own_images = isinstance(dataset, FolderImageTexts)
-    findings = _find_cut_texts(detector, dataset)
+    findings = list(find_cut_texts(detector.processor.tokenizer, dataset.texts(), detector.max_tokens))
     notes = describe_findings(findings, detector.max_tokens, each=own_images)
     counts = {"expressions": len(dataset), "no_target": no_target, "cut": len(findings), "notes": notes}
     if isinstance(dataset, FolderImageTexts):
         counts |= {"images": len(dataset.names), "unreadable": dataset.images.unreadable}
         counts |= {"notes": [*dataset.images.remarks, *notes]}
     return counts
-
-
-def _find_cut_texts(detector: ZeroShotDetector, dataset: ImageTextDataset) -> list[Finding]:
-    findings = []
-    for name, text in dataset.texts():
-        tokens = count_tokens(detector.processor.tokenizer, text)
-        if tokens > detector.max_tokens:
-            findings.append(Finding(id=name, text=text, kind="cut", tokens=tokens))
-    return findings

@@ -23,6 +23,8 @@ from tests.support.zero_shot_models import save_model
 NAME = "noise.png"
 TEXTS = ["the red car", "A dog.", "the two red cars", "left", "a text that has many more tokens than the model takes"]
 LOW = 0.02
+# The last text is too long for some families.
+pytestmark = pytest.mark.filterwarnings("ignore:the text:UserWarning")
 
 
 def need_torchvision(family: str) -> Any:
@@ -116,6 +118,17 @@ def test_thresholds_are_those_of_the_family(folder: Path) -> None:
         grounder.predict(folder / NAME, "dog", mask_source="merge")
     with pytest.raises(SettingsError, match="threshold = 7"):
         grounder.predict(folder / NAME, "dog", threshold=7)
+
+
+def test_a_text_that_is_cut_is_warned_of(folder: Path) -> None:
+    checkpoint = open_model(folder, "owlvit")
+    words = r'the text "a text that .*" has more than the 16 tokens that the network takes'
+    with pytest.warns(UserWarning, match=words):
+        Grounder.from_pretrained(checkpoint, device="cpu").predict(folder / NAME, TEXTS)
+    with pytest.warns(UserWarning, match=words):
+        load_pretrained(checkpoint)[1](images=folder / NAME, text=TEXTS)
+    with pytest.warns(UserWarning, match="more than the 50 tokens"):
+        Grounder.from_pretrained("shapes", device="cpu").predict(folder / NAME, "star " * 60)
 
 
 def test_masks_that_do_not_fit_the_model_are_refused(folder: Path) -> None:
