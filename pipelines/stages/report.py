@@ -126,7 +126,7 @@ def _is_run(path: Path) -> bool:
     """Whether a path is the folder of a training run, finished or not."""
     if not path.is_dir() or (path / PREDICTIONS).is_file():
         return False
-    begun = read_loose_record(path).get("stage") == "train"
+    begun = any(read_loose_record(path, name).get("stage") == "train" for name in (RECORD, UNFINISHED))
     return begun or (path / LOG).is_file()
 
 

@@ -33,10 +33,10 @@ def write_folder(stage: Stage, write: Callable[[Path], Mapping[str, Any]], *, fo
     return replace(result, folder=stage.folder)
 
 
-def read_loose_record(folder: Path) -> dict[str, Any]:
-    """The values of a folder's artifact.json; none if it is missing or damaged."""
+def read_loose_record(folder: Path, name: str = RECORD) -> dict[str, Any]:
+    """The values of a folder's record, finished or `UNFINISHED`; none if it is missing or damaged."""
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = json.loads((folder / name).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}
