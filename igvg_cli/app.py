@@ -76,8 +76,9 @@ def build_app() -> typer.Typer:
     )
     app.callback()(_root)
     for name, module in COMMANDS.items():
-        command = getattr(importlib.import_module(f"igvg_cli.{module}"), module)
-        app.command(name, epilog=ANYWHERE)(_report_errors(name, command))
+        loaded = importlib.import_module(f"igvg_cli.{module}")
+        command_class = getattr(loaded, "COMMAND_CLASS", None)
+        app.command(name, epilog=ANYWHERE, cls=command_class)(_report_errors(name, getattr(loaded, module)))
     return app
 
 

@@ -40,14 +40,27 @@ NETWORK_RUNNERS = {
     for name in ("box_masks", "chunked", "predictor", "transformers_model", "zero_shot", "zero_shot_chunks")
 }
 TORCH_FREE = ("pipelines.evaluation", "pipelines.config", "pipelines.networks", "pipelines.hub", "shards")
-STAGES = ("prepare", "train", "predict", "score", "compare", "convert", "sweep", "import_checkpoint", "push", "report")
+STAGES = (
+    "prepare",
+    "train",
+    "predict",
+    "predict_images",
+    "score",
+    "compare",
+    "convert",
+    "sweep",
+    "import_checkpoint",
+    "push",
+    "report",
+)
 HEAVY = {"torch", "transformers", "accelerate"}
 # What every process of a distributed run goes through.
 DISTRIBUTED = {
     "pipelines/prediction/chunked.py",
     "pipelines/prediction/chunks.py",
     "pipelines/prediction/zero_shot_chunks.py",
-    "pipelines/stages/predict.py",
+    "pipelines/stages/prediction_work.py",
+    "pipelines/stages/predict_images.py",
     "pipelines/runtime/distributed.py",
     "pipelines/runtime/signals.py",
     "pipelines/training/divergence.py",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipelines.data.batch import Example
 from pipelines.data.image_decoding import decode_image, read_image
-from pipelines.data.image_folder import CheckedImages, name_images
+from pipelines.data.image_queries import CheckedImages
 from pipelines.data.image_transforms import mask_source_indices
 from pipelines.data.processor import Processor
 from pipelines.data.truncation import describe_findings, find_lossy_expressions
@@ -121,17 +121,16 @@ class GroundingDataset:
 
 
 class ImageFolderDataset:
-    """Every text for every image, image by image; ids are FILE_NAME/TEXT_INDEX."""
+    """What is looked for in the user's own images, image by image; ids are FILE_NAME/TEXT_INDEX."""
 
-    def __init__(self, images: CheckedImages, texts: Sequence[str], processor: Processor) -> None:
-        self.images, self.files, self.texts, self.processor = images, images.files, list(texts), processor
-        self.names = name_images(self.files)
-        self._input_ids = processor.tokenize(self.texts)
-        self._last: tuple[int, tuple[int, int], NDArray[np.uint8]] | None = None
+    def __init__(self, images: CheckedImages, processor: Processor) -> None:
+        self.images, self.processor = images, processor
+        self._input_ids = processor.tokenize(images.texts)
+        self._last: tuple[int, NDArray[np.uint8]] | None = None
 
     def __len__(self) -> int:
-        """Number of images × number of texts."""
-        return len(self.files) * len(self.texts)
+        """Number of pairs of image and text."""
+        return len(self.images.pairs)
 
     def __getitem__(self, index: int) -> Example:
         """The example of an index.
@@ -139,26 +138,24 @@ class ImageFolderDataset:
         Raises:
             DataError: the image cannot be read.
         """
-        image_index, text_index = divmod(index, len(self.texts))
-        if self._last is None or self._last[0] != image_index:
-            image = read_image(self.files[image_index])
-            self._last = image_index, (image.shape[0], image.shape[1]), self.processor.resize(image)
-        _, original_size, resized = self._last
+        image, text = self.images.pairs[index]
+        if self._last is None or self._last[0] != image:
+            self._last = image, self.processor.resize(read_image(self.images.files[image]))
         return Example(
-            id=f"{self.names[image_index]}/{text_index}",
-            image=resized,
-            input_ids=self._input_ids[text_index],
-            original_size=original_size,
+            id=self.images.name_pair(index),
+            image=self._last[1],
+            input_ids=self._input_ids[text],
+            original_size=self.images.sizes[image],
             boxes=np.zeros((0, 4), dtype=np.float32),
             masks=np.zeros((0, 0, 0), dtype=bool),
         )
 
     def describe(self) -> dict[str, Any]:
         """The counts of images and of texts that are cut, the error of each unreadable image, and notes on both."""
-        texts = [(str(index), text) for index, text in enumerate(self.texts)]
+        texts = [(str(index), text) for index, text in enumerate(self.images.texts)]
         findings = list(find_lossy_expressions(self.processor.tokenizer, texts, self.processor.max_tokens))
         return {
-            "images": len(self.files),
+            "images": len(self.images.files),
             "unreadable": self.images.unreadable,
             "cut": sum(found.kind == "cut" for found in findings),
             "notes": [*self.images.remarks, *describe_findings(findings, self.processor.max_tokens, each=True)],

@@ -1,19 +1,17 @@
-"""The images of `igvg predict --image`: the files of a folder, their names, and which of them can be read."""
+"""Image files: those of a folder, their names and digests."""
 
 from __future__ import annotations
 
 import os
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.data.image_decoding import inspect_image
 from shards.errors import DataError
 from shards.file_kinds import describe_content, explain_unreadable
 from shards.files import digest_file
 from shards.index import IMAGE_EXTENSIONS, is_image_name
-from shards.progress import begin_stage, report_progress
 
 _SHOWN = 10
 
@@ -25,18 +23,6 @@ class ImageFiles:
     files: tuple[Path, ...]
     left_out: tuple[tuple[Path, str], ...] = ()
     """Other files, each with the reason."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckedImages:
-    """Image files, sorted by whether they can be decoded."""
-
-    files: list[Path] = field(default_factory=list)
-    """The files that can be decoded."""
-    unreadable: dict[str, str] = field(default_factory=dict)
-    """The error of each other file, by name."""
-    remarks: list[str] = field(default_factory=list)
-    """Damage in decoded files that does not affect the pixels."""
 
 
 def list_images(path: Path) -> ImageFiles:
@@ -81,7 +67,7 @@ def describe_left_out(left_out: Sequence[tuple[Path, str]]) -> list[str]:
 
 def show_name(file: Path) -> str:
     r"""A file's name as one printable line; other characters and invalid UTF-8 are escaped as \xNN."""
-    return _clean(file.name)
+    return clean_line(file.name)
 
 
 def name_images(files: Sequence[Path]) -> list[str]:
@@ -109,34 +95,8 @@ def digest_images(files: Sequence[Path]) -> dict[str, str]:
     return digests
 
 
-def check_images(files: Sequence[Path]) -> CheckedImages:
-    """Decode every image once, so that an unreadable file does not interrupt the prediction later.
-
-    Raises:
-        DataError: no file can be decoded.
-    """
-    checked = CheckedImages()
-    first: DataError | None = None
-    begin_stage("reading images")
-    for done, (name, file) in enumerate(zip(name_images(files), files, strict=True), start=1):
-        try:
-            _, remark = inspect_image(file)
-        except DataError as error:
-            first = first or error
-            checked.unreadable[name] = _clean(str(error))
-            continue
-        checked.files.append(file)
-        checked.remarks.extend([_clean(remark)] if remark else [])
-        report_progress(done, len(files))
-    if first is not None and not checked.files:
-        if len(files) == 1:
-            raise first
-        what = f"none of {len(files)} images can be read; the first, {first.file}, {first.what}"
-        raise DataError(what, remedy=first.remedy) from first
-    return checked
-
-
-def _clean(text: str) -> str:
+def clean_line(text: str) -> str:
+    r"""A text as one printable line; other characters and invalid UTF-8 are escaped as \xNN."""
     text = os.fsencode(text).decode(errors="backslashreplace")
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.data.image_decoding import decode_image, read_image
-from pipelines.data.image_folder import CheckedImages, name_images
+from pipelines.data.image_queries import CheckedImages
 from shards.reader import ShardReader
 from shards.sampling import ExampleIndex
 
@@ -72,15 +72,15 @@ class ShardImageTexts:
 
 
 class FolderImageTexts:
-    """Every text for every image, image by image."""
+    """What is looked for in the user's own images, image by image."""
 
-    def __init__(self, images: CheckedImages, texts: Sequence[str]) -> None:
-        self.images, self.image_texts, self.names = images, list(texts), name_images(images.files)
+    def __init__(self, images: CheckedImages) -> None:
+        self.images = images
         self._last: tuple[int, NDArray[np.uint8]] | None = None
 
     def __len__(self) -> int:
-        """Number of images × number of texts."""
-        return len(self.names) * len(self.image_texts)
+        """Number of pairs of image and text."""
+        return len(self.images.pairs)
 
     def __getitem__(self, index: int) -> ImageText:
         """The text of an index with its image.
@@ -88,12 +88,11 @@ class FolderImageTexts:
         Raises:
             DataError: the image cannot be read.
         """
-        image_index, text_index = divmod(index, len(self.image_texts))
-        if self._last is None or self._last[0] != image_index:
-            self._last = image_index, read_image(self.images.files[image_index])
-        name = f"{self.names[image_index]}/{text_index}"
-        return ImageText(id=name, image=self._last[1], text=self.image_texts[text_index])
+        image, text = self.images.pairs[index]
+        if self._last is None or self._last[0] != image:
+            self._last = image, read_image(self.images.files[image])
+        return ImageText(id=self.images.name_pair(index), image=self._last[1], text=self.images.texts[text])
 
     def texts(self) -> Iterator[tuple[str, str]]:
         """Index and text of every text, once."""
-        return ((str(index), text) for index, text in enumerate(self.image_texts))
+        return ((str(index), text) for index, text in enumerate(self.images.texts))

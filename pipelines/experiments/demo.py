@@ -23,13 +23,15 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.config.settings import ScoreSettings
+from pipelines.data.image_queries import query_images
 from pipelines.evaluation.score_report import ScoreReport
 from pipelines.experiments.experiment import Experiment, predict_split, read_experiment, run_stages
 from pipelines.prediction.prediction import Prediction
 from pipelines.prediction.prediction_file import PREDICTIONS, write_predictions
-from pipelines.stages import predict, score, train
+from pipelines.stages import predict_images, score, train
 from pipelines.stages.artifact import KeyedFolder, Stage
 from pipelines.stages.inputs import digest_shards
+from pipelines.stages.prediction_work import AnySettings
 from shards import masks
 from shards.errors import ArtifactError
 from shards.files import replace_folder, write_bytes
@@ -245,7 +247,7 @@ def write_baseline(home: Path, name: str, shards: Path, split: str, title: str) 
     return stage.folder
 
 
-def draw_examples(folder: Path, settings: predict.AnySettings, checkpoint: Path, shards: Path) -> Path:
+def draw_examples(folder: Path, settings: AnySettings, checkpoint: Path, shards: Path) -> Path:
     """Draw what the network finds in the held-out image with the most instances; returns the folder of overlays."""
     with ShardReader(shards, "val") as reader:
         index = max(range(len(reader)), key=lambda index: len(reader.record(index).instances))
@@ -254,9 +256,10 @@ def draw_examples(folder: Path, settings: predict.AnySettings, checkpoint: Path,
     if not file.is_file() or file.read_bytes() != image:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(file, image)
-    stage = predict.describe_images(settings, checkpoint, [file], EXAMPLES, KeyedFolder(folder, file.stem))
+    queries = query_images([file], EXAMPLES)
+    stage = predict_images.describe_images(settings, checkpoint, queries, KeyedFolder(folder, file.stem))
     found = replace(stage, name="found").folder
-    predict.run_on_images(settings, checkpoint, file, EXAMPLES, found)
+    predict_images.run_on_images(settings, checkpoint, queries, found)
     return found / "overlays"
 
 

@@ -6,7 +6,7 @@ A chunk's raw outputs are renamed into place last: where they exist, its predict
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from PIL import Image
 
 from pipelines.config.settings import PredictSettings
-from pipelines.data.datasets import ExampleDataset, ImageFolderDataset
+from pipelines.data.datasets import ExampleDataset
 from pipelines.data.loader import load_batches
 from pipelines.data.processor import Processor
 from pipelines.model import IGVGModel
@@ -26,12 +26,12 @@ from pipelines.prediction.chunks import (
     PARTS_FOLDER,
     part_file,
     run_chunks,
-    save_overlays,
+    save_overlay,
     split_batches,
     split_chunks,
 )
 from pipelines.prediction.postprocess import GroundingResult, postprocess
-from pipelines.prediction.prediction import encode_result
+from pipelines.prediction.prediction import Prediction, encode_result
 from pipelines.prediction.prediction_file import PREDICTIONS, merge_parts, write_predictions
 from pipelines.prediction.predictor import predict_batches
 from pipelines.prediction.raw_output import RawOutput, effective_mask_floor
@@ -40,7 +40,7 @@ from pipelines.pretrained import open_checkpoint
 from pipelines.runtime.distributed import resolve_shared_precision
 from pipelines.runtime.precision import ComputeDtype, log_compute_dtype
 
-DrawOverlay = Callable[[ImageFolderDataset, int, RawOutput, GroundingResult], tuple[str, Image.Image]]
+DrawOverlay = Callable[[int, RawOutput, GroundingResult], tuple[str, Image.Image]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,10 +103,7 @@ def predict_chunks(job: PredictionJob) -> None:
     (job.out / PARTS_FOLDER).mkdir(exist_ok=True)
 
     def save(index: int, raw: list[RawOutput]) -> None:
-        results = [postprocess(output, job.settings.postprocess) for output in raw]
-        write_predictions(part_file(job.out, index), map(encode_result, results))
-        if job.draw:
-            _draw_chunk(job, job.chunks[index], raw, results)
+        write_predictions(part_file(job.out, index), _finish_examples(job, job.chunks[index], raw))
         writer.write_chunk(index, raw)
 
     run_chunks(job.accelerator, job.chunks, writer.finished_chunks, partial(_predict_in_order, job), save)
@@ -136,10 +133,10 @@ def _predict_in_order(job: PredictionJob, chunk_indices: list[int]) -> Generator
             yield from outputs
 
 
-def _draw_chunk(job: PredictionJob, indices: range, raw: list[RawOutput], results: list[GroundingResult]) -> None:
-    assert job.draw
-    assert isinstance(job.dataset, ImageFolderDataset)
-    save_overlays(
-        job.out,
-        (job.draw(job.dataset, *each) for each in zip(indices, raw, results, strict=True)),
-    )
+def _finish_examples(job: PredictionJob, indices: range, outputs: list[RawOutput]) -> Iterator[Prediction]:
+    """Post-process and draw one example after the other: the masks of large images fill the memory."""
+    for index, output in zip(indices, outputs, strict=True):
+        result = postprocess(output, job.settings.postprocess)
+        if job.draw:
+            save_overlay(job.out, *job.draw(index, output, result))
+        yield encode_result(result)

@@ -74,10 +74,9 @@ def part_file(out: Path, chunk_index: int) -> Path:
     return out / PARTS_FOLDER / f"predictions.part-{chunk_index:05d}.jsonl"
 
 
-def save_overlays(out: Path, overlays: Iterable[tuple[str, Image.Image]]) -> None:
-    """Write overlays under their file names."""
+def save_overlay(out: Path, name: str, overlay: Image.Image) -> None:
+    """Write an overlay under its file name."""
     folder = out / OVERLAYS_FOLDER
     folder.mkdir(exist_ok=True)
-    for name, overlay in overlays:
-        with replace_file(folder / name) as temporary:
-            overlay.save(temporary, format="png")
+    with replace_file(folder / name) as temporary:
+        overlay.save(temporary, format="png", compress_level=3)

@@ -41,11 +41,11 @@ def write_annotations(file: Path, reader: ShardReader) -> int:
     with replace_file(file) as temporary, temporary.open("w", encoding="utf-8") as stream:
         info = {"description": f"split '{reader.split}': every expression is an image; evaluate with useCats = 0"}
         stream.write(f'{{"info": {json.dumps(info)},\n"images": ')
-        with _write_list(stream) as append:
+        with write_list(stream) as append:
             for image_id, record, expression in _enumerate_expressions(reader):
                 append(_image_entry(image_id, record, expression))
         stream.write(',\n"annotations": ')
-        with _write_list(stream) as append:
+        with write_list(stream) as append:
             for image_id, record, expression in _enumerate_expressions(reader):
                 mask_targets = record.mask_targets(expression)
                 for instance in record.targets(expression):
@@ -85,7 +85,7 @@ def write_results(
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(replace_file(file)) for file in (boxes, segmentations)]
         streams = [stack.enter_context(file.open("w", encoding="utf-8")) for file in files]
-        append_box, append_segmentation = (stack.enter_context(_write_list(stream)) for stream in streams)
+        append_box, append_segmentation = (stack.enter_context(write_list(stream)) for stream in streams)
         for image_id, (record, _, prediction) in enumerate(align_predictions(predictions, reader), start=1):
             try:
                 check_mask_size(record, prediction)
@@ -94,10 +94,10 @@ def write_results(
             box_range.add(prediction)
             predicted = {"boxes": prediction.boxes is not None, "segmentations": prediction.mask is not None}
             lost += not (predicted["segmentations"] or prediction.boxes or prediction.no_target)
-            for entry in _box_entries(image_id, prediction):
+            for entry in box_entries(image_id, prediction):
                 append_box(entry)
                 counts["boxes"] += 1
-            if segmentation := _segmentation_entry(image_id, prediction):
+            if segmentation := segmentation_entry(image_id, prediction):
                 append_segmentation(segmentation)
                 counts["segmentations"] += 1
             if image_id % _PROGRESS_STEP == 0:
@@ -138,7 +138,8 @@ def _image_entry(image_id: int, record: ImageRecord, expression: Expression) -> 
     }
 
 
-def _box_entries(image_id: int, prediction: Prediction) -> list[dict[str, Any]]:
+def box_entries(image_id: int, prediction: Prediction) -> list[dict[str, Any]]:
+    """The COCO results of the boxes."""
     boxes = prediction.boxes or []
     entries: list[dict[str, Any]] = [
         {"image_id": image_id, "category_id": CATEGORY, "bbox": box_xyxy_to_xywh(box), "score": score}
@@ -149,7 +150,8 @@ def _box_entries(image_id: int, prediction: Prediction) -> list[dict[str, Any]]:
     return entries
 
 
-def _segmentation_entry(image_id: int, prediction: Prediction) -> dict[str, Any] | None:
+def segmentation_entry(image_id: int, prediction: Prediction) -> dict[str, Any] | None:
+    """The COCO result of the mask; None if there is nothing to say."""
     if prediction.mask is None:
         return None
     pixels = rle_area(prediction.mask)
@@ -165,7 +167,7 @@ def _segmentation_entry(image_id: int, prediction: Prediction) -> dict[str, Any]
 
 
 @contextlib.contextmanager
-def _write_list(stream: TextIO) -> Iterator[Callable[[dict[str, Any]], None]]:
+def write_list(stream: TextIO) -> Iterator[Callable[[dict[str, Any]], None]]:
     """Write a JSON list, one entry per line, by calls of the yielded function; no entry stays in memory."""
     separator = "\n"
 

@@ -60,12 +60,7 @@ def postprocess(raw: RawOutput, settings: PostprocessSettings) -> GroundingResul
     boxes = scale_boxes(raw.boxes, height, width)
     scores = score_queries(raw, existence_weighting=settings.existence_weighting)
     queries = select_queries(boxes, scores, settings)
-    sources = [] if settings.mask_source == "instance" else [raw.global_mask_logits]
-    if settings.mask_source != "global":
-        sources += select_mask_logits(raw, queries)
-    mask = np.zeros((raw.image_size, raw.image_size), dtype=bool)
-    for logits in sources:
-        mask |= logits_to_mask(logits, raw.image_size, settings.mask_threshold)
+    mask = merge_square_masks(raw, queries, settings)
     return GroundingResult(
         id=raw.id,
         queries=queries,
@@ -74,6 +69,35 @@ def postprocess(raw: RawOutput, settings: PostprocessSettings) -> GroundingResul
         points=raw.points[queries].astype(np.float64) * (width, height),
         mask=resize_nearest(mask, height, width),
     )
+
+
+def merge_square_masks(raw: RawOutput, queries: NDArray[np.int64], settings: PostprocessSettings) -> NDArray[np.bool_]:
+    """The result's mask for some queries (N,), in the square image (S, S) that the network saw.
+
+    Raises:
+        SettingsError: as `postprocess`.
+    """
+    sources = [] if settings.mask_source == "instance" else [raw.global_mask_logits]
+    if settings.mask_source != "global":
+        sources += select_mask_logits(raw, queries)
+    mask = np.zeros((raw.image_size, raw.image_size), dtype=bool)
+    for logits in sources:
+        mask |= logits_to_mask(logits, raw.image_size, settings.mask_threshold)
+    return mask
+
+
+def square_instance_masks(
+    raw: RawOutput, queries: NDArray[np.int64], settings: PostprocessSettings
+) -> NDArray[np.bool_]:
+    """One mask (N, S, S) in the square image that the network saw for each selected query (N,).
+
+    Raises:
+        SettingsError: as `postprocess`.
+    """
+    masks = np.zeros((len(queries), raw.image_size, raw.image_size), dtype=bool)
+    for mask, logits in zip(masks, select_mask_logits(raw, queries), strict=True):
+        mask[:] = logits_to_mask(logits, raw.image_size, settings.mask_threshold)
+    return masks
 
 
 def postprocess_instance_masks(
@@ -85,8 +109,7 @@ def postprocess_instance_masks(
         SettingsError: as `postprocess`.
     """
     masks = np.zeros((len(queries), *raw.original_size), dtype=bool)
-    for mask, logits in zip(masks, select_mask_logits(raw, queries), strict=True):
-        square = logits_to_mask(logits, raw.image_size, settings.mask_threshold)
+    for mask, square in zip(masks, square_instance_masks(raw, queries, settings), strict=True):
         mask[:] = resize_nearest(square, *raw.original_size)
     return masks
 

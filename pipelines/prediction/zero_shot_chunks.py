@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from pipelines.prediction.chunks import (
     PARTS_FOLDER,
     part_file,
     run_chunks,
-    save_overlays,
+    save_overlay,
     split_batches,
     split_chunks,
 )
@@ -29,7 +28,7 @@ from pipelines.prediction.zero_shot import ZeroShotDetector, detect_in_order, fi
 from pipelines.runtime.distributed import resolve_shared_precision
 from pipelines.runtime.precision import log_compute_dtype
 
-DrawDetections = Callable[[FolderImageTexts, int, Detections], tuple[str, Image.Image]]
+DrawDetections = Callable[[int, Detections], tuple[str, Image.Image]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +75,8 @@ def predict_chunks(job: ZeroShotJob) -> None:
 
     def save(index: int, found: list[Detections]) -> None:
         if job.draw:
-            assert isinstance(job.dataset, FolderImageTexts)
-            draw = partial(job.draw, job.dataset)
-            save_overlays(job.out, (draw(*each) for each in zip(chunks[index], found, strict=True)))
+            for each in zip(chunks[index], found, strict=True):
+                save_overlay(job.out, *job.draw(*each))
         # Last: it says that the chunk is finished.
         write_predictions(part_file(job.out, index), map(encode_detections, found))
 
@@ -102,6 +100,6 @@ def merge_chunks(job: ZeroShotJob) -> dict[str, Any]:
     notes = describe_findings(findings, detector.max_tokens, each=own_images)
     counts = {"expressions": len(dataset), "no_target": no_target, "cut": len(findings), "notes": notes}
     if isinstance(dataset, FolderImageTexts):
-        counts |= {"images": len(dataset.names), "unreadable": dataset.images.unreadable}
+        counts |= {"images": len(dataset.images.files), "unreadable": dataset.images.unreadable}
         counts |= {"notes": [*dataset.images.remarks, *notes]}
     return counts

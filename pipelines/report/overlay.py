@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 from pipelines.report.overlay_canvas import (
     FRAME_COLOR,
     Canvas,
+    blend_heat,
     draw_image,
     plan_canvas,
     resize_mask,
@@ -26,9 +27,8 @@ from pipelines.report.overlay_colors import BLACK, OKABE_ITO, WHITE, Color, pick
 from pipelines.report.overlay_labels import Rectangle, place_labels
 from pipelines.report.overlay_text import TextBlock, measure_text, wrap_text
 
-Layer = Literal["boxes", "masks", "points"]
-LAYERS: tuple[Layer, ...] = ("boxes", "masks", "points")
-"""What an overlay shows."""
+Layer = Literal["boxes", "masks", "points", "attention"]
+DEFAULT_LAYERS: tuple[Layer, ...] = ("boxes", "masks", "points")
 NO_TARGET = "no target"
 _BANNER_COLOR = OKABE_ITO[5]
 # Lines of the caption are at most this many times as wide as high.
@@ -49,6 +49,8 @@ class OverlayContent:
     """(N, h, w) masks of the instances, tinted in their colors."""
     points: NDArray[np.float64] | None = None
     """(N, 2) x, y in pixels of the image; None: the model has none."""
+    attention: NDArray[np.uint8] | None = None
+    """(h, w) the attention map over the whole image, 255 at its highest value; None: the model has none."""
 
 
 def draw_overlay(
@@ -56,7 +58,7 @@ def draw_overlay(
     expression: str,
     content: OverlayContent,
     *,
-    show: Collection[Layer] = LAYERS,
+    show: Collection[Layer] = DEFAULT_LAYERS,
     image_size: tuple[int, int] | None = None,
 ) -> Image.Image:
     """Draw one result: every instance in its color, with its number and score.
@@ -74,6 +76,8 @@ def draw_overlay(
     height, width = image.shape[:2]
     canvas = plan_canvas(*(image_size or (width, height)))
     drawn = draw_image(image, canvas)
+    if "attention" in show and content.attention is not None:
+        drawn = blend_heat(drawn, content.attention)
     colors = pick_colors(len(content.boxes))
     if colors and "masks" in show:
         _draw_masks(drawn, content, colors, canvas)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image, ImageFilter, ImageOps
 
-from pipelines.report.overlay_colors import Color
+from pipelines.report.overlay_colors import OKABE_ITO, Color
 
 MIN_LONG_SIDE = 640
 """Pixels; smaller images are enlarged."""
@@ -19,6 +19,7 @@ MIN_WIDTH, MIN_HEIGHT = 320, 120
 """Pixels; narrower images are framed, so that labels and caption have room."""
 FRAME_COLOR: Color = (24, 24, 24)
 _OPACITY = 0.45
+_HEAT_COLORS = (OKABE_ITO[6], OKABE_ITO[4])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +102,16 @@ def tint(image: Image.Image, coverage: Image.Image, color: Color, opacity: float
     if box is not None:
         alpha = coverage.crop(box).point([round(value * opacity) for value in range(256)])
         image.paste(color, box, alpha)
+
+
+def blend_heat(image: Image.Image, attention: NDArray[np.uint8]) -> Image.Image:
+    """The image, darkened, under a map (h, w) of the whole image from blue (low) to yellow (255)."""
+    heat = Image.fromarray(attention).resize(image.size, Image.Resampling.BILINEAR)
+    blended = Image.blend(image, Image.new("RGB", image.size, FRAME_COLOR), 0.35)
+    blended.paste(
+        ImageOps.colorize(heat, *_HEAT_COLORS), (0, 0), heat.point([round(value * 0.8) for value in range(256)])
+    )
+    return blended
 
 
 def trace_edge(coverage: Image.Image, width: int) -> Image.Image:

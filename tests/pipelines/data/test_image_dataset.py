@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from pipelines.data.datasets import ImageFolderDataset
-from pipelines.data.image_folder import CheckedImages, list_images
+from pipelines.data.image_queries import check_images, query_images
 from pipelines.data.processor import Processor
 from pipelines.data.tokenizer import train_tokenizer
 from shards.errors import DataError
@@ -20,7 +20,7 @@ def data(tmp_path: Path) -> ImageFolderDataset:
     Image.new("RGB", (6, 4), (255, 0, 0)).save(tmp_path / "a.png")
     Image.new("L", (3, 9), 128).save(tmp_path / "b.png")
     processor = Processor(image_size=8, tokenizer=train_tokenizer(["the red car"] * 3, 40), max_tokens=5)
-    return ImageFolderDataset(CheckedImages(files=list(list_images(tmp_path).files)), ["red", "the car"], processor)
+    return ImageFolderDataset(check_images(query_images([tmp_path], ["red", "the car"])), processor)
 
 
 def test_ids_are_the_file_name_and_the_index_of_the_text(data: ImageFolderDataset) -> None:

@@ -15,13 +15,14 @@ import torch
 from PIL import Image
 
 from pipelines.config.settings import PredictSettings
-from pipelines.data.image_folder import check_images, describe_left_out, list_images, name_images
+from pipelines.data.image_folder import describe_left_out, list_images, name_images
+from pipelines.data.image_queries import check_images, query_images
 from pipelines.data.tokenizer import train_tokenizer
 from pipelines.model import IGVGModel
 from pipelines.prediction.prediction_file import read_predictions
 from pipelines.pretrained import save_checkpoint
 from pipelines.report.own_images import name_overlay
-from pipelines.stages import predict
+from pipelines.stages import predict_images
 from pipelines.stages.artifact import StageResult
 from shards.annotations.image_files import index_folders
 from shards.errors import ArtifactError, DataError, SettingsError
@@ -54,7 +55,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def find(checkpoint: Path, images: Path, out: Path, *texts: str) -> StageResult[None]:
     settings = PredictSettings(workers=0)
     texts = texts or ("the red car",)
-    return predict.run_on_images(settings, checkpoint, images, texts, out)
+    return predict_images.run_on_images(settings, checkpoint, query_images([images], texts), out)
 
 
 # What is taken
@@ -161,7 +162,7 @@ def images(tmp_path: Path) -> Path:
 
 
 def test_images_that_cannot_be_read_are_kept_apart_from_those_that_can(images: Path) -> None:
-    checked = check_images(list_images(images).files)
+    checked = check_images(query_images([images], ["car"]))
     assert [file.name for file in checked.files] == ["a.png", "c.jpg"]
     assert list(checked.unreadable) == ["b.png", "d.jpg", "e.jpg"]
     assert "d.jpg: is a Git LFS pointer, not an image" in checked.unreadable["d.jpg"]

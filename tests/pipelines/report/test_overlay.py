@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipelines.report.overlay import LAYERS, OverlayContent, draw_overlay, project_box
+from pipelines.report.overlay import DEFAULT_LAYERS, OverlayContent, draw_overlay, project_box
 from pipelines.report.overlay_canvas import MAX_PIXELS, plan_canvas, resize_mask, trace_edge
 from pipelines.report.overlay_colors import OKABE_ITO, WHITE, contrast_ratio, pick_colors, pick_text_color
 
@@ -36,7 +36,7 @@ def content(**changes: Any) -> OverlayContent:
     return OverlayContent(**values | changes)
 
 
-def draw(expression: str = "the star", show: Any = LAYERS, **changes: Any) -> Pixels:
+def draw(expression: str = "the star", show: Any = DEFAULT_LAYERS, **changes: Any) -> Pixels:
     return np.asarray(draw_overlay(GRAY, expression, content(**changes), show=show))
 
 
@@ -71,9 +71,9 @@ def test_the_point_is_marked_in_the_color_of_its_box() -> None:
     assert tuple(draw()[350, 500].tolist()) == pick_colors(1)[0]
 
 
-@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("layer", DEFAULT_LAYERS)
 def test_each_layer_shows_what_the_others_do_not(layer: str) -> None:
-    alone, rest, every, none = draw(show={layer}), draw(show=set(LAYERS) - {layer}), draw(), draw(show=())
+    alone, rest, every, none = draw(show={layer}), draw(show=set(DEFAULT_LAYERS) - {layer}), draw(), draw(show=())
     assert (alone != none).any()
     assert (rest != every).any()
     mask, edge, point = every[250, 640], every[200, 500], every[350, 500]

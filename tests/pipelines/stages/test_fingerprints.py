@@ -21,10 +21,11 @@ from pipelines.config.settings import (
     ScoreSettings,
     TrainSettings,
 )
+from pipelines.data.image_queries import query_images
 from pipelines.data.tokenizer import train_tokenizer
 from pipelines.model import IGVGModel
 from pipelines.pretrained import save_checkpoint
-from pipelines.stages import predict, prepare, score, train
+from pipelines.stages import predict, predict_images, prepare, score, train
 from pipelines.stages.artifact import Stage
 from shards.errors import ArtifactError, SettingsError
 from shards.reader import ShardReader
@@ -247,9 +248,8 @@ def test_a_search_in_images_is_known_by_the_images_and_the_texts(checkpoint: Pat
 
     def search(folder: str, text: str) -> bool:
         settings = PredictSettings(workers=0)
-        return predict.run_on_images(
-            settings, checkpoint, tmp_path / folder / "street.png", [text], tmp_path / "found"
-        ).cached
+        queries = query_images([tmp_path / folder / "street.png"], [text])
+        return predict_images.run_on_images(settings, checkpoint, queries, tmp_path / "found").cached
 
     assert not search("one", "red star")
     assert search("two", "red star")

@@ -14,10 +14,11 @@ from PIL import Image
 
 from pipelines.config.settings import PredictSettings, ZeroShotSettings
 from pipelines.data.image_decoding import decode_image
+from pipelines.data.image_queries import query_images
 from pipelines.prediction import zero_shot_chunks
 from pipelines.prediction.families import default_settings
 from pipelines.prediction.transformers_model import load_model
-from pipelines.stages import convert, predict
+from pipelines.stages import convert, predict, predict_images
 from pipelines.stages.inputs import locate_raw
 from shards.errors import ArtifactError, CheckpointError, DataError, SettingsError
 from shards.masks import decode_mask, encode_mask
@@ -126,9 +127,8 @@ def test_own_images_get_an_overlay_for_every_text(models: Path, tmp_path: Path) 
     Image.effect_noise((50, 40), 60).convert("RGB").save(tmp_path / "noise.png")
     texts = ["the red car", "a text that has many more tokens than the model takes"]
     for name, masks in (("boxes", None), ("masks", models / "sam")):
-        result = predict.run_on_images(
-            SETTINGS, models / "owlvit", tmp_path / "noise.png", texts, tmp_path / name, masks=masks
-        )
+        queries = query_images([tmp_path / "noise.png"], texts)
+        result = predict_images.run_on_images(SETTINGS, models / "owlvit", queries, tmp_path / name, masks=masks)
         assert {file.name for file in (tmp_path / name / "overlays").iterdir()} == {
             "noise-png-0.png",
             "noise-png-1.png",
@@ -240,5 +240,6 @@ def test_a_tokenizer_of_another_model_is_one_line(workers: int, tmp_path: Path) 
     vocabulary.update({word: 5000 + index for word, index in vocabulary.items() if len(word.strip("#")) == 1})
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     settings = replace(default_settings(folder), workers=workers)
+    queries = query_images([tmp_path / "noise.png"], ["a dog"])
     with pytest.raises(CheckpointError, match=r"^the model, its processor and its tokenizer do not fit together \("):
-        predict.run_on_images(settings, folder, tmp_path / "noise.png", ["a dog"], tmp_path / "out")
+        predict_images.run_on_images(settings, folder, queries, tmp_path / "out")
