@@ -51,10 +51,16 @@ def convert(
     split: Annotated[str | None, typer.Option(help="Split of the shards, e.g. val.")] = None,
     to: Annotated[
         TargetFormat | None,
-        typer.Option(help="Format to write: COCO's files (default), labelme's JSON with polygons, or masks as PNG."),
+        typer.Option(
+            metavar="FORMAT",
+            help="Format to write: coco (COCO's files, the default), labelme (JSON with polygons) or png (masks).",
+        ),
     ] = None,
     from_: Annotated[
-        SourceFormat | None, typer.Option("--from", help="Format to read into predictions; .json files are COCO's.")
+        SourceFormat | None,
+        typer.Option(
+            "--from", metavar="FORMAT", help="Format to read: labelme, or coco, as which .json files are read."
+        ),
     ] = None,
     annotations: Annotated[
         Path | None,

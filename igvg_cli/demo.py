@@ -18,11 +18,9 @@ def demo(
         typer.Option("--from-scratch", help="Train without the shipped network; takes four times as long or more."),
     ] = False,
     images: Annotated[
-        int | None,
-        typer.Option(
-            "--images", "--pictures", min=8, help="Images to draw for training.", show_default="by --from-scratch"
-        ),
+        int | None, typer.Option(min=8, help="Images to draw for training.", show_default="by --from-scratch")
     ] = None,
+    pictures: Annotated[int | None, typer.Option(min=8, hidden=True, help="The earlier name of --images.")] = None,
     held_out: Annotated[int, typer.Option(min=1, help="Images to draw for each benchmark's evaluation.")] = 120,
     max_steps: Annotated[int, typer.Option(min=0, help="Stop training after so many steps; 0: do not.")] = 0,
 ) -> None:
@@ -39,7 +37,7 @@ def demo(
     from pipelines.experiments import demo as stage
 
     plan = stage.FROM_SCRATCH if from_scratch else stage.SHORT
-    train_images = plan.train_images if images is None else images
+    train_images = next((count for count in (images, pictures) if count is not None), plan.train_images)
     plan = replace(plan, train_images=train_images, held_out_images=held_out, max_steps=max_steps)
     with render.show_progress("demo"):
         report = stage.run(out, plan)

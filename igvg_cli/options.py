@@ -13,7 +13,10 @@ ShardFolders = Annotated[
     list[Path],
     typer.Option("--shards", help="Folder that igvg prepare made; repeat to train on several.", show_default=False),
 ]
-Preset = Annotated[Literal["tiny", "base", "large"], typer.Option(help="Size of the network and its recipe.")]
+Preset = Annotated[
+    Literal["tiny", "base", "large"],
+    typer.Option(metavar="NAME", help="Size of the network and its recipe: tiny, base or large."),
+]
 Recipe = Annotated[
     str,
     typer.Option(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from igvg_cli import options, render
+from igvg_cli.tables import print_table
 from shards.datasets import DatasetName
 
 if TYPE_CHECKING:
@@ -25,8 +26,23 @@ COLUMNS = {
 }
 
 
+def _check_dataset(name: str) -> str:
+    # A list of choices as the type would be one long word in the page of help.
+    if name not in list(DatasetName):
+        raise typer.BadParameter(f"{name!r} is not one of {', '.join(DatasetName)}.")
+    return name
+
+
 def prepare(
-    dataset: Annotated[DatasetName, typer.Argument(help="The data set.", show_default=False)],
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            help=f"The data set: {', '.join(DatasetName)}.",
+            show_default=False,
+            autocompletion=lambda: list(DatasetName),
+            callback=_check_dataset,
+        ),
+    ],
     annotations: Annotated[
         Path, typer.Option(help="Folder of the published annotation files, under their own names.", show_default=False)
     ],
@@ -54,7 +70,7 @@ def prepare(
     from pipelines.config.settings import PrepareSettings
     from pipelines.stages import prepare as stage
 
-    settings = PrepareSettings(dataset=dataset.value, splits=tuple(split or ()), limit=limit, skip_invalid=skip_invalid)
+    settings = PrepareSettings(dataset=dataset, splits=tuple(split or ()), limit=limit, skip_invalid=skip_invalid)
     if dry_run:
         with render.show_progress("looking for files"):
             found = stage.inspect(settings, annotations, images)
@@ -64,7 +80,7 @@ def prepare(
         result = stage.run(settings, annotations, images, out, force=force, workers=workers)
     if result.cached:
         render.note(f"{out} is up to date: same files, same settings; nothing to do.")
-    _print_counts(dataset.value, out, result.counts)
+    _print_counts(dataset, out, result.counts)
 
 
 def _print_counts(dataset: str, out: Path, counts: dict[str, Any]) -> None:
@@ -75,7 +91,7 @@ def _print_counts(dataset: str, out: Path, counts: dict[str, Any]) -> None:
         listed += [f"{words}: {count:,} × {kind}" for kind, count in kinds.items()]
         if kinds:
             listed.append(f"all of them are listed in {out / file}")
-    render.print_table(f"{dataset} → {out}", ("split", *COLUMNS), rows, listed)
+    print_table(f"{dataset} → {out}", ("split", *COLUMNS), rows, listed)
 
 
 def _report_inspection(settings: PrepareSettings, found: Inspection) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # Seconds; less than the promised 30: on a busy machine a thread wakes late.
 INTERVAL = 28.0
+# The least width of a terminal, in characters, that has room for a bar.
+_BAR_WIDTH = 80
 
 
 class Display:
@@ -140,10 +142,15 @@ def show_progress(label: str, *, write: Callable[[str], None], interval: float) 
 def _show_bar(label: str) -> Iterator[Advance]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-               TextColumn("{task.fields[remark]}"))  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    # On a narrow terminal the numbers say more than a bar of a few characters.
+    drawn = (BarColumn(),) if console.width >= _BAR_WIDTH else ()
+    counted = MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=7))
+    left = TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7))
+    texts = TextColumn("{task.description}"), TextColumn("{task.fields[remark]}")
+    with Progress(texts[0], *drawn, counted, left, texts[1], console=console, transient=True) as bar:
         task = bar.add_task(label, total=None, remark="")
 
         def advance(done: int, total: int, remark: str) -> None:

@@ -7,43 +7,21 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from igvg_cli import progress, streams
+from igvg_cli.tables import print_table, table_width
 from pipelines.evaluation.score_format import format_change, format_interval, format_score
 from shards.files import dump_json
 
 if TYPE_CHECKING:
     import contextlib
-    from collections.abc import Container, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from pipelines.evaluation.comparison import ComparisonReport
     from pipelines.evaluation.score_report import ScoreReport
     from pipelines.evaluation.sweep import SweepReport
     from pipelines.experiments.ablation import AblationReport
 
-
-def print_table(
-    title: str,
-    columns: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    notes: Sequence[str] = (),
-    *,
-    left: Container[int] = (0,),
-) -> None:
-    """Print a table and notes below it; the columns of the indices `left` are aligned left, the others right."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="", pad_edge=False)
-    for position, column in enumerate(columns):
-        table.add_column(column, justify="left" if position in left else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    # Redirected output has no width: cells are not wrapped below 160 columns.
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-    with streams.printing():
-        console.print(table)
-        for line in notes:
-            console.print(Text(line, style="dim"))
+# Below this width the definitions of metrics stand below their table.
+_NARROW = 80
 
 
 def print_scores(reports: Sequence[ScoreReport]) -> None:
@@ -58,7 +36,12 @@ def print_scores(reports: Sequence[ScoreReport]) -> None:
             [name, format_score(value), format_interval(intervals.get(name)), describe_metric(name)]
             for name, value in report.metrics.items()
         ]
-        notes = [f"{report.expressions} expressions ({kinds}), {size}; percent; – means nothing to measure"]
+        columns = ["metric", "score", "95 % interval", "what it measures"]
+        notes = []
+        if table_width() < _NARROW:
+            notes = [f"{name}: {meaning}" for name, *_, meaning in rows]
+            columns, rows = columns[:3], [row[:3] for row in rows]
+        notes += [f"{report.expressions} expressions ({kinds}), {size}; percent; – means nothing to measure"]
         if report.not_predicted:
             notes.append(f"the predictions have no {report.not_predicted}: metrics of these are not measured")
         notes += [f"{count} {name.replace('_', ' ')}" for name, count in (report.left_out or {}).items() if count]
@@ -66,7 +49,7 @@ def print_scores(reports: Sequence[ScoreReport]) -> None:
             what = "expressions about crowd regions alone, with boxes and an empty target mask (IoU 0)"
             notes.append(f"{what}: {report.crowd_only}")
         title = f"{report.dataset}/{report.split}"
-        print_table(title, ["metric", "score", "95 % interval", "what it measures"], rows, notes, left=(0, 3))
+        print_table(title, columns, rows, notes, left=(0, 3))
         print_breakdown(title, report.breakdown)
 
 
@@ -110,7 +93,7 @@ def print_comparison(report: ComparisonReport) -> None:
     print_table(title, ["metric", "A", "B", "B − A", "95 % interval"], rows, notes)
     if report.differing:
         rows = [[row.id, row.text, format_score(100 * row.a), format_score(100 * row.b)] for row in report.differing]
-        print_table("Where they differ most", ["expression", "text", "A", "B"], rows, left=(0, 1))
+        print_table("Where they differ most", ["expression", "text", "A", "B"], rows, left=(0, 1), labels=2)
 
 
 def print_ablation(report: AblationReport) -> None:
@@ -129,7 +112,7 @@ def print_ablation(report: AblationReport) -> None:
 
 def print_sweep(report: SweepReport) -> None:
     """Print the settings of a sweep, one a row; a star marks the best of each metric, unless all are equal."""
-    total = len(report.settings)
+    total, count = len(report.settings), len(report.varied)
     best = {name: indices if len(indices) < total else [] for name, indices in report.best.items()}
     rows = [
         [
@@ -142,7 +125,7 @@ def print_sweep(report: SweepReport) -> None:
     notes = [f"{report.expressions} expressions; percent; * marks the best of a metric"]
     notes += [f"the same for all: {fixed}"] if fixed else []
     title = f"{report.dataset}/{report.split}, {total} settings"
-    print_table(title, [*report.varied, *report.shown], rows, notes, left=range(len(report.varied)))
+    print_table(title, [*report.varied, *report.shown], rows, notes, left=range(count), labels=count)
 
 
 def print_sweep_rows(report: SweepReport) -> None:
@@ -167,18 +150,23 @@ def format_setting(value: Any) -> str:
 def print_json(document: Any) -> None:
     """Print one JSON document; escaped if standard output is not Unicode, or a file name in it is no UTF-8."""
     text = dump_json(document, allow_nan=False).decode()
-    print_line(text if streams.is_unicode() else json.dumps(document, allow_nan=False))
+    print_text(text if streams.is_unicode() else json.dumps(document, allow_nan=False))
+
+
+def print_text(text: str) -> None:
+    """Print a text to standard output as it is, and end its line."""
+    with streams.printing():
+        sys.stdout.write(text + "\n")
 
 
 def print_line(message: str) -> None:
-    """Print one line to standard output."""
-    with streams.printing():
-        sys.stdout.write(message + "\n")
+    """Print one line to standard output; on a narrow terminal it breaks between words."""
+    print_text(streams.fit_to_terminal(message, sys.stdout))
 
 
 def note(message: str) -> None:
-    """Print one line to standard error."""
-    streams.write_error(message + "\n")
+    """Print one line to standard error; on a narrow terminal it breaks between words."""
+    streams.write_error(streams.fit_to_terminal(message, sys.stderr) + "\n")
 
 
 def show_progress(label: str) -> contextlib.AbstractContextManager[None]:

@@ -14,9 +14,9 @@ def report(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            metavar="PREDICTIONS|RUN...",
-            help="One or two sets of predictions (predictions.jsonl of any model, or a folder that igvg predict made), "
-            "and, or instead, a folder that igvg train made.",
+            metavar="SOURCE...",
+            help="One or two sets of predictions (the file of any model, or a folder that igvg predict made), and, or "
+            "instead, a folder that igvg train made.",
         ),
     ],
     out: options.Out,

@@ -8,7 +8,7 @@ import io
 import os
 import stat
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from shards.errors import DataError
 
@@ -108,6 +108,35 @@ def write_error(text: str) -> None:
         sys.stderr.flush()
     except OSError:
         sys.stderr = _open_devnull()
+
+
+def measure_width(stream: TextIO) -> int | None:
+    """The width in characters of what a stream is written to: that of COLUMNS, or of its terminal; None for neither."""
+    with contextlib.suppress(ValueError):
+        if (given := int(os.environ.get("COLUMNS", "0"))) > 0:
+            return given
+    with contextlib.suppress(OSError, ValueError):
+        if stream.isatty():
+            return os.get_terminal_size(stream.fileno()).columns or None
+    return None
+
+
+def fit_to_terminal(text: str, stream: TextIO) -> str:
+    """A line as it is; on a terminal that is narrower, lines that break between words, the later ones indented."""
+    width = measure_width(stream)
+    if not (width and len(text) > width and stream.isatty()):
+        return text
+    # Text wrapping keeps a no-break space: the word Error does not stand alone before a long path.
+    return wrap_words(text.replace("Error: ", "Error:\xa0", 1), width, "  ").replace("Error:\xa0", "Error: ", 1)
+
+
+def wrap_words(text: str, width: int, indent: str = "") -> str:
+    """Lines of at most `width` characters that break between words alone; the later ones are indented."""
+    import textwrap
+
+    return textwrap.fill(
+        text, max(width, len(indent) + 1), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def decode_argument(option: str, word: str) -> str:

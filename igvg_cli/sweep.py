@@ -23,7 +23,8 @@ def sweep(
     ] = None,
     set_: options.Set = None,
     format_: Annotated[
-        Literal["table", "json", "csv"], typer.Option("--format", help="Print a table, one JSON document, or CSV.")
+        Literal["table", "json", "csv"],
+        typer.Option("--format", metavar="FORMAT", help="How to print: table, json (one document) or csv."),
     ] = "table",
     resolution: options.Resolution = 0,
 ) -> None:

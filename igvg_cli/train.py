@@ -25,7 +25,7 @@ def train(
         Path | None,
         typer.Option(
             help="Start: a published BEiT-3 file (.zip, .pth), a checkpoint of InstanceVG, SimVG, PropVG or DeRIS (its "
-            "encoder), a checkpoint folder, one of these on the hub (USER/REPO, hf://USER/REPO/FILE), or shapes, the "
+            "encoder), a checkpoint folder, one of these on the hub (USER/REPO or a hf:// file), or shapes, the "
             "network that igvg ships (--preset tiny)."
         ),
     ] = None,
@@ -55,7 +55,7 @@ def train(
     overrides = [*(set_ or []), *([f"init={init}"] if init else [])]
     settings = read_settings(train_preset(preset), config, overrides, recipe=find_recipe(recipe))
     if show_settings or not shards or out is None:
-        render.print_line(format_toml(to_mapping(settings)).rstrip())
+        render.print_text(format_toml(to_mapping(settings)).rstrip())
         return
 
     from pipelines.stages import train as stage

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import torch
 
-from igvg_cli.render import note, print_table
+from igvg_cli.render import note
+from igvg_cli.tables import print_table
 from tests.benchmarks import command_line, data, first_answer, network, report, scoring, sweeping
 from tests.benchmarks.figures import Figure
 

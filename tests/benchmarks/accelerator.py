@@ -27,7 +27,8 @@ from typing import Any, Literal
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from igvg_cli.render import note, print_table
+from igvg_cli.render import note
+from igvg_cli.tables import print_table
 from pipelines.config.presets import train_preset
 from pipelines.config.settings import TrainSettings
 from pipelines.model import IGVGModel

@@ -14,7 +14,8 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from igvg_cli.render import print_table, show_progress
+from igvg_cli.render import show_progress
+from igvg_cli.tables import print_table
 from pipelines.config.presets import train_preset
 from pipelines.config.settings import PredictSettings, PrepareSettings
 from pipelines.evaluation.evaluator import evaluate_prediction
