@@ -14,7 +14,7 @@ from pathlib import Path
 from pipelines.report.summary import Summary
 
 _FOLDER = Path(__file__).parent
-_STYLES = ("page.css", "gallery.css")
+_STYLES = ("page.css", "summary.css", "gallery.css")
 _THEME = "theme.js"
 # In the order in which they use each other.
 _SCRIPTS = (

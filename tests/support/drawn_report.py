@@ -75,7 +75,10 @@ def write_report(
         block = dump_argument(details[start : start + DETAILS_SIZE])
         write_script(folder / "data" / f"details-{chunk:04d}.js", "loadDetails", str(chunk), block)
     page = folder / "index.html"
-    page.write_text(render_page(Summary(), title="grefcoco val", sets=sets), encoding="utf-8")
+    page.write_text(
+        render_page(Summary(sets=tuple(zip("AB", sets, strict=False))), title="grefcoco val", sets=sets),
+        encoding="utf-8",
+    )
     return page
 
 
