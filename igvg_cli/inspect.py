@@ -9,6 +9,7 @@ import typer
 
 from igvg_cli import options, render
 from igvg_cli.sizes import format_size
+from igvg_cli.tables import print_table
 
 if TYPE_CHECKING:
     from pipelines.inspection.description import Description, Table
@@ -79,10 +80,10 @@ def _print(description: Description) -> None:
     counts = [(name, value) for name, value in _flatten(description.counts) if name not in description.facts]
     facts = [*description.facts.items(), *counts]
     rows += [[name, _format_value(name, value)] for name, value in facts if value not in (None, "", [])]
-    render.print_table("", ["property", "value"], rows, left=(0, 1))
+    print_table("", ["property", "value"], rows, left=(0, 1))
     if description.inputs:
         inputs = [[name, _shorten_digests(digests)] for name, digests in description.inputs.items()]
-        render.print_table("made from", ["input", "SHA-256"], inputs[:_INPUTS], left=(0, 1))
+        print_table("made from", ["input", "SHA-256"], inputs[:_INPUTS], left=(0, 1))
         if len(inputs) > _INPUTS:
             render.print_line(f"and {len(inputs) - _INPUTS} more inputs; --format json lists all")
     _print_settings(description)
@@ -98,13 +99,13 @@ def _print(description: Description) -> None:
 def _print_settings(description: Description) -> None:
     changed = [one for one in description.settings if one.changed]
     if changed and all(one.default is None for one in changed):
-        render.print_table(
+        print_table(
             "settings", ["setting", "value"], [[one.key, _format(one.value)] for one in changed], left=(0, 1)
         )
     elif changed:
         rows = [[one.key, _format(one.value), _format(one.default)] for one in changed]
         title = "settings that differ from the defaults"
-        render.print_table(title, ["setting", "value", "default"], rows, left=(0, 1, 2))
+        print_table(title, ["setting", "value", "default"], rows, left=(0, 1, 2))
     defaults = [f"{one.key} {_format(one.value)}" for one in description.settings if not one.changed]
     if defaults:
         render.print_line(f"as by default: {'; '.join(defaults)}")
@@ -114,7 +115,7 @@ def _print_table(table: Table) -> None:
     rows = [[_format_value(name, value) for name, value in zip(table.columns, row, strict=True)] for row in table.rows]
     left = [index for index, _ in enumerate(table.columns) if any(isinstance(row[index], str) for row in table.rows)]
     if rows:
-        render.print_table(table.title, list(table.columns), rows, left=left)
+        print_table(table.title, list(table.columns), rows, left=left)
 
 
 def _format_value(name: str, value: Any) -> str:
