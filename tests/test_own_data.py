@@ -36,7 +36,7 @@ def test_the_page_on_own_data_runs_and_training_improves_the_scores(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     lines = run_blocks()
-    assert {line.split()[1] for line in lines} == {"prepare", "predict", "score", "train", "compare"}
+    assert {line.split()[1] for line in lines} == {"prepare", "predict", "score", "train", "compare", "report"}
     scores = {}
     for name in ("before", "after"):
         capsys.readouterr()
@@ -46,4 +46,5 @@ def test_the_page_on_own_data_runs_and_training_improves_the_scores(
     assert scores["before"]["N-acc"] == 0
     assert scores["after"]["N-acc"] > 50
     assert scores["after"]["gIoU"] > scores["before"]["gIoU"] + 20
+    assert (tmp_path / "report" / "index.html").stat().st_size > 10_000
     assert list((tmp_path / "found" / "overlays").iterdir())
