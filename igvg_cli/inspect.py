@@ -99,9 +99,7 @@ def _print(description: Description) -> None:
 def _print_settings(description: Description) -> None:
     changed = [one for one in description.settings if one.changed]
     if changed and all(one.default is None for one in changed):
-        print_table(
-            "settings", ["setting", "value"], [[one.key, _format(one.value)] for one in changed], left=(0, 1)
-        )
+        print_table("settings", ["setting", "value"], [[one.key, _format(one.value)] for one in changed], left=(0, 1))
     elif changed:
         rows = [[one.key, _format(one.value), _format(one.default)] for one in changed]
         title = "settings that differ from the defaults"

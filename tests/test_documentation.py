@@ -136,6 +136,11 @@ def test_messages_are_read_off_the_sources() -> None:
     assert ("FOLDER holds no artifact.json", "run igvg to make it") in messages
     assert ("has no list 'images'", "give the annotations.json that igvg convert wrote") in messages
     assert ("--shards is missing", "only --show-settings needs none") in messages
+    # Through a dictionary, a tuple, a method that makes the error, and another module's function.
+    assert ("FILE: predict has no splits", "name them as name/split, e.g. grefcoco/val") in messages
+    assert ("INSTANCES_FILE has no image IMAGE_ID", "") in messages
+    assert ("annotation ANN_ID has box … outside the image", "") in messages
+    assert ("no recipe NAME", "did you mean …?") in messages
 
 
 def test_the_sizes_of_the_network_are_those_of_the_page() -> None:

@@ -18,11 +18,16 @@ from tests.support.import_graph import MODULES
 
 UNKNOWN = "…"
 ROOTS = frozenset({"IGVGError"})
+# Raised inside, and passed on as part of another error's message; in these packages.
+CAUSES = frozenset({"UnsafePickleError", "ValueError"})
+CAUSING = ("pipelines.config", "pipelines.data", "pipelines.prediction", "shards")
 USAGE_ERRORS = frozenset({"BadParameter", "UsageError"})
 # Names of variables that would tell a reader nothing.
 VAGUE = frozenset(
     {"advice", "error", "found", "how", "mismatch", "others", "reason", "remedy", "state", "there", "what", "words"}
 )
+# Functions that only list what a run knows.
+OPAQUE = frozenset({"join_first", "clean_line", "shorten"})
 # Alternatives of one message, and how deep variables and functions are followed.
 MAX_ALTERNATIVES, MAX_DEPTH = 12, 4
 
@@ -78,7 +83,7 @@ def list_error_classes() -> frozenset[str]:
     ]
     while new := {c.name for c in classes if {getattr(b, "id", "") for b in c.bases} & known} - known:
         known |= new
-    return frozenset(known - {"UnsafePickleError"}) | USAGE_ERRORS
+    return frozenset(known) | USAGE_ERRORS
 
 
 def list_messages() -> list[Message]:
@@ -105,13 +110,32 @@ def list_calls(module: str, name: str) -> set[tuple[str, ...]]:
 
 def _scan_module(module: str, source: Source) -> list[Message]:
     messages: list[Message] = []
+    names = list_error_classes() | (CAUSES if module.startswith(CAUSING) else set())
+    factories = _list_factories(source)
     for function in ast.walk(source.tree):
         if isinstance(function, ast.FunctionDef):
             for statement, before in _list_statements(function.body, {}):
                 for call in _walk_statement(statement):
-                    if isinstance(call, ast.Call) and _name_called(call) in list_error_classes():
-                        messages += _read_call(module, call, Scope(source, before))
+                    if isinstance(call, ast.Call) and call.args:
+                        called = _name_called(call)
+                        if called in names:
+                            messages += _read_call(module, call, call.args[0], Scope(source, before))
+                        elif called in factories and len(call.args) > factories[called]:
+                            messages += _read_call(module, call, call.args[factories[called]], Scope(source, before))
     return messages
+
+
+def _list_factories(source: Source) -> dict[str, int]:
+    """Functions that return an error with one of their parameters as its message, and which parameter that is."""
+    factories = {}
+    for function in ast.walk(source.tree):
+        if isinstance(function, ast.FunctionDef) and isinstance(function.body[-1], ast.Return):
+            made = function.body[-1].value
+            if isinstance(made, ast.Call) and _name_called(made) in list_error_classes() and made.args:
+                parameters = [each.arg for each in function.args.args if each.arg != "self"]
+                if getattr(made.args[0], "id", "") in parameters:
+                    factories[function.name] = parameters.index(made.args[0].id)
+    return factories
 
 
 def _list_statements(
@@ -138,25 +162,27 @@ def _walk_statement(statement: ast.stmt) -> Iterator[ast.AST]:
     for child in ast.iter_child_nodes(statement):
         if not isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case):
             yield from ast.walk(child)
-    if isinstance(statement, ast.Assign):
+    if isinstance(statement, ast.Assign | ast.For):
         yield statement
 
 
 def _list_assignments(nodes: list[ast.AST]) -> dict[str, list[ast.expr]]:
-    """What is assigned to each name. A name whose value cannot be followed, e.g. that of a loop, has none."""
+    """What is assigned to each name.
+
+    `a, b = value` assigns `value[0]` and `value[1]`; `for key, … in texts.items()` assigns `*texts`.
+    """
     assigned: dict[str, list[ast.expr]] = {}
     for node in nodes:
-        if isinstance(node, ast.Assign):
-            for target in node.targets:
-                if isinstance(target, ast.Name):
-                    assigned.setdefault(target.id, []).append(node.value)
-                elif isinstance(target, ast.Tuple):
-                    values = node.value.elts if isinstance(node.value, ast.Tuple) else []
-                    for name, value in zip(target.elts, values, strict=False):
-                        if isinstance(name, ast.Name):
-                            assigned.setdefault(name.id, []).append(value)
-        elif isinstance(node, ast.NamedExpr):
-            assigned.setdefault(node.target.id, []).append(node.value)
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value) | ast.NamedExpr(ast.Name(id=name), value):
+                assigned.setdefault(name, []).append(value)
+            case ast.Assign(targets=[ast.Tuple(elts=names)], value=value):
+                for position, target in enumerate(names):
+                    if isinstance(target, ast.Name):
+                        element = ast.Subscript(value, ast.Constant(position))
+                        assigned.setdefault(target.id, []).append(element)
+            case ast.For(ast.Tuple(elts=[ast.Name(id=name), *_]), ast.Call(ast.Attribute(texts, "items"))):
+                assigned.setdefault(name, []).append(ast.Starred(texts))
     return assigned
 
 
@@ -164,15 +190,13 @@ def _name_called(call: ast.Call) -> str:
     return getattr(call.func, "id", getattr(call.func, "attr", ""))
 
 
-def _read_call(module: str, call: ast.Call, scope: Scope) -> list[Message]:
-    if not call.args:
-        return []
+def _read_call(module: str, call: ast.Call, text_node: ast.expr, scope: Scope) -> list[Message]:
     keywords = {keyword.arg: keyword.value for keyword in call.keywords}
     remedies = [""]
     if "remedy" in keywords:
         remedies = [text for text in _render(keywords["remedy"], scope) if text != UNKNOWN] or [""]
     messages = []
-    for text in _render(call.args[0], scope):
+    for text in _render(text_node, scope):
         what = text.strip(" :")
         if re.search(r"\w{3}", re.sub("[A-Z]+", "", what)) is None:
             continue
@@ -209,10 +233,9 @@ def _list_texts(node: ast.expr, scope: Scope) -> list[str]:
         case ast.BoolOp(op=ast.Or(), values=values):
             texts = [text for value in values for text in _list_texts(value, scope)]
             return [text for text in texts if text != UNKNOWN] or [UNKNOWN]
-        case ast.Name(id=name):
-            return _follow_name(name, scope)
-        case ast.Call(func=ast.Name(id=name)):
-            return _follow_call(name, scope)
+        case ast.Name() | ast.Call(ast.Name()) | ast.Subscript(_, ast.Constant()) | ast.Starred():
+            texts = [text for value, inner in _follow(node, scope) for text in _list_texts(value, inner)]
+            return [text for text in texts if text != UNKNOWN] or [UNKNOWN]
     return [UNKNOWN]
 
 
@@ -225,32 +248,47 @@ def _join(parts: list[list[str]]) -> list[str]:
     return ["".join(texts) for texts in islice(product(*parts), MAX_ALTERNATIVES)]
 
 
-def _follow_name(name: str, scope: Scope) -> list[str]:
+def _follow(node: ast.expr, scope: Scope) -> Iterator[tuple[ast.expr, Scope]]:
+    """The expressions that a name, a call, an element of a tuple or a key of a dictionary stands for."""
     if scope.depth >= MAX_DEPTH:
-        return [UNKNOWN]
-    deeper = Scope(scope.source, scope.assigned, scope.depth + 1)
-    if name in scope.assigned:
-        texts = [text for value in scope.assigned[name] for text in _list_texts(value, deeper)]
-        return [text for text in texts if text != UNKNOWN] or [UNKNOWN]
-    if name in scope.source.constants:
-        return _list_texts(scope.source.constants[name], Scope(scope.source, {}, scope.depth + 1))
-    if name in scope.source.imported:
-        module, original = scope.source.imported[name]
-        source = read_source(MODULES[module])
-        if original in source.constants:
-            return _list_texts(source.constants[original], Scope(source, {}, scope.depth + 1))
-    return [UNKNOWN]
+        return
+    here = Scope(scope.source, scope.assigned, scope.depth + 1)
+    match node:
+        case ast.Name(id=name) if name in scope.assigned:
+            yield from ((value, here) for value in scope.assigned[name])
+        case ast.Name(id=name):
+            source, original = _find_source(name, scope.source)
+            if original in source.constants:
+                yield source.constants[original], Scope(source, {}, scope.depth + 1)
+        case ast.Call(ast.Name(id=name)):
+            source, original = _find_source(name, scope.source)
+            if original in source.functions and original not in OPAQUE:
+                for statement, before in _list_statements(source.functions[original].body, {}):
+                    if isinstance(statement, ast.Return) and statement.value:
+                        yield statement.value, Scope(source, before, scope.depth + 1)
+        case ast.Subscript(value, ast.Constant(value=int() as position)):
+            for whole, inner in _unfold(value, here):
+                if isinstance(whole, ast.Tuple) and position < len(whole.elts):
+                    yield whole.elts[position], inner
+        case ast.Starred(value):
+            for whole, inner in _unfold(value, here):
+                if isinstance(whole, ast.Dict):
+                    yield from ((key, inner) for key in whole.keys if key)
 
 
-def _follow_call(name: str, scope: Scope) -> list[str]:
-    """What a function of the same module returns."""
-    function = scope.source.functions.get(name)
-    if function is None or scope.depth >= MAX_DEPTH:
-        return [UNKNOWN]
-    texts = [
-        text
-        for statement, before in _list_statements(function.body, {})
-        if isinstance(statement, ast.Return) and statement.value
-        for text in _list_texts(statement.value, Scope(scope.source, before, scope.depth + 1))
-    ]
-    return [text for text in texts if text != UNKNOWN] or [UNKNOWN]
+def _unfold(node: ast.expr, scope: Scope) -> Iterator[tuple[ast.expr, Scope]]:
+    """The tuples and dictionaries that an expression can give."""
+    match node:
+        case ast.Tuple() | ast.Dict():
+            yield node, scope
+        case ast.IfExp(body=body, orelse=orelse):
+            yield from (*_unfold(body, scope), *_unfold(orelse, scope))
+        case ast.Name() | ast.Call():
+            for value, inner in _follow(node, scope):
+                yield from _unfold(value, inner)
+
+
+def _find_source(name: str, source: Source) -> tuple[Source, str]:
+    """The module that defines a name, and its name there."""
+    module, original = source.imported.get(name, ("", name))
+    return (read_source(MODULES[module]), original) if module else (source, name)
