@@ -11,6 +11,7 @@ from pipelines.config.settings import (
     NOT_FINGERPRINTED,
     PredictSettings,
     PrepareSettings,
+    ReportSettings,
     ScoreSettings,
     ZeroShotSettings,
 )
@@ -72,9 +73,7 @@ def _find_defaults(stage: str, options: Mapping[str, Any]) -> Any | None:
         return ZeroShotSettings() if "threshold" in options else PredictSettings()
     if stage == "prepare":
         return PrepareSettings(dataset="")
-    if stage == "score":
-        return ScoreSettings(split="")
-    return None
+    return {"score": ScoreSettings(split=""), "report": ReportSettings(split="")}.get(stage)
 
 
 def _given(options: Mapping[str, Any]) -> list[Setting]:

@@ -8,14 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from pipelines.inspection.findings import Verification
 from pipelines.inspection.verification import verify
 from pipelines.stages.artifact import UNFINISHED, Stage
 from shards.errors import ArtifactError
 from tests.support.pipeline_runs import run_here
+from tests.support.published_network import make_published
 
-KINDS = ("shards", "run", "found", "scores", "coco", "labels", "png", "again", "own")
+KINDS = ("shards", "run", "found", "scores", "coco", "labels", "png", "again", "own", "imported", "report")
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +35,10 @@ def artifacts(pipeline: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_here("predict", "--from", found, "--set", "postprocess.score_threshold=0.2", "--out", home / "again")
     image = sorted(images.iterdir())[0]
     run_here("predict", "--checkpoint", "shapes", "--image", image, "--text", "a square", "--out", home / "own")
+    torch.save({"state_dict": make_published()}, home / "published.pth")
+    run_here("import", home / "published.pth", "--out", home / "imported")
+    run_here("report", found, *split, "--out", home / "report")
+    (home / "published.pth").unlink()
     return home
 
 
@@ -91,7 +98,10 @@ def test_every_file_that_is_deleted_is_named(damaged: Path) -> None:
 @pytest.mark.parametrize("damaged", KINDS, indirect=True)
 def test_a_deleted_record_is_named(damaged: Path) -> None:
     (damaged / "artifact.json").unlink()
-    if damaged.name in ("coco", "labels", "png"):
+    if damaged.name == "imported":
+        # A checkpoint alone, as one of the hub.
+        assert "has no artifact.json" in verify(damaged).notes[0]
+    elif damaged.name in ("coco", "labels", "png", "report"):
         # Nothing else in them says that igvg made them.
         with pytest.raises(ArtifactError, match=r"expected artifact\.json"):
             verify(damaged)
@@ -118,7 +128,7 @@ def test_every_file_with_a_flipped_bit_is_named_in_full(damaged: Path) -> None:
 @pytest.mark.parametrize("damaged", ["found", "shards"], indirect=True)
 def test_every_flipped_bit_of_a_record_is_named(damaged: Path) -> None:
     size = 8 * (damaged / "artifact.json").stat().st_size
-    for bit in range(0, size, 5):
+    for bit in range(0, size, 29):
         report = verify_changed(damaged, "artifact.json", lambda content, bit=bit: flip(content, bit), full=False)  # type: ignore[misc]
         assert "artifact.json" in named(report), bit
 
@@ -165,9 +175,6 @@ def test_the_line_of_a_prediction_that_is_none_is_named(artifacts: Path, tmp_pat
 
 
 def test_weights_that_are_not_finite_are_named(artifacts: Path, tmp_path: Path) -> None:
-    import torch
-    from safetensors.torch import load_file, save_file
-
     folder = Path(shutil.copytree(artifacts / "run", tmp_path / "run"))
     (folder / "artifact.json").unlink()
     (folder / "log.jsonl").unlink()
@@ -196,7 +203,9 @@ def test_artifacts_inside_others_and_side_by_side_are_verified(artifacts: Path, 
     shutil.move(home / "scores", home / "found" / "score")
     report = verify(home)
     assert report.findings == ()
-    assert report.units == {"convert": 3, "predict": 3, "prepare": 1, "score": 1, "train": 1}
+    assert report.units == {
+        "convert": 3, "import": 1, "predict": 3, "prepare": 1, "report": 1, "score": 1, "train": 1,
+    }  # fmt: skip
     (home / "found" / "score" / "scores.json").unlink()
     assert named(verify(home)) == {"found/score/scores.json"}
 
