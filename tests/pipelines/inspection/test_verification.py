@@ -133,6 +133,13 @@ def test_every_flipped_bit_of_a_record_is_named(damaged: Path) -> None:
         assert "artifact.json" in named(report), bit
 
 
+@pytest.mark.parametrize("damaged", ["run"], indirect=True)
+def test_a_flipped_bit_that_changes_no_value_is_named(damaged: Path) -> None:
+    assert b"1e-08" in (damaged / "artifact.json").read_bytes()
+    report = verify_changed(damaged, "artifact.json", lambda content: content.replace(b"1e-08", b"1E-08"), full=False)
+    assert [one.what for one in report.findings] == ["differs from its checksum"]
+
+
 @pytest.mark.parametrize("damaged", KINDS, indirect=True)
 def test_extra_files_are_named(damaged: Path) -> None:
     names = ["extra.txt", ".predictions.jsonl.1.tmp", "deep/er/extra.bin"]
