@@ -179,3 +179,19 @@ def test_text_can_be_read_on_every_color() -> None:
     assert contrast_ratio((0, 0, 0), WHITE) == pytest.approx(21)
     for color in pick_colors(35):
         assert contrast_ratio(color, pick_text_color(color)) >= 4.5
+
+
+def test_the_attention_map_is_laid_over_the_image_where_it_is_high() -> None:
+    attention = np.zeros((10, 10), dtype=np.uint8)
+    attention[2, 2] = 255
+    plain, heat = (draw(show={"attention"}, attention=one) for one in (np.zeros_like(attention), attention))
+    assert (plain[:600] < GRAY).all()
+    assert heat[150, 200, 0] > 150 > 100 > heat[150, 200, 2]
+    np.testing.assert_array_equal(heat[400:], plain[400:])
+
+
+def test_attention_is_shown_only_if_it_is_asked_for_and_there_is_one() -> None:
+    attention = np.full((10, 10), 200, dtype=np.uint8)
+    np.testing.assert_array_equal(draw(attention=attention), draw())
+    np.testing.assert_array_equal(draw(show={"attention"}), draw(show=()))
+    assert (draw(show={*DEFAULT_LAYERS, "attention"}, attention=attention) != draw()).any()
