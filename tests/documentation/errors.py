@@ -10,7 +10,8 @@ from tests.documentation.messages import UNKNOWN, Message, list_calls, list_mess
 NOTE = "<!-- Written by `python -m tests.documentation`: change the messages in the code, and run it again. -->"
 INTRODUCTION = """
 Every message after `Error:`, with what to do. Words in capitals and "…" stand for what the run knows. In front of a
-message stands where it was found: the file, and the record in it. Search this page for a few words of yours.
+message stands where it was found: the file, and the record in it. Search this page for a few words of yours; `#` is the
+address of a message.
 [Troubleshooting](troubleshooting.md) explains the most frequent ones. `--debug` adds the traceback to an error.
 """
 # The first prefix of a module that fits decides.
@@ -96,7 +97,7 @@ def format_entry(what: str, remedy: str, used: set[str]) -> str:
         anchor = f"{slug}-{number}"
     used.add(anchor)
     text = what.replace("`", "'")
-    return f'- <a id="{anchor}"></a>`{text}`' + (f" → {escape(remedy)}" if remedy else "")
+    return f'- <a id="{anchor}" href="#{anchor}">#</a> `{text}`' + (f" → {escape(remedy)}" if remedy else "")
 
 
 def escape(text: str) -> str:
