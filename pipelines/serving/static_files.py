@@ -16,7 +16,14 @@ _TYPES = {
     "svg": "image/svg+xml",
 }
 _PAGE = "index.html"
-_SOURCES = {"pipelines.serving": (_PAGE, "serve.css")}
+_SOURCES = {
+    "pipelines.serving": (
+        _PAGE, "serve.css", "api.js", "image_input.js", "settings.js", "stage.js", "serve.js",
+    ),
+    "pipelines.report": (
+        "page.css", "gallery.css", "theme.js", "masks.js", "layers.js", "elements.js", "facts.js",
+    ),
+}  # fmt: skip
 """The served files of each package's folder `static`."""
 
 
