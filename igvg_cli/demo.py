@@ -24,13 +24,13 @@ def demo(
     held_out: Annotated[int, typer.Option(min=1, help="Images to draw for each benchmark's evaluation.")] = 120,
     max_steps: Annotated[int, typer.Option(min=0, help="Stop training after so many steps; 0: do not.")] = 0,
 ) -> None:
-    """Draw images of shapes, prepare, train, predict and score; then compare with baselines that need no training.
+    """Draw images of shapes, prepare, train, predict and score, beside baselines that need no training; write a report.
 
     Example: igvg demo --out demo
 
     Training starts from the shipped network "shapes", which knows expressions with exactly one target, and adds
     expressions with several targets or none. Less than 5 minutes on two cores. Run it again and every stage is found
-    finished.
+    finished. The last line is the page of the report, which opens in a browser.
     """
     from dataclasses import replace
 
@@ -47,3 +47,5 @@ def demo(
         for split, scores in report.scores.items():
             render.print_baselines(split, scores)
     render.note(f"drawn examples: {report.overlays}")
+    # Standard output of --format json is one document.
+    (render.note if format_ == "json" else render.print_line)(str(report.page))

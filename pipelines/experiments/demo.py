@@ -6,6 +6,7 @@ OUT/experiment.toml   what igvg run repeats
 OUT/runs/             every stage's artifact
 OUT/baselines/        predictions of the network before training, and of baselines that need no training
 OUT/examples/         predictions of the trained network for a held-out image, drawn
+OUT/report-…/         a page to look at: the network at the start and after training, on the held-out gRefCOCO layout
 ```
 
 Every folder's name carries the key of what it is made from, as those of `igvg run` do: a demo of another size, or of
@@ -22,13 +23,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipelines.config.settings import ScoreSettings
+from pipelines.config.settings import ReportSettings, ScoreSettings
 from pipelines.data.image_queries import query_images
 from pipelines.evaluation.score_report import ScoreReport
-from pipelines.experiments.experiment import Experiment, predict_split, read_experiment, run_stages
+from pipelines.experiments.experiment import Experiment, Stages, predict_split, read_experiment, run_stages
 from pipelines.prediction.prediction import Prediction
 from pipelines.prediction.prediction_file import PREDICTIONS, write_predictions
-from pipelines.stages import predict_images, score, train
+from pipelines.stages import predict, predict_images, report, score, train
 from pipelines.stages.artifact import KeyedFolder, Stage
 from pipelines.stages.inputs import digest_shards
 from pipelines.stages.prediction_work import AnySettings
@@ -107,6 +108,8 @@ class DemoReport:
     """By split, e.g. `grefcoco/val`, and by what predicted: the network at the start, after training, each baseline."""
     overlays: Path
     """The folder of drawn examples."""
+    page: Path
+    """The page of the report: the network at the start and after training on one of the splits."""
 
     def to_json(self) -> dict[str, Any]:
         """What `igvg demo --format json` prints."""
@@ -133,17 +136,19 @@ def run(out: Path, plan: DemoPlan, *, workers: int = 2) -> DemoReport:
     start = Path(experiment.train.init) if experiment.train.init else None
     start = start or save_untrained(baselines, experiment, list(stages.shards.values()))
     reports: dict[str, dict[str, ScoreReport]] = {}
-    for (name, split), report in zip(experiment.predict_on, stages.scores, strict=True):
+    starts: dict[str, Path] = {}
+    for (name, split), trained in zip(experiment.predict_on, stages.scores, strict=True):
         shards = stages.shards[name]
         settings = replace(experiment.predict, split=split)
-        found = predict_split(baselines, settings, start, shards, f"start-{name}")
-        scores = {"start": _score(found, shards, split), "after training": report}
+        starts[name] = predict_split(baselines, settings, start, shards, f"start-{name}")
+        scores = {"start": _score(starts[name], shards, split), "after training": trained}
         for title in BASELINES:
             scores[title] = _score(write_baseline(baselines, name, shards, split, title), shards, split)
         reports[f"{name}/{split}"] = scores
     shards = stages.shards["grefcoco"]
     overlays = draw_examples(out / "examples", experiment.predict, stages.checkpoint, shards)
-    return DemoReport(scores=reports, overlays=overlays)
+    page = write_report(out, experiment, stages, starts["grefcoco"], workers)
+    return DemoReport(scores=reports, overlays=overlays, page=page)
 
 
 def describe_data(out: Path, plan: DemoPlan) -> Stage:
@@ -261,6 +266,19 @@ def draw_examples(folder: Path, settings: AnySettings, checkpoint: Path, shards:
     found = replace(stage, name="found").folder
     predict_images.run_on_images(settings, checkpoint, queries, found)
     return found / "overlays"
+
+
+def write_report(out: Path, experiment: Experiment, stages: Stages, start: Path, workers: int) -> Path:
+    """Report the held-out gRefCOCO layout: predictions `start` beside those after training; returns the page."""
+    shards, settings = stages.shards["grefcoco"], replace(experiment.predict, split="val")
+    # Finished by the experiment.
+    trained = predict.run(settings, stages.checkpoint, shards, KeyedFolder(experiment.out, "grefcoco-val")).folder
+    begin_stage("reporting")
+    result = report.run(
+        [start, trained, stages.checkpoint], shards, ReportSettings(split="val"), KeyedFolder(out, "grefcoco-val"),
+        workers=workers,
+    )  # fmt: skip
+    return result.folder / report.PAGE
 
 
 def _repeat_predictions(

@@ -34,6 +34,19 @@ def test_three_benchmarks_are_scored_beside_baselines_that_need_no_training(demo
     assert (everything["N-acc"], everything["T-acc"]) == (0.0, 100.0)
 
 
+def test_the_last_line_is_the_page_of_a_report(demo: tuple[Path, str]) -> None:
+    again = igvg("demo", "--out", demo[0], *SIZE[:-2])
+    assert again.returncode == 0, again.stderr
+    page = Path(again.stdout.splitlines()[-1])
+    assert page.parent.parent == demo[0]
+    assert "after training" in again.stdout
+    text = page.read_text(encoding="utf-8")
+    assert all(heading in text for heading in ("Scores", "Differences", "Score threshold", "Training", "Expressions"))
+    document = json.loads(demo[1])["grefcoco/val"]
+    for name in ("start", "after training"):
+        assert f">{document[name]['metrics']['gIoU']:.2f}<" in text
+
+
 def test_held_out_images_are_none_of_those_trained_on(demo: tuple[Path, str]) -> None:
     (file,) = demo[0].glob("shapes-8-1-*/grefcoco/grefs(unc).json")
     records = json.loads(file.read_text())
