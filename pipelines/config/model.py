@@ -64,8 +64,13 @@ class IGVGConfig:
     def __post_init__(self) -> None:
         for total, part in (("image_size", "patch_size"), ("encoder_dim", "encoder_heads"),
                             ("hidden_dim", "decoder_heads")):  # fmt: skip
-            if getattr(self, total) % getattr(self, part):
-                raise ValueError(f"{total} {getattr(self, total)} is not a multiple of {part} {getattr(self, part)}")
+            size, unit = getattr(self, total), getattr(self, part)
+            if size % unit:
+                # The grid of patches has an even number of rows.
+                step = 2 * unit if total == "image_size" else unit
+                lower = max(size // step, 1) * step
+                remedy = f"set model.{total}={lower} or {lower + step}, or take another preset"
+                raise ValueError(f"{total} {size} is not a multiple of {part} {unit}; {remedy}")
         if self.grid_size % 2:
             raise ValueError(f"a grid of {self.grid_size} patches a side; it must be even for the feature pyramid")
         if self.grid_size**2 < self.num_queries:

@@ -63,7 +63,9 @@ def test_the_file_of_settings_and_the_command_line_win_over_the_recipe(tmp_path:
 
 
 def test_settings_are_checked_after_the_last_change() -> None:
-    with pytest.raises(SettingsError, match="image_size 224 is not a multiple of patch_size 12"):
+    with pytest.raises(
+        SettingsError, match=r"image_size 224 is not a multiple of patch_size 12; set model\.image_size=216 or 240"
+    ):
         resolve("ablation", preset="tiny")
     assert resolve("ablation", "model.image_size=216", preset="tiny").model.image_size == 216
 
