@@ -24,7 +24,7 @@ from pipelines.networks import resolve_checkpoint
 from pipelines.prediction.chunks import CHUNK_SIZE, split_batches, split_chunks
 from pipelines.prediction.families import change_settings, check_masks, find_family
 from pipelines.prediction.predictor import predict_batches
-from pipelines.pretrained import open_checkpoint
+from pipelines.pretrained import open_checkpoint, open_for_prediction
 from pipelines.runtime.precision import ComputeDtype, resolve_precision
 from shards.errors import SettingsError
 
@@ -85,8 +85,7 @@ class Grounder:
 
             detector = open_detector(path, mask_path, family.settings, place, compute_dtype)
             return cls(detector, compute_dtype=compute_dtype)
-        model, tokenizer, max_tokens = open_checkpoint(path)
-        processor = Processor(tokenizer=tokenizer, max_tokens=max_tokens, image_size=model.config.image_size)
+        model, processor = open_for_prediction(path)
         return cls(place_model(model, place, compute_dtype), processor, compute_dtype)
 
     def predict(

@@ -6,15 +6,18 @@ Published files and the names of shipped networks are read, too.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pipelines.data.light_tokenizer import load_light_tokenizer
 from pipelines.data.preprocessor_config import (
     PREPROCESSOR_FILE,
     check_preprocessing,
     describe_preprocessing,
     read_image_side,
 )
+from pipelines.data.processor import Processor
 from pipelines.data.tokenizer import SENTENCEPIECE_NAME, load_tokenizer, save_tokenizer
 from pipelines.model import IGVGConfig, IGVGModel
 from pipelines.model.convert.instancevg import infer_max_tokens, load_instancevg_checkpoint
@@ -38,12 +41,28 @@ def save_checkpoint(folder: Path, model: IGVGModel, tokenizer: Any | None, max_t
     write_json(folder / PROCESSOR_FILE, {"processor_class": "IGVGProcessor"})
 
 
-def open_checkpoint(checkpoint: str | os.PathLike[str], *, revision: str | None = None) -> tuple[IGVGModel, Any, int]:
+def open_for_prediction(checkpoint: str | os.PathLike[str]) -> tuple[IGVGModel, Processor]:
+    """Model and preprocessing of a checkpoint, loaded as fast as can be: for prediction alone.
+
+    Raises:
+        CheckpointError, SettingsError: as `open_checkpoint`.
+    """
+    model, tokenizer, max_tokens = open_checkpoint(checkpoint, read_tokenizer=load_light_tokenizer)
+    return model, Processor(tokenizer=tokenizer, max_tokens=max_tokens, image_size=model.config.image_size)
+
+
+def open_checkpoint(
+    checkpoint: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    read_tokenizer: Callable[[Path], Any] = load_tokenizer,
+) -> tuple[IGVGModel, Any, int]:
     """Model, tokenizer and token limit of a checkpoint folder, a published file or a shipped network.
 
     Args:
         checkpoint: a path or a name.
         revision: a branch, tag or commit of a hub name.
+        read_tokenizer: reads the tokenizer of a checkpoint folder.
 
     Raises:
         CheckpointError: it is no checkpoint, or a file of it is missing or damaged.
@@ -51,14 +70,14 @@ def open_checkpoint(checkpoint: str | os.PathLike[str], *, revision: str | None 
     """
     path = resolve_checkpoint(Path(checkpoint), revision=revision)
     if not path.is_file():
-        return load_checkpoint(path)
+        return load_checkpoint(path, read_tokenizer)
     if path.suffix == ".safetensors":
-        return load_checkpoint(path.parent)
+        return load_checkpoint(path.parent, read_tokenizer)
     model = load_instancevg_checkpoint(path)
     return model, load_tokenizer(path.parent / SENTENCEPIECE_NAME), infer_max_tokens(model.config)
 
 
-def load_checkpoint(folder: Path) -> tuple[IGVGModel, Any, int]:
+def load_checkpoint(folder: Path, read_tokenizer: Callable[[Path], Any] = load_tokenizer) -> tuple[IGVGModel, Any, int]:
     """Model, tokenizer and token limit of a checkpoint folder.
 
     Raises:
@@ -67,7 +86,7 @@ def load_checkpoint(folder: Path) -> tuple[IGVGModel, Any, int]:
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is no checkpoint folder; give one that igvg train or igvg import made")
     model = IGVGModel.from_pretrained(folder)
-    tokenizer = load_tokenizer(folder)
+    tokenizer = read_tokenizer(folder)
     highest = max(tokenizer.get_vocab().values(), default=0)
     if highest >= model.config.vocab_size:
         raise CheckpointError(

@@ -25,8 +25,8 @@ SENTENCEPIECE_NAME = "beit3.spm"
 """The file name of the published tokenizer."""
 TOKENIZER_CONFIG, TOKENIZER_FILE = "tokenizer_config.json", "tokenizer.json"
 _TOKENIZER_JSON = (TOKENIZER_CONFIG, TOKENIZER_FILE, "special_tokens_map.json", "added_tokens.json", "vocab.json")
-# A known and an unknown word, with which a loaded tokenizer is tried.
-_TRIAL = "a ☃"
+TRIAL = "a ☃"
+"""A known and an unknown word, with which a loaded tokenizer is tried."""
 # Files that tokenizer classes read instead of tokenizer.json.
 _VOCABULARIES = ("sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "vocab.txt", "vocab.json", "spm.model")
 _REMEDY = "copy the tokenizer's files again from where igvg wrote them, or make the checkpoint again"
@@ -106,9 +106,9 @@ def load_tokenizer(path: Path) -> Any:
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        with _without_byte_order_marks(path) as folder, _hide_panics():
+        with _without_byte_order_marks(path) as folder, hide_panics():
             tokenizer = kind.from_pretrained(str(folder), local_files_only=True)
-            if not tokenizer(_TRIAL, truncation=True, max_length=8)["input_ids"]:
+            if not tokenizer(TRIAL, truncation=True, max_length=8)["input_ids"]:
                 raise ValueError("it makes no tokens of words")
     except (KeyboardInterrupt, SystemExit):
         raise
@@ -136,7 +136,7 @@ def _without_byte_order_marks(folder: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _hide_panics() -> Iterator[None]:
+def hide_panics() -> Iterator[None]:
     """Hide the traceback that the Rust parser prints to file descriptor 2 when it panics."""
     try:
         stderr = os.dup(2)
@@ -197,7 +197,7 @@ def _refuse_damaged_file(folder: Path) -> None:
     file = folder / TOKENIZER_FILE
     try:
         if file.is_file():
-            with _hide_panics():
+            with hide_panics():
                 tokenizers.Tokenizer.from_file(str(file))
     except (KeyboardInterrupt, SystemExit):
         raise

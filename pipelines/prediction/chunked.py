@@ -36,7 +36,7 @@ from pipelines.prediction.prediction_file import PREDICTIONS, merge_parts, write
 from pipelines.prediction.predictor import predict_batches
 from pipelines.prediction.raw_output import RawOutput, effective_mask_floor
 from pipelines.prediction.raw_store import RAW_FOLDER, RawWriter
-from pipelines.pretrained import open_checkpoint
+from pipelines.pretrained import open_for_prediction
 from pipelines.runtime.distributed import resolve_shared_precision
 from pipelines.runtime.precision import ComputeDtype, log_compute_dtype
 
@@ -75,8 +75,7 @@ def setup_prediction(
     Raises:
         CheckpointError, DataError, SettingsError: either cannot be used.
     """
-    model, tokenizer, max_tokens = open_checkpoint(checkpoint)
-    processor = Processor(tokenizer=tokenizer, max_tokens=max_tokens, image_size=model.config.image_size)
+    model, processor = open_for_prediction(checkpoint)
     compute_dtype = resolve_shared_precision(settings.precision, accelerator)
     on_cpu = accelerator.device.type == "cpu" and compute_dtype == "fp32"
     model = optimize_for_cpu(model, copy=False) if on_cpu else model.to(accelerator.device)
