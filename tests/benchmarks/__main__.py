@@ -17,7 +17,7 @@ import torch
 
 from igvg_cli.render import note
 from igvg_cli.tables import print_table
-from tests.benchmarks import command_line, data, first_answer, network, report, scoring, sweeping
+from tests.benchmarks import command_line, data, first_answer, network, report, report_page, scoring, sweeping
 from tests.benchmarks.figures import Figure
 
 GROUPS = {
@@ -26,6 +26,7 @@ GROUPS = {
     "first-answer": first_answer.measure,
     "network": network.measure,
     "report": report.measure,
+    "report-page": report_page.measure,
     "scoring": scoring.measure,
     "sweeping": sweeping.measure,
 }

@@ -30,6 +30,8 @@ from shards.masks import encode_mask, rle_to_box
 from shards.synthetic.scenes import Scene, render_scene, sample_scene, visible_masks
 
 MISTAKES = list(OutcomeKind)[1:]
+# Expressions beyond these repeat them.
+DISTINCT = 300
 
 
 def write_report(
@@ -56,14 +58,18 @@ def write_report(
         (folder / name).mkdir(parents=True)
     scenes = [sample_scene(random) for _ in range(images)]
     shown = [_write_scene(folder, f"{index:05d}.jpg", scene, scale, random) for index, scene in enumerate(scenes)]
+    drawn = [
+        _draw_expression(scenes[index % images], len(sets), scale, random)
+        for index in range(min(expressions, DISTINCT))
+    ]
     rows, details = [], []
     for index in range(expressions):
-        text, results, detail = _draw_expression(scenes[index % images], len(sets), scale, random)
+        text, results, detail = drawn[index % DISTINCT]
         rows.append(
             ShownExpression(
                 id=f"grefcoco/{index}/{index}",
                 text=texts[index] if index < len(texts) else text,
-                image=index % images,
+                image=index % DISTINCT % images,
                 num_targets=len(detail.target_boxes),
                 results=results,
             )

@@ -46,12 +46,12 @@ igvg.facts = (() => {
     number.style.background = color;
     number.style.color = igvg.layers.pickInk(color);
     const [x0, y0, x1, y1] = panel.result.boxes[instance];
-    const size = `${Math.round(x1 - x0)} × ${Math.round(y1 - y0)}`;
+    const share = ((100 * (x1 - x0) * (y1 - y0)) / panel.area).toFixed(1);
     const score = panel.result.scores?.[instance]?.toFixed(3) ?? "–";
     return make(
       "tr", {},
       make("td", {}, make("label", { class: "switch" }, input, number)),
-      make("td", { class: "number", text: score }), make("td", { class: "number", text: size }),
+      make("td", { class: "number", text: score }), make("td", { class: "number", text: share }),
     );
   }
 
@@ -60,7 +60,7 @@ igvg.facts = (() => {
     const name = data.sets.length > 1 ? `Instances of ${nameSet(panel.set)}` : "Predicted instances";
     const rows = (panel.result.boxes ?? []).map((_, instance) => makeInstanceRow(panel, instance, redraw));
     if (!rows.length) return make("p", { class: "muted small", text: `${name}: none` });
-    const head = make("thead", {}, make("tr", {}, make("th", { scope: "col", text: "Shown" }), ...["Score", "Box, px"].map((text) => make("th", { scope: "col", class: "number", text }))));
+    const head = make("thead", {}, make("tr", {}, make("th", { scope: "col", text: "Shown" }), ...["Score", "Box, % of image"].map((text) => make("th", { scope: "col", class: "number", text }))));
     return make("table", { class: "instances" }, make("caption", { text: name }), head, make("tbody", {}, ...rows));
   }
 

@@ -50,7 +50,7 @@ igvg.filters = (() => {
     if (state.differ) query.set("differ", "1");
     if (state.show !== "both") query.set("show", state.show);
     const text = query.toString();
-    return `#${encodeURIComponent(id).replaceAll("%2F", "/")}${text || !id ? `?${text}` : ""}`;
+    return `#${encodeURIComponent(id.toWellFormed()).replaceAll("%2F", "/")}${text || !id ? `?${text}` : ""}`;
   }
 
   function fold(text) {

@@ -145,7 +145,7 @@ igvg.gallery = (() => {
   /** Follow the page's address. */
   function route() {
     const said = parseHash(location.hash, data.sets.length);
-    const index = said.id ? data.id.indexOf(said.id) : -1;
+    const index = data.positions.get(said.id) ?? -1;
     // An anchor of the page, as in its links to sections.
     if (said.id && index < 0 && find(said.id)) return viewer.close();
     const changed = !state || !isSame(said, state);
@@ -155,7 +155,10 @@ igvg.gallery = (() => {
       showMatches();
     }
     find("unknown-id").hidden = !said.id || index >= 0;
-    if (said.id && index < 0) find("unknown-id").textContent = `No expression has the id ${said.id}`;
+    if (said.id && index < 0) {
+      find("unknown-id").textContent = `The gallery has no expression with the id ${said.id}`;
+      find("unknown-id").scrollIntoView({ block: "center", behavior: "instant" });
+    }
     return index >= 0 ? viewer.show(index) : viewer.close();
   }
 
@@ -197,6 +200,8 @@ igvg.gallery = (() => {
       find("no-data").hidden = false;
       return;
     }
+    // Addresses hold no lone surrogates.
+    data.positions = new Map(data.id.map((id, index) => [id.toWellFormed(), index]));
     fillSets();
     thumbnails = igvg.thumbnails.connect(data);
     grid = igvg.grid.connect(find("grid"), makeTile);

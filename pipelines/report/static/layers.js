@@ -89,7 +89,7 @@ igvg.layers = (() => {
   /** A line on a casing that shows on any image: dark below solid lines, white below dashes. */
   function strokePath(pen, path, color, dashed = false) {
     const { context, unit } = pen;
-    context.lineJoin = "round";
+    context.lineJoin = pen.compact ? "bevel" : "round";
     context.setLineDash([]);
     context.lineWidth = 4.6 * unit;
     context.strokeStyle = dashed ? "rgb(255 255 255 / 85%)" : "rgb(0 0 0 / 65%)";
@@ -141,7 +141,7 @@ igvg.layers = (() => {
   }
 
   function paintMask(pen, masks, color, pattern, dashed = false) {
-    for (const path of masks.map(igvg.masks.toPath)) {
+    for (const path of masks.map((mask) => igvg.masks.toPath(mask, pen.step))) {
       fillPath(pen, path, color, 0.14);
       fillPath(pen, path, pattern, 0.8);
       strokePath(pen, path, color, dashed);
@@ -151,7 +151,7 @@ igvg.layers = (() => {
   function paintInstanceMasks(pen, masks) {
     masks.forEach((mask, index) => {
       if (pen.hidden.has(index)) return;
-      const path = igvg.masks.toPath(mask);
+      const path = igvg.masks.toPath(mask, pen.step);
       fillPath(pen, path, pickColor(index), 0.42);
       strokePath(pen, path, pickColor(index));
     });
@@ -240,7 +240,10 @@ igvg.layers = (() => {
     const scale = canvas.width / width;
     const context = canvas.getContext("2d");
     context.setTransform(scale, 0, 0, scale, 0, 0);
-    const pen = { context, scale, ratio, unit: ((compact ? 0.6 : 1) * ratio) / scale, width, height, hidden };
+    const unit = ((compact ? 0.6 : 1) * ratio) / scale;
+    // Masks are drawn no finer than thumbnails are.
+    const step = compact ? Math.max(1, Math.floor(1 / scale)) : 1;
+    const pen = { context, scale, ratio, unit, step, compact, width, height, hidden };
     for (const { key } of LAYERS) {
       const contents = shown.has(key) ? takeContents(key, truth, result) : [];
       if (contents.length) PAINTERS[key](pen, contents);

@@ -87,15 +87,30 @@ igvg.masks = (() => {
     return turns;
   }
 
-  /** The outlines of a mask: one list of [x, y] for each closed loop along the edges of pixels. */
-  function traceOutlines(mask) {
-    const [height, width] = mask.size;
+  /** Every `step`-th pixel of every `step`-th row, from the middle of the first block on. */
+  function takePixels(pixels, [height, width], step) {
+    if (step === 1) return { pixels, height, width };
+    const [rows, columns, start] = [Math.ceil(height / step), Math.ceil(width / step), step >> 1];
+    const taken = new Uint8Array(rows * columns);
+    for (let y = 0, index = 0; y < rows; y++) {
+      const row = Math.min(height - 1, y * step + start) * width;
+      for (let x = 0; x < columns; x++) taken[index++] = pixels[row + Math.min(width - 1, x * step + start)];
+    }
+    return { pixels: taken, height: rows, width: columns };
+  }
+
+  /**
+   * The outlines of a mask: one list of [x, y] for each closed loop along the edges of pixels, or of blocks of
+   * `step` × `step` pixels.
+   */
+  function traceOutlines(mask, step = 1) {
+    const { pixels, height, width } = takePixels(decodeMask(mask), mask.size, step);
     const stride = width + 1;
-    const edges = findEdges(decodeMask(mask), height, width);
+    const edges = findEdges(pixels, height, width);
     const loops = [];
     for (let corner = 0; corner < edges.length; corner++) {
       while (edges[corner]) {
-        loops.push(takeLoop(edges, corner, stride).map((turn) => [turn % stride, Math.floor(turn / stride)]));
+        loops.push(takeLoop(edges, corner, stride).map((turn) => [step * (turn % stride), step * Math.floor(turn / stride)]));
       }
     }
     return loops;
@@ -104,14 +119,15 @@ igvg.masks = (() => {
   const paths = new WeakMap();
 
   /** The outlines as a path in pixels of the mask, to be filled by the even-odd rule. */
-  function toPath(mask) {
-    if (paths.has(mask)) return paths.get(mask);
+  function toPath(mask, step = 1) {
+    if (!paths.has(mask)) paths.set(mask, new Map());
+    if (paths.get(mask).has(step)) return paths.get(mask).get(step);
     const path = new Path2D();
-    for (const loop of traceOutlines(mask)) {
+    for (const loop of traceOutlines(mask, step)) {
       loop.forEach(([x, y], index) => (index ? path.lineTo(x, y) : path.moveTo(x, y)));
       path.closePath();
     }
-    paths.set(mask, path);
+    paths.get(mask).set(step, path);
     return path;
   }
 

@@ -54,7 +54,7 @@ igvg.panel = (() => {
       igvg.layers.draw(canvas, { width: image.width, height: image.height, displayWidth, truth, result, shown, hidden });
     }
 
-    return { element, set, result, hidden, draw };
+    return { element, set, result, hidden, area: image.width * image.height, draw };
   }
 
   return { create };

@@ -6,8 +6,9 @@ var igvg = globalThis.igvg ?? {};
 
 igvg.thumbnails = (() => {
   const { make } = igvg.elements;
-  // Milliseconds of one frame that drawing may take: scrolling stays smooth.
-  const BUDGET = 6;
+  // Milliseconds that must be left until the browser has to do something else: scrolling stays smooth.
+  const LEAST_TIME = 3;
+  const whenIdle = globalThis.requestIdleCallback ?? ((task) => setTimeout(task, 40));
   const BOX_RATIO = 4 / 3;
   const NAMES = { both: "Predictions and ground truth", predictions: "Predictions", truth: "Ground truth", image: "Images alone" };
 
@@ -28,14 +29,14 @@ igvg.thumbnails = (() => {
   function connect(data) {
     const waiting = [];
 
-    function drawSome() {
-      const end = performance.now() + BUDGET;
-      while (waiting.length && performance.now() < end) waiting.shift()();
-      if (waiting.length) requestAnimationFrame(drawSome);
+    function drawSome(deadline) {
+      do waiting.shift()();
+      while (waiting.length && deadline?.timeRemaining() > LEAST_TIME);
+      if (waiting.length) whenIdle(drawSome);
     }
 
     function enqueue(task) {
-      if (!waiting.length) requestAnimationFrame(drawSome);
+      if (!waiting.length) whenIdle(drawSome);
       waiting.push(task);
     }
 

@@ -28,6 +28,7 @@ HOSTILE = (
     "הריבוע האדום \u202e left",
     "🔴 the red one 👩‍👩‍👧",
     "w" * 400,
+    "a lone \ud800 surrogate",
 )
 SCREENS = pytest.mark.parametrize(("width", "dark"), [(360, False), (360, True), (1400, False), (1400, True)])
 

@@ -72,6 +72,15 @@ def test_pixels_that_touch_in_a_corner_alone_have_outlines_of_their_own(page: Pa
     assert len(page.evaluate("(mask) => igvg.masks.traceOutlines(mask)", encode_mask(mask))) == 2
 
 
+@pytest.mark.parametrize("step", [2, 3, 7])
+def test_coarse_outlines_are_those_of_the_middle_pixels_of_blocks(page: Page, step: int) -> None:
+    mask = draw_mask(6 * step, 4 * step, 0.5)
+    blocks = np.repeat(np.repeat(mask[step // 2 :: step, step // 2 :: step], step, axis=0), step, axis=1)
+    call = "([mask, step]) => igvg.masks.traceOutlines(mask, step).map((loop) => loop.join(' ')).sort()"
+    exact = "(mask) => igvg.masks.traceOutlines(mask).map((loop) => loop.join(' ')).sort()"
+    assert page.evaluate(call, [encode_mask(mask), step]) == page.evaluate(exact, encode_mask(blocks))
+
+
 @pytest.mark.parametrize("size", [[2, 3], [4, 4]], ids=["too small", "too large"])
 def test_run_lengths_of_another_size_are_refused(page: Page, size: list[int]) -> None:
     rle = {**encode_mask(np.eye(3, dtype=bool)), "size": size}

@@ -84,7 +84,8 @@ def test_a_link_opens_its_expression(browser: Browser, report: Path) -> None:
 
 def test_a_link_to_an_unknown_expression_says_so(browser: Browser, report: Path) -> None:
     with open_tab(browser, f"{report.as_uri()}#grefcoco/no/such") as tab:
-        expect(tab.page.get_by_role("alert")).to_have_text("No expression has the id grefcoco/no/such")
+        expect(tab.page.get_by_role("alert")).to_have_text("The gallery has no expression with the id grefcoco/no/such")
+        expect(tab.page.get_by_role("alert")).to_be_in_viewport()
         expect(tab.page.locator("#viewer")).to_be_hidden()
 
 
