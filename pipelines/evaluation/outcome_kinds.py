@@ -114,13 +114,20 @@ def region_iou(boxes: ArrayLike, targets: ArrayLike) -> float:
     xs, ys = np.unique(corners[:, 0::2]), np.unique(corners[:, 1::2])
     # The cells between the edges of all boxes are each inside or outside of every box.
     cells = np.diff(ys)[:, None] * np.diff(xs)
-    covered = np.zeros((2, *cells.shape), dtype=bool)
-    for layer, group in zip(covered, (first, second), strict=True):
-        columns, rows = np.searchsorted(xs, group[:, 0::2]), np.searchsorted(ys, group[:, 1::2])
-        for (left, right), (top, bottom) in zip(columns, rows, strict=True):
-            layer[top:bottom, left:right] = True
+    covered = np.stack([_cover(group, xs, ys) for group in (first, second)])
     union = float(cells[covered.any(axis=0)].sum())
     return float(cells[covered.all(axis=0)].sum()) / union if union else 0.0
+
+
+def _cover(boxes: NDArray[np.float64], xs: NDArray[np.float64], ys: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which cells between the coordinates `ys` and `xs` lie in a box (P, 4) whose corners are among them."""
+    columns, rows = np.searchsorted(xs, boxes[:, 0::2]), np.searchsorted(ys, boxes[:, 1::2])
+    # The number of boxes around a cell is the sum of the corners above and to the left of it, with their signs.
+    corners = np.zeros((len(ys), len(xs)), dtype=np.int64)
+    for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        np.add.at(corners, (rows[:, row], columns[:, column]), 1 if row == column else -1)
+    inside: NDArray[np.bool_] = corners.cumsum(axis=0).cumsum(axis=1)[:-1, :-1] > 0
+    return inside
 
 
 def count_uncovered(mask: Rle | None, targets: tuple[Instance, ...]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,7 @@ def open_sources(sources: Iterable[Path]) -> ReportSources:
             runs.append(path)
         else:
             sets.append(_open_set(path))
+    sets = [_find_shared_outputs(each, sets) for each in sets]
     if len(sets) > MAX_SETS or len(runs) > 1 or not (sets or runs):
         counts = f"{len(sets)} sets of predictions and {len(runs)} training runs"
         raise SettingsError(f"a report is about one or two sets of predictions and one training run, found {counts}")
@@ -143,6 +144,17 @@ def _open_set(path: Path) -> PredictionSource:
             raw = folder / RAW_FOLDER
             settings = read_postprocessing(raw)
     return PredictionSource(name=str(path), file=file, raw=raw, settings=settings)
+
+
+def _find_shared_outputs(source: PredictionSource, sets: Sequence[PredictionSource]) -> PredictionSource:
+    """A set that `igvg predict --from` made from the raw outputs of another one of the sets, with these raw outputs."""
+    record = read_loose_record(source.file.parent)
+    if source.raw or record.get("stage") != "predict" or source.file.name != PREDICTIONS:
+        return source
+    for other in sets:
+        if other.raw and record["inputs"].get("raw") == digest_raw(other.raw):
+            return replace(source, raw=other.raw, settings=read_postprocessing(source.file.parent / RAW_FOLDER))
+    return source
 
 
 def _check_sources(found: ReportSources, shards: Path | None, settings: ReportSettings) -> None:

@@ -36,24 +36,25 @@ DOUBT = 2.8
 
 
 def measure() -> list[Figure]:
-    """Seconds of a whole `igvg report` of one set of predictions, its size, and the largest process."""
+    """Time of a whole `igvg report` of one set of predictions, its size, and the memory of the largest process."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         write_inputs(home)
         words = [sys.executable, "-m", "igvg_cli", "report", str(home / "found"), "--shards", str(home / "shards"),
                  "--split", "val", "--out", str(home / "report")]  # fmt: skip
-        started = time.perf_counter()
+        started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(words, check=True, capture_output=True)
-        seconds = time.perf_counter() - started
+        seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
         size = sum(file.stat().st_size for file in (home / "report").rglob("*") if file.is_file())
         index = (home / "report" / "data" / "expressions.js").stat().st_size
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    worked = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     name = f"report of {EXPRESSIONS:,} expressions"
     return [
         Figure(name, seconds, "s", "≤ 180"),
+        Figure(f"{name}, processor time", worked, "s"),
         Figure(f"{name}, size", size / 1e6, "MB", "≤ 300"),
         Figure(f"{name}, loaded with the page", index / 1e6, "MB"),
-        Figure(f"{name}, largest process", peak / 1024, "MiB"),
+        Figure(f"{name}, largest process", after.ru_maxrss / 1024, "MiB"),
     ]
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
 
 from pipelines.config.settings import ScoreSettings
 from pipelines.evaluation.evaluator import evaluate_split
@@ -14,6 +16,7 @@ from pipelines.prediction.alignment import align_predictions
 from pipelines.prediction.prediction import Prediction
 from shards.masks import merge_rles, rle_area
 from shards.reader import ShardReader
+from tests.support.drawn_boxes import Box, box_lists
 from tests.support.drawn_shards import BOXES, HEIGHT, WIDTH, fill, make_record, write_lines, write_shards
 
 Boxes = list[tuple[int, int, int, int]]
@@ -122,6 +125,16 @@ def test_masks_may_be_compared_at_another_resolution() -> None:
 )
 def test_the_iou_of_covered_regions_counts_every_point_once(boxes: Boxes, targets: Boxes, expected: float) -> None:
     assert region_iou(boxes, targets) == pytest.approx(expected)
+
+
+@given(box_lists, box_lists)
+def test_the_iou_of_covered_regions_is_that_of_painted_boxes(boxes: list[Box], targets: list[Box]) -> None:
+    painted = np.zeros((2, 6, 6), dtype=bool)
+    for layer, group in zip(painted, (boxes, targets), strict=True):
+        for x0, y0, x1, y1 in group:
+            layer[int(y0) : int(y1), int(x0) : int(x1)] = True
+    union = painted.any(axis=0).sum()
+    assert region_iou(boxes, targets) == (pytest.approx(painted.all(axis=0).sum() / union) if union else 0)
 
 
 @pytest.mark.parametrize("dataset", ["grefcoco", "refcoco"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -14,7 +15,7 @@ import pytest
 from pipelines.config.settings import ReportSettings, ScoreSettings
 from pipelines.evaluation.evaluator import evaluate_split
 from pipelines.evaluation.score_report import build_report
-from pipelines.stages import report
+from pipelines.stages import predict, report
 from pipelines.stages.artifact import Stage, read_artifact
 from shards.errors import ArtifactError, DataError, SettingsError
 from shards.progress import set_sink
@@ -248,6 +249,22 @@ def test_no_torch_is_loaded_for_a_report_and_no_library_of_charts_for_a_finished
     assert not loaded[0] & {"torch", "transformers", "accelerate"}
     assert {"altair", "jinja2"} <= loaded[0]
     assert not loaded[1] & {"torch", "altair", "vl_convert", "jinja2"}
+
+
+def test_predictions_from_the_raw_outputs_of_the_other_set_show_their_layers(
+    shards: Path, predicted: Path, tmp_path: Path
+) -> None:
+    lower = dataclasses.replace(SETTINGS, score_threshold=0.15, mask_source="instance")
+    predict.run_on_raw(lower, predicted / "raw", tmp_path / "lower")
+    sources = [predicted, tmp_path / "lower"]
+    assert [source.settings for source in report.open_sources(sources).sets] == [SETTINGS, lower]
+    report.run(sources, shards, VAL, tmp_path / "report")
+    for detail in read_details(tmp_path / "report"):
+        first, second = detail["results"]
+        assert first["all_points"] == second["all_points"]
+        assert len(second["points"]) == len(second["instance_masks"]) >= len(first["points"])
+    # Alone they have none beside them.
+    assert report.open_sources(sources[1:]).sets[0].raw is None
 
 
 def test_settings_of_the_prediction_are_those_of_its_layers(predicted: Path) -> None:
