@@ -110,6 +110,7 @@ def _check_listed(folder: Path, record: Artifact, inventory: Inventory) -> set[P
             continue
         file = folder / name
         listed.add(file)
+        inventory.advance()
         if not file.is_file():
             inventory.add(file, "is missing")
             continue
@@ -141,7 +142,9 @@ def _check_stage(folder: Path, record: Artifact, inventory: Inventory) -> None:
             scores = read_json(folder / SCORES, "scores in JSON")
             found = scores.get("expressions") if isinstance(scores, dict) else None
             if found != counts.get("expressions"):
-                inventory.add(folder / SCORES, f"is of {found} expressions, the record says {counts['expressions']}")
+                inventory.add(
+                    folder / SCORES, f"is of {found} expressions, the record says {counts.get('expressions')}"
+                )
     elif record.stage in _CHECKPOINT_STAGES:
         for name in ("config.json", "model.safetensors"):
             if name not in record.files:

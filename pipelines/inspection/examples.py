@@ -11,7 +11,6 @@ import numpy as np
 from PIL import Image
 
 from pipelines.data.image_decoding import decode_image
-from pipelines.inspection.artifact_checks import is_artifact
 from pipelines.inspection.example_choice import Choice, Records, ShardRecords, choose_examples
 from pipelines.inspection.folders import find_kind
 from pipelines.prediction.alignment import check_mask_size, locate_predictions
@@ -30,8 +29,6 @@ from shards.reader import ShardReader
 
 _ID = re.compile(rb'"id"\s*:\s*"([^"\\]*)"')
 _TITLES = {"none": "no target", "one": "one target", "several": "several targets"}
-# Folders that are looked into for the shards of predictions.
-_MOST_FOLDERS = 2000
 _REMEDY = "give --shards, the prepared folder that they are about"
 
 
@@ -124,15 +121,10 @@ def _find_shards(record: Artifact | None, file: Path) -> Path:
 def _list_near(file: Path) -> Iterator[Path]:
     """Artifacts beside the folder of a file and up to two folders above, and below the working directory."""
     home = file.absolute().parent
-    looked = 0
-    for base in dict.fromkeys((home.parent, home.parent.parent, Path.cwd())):
-        for pattern in ("*", "*/*"):
-            for folder in sorted(base.glob(pattern)):
-                looked += 1
-                if looked > _MOST_FOLDERS:
-                    return
-                if is_artifact(folder):
-                    yield folder
+    bases = dict.fromkeys((home.parent, home.parent.parent, Path.cwd()))
+    for pattern in (f"*/{RECORD}", f"*/*/{RECORD}"):
+        for base in bases:
+            yield from (record.parent for record in sorted(base.glob(pattern)))
 
 
 def _list_ids(file: Path) -> set[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from shards.errors import DataError, IGVGError, describe_system_error
+from shards.progress import report_progress
 
 
 @dataclass(frozen=True, order=True, kw_only=True)
@@ -59,6 +60,9 @@ class Inventory:
     loose: list[str] = field(default_factory=list)
     """Files that belong to no artifact."""
     units: Counter[str] = field(default_factory=Counter)
+    steps: int = 0
+    total: int = 0
+    """Files to read, for the progress; shards and chunks are read twice. 0: not counted."""
     files: int = 0
     bytes: int = 0
     records: int = 0
@@ -66,6 +70,12 @@ class Inventory:
     def add(self, file: Path, what: str, record: str = "") -> None:
         """Note a finding about a file below `home`."""
         self.findings.append(Finding(file=self.name(file), record=record, what=what))
+
+    def advance(self) -> None:
+        """Report that the next file is read."""
+        self.steps += 1
+        if self.total:
+            report_progress(min(self.steps, self.total), self.total)
 
     def name(self, file: Path) -> str:
         """The path of a file, relative to `home`."""

@@ -26,15 +26,15 @@ def check_predictions(folder: Path, inventory: Inventory, counts: dict[str, Any]
     if not inventory.full or not file.is_file():
         return
     with inventory.collect(file):
-        predictions = list(_read_lines(file, inventory))
-        inventory.records += len(predictions)
-        ids = [prediction.id for prediction in predictions if prediction is not None]
-        if expected is not None and len(predictions) != expected:
-            inventory.add(file, f"has {len(predictions)} lines, the record says {expected}")
+        # Only ids are kept: the masks of a whole set take gigabytes.
+        ids = [prediction.id if prediction else None for prediction in _read_lines(file, inventory)]
+        inventory.records += len(ids)
+        if expected is not None and len(ids) != expected:
+            inventory.add(file, f"has {len(ids)} lines, the record says {expected}")
         for repeated, times in Counter(ids).items():
-            if times > 1:
+            if repeated is not None and times > 1:
                 inventory.add(file, f"{repeated} is given {times} times")
-        if raw_ids is not None and None not in predictions:
+        if raw_ids is not None:
             _compare_ids(file, ids, raw_ids, inventory)
 
 
@@ -50,6 +50,7 @@ def check_raw(folder: Path, inventory: Inventory, expected: int | None = None) -
         for extra in sorted(set(folder.glob("chunk-*.npz")) - chunks.keys()):
             inventory.add(extra, f"is not among the chunks of {INDEX}")
         for file, count in chunks.items():
+            inventory.advance()
             if not file.is_file():
                 inventory.add(file, "is missing")
             elif inventory.full:
@@ -81,10 +82,10 @@ def _read_lines(file: Path, inventory: Inventory) -> Iterator[Prediction | None]
             yield prediction
 
 
-def _compare_ids(file: Path, ids: list[str], raw_ids: list[str | None], inventory: Inventory) -> None:
-    """Name the first expression that is not the same in both."""
+def _compare_ids(file: Path, ids: list[str | None], raw_ids: list[str | None], inventory: Inventory) -> None:
+    """Name the first expression that is not the same in both; damaged ones, None, are passed over."""
     for number, (one, other) in enumerate(zip_longest(ids, raw_ids, fillvalue=""), start=1):
-        if other is not None and one != other:
+        if one is not None and other is not None and one != other:
             what = f"is about {one or 'nothing'}, the raw outputs about {other or 'nothing'}"
             inventory.add(file, what, f"line {number}")
             return

@@ -62,6 +62,7 @@ def check_split(folder: Path, split: str, inventory: Inventory, counted: dict[st
         inventory.add(extra, f"is not among the shards of {INDEX}")
     rows = iter(index.rows())
     for entry in index.shards:
+        inventory.advance()
         contents = ShardContents(entry, list(islice(rows, entry.records)))
         file = home / entry.name
         if not file.is_file():

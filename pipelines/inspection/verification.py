@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +13,9 @@ from pipelines.inspection.findings import Inventory, Verification
 from pipelines.inspection.folders import FolderKind, find_kind
 from pipelines.inspection.prediction_checks import check_raw
 from pipelines.inspection.shard_checks import check_split, check_splits, is_written_by_igvg
-from pipelines.stages.artifact import RECORD
+from pipelines.stages.artifact import RECORD, SHARD_SUFFIX
 from shards.errors import ArtifactError, CheckpointError, join_first
-from shards.progress import begin_stage, report_progress
+from shards.progress import begin_stage
 
 # The name of a folder that igvg run or igvg demo gives to an artifact: STAGE-NAME-KEY.
 _KEYED_NAME = re.compile(r"(shapes|prepare|train|predict|score|untrained|baseline|found)-.*[0-9a-f]{8}")
@@ -35,7 +36,7 @@ def verify(folder: Path, *, full: bool = False) -> Verification:
         state = "is a file, not a folder" if folder.exists() else "no such folder"
         raise ArtifactError(f"{folder}: {state}; give a folder that igvg made, or one that holds such folders")
     begin_stage("verifying")
-    inventory = Inventory(home=folder, full=full)
+    inventory = Inventory(home=folder, full=full, total=_count_steps(folder) if full else 0)
     _visit(folder, inventory)
     if not inventory.units and not inventory.findings:
         raise ArtifactError(
@@ -48,9 +49,14 @@ def verify(folder: Path, *, full: bool = False) -> Verification:
     return inventory.close()
 
 
+def _count_steps(folder: Path) -> int:
+    """The files below a folder, those that are read twice counted twice."""
+    names = [name for _, _, files in os.walk(folder) for name in files]
+    return len(names) + sum(name.endswith((SHARD_SUFFIX, ".npz")) for name in names)
+
+
 def _visit(folder: Path, inventory: Inventory) -> None:
     """Check a folder, then all artifacts inside."""
-    report_progress(sum(inventory.units.values()), 0, str(folder))
     if is_artifact(folder):
         for inner in check_artifact(folder, inventory):
             _visit(inner, inventory)
