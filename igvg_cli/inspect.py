@@ -80,7 +80,7 @@ def _print(description: Description) -> None:
     counts = [(name, value) for name, value in _flatten(description.counts) if name not in description.facts]
     facts = [*description.facts.items(), *counts]
     rows += [[name, _format_value(name, value)] for name, value in facts if value not in (None, "", [])]
-    print_table("", ["property", "value"], rows, left=(0, 1))
+    print_table("overview", ["property", "value"], rows, left=(0, 1))
     if description.inputs:
         inputs = [[name, _shorten_digests(digests)] for name, digests in description.inputs.items()]
         print_table("made from", ["input", "SHA-256"], inputs[:_INPUTS], left=(0, 1))

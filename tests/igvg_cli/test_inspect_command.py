@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +12,7 @@ from PIL import Image
 
 from tests.support.drawn_shards import predict_truth, write_lines, write_shards
 from tests.support.pipeline_runs import command, igvg, only_error, snapshot
+from tests.support.terminals import run_in_terminal, strip_escapes
 
 
 def test_an_artifact_is_described_without_touching_it(pipeline: Path) -> None:
@@ -110,15 +109,14 @@ def test_what_holds_no_examples_says_so(pipeline: Path, tmp_path: Path) -> None:
     assert igvg("inspect", pipeline / "run", "--out", tmp_path / "a.png").returncode == 2
 
 
-def test_lines_fit_narrow_terminals(pipeline: Path, tmp_path: Path) -> None:
-    script = shutil.which("script")
-    if script is None:
-        pytest.skip("no program gives a terminal")
-    words = " ".join(command("inspect", pipeline / "scores"))
-    result = subprocess.run(
-        [script, "-qec", f"stty cols 60; {words}", "/dev/null"], capture_output=True, text=True, timeout=60,
-        env=os.environ | {"TERM": "xterm", "COLUMNS": "60"},
-    )  # fmt: skip
-    table = [line for line in result.stdout.replace("\r", "").splitlines() if line[:1] in "│┃"]
-    assert table
-    assert max(map(len, table)) <= 60
+@pytest.mark.parametrize("width", [60, 160])
+def test_lines_fit_terminals_and_break_between_words(pipeline: Path, width: int) -> None:
+    for words in (("inspect", "scores"), ("inspect", "run"), ("inspect", "shards"), ("verify", "found", "--full")):
+        status, written = run_in_terminal(command(words[0], pipeline / words[1], *words[2:], "--quiet"), width)
+        assert status == 0, written
+        lines = strip_escapes(written).splitlines()
+        # A path may be longer than the terminal is wide, and stays whole.
+        assert all(len(line) <= width or str(pipeline) in line for line in lines), words
+        if words[1] == "run":
+            text = " ".join(strip_escapes(written).split())
+            assert "loss.auxiliary_boxes paper; optimizer.encoder_lr 0.0007" in text
