@@ -17,7 +17,7 @@ HEADLINES = ("gIoU", "cIoU", "F1score", "N-acc", "T-acc", "mIoU", "oIoU", "rIoU"
 # The metrics that are drawn by group: one for masks, one for boxes or empty targets.
 _BY_GROUP = ("gIoU", "F1score", "mIoU", "Acc", "mRR", "Acc@0.5")
 _KINDS = {"empty": "no target", "single": "one target", "multiple": "several targets"}
-_SIZES = {"small": "small (< 2 %)", "medium": "medium (2 to 15 %)", "large": "large (≥ 15 %)"}
+_SIZES = {"small": "small (< 2\xa0%)", "medium": "medium (2 to 15 %)", "large": "large (≥ 15 %)"}
 _AXES = {
     "kind": ("by kind of expression", _KINDS),
     "targets": ("by number of targets", {"1": "1 target"}),
@@ -66,7 +66,7 @@ def describe_scores(names: Sequence[str], reports: Sequence[ScoreReport]) -> Sec
         key="scores",
         title="Scores",
         lead=f"{first.dataset}, split {first.split}: {first.expressions:,} expressions, masks scored {size}. "
-        + ("Lines are 95 % intervals of a bootstrap over images." if first.intervals else ""),
+        + ("Lines are 95\xa0% intervals of a bootstrap over images." if first.intervals else ""),
         notes=tuple(notes),
         table=_tabulate_scores(names, reports),
         figures=(*_draw_scores(names, reports), _draw_composition(first)),
@@ -180,7 +180,7 @@ def _draw_scores(names: Sequence[str], reports: Sequence[ScoreReport]) -> list[F
 
 def _draw_composition(report: ScoreReport) -> Figure:
     rows = [
-        (_KINDS[kind], count, f"{100 * count / report.expressions:.1f} %") for kind, count in report.targets.items()
+        (_KINDS[kind], count, f"{100 * count / report.expressions:.1f}\xa0%") for kind, count in report.targets.items()
     ]
     marks = [Mark(label=label, series="n", value=count, text=f"{count:,} ({share})") for label, count, share in rows]
     values = Table(
