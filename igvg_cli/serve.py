@@ -27,7 +27,12 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
     token: Annotated[
         str | None,
-        typer.Option(envvar="IGVG_SERVE_TOKEN", help="What requests must show as Authorization: Bearer TOKEN."),
+        typer.Option(
+            envvar="IGVG_SERVE_TOKEN",
+            # On a narrow terminal the mark of the variable would be cut off.
+            show_envvar=False,
+            help="What requests must show as Authorization: Bearer TOKEN; IGVG_SERVE_TOKEN is read, too.",
+        ),
     ] = None,
     timeout: Annotated[
         float | None, typer.Option(min=0.001, help="Seconds after which a request is given up.", show_default="60")

@@ -43,15 +43,18 @@ LINES: dict[str, Callable[[Path, Path], list[str]]] = {
     "compare": lambda home, _: ["compare", str(home / "found"), *list_split(home)],
     "convert": lambda home, out: ["convert", *list_split(home), "--out", str(out / "coco")],
     "sweep": lambda home, _: ["sweep", *list_split(home), "--vary", "score_threshold=0.3,0.5", "--vary", "nms=true"],
+    "report": lambda home, out: ["report", str(home / "run"), "--out", str(out / "report")],
+    "serve": lambda home, _: ["serve", "--checkpoint", str(home / "none")],
     "ablate": lambda home, out: ["ablate", "table-10", "--shards", str(home / "none"), "--out", str(out / "x")],
     "run": lambda home, out: ["run", write_experiment(home, out)],
     "demo": lambda _, out: ["demo", "--out", str(write_foreign_experiment(out))],
     "import": lambda home, out: ["import", str(home / "none.pth"), "--out", str(out / "x")],
     "push": lambda home, _: ["push", str(home / "run"), "me/first", "--dry-run"],
+    "inspect": lambda home, _: ["inspect", str(home / "shards")],
     "verify": lambda home, _: ["verify", str(home / "shards")],
 }  # fmt: skip
 # What these write is found finished the second time.
-WRITERS = ("convert", "run")
+WRITERS = ("convert", "run", "report")
 
 
 def list_words(text: str) -> set[str]:
@@ -65,6 +68,10 @@ def list_long_lines(text: str, width: int) -> list[str]:
         line for line in text.splitlines()
         if len(line) > width and max(map(len, BOX.sub(" ", line).split())) < width - 12
     ]  # fmt: skip
+
+
+def test_every_command_is_looked_at() -> None:
+    assert list(LINES) == list(COMMANDS)
 
 
 @pytest.mark.parametrize("name", LINES)
