@@ -116,7 +116,7 @@ class GroundingDataset:
             rows = mask_source_indices(record.height, self.processor.image_size, size)
             columns = mask_source_indices(record.width, self.processor.image_size, size)
             for target, instance in enumerate(instances):
-                resized[target] = masks.decode_mask(instance.mask)[rows[:, None], columns]
+                resized[target] = masks.sample_mask(instance.mask, rows, columns)
         return resized
 
 

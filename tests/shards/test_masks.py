@@ -254,3 +254,38 @@ def test_resizing_down_can_lose_a_pixel() -> None:
 def test_resizing_to_the_same_size_changes_nothing(mask: NDArray[np.bool_]) -> None:
     rle = masks.encode_mask(mask)
     assert masks.resize_mask(rle, *mask.shape) == rle
+
+
+@given(mask=arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=40)), data=st.data())
+def test_sampling_run_lengths_equals_decoding_and_taking_pixels(mask: NDArray[np.bool_], data: st.DataObject) -> None:
+    height, width = mask.shape
+    if data.draw(st.booleans()):
+        # Long runs, as real masks have them.
+        mask = mask[: 1 + height // 7, : 1 + width // 7].repeat(7, axis=0).repeat(7, axis=1)[:height, :width]
+    rows, columns = (
+        np.array(sorted(data.draw(st.lists(st.integers(0, side - 1), min_size=1, max_size=60)))) for side in mask.shape
+    )
+    np.testing.assert_array_equal(
+        masks.sample_mask(masks.encode_mask(mask), rows, columns), mask[rows[:, None], columns]
+    )
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("size", [3, 8, 29])
+def test_empty_and_full_masks_are_sampled_at_any_size(inside: bool, size: int) -> None:
+    mask = np.full((8, 11), inside)
+    rows, columns = masks.nearest_indices(8, size), masks.nearest_indices(11, size)
+    sampled = masks.sample_mask(masks.encode_mask(mask), rows, columns)
+    np.testing.assert_array_equal(sampled, np.full((size, size), inside))
+
+
+def test_one_column_may_be_sampled_many_times() -> None:
+    mask = draw("##.", ".#.")
+    sampled = masks.sample_mask(masks.encode_mask(mask), np.array([0, 1, 1]), np.array([0, 0, 0, 1, 2, 2]))
+    np.testing.assert_array_equal(sampled, draw("####..", "...#..", "...#.."))
+
+
+@pytest.mark.parametrize("counts", ["", "1", "!", "0000000", "OM"])
+def test_run_lengths_that_are_no_mask_are_not_sampled(counts: str) -> None:
+    with pytest.raises(DataError):
+        masks.sample_mask({"size": [3, 4], "counts": counts}, np.arange(3), np.arange(4))
