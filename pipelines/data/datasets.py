@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.data.batch import Example
-from pipelines.data.image_decoding import decode_image, read_image
+from pipelines.data.image_decoding import read_image
 from pipelines.data.image_queries import CheckedImages
 from pipelines.data.image_transforms import mask_source_indices
 from pipelines.data.processor import Processor
@@ -65,8 +65,8 @@ class GroundingDataset:
         if self._last is None or self._last[0] != (part, position):
             reader = self.readers[part]
             record = reader.record(position)
-            image = decode_image(reader.image(position), record.file_name)
-            self._last = (part, position), record, self.processor.resize(image)
+            image = self.processor.read(reader.image(position), record.file_name)
+            self._last = (part, position), record, image
         _, record, resized = self._last
         expression = record.expressions[row]
         # NOTE: as in DETR's loader (datasets/coco.py) and ReLA's, crowd regions are not matched; an expression that

@@ -6,7 +6,7 @@ import io
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from shards.errors import DataError
 from shards.exif import read_orientation
 from shards.file_kinds import describe_bytes, explain_unreadable
 from shards.record import LONGEST_SIDE
+
+ResultT = TypeVar("ResultT")
 
 _REMEDY = "give an image file, e.g. JPEG or PNG, that other programs show"
 # EXIF orientation → the view that turns the pixels upright.
@@ -38,7 +40,7 @@ def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
     Raises:
         DataError: the bytes are not an image, or are damaged; begins with `name`.
     """
-    return _decode(data, name, upright=False)[0]
+    return decode_with(data, name, to_rgb)
 
 
 def read_image(file: Path) -> NDArray[np.uint8]:
@@ -60,7 +62,7 @@ def inspect_image(file: Path) -> tuple[NDArray[np.uint8], str]:
         data = file.read_bytes()
     except OSError as error:
         raise explain_unreadable(file, "an image", error, _REMEDY) from error
-    return _decode(data, file, upright=True)
+    return _decode_upright(data, file)
 
 
 def decode_upright(data: bytes, name: str, formats: tuple[str, ...] | None = None) -> NDArray[np.uint8]:
@@ -74,28 +76,47 @@ def decode_upright(data: bytes, name: str, formats: tuple[str, ...] | None = Non
     Raises:
         DataError: the bytes are not an image of such a format, or are damaged.
     """
-    return _decode(data, name, upright=True, formats=formats)[0]
+    return _decode_upright(data, name, formats=formats)[0]
 
 
-def _decode(
-    data: bytes, file: str | Path, *, upright: bool, formats: tuple[str, ...] | None = None
-) -> tuple[NDArray[np.uint8], str]:
-    """The pixels (H, W, 3) of the first frame or page, and a remark on the EXIF block."""
+def decode_with(
+    data: bytes, file: str | Path, read: Callable[[Image.Image], ResultT], *, formats: tuple[str, ...] | None = None
+) -> ResultT:
+    """What `read` makes of the first frame or page of an image file's bytes.
+
+    Args:
+        data: the bytes.
+        file: what errors begin with.
+        read: takes the opened image, and may decode it.
+        formats: Pillow's names of the formats to read; None: all.
+
+    Raises:
+        DataError: the bytes are not an image of such a format, or are damaged, or `read` failed.
+    """
     try:
         # Pillow's warnings are harmless, or reported here as errors.
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=formats) as image:
-            if not upright:
-                return to_rgb(image), ""
-            if max(image.size) > LONGEST_SIDE:
-                width, height = image.size
-                raise ValueError(f"it has {width} × {height} pixels, more than {LONGEST_SIDE} in one direction")
-            value, damage = read_orientation(image)
-            pixels = to_rgb(image)
-        # Here the image that Pillow decoded is freed.
-        turned = np.ascontiguousarray(_TURNS[value](pixels)) if value in _TURNS else pixels
-        return turned, damage and f"{file}: its EXIF block is damaged ({damage})"
+            return read(image)
     except Exception as error:  # Pillow raises many kinds on damaged files
         raise _explain(data, file, error) from error
+
+
+def _decode_upright(
+    data: bytes, file: str | Path, *, formats: tuple[str, ...] | None = None
+) -> tuple[NDArray[np.uint8], str]:
+    """The pixels (H, W, 3) of the first frame or page, turned upright, and a remark on the EXIF block."""
+
+    def read(image: Image.Image) -> tuple[NDArray[np.uint8], int, str]:
+        if max(image.size) > LONGEST_SIDE:
+            width, height = image.size
+            raise ValueError(f"it has {width} × {height} pixels, more than {LONGEST_SIDE} in one direction")
+        value, damage = read_orientation(image)
+        return to_rgb(image), value, damage
+
+    # Only here the image that Pillow decoded is freed.
+    pixels, value, damage = decode_with(data, file, read, formats=formats)
+    turned = np.ascontiguousarray(_TURNS[value](pixels)) if value in _TURNS else pixels
+    return turned, damage and f"{file}: its EXIF block is damaged ({damage})"
 
 
 def _explain(data: bytes, file: str | Path, error: Exception) -> DataError:
