@@ -164,6 +164,7 @@ def test_a_training_alone_is_reported_without_a_gallery(
     assert list_names(tmp_path / "report") == ["artifact.json", "index.html"]
     page = (tmp_path / "report" / "index.html").read_text()
     assert "<title>first" in page
+    assert 'src="data/' not in page
 
 
 def test_a_training_that_went_on_is_another_input(run_folder: Path, tmp_path: Path) -> None:
