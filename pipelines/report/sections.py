@@ -41,6 +41,8 @@ class Figure:
     """What the chart shows, in one sentence."""
     values: Table
     """The values that are drawn."""
+    unfolded: bool = False
+    """Whether the values are shown without being asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
