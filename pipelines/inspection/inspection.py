@@ -48,6 +48,9 @@ def inspect_path(path: Path) -> Description:
     """
     if not path.exists() and str(path) in SHIPPED:
         path = SHIPPED[str(path)]
+    if not path.exists() and (working := path.with_name(f".{path.name}.working")).is_dir():
+        # Where igvg prepare works until its folder is complete.
+        path = working
     if not path.exists():
         raise ArtifactError(f"{path}: no such file or folder; give what a command of igvg made, or takes")
     try:

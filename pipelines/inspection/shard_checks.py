@@ -100,15 +100,18 @@ def _has_digest(file: Path, entry: ShardEntry) -> bool:
 def _check_members(file: Path, expected: ShardContents, inventory: Inventory) -> None:
     """Check the bytes of every member, and every record and mask."""
     with file.open("rb") as stream, name_file(file):
+        size = os.fstat(stream.fileno()).st_size
         for row in expected.rows:
-            image = os.pread(stream.fileno(), row.image_size, row.image_offset)
-            data = os.pread(stream.fileno(), row.json_size, row.json_offset)
-            for content, size, crc32, extension in (
+            # A damaged index may ask for more memory than there is.
+            image = os.pread(stream.fileno(), min(row.image_size, size), min(row.image_offset, size))
+            data = os.pread(stream.fileno(), min(row.json_size, size), min(row.json_offset, size))
+            for content, expected_size, crc32, extension in (
                 (image, row.image_size, row.image_crc32, row.extension),
                 (data, row.json_size, row.json_crc32, "json"),
             ):
                 if zlib.crc32(content) != crc32:
-                    state = f"breaks off after {len(content)} of {size} bytes" if len(content) < size else "is damaged"
+                    cut = len(content) < expected_size
+                    state = f"breaks off after {len(content)} of {expected_size} bytes" if cut else "is damaged"
                     inventory.add(file, f"member {row.key}.{extension} {state}", f"key {row.key}")
             if zlib.crc32(data) == row.json_crc32:
                 with inventory.collect(file, f"key {row.key}"):

@@ -170,6 +170,18 @@ def test_a_shard_whose_padding_differs_is_named(artifacts: Path, tmp_path: Path)
     assert finding.what == "differs from its SHA-256, outside of its records"
 
 
+def test_an_index_that_asks_for_more_than_there_is_reads_no_more_than_there_is(artifacts: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(artifacts / "shards", tmp_path / "shards"))
+    index = json.loads((folder / "val" / "index.json").read_text())
+    index["rows"][0][index["columns"].index("picture_size")] = 10**15
+    index["rows"][1][index["columns"].index("json_offset")] = 10**15
+    (folder / "val" / "index.json").write_text(json.dumps(index))
+    found = {(one.record, one.what.split(" after")[0]) for one in verify(folder, full=True).findings}
+    keys = [row[0] for row in index["rows"]]
+    assert (f"key {keys[0]}", f"member {keys[0]}.jpg breaks off") in found
+    assert (f"key {keys[1]}", f"member {keys[1]}.json breaks off") in found
+
+
 def test_the_line_of_a_prediction_that_is_none_is_named(artifacts: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(artifacts / "found", tmp_path / "found"))
     report = verify_changed(
