@@ -132,8 +132,10 @@ def _format(value: Any) -> str:
         return f"{value:,}" if abs(value) >= 10_000 else str(value)
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_format(inner)}" for key, inner in value.items())
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(_format, value))
+        return ("; " if any(isinstance(one, dict) for one in value) else ", ").join(map(_format, value))
     return str(value)
 
 
