@@ -59,7 +59,8 @@ def run(
         shards: folder that `igvg prepare` made; None for a training run alone.
         settings: the split, how it is scored, and how many expressions are shown.
         out: the folder to make.
-        force: replace `out` if it holds a report, and nothing else.
+        force: replace `out` if it holds a report, and nothing else. The page names the sets by their paths, but a
+            report of the same predictions under another path is the same work.
         workers: processes that draw; None takes one for each processor. The report does not depend on it.
 
     Returns:
@@ -73,8 +74,7 @@ def run(
     found = open_sources(sources)
     _check_sources(found, shards, settings)
     inputs = _digest_sources(found)
-    names = [each.name for each in found.sets] + ([str(found.run)] if found.run else [])
-    options: dict[str, Any] = fingerprinted_settings(settings) | {"names": names}
+    options: dict[str, Any] = fingerprinted_settings(settings)
     if found.sets:
         assert shards is not None
         inputs |= {"shards": digest_shards(shards)}
