@@ -52,13 +52,13 @@ def document_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return responses
 
 
-def find_service(request: Request) -> GroundingService:
+async def find_service(request: Request) -> GroundingService:
     """The service of the application."""
     service: GroundingService = request.app.state.service
     return service
 
 
-def find_result(service: Annotated[GroundingService, Depends(find_service)], result_id: ResultId) -> KeptResult:
+async def find_result(service: Annotated[GroundingService, Depends(find_service)], result_id: ResultId) -> KeptResult:
     """The kept result that a path names.
 
     Raises:

@@ -61,26 +61,32 @@ def serve(app: ASGIApp, bound: socket.socket) -> None:
     Raises:
         Stopped: always, by the signal.
     """
-    # Its lines name what clients sent; the command prints its own.
+    server = build_server(app)
+    server.run(sockets=[bound])
+    if server.signum is not None:
+        raise Stopped(server.signum, "the server has ended", resumable=False)
+
+
+def build_server(app: ASGIApp) -> SignaledServer:
+    """A server with a bounded number of connections, which logs nothing that clients send."""
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, lifespan="off", ws="none", http="h11",
         loop="asyncio", proxy_headers=False, limit_concurrency=_CONNECTIONS, backlog=_BACKLOG,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )  # fmt: skip
-    server = _Server(config)
-    server.run(sockets=[bound])
-    if server.signum is not None:
-        raise Stopped(server.signum, "the server has ended", resumable=False)
+    return SignaledServer(config)
 
 
-class _Server(uvicorn.Server):
+class SignaledServer(uvicorn.Server):
     """uvicorn with the signals of igvg: one that was ignored at the start stays ignored."""
 
     signum: int | None = None
+    """The signal that ended it."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """Handle signals while the server runs."""
         with handle_signals(self._stop):
             yield
 
