@@ -69,7 +69,8 @@ def _describe_folder(folder: Path) -> Description:
         return collection
     if data := describe_data_folder(folder):
         return data
-    raise ArtifactError(f"{folder} holds nothing that igvg knows; looked for {_LOOKED_FOR_IN_FOLDERS}")
+    what = f"holds nothing that igvg knows, looked for {_LOOKED_FOR_IN_FOLDERS}"
+    raise ArtifactError(f"{folder} {what}; give a folder of igvg, or one that it takes")
 
 
 def _describe_file(file: Path) -> Description:
