@@ -26,8 +26,6 @@ class Table:
     caption: str
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
-    text_columns: int = 1
-    """The number of columns from the left that hold words."""
 
 
 @dataclass(frozen=True, kw_only=True)
