@@ -8,6 +8,8 @@
 var igvg = globalThis.igvg ?? {};
 
 igvg.details = (() => {
+  // Chunks that are kept at most; the one that was not used for longest is dropped.
+  const KEPT = 60;
   const chunks = new Map();
 
   function nameFile(chunk) {
@@ -30,14 +32,23 @@ igvg.details = (() => {
   }
 
   igvg.loadDetails = (chunk, list) => {
-    if (!chunks.has(chunk)) chunks.set(chunk, { promise: Promise.resolve(list) });
-    chunks.get(chunk).resolve?.(list);
+    chunks.get(chunk)?.resolve(list);
   };
+
+  function dropOldest() {
+    if (chunks.size <= KEPT) return;
+    for (const [chunk, { loaded }] of chunks) if (loaded) return chunks.delete(chunk);
+  }
 
   /** The details of the expression at an index; a promise. */
   async function load(index, detailsSize) {
     const chunk = Math.floor(index / detailsSize);
-    const list = await (chunks.get(chunk) ?? startLoading(chunk)).promise;
+    const entry = chunks.get(chunk) ?? startLoading(chunk);
+    chunks.delete(chunk);
+    chunks.set(chunk, entry);
+    const list = await entry.promise;
+    entry.loaded = true;
+    dropOldest();
     return list[index % detailsSize];
   }
 

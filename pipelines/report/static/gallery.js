@@ -69,7 +69,10 @@ igvg.gallery = (() => {
   }
 
   function fillShows() {
-    const options = Object.entries(igvg.thumbnails.NAMES).map(([value, text]) => make("option", { value, text }));
+    // A thumbnail has space for the predictions of one set.
+    const which = data.sets.length > 1 ? ` of ${nameSet(state.set === "both" ? 0 : state.set)}` : "";
+    const names = Object.entries(igvg.thumbnails.NAMES);
+    const options = names.map(([value, text]) => make("option", { value, text: text.replace("Predictions", `Predictions${which}`) }));
     find("show").replaceChildren(...options);
     find("show").value = state.show;
   }

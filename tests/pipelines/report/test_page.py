@@ -209,3 +209,17 @@ def test_the_focus_is_visible_on_every_control(browser: Browser, report: Path) -
         for _ in range(16):
             tab.page.keyboard.press("Tab")
             assert tab.page.evaluate(outlined), tab.page.evaluate("document.activeElement.outerHTML")
+
+
+@needs_chromium
+def test_details_are_dropped_when_many_others_were_used_since(browser: Browser, tmp_path: Path) -> None:
+    page = write_report(tmp_path / "out", expressions=1)
+    data = page.parent / "data"
+    for chunk in range(1, 62):
+        (data / f"details-{chunk:04d}.js").write_text(f"igvg.loadDetails({chunk}, [{chunk}]);")
+    with open_tab(browser, page) as tab:
+        read = "async (chunks) => { for (const chunk of chunks) await igvg.details.load(100 * chunk, 100); }"
+        tab.page.evaluate(read, [1, 2, *range(1, 62), 61, 61, 2, 1])
+        names = [url.rpartition("/")[2] for url in tab.requests if "details" in url]
+        assert names.count("details-0061.js") == 1
+        assert names.count("details-0001.js") == 2

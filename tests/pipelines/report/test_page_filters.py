@@ -225,7 +225,7 @@ def test_thumbnails_show_what_is_chosen(tab: Tab) -> None:
     canvas = tab.page.locator(".tile-image canvas").first
     expect(canvas).to_be_visible()
     drawn = canvas.evaluate("(canvas) => canvas.toDataURL()")
-    tab.page.get_by_label("Thumbnails show").select_option(label="Predictions")
+    tab.page.get_by_label("Thumbnails show").select_option(label="Predictions of A")
     expect(canvas).to_be_visible()
     assert canvas.evaluate("(canvas) => canvas.toDataURL()") != drawn
     tab.page.get_by_label("Thumbnails show").select_option(label="Images alone")
