@@ -22,17 +22,24 @@ igvg.details = (() => {
     chunks.set(chunk, entry);
     const script = document.createElement("script");
     script.src = nameFile(chunk);
-    script.addEventListener("error", () => {
+    // A damaged file is loaded, but gives nothing.
+    const finish = () => {
+      script.remove();
+      if (entry.received) return;
       chunks.delete(chunk);
       entry.reject(new Error(`${nameFile(chunk)} could not be read: expected beside this page, as igvg report wrote it`));
-    });
-    script.addEventListener("load", () => script.remove());
+    };
+    script.addEventListener("error", finish);
+    script.addEventListener("load", finish);
     document.head.append(script);
     return entry;
   }
 
   igvg.loadDetails = (chunk, list) => {
-    chunks.get(chunk)?.resolve(list);
+    const entry = chunks.get(chunk);
+    if (!entry) return;
+    entry.received = true;
+    entry.resolve(list);
   };
 
   function dropOldest() {

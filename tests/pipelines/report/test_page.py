@@ -148,11 +148,13 @@ def test_colors_follow_the_system_until_the_switch_is_used(browser: Browser, rep
 
 
 @needs_chromium
-def test_missing_files_are_named(browser: Browser, tmp_path: Path) -> None:
+def test_missing_and_damaged_files_are_named(browser: Browser, tmp_path: Path) -> None:
     page = write_report(tmp_path / "out", expressions=3)
-    (page.parent / "data" / "details-0000.js").unlink()
-    with open_tab(browser, f"{page.as_uri()}#grefcoco/1/1", expect_errors=True) as tab:
-        expect(tab.page.locator("#viewer").get_by_role("alert")).to_contain_text("data/details-0000.js")
+    details = page.parent / "data" / "details-0000.js"
+    for damage in (lambda: details.write_bytes(details.read_bytes()[:-9]), details.unlink):
+        damage()
+        with open_tab(browser, f"{page.as_uri()}#grefcoco/1/1", expect_errors=True) as tab:
+            expect(tab.page.locator("#viewer").get_by_role("alert")).to_contain_text("data/details-0000.js")
     (page.parent / "data" / "expressions.js").unlink()
     with open_tab(browser, page, expect_errors=True) as tab:
         expect(tab.page.get_by_role("alert")).to_contain_text("data/expressions.js")
