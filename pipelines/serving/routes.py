@@ -138,7 +138,10 @@ async def mask(
     return _attach(content, "image/png", f"mask-{number}.png")
 
 
-@router.delete("/results/{id}", status_code=204, responses=document_problems(404, 422), summary="Forget a result")
+@router.delete(
+    "/results/{id}", status_code=204, response_model=None, responses=document_problems(404, 422),
+    summary="Forget a result",
+)  # fmt: skip
 async def forget(service: Service, result_id: ResultId) -> None:
     """Drop the kept raw outputs."""
     if not service.results.remove(result_id):

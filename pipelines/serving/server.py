@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -28,24 +29,31 @@ def open_socket(host: str, port: int) -> socket.socket:
         SettingsError: the address is unknown or not this machine's, or the port is in use or reserved.
     """
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, address = found[0]
-        bound = socket.socket(family, kind, protocol)
-        try:
-            if os.name == "posix":
-                # A port whose last connections are still being closed is free.
-                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            bound.bind(address)
-            bound.listen(_BACKLOG)
-        except BaseException:
-            bound.close()
-            raise
+        # IPv4 first: where a name has both, clients try it, too.
+        found = sorted(
+            socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE),
+            key=lambda entry: entry[0] != socket.AF_INET,
+        )
+        return _listen(*found[0])
     except (OSError, UnicodeError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise SettingsError(
             f"cannot listen on {host}, port {port} ({(reason or str(error)).lower()}); give another --port, 0 for a "
             "free one, or another --host"
         ) from error
+
+
+def _listen(family: int, kind: int, protocol: int, _name: str, address: Any) -> socket.socket:
+    bound = socket.socket(family, kind, protocol)
+    try:
+        if os.name == "posix":
+            # A port whose last connections are still being closed is free.
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        bound.listen(_BACKLOG)
+    except BaseException:
+        bound.close()
+        raise
     return bound
 
 

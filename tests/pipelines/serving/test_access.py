@@ -2,25 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.support.drawn_images import draw_shapes
-from tests.support.grounding_server import GroundingServer, run_server
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[GroundingServer]:
-    with run_server() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def guarded() -> Iterator[GroundingServer]:
-    with run_server("--host", "0.0.0.0", IGVG_SERVE_TOKEN="secret") as running:
-        running.url = f"http://127.0.0.1:{running.port}/"
-        yield running
+from tests.support.grounding_server import GroundingServer
 
 
 @pytest.mark.parametrize("path", ["/", "/health", "/openapi.json", "/static/serve.js"])
