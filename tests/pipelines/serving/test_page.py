@@ -192,6 +192,16 @@ def test_the_page_fits_360_pixels_and_keeps_the_image_in_view(browser: Browser, 
         assert 0 <= box["y"] < 300
 
 
+def test_an_image_that_the_browser_cannot_show_is_named(browser: Browser, server: GroundingServer) -> None:
+    scan = {"name": "scan.tiff", "mimeType": "image/tiff", "buffer": draw_shapes(kind="tiff")}
+    with open_tab(browser, server.url) as tab:
+        tab.page.get_by_label("Expressions, one a line").fill("the red square")
+        tab.page.get_by_label("Choose an image").set_input_files(scan)
+        tab.page.locator("#result").wait_for()
+        expect(tab.page.locator("#file-name")).to_contain_text("scan.tiff: this browser cannot show it")
+        assert list_instances(tab.page) > 0
+
+
 def test_nothing_is_loaded_from_elsewhere(browser: Browser, server: GroundingServer) -> None:
     with open_tab(browser, server.url) as tab:
         find(tab.page)
