@@ -27,7 +27,8 @@ igvg.details = (() => {
       script.remove();
       if (entry.received) return;
       chunks.delete(chunk);
-      entry.reject(new Error(`${nameFile(chunk)} could not be read: expected beside this page, as igvg report wrote it`));
+      const expected = "expected beside this page, as igvg report wrote it";
+      entry.reject(new Error(`${nameFile(chunk)} could not be read: ${expected}`));
     };
     script.addEventListener("error", finish);
     script.addEventListener("load", finish);

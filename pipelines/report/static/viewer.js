@@ -86,7 +86,8 @@ igvg.viewer = (() => {
         panels = [];
         find("body").removeAttribute("aria-busy");
         find("facts").replaceChildren();
-        find("panels").replaceChildren(igvg.elements.make("p", { class: "notice", role: "alert", text: error.message }));
+        const notice = igvg.elements.make("p", { class: "notice", role: "alert", text: error.message });
+        find("panels").replaceChildren(notice);
       }
     }
 

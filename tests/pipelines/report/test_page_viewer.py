@@ -302,6 +302,9 @@ def test_two_sets_stand_below_each_other_on_a_phone(browser: Browser, pair: Path
         assert boxes[1]
         assert boxes[0]["y"] + boxes[0]["height"] <= boxes[1]["y"]
         assert boxes[1]["y"] < 740
+        side = tab.page.locator(".viewer-side").bounding_box()
+        assert side
+        assert boxes[1]["y"] + boxes[1]["height"] <= side["y"]
 
 
 def test_a_chosen_set_is_shown_alone(browser: Browser, pair: Path) -> None:
