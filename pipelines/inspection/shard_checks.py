@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from itertools import islice
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from pipelines.inspection.findings import Inventory
 from shards.errors import DataError
-from shards.files import digest_file, name_file
+from shards.files import digest_file, name_file, read_range
 from shards.index import INDEX, Row, ShardContents, ShardEntry, list_splits, parse_record, read_index
 from shards.indexing import index_shard
 from shards.masks import validate_rle
@@ -100,11 +99,9 @@ def _has_digest(file: Path, entry: ShardEntry) -> bool:
 def _check_members(file: Path, expected: ShardContents, inventory: Inventory) -> None:
     """Check the bytes of every member, and every record and mask."""
     with file.open("rb") as stream, name_file(file):
-        size = os.fstat(stream.fileno()).st_size
         for row in expected.rows:
-            # A damaged index may ask for more memory than there is.
-            image = os.pread(stream.fileno(), min(row.image_size, size), min(row.image_offset, size))
-            data = os.pread(stream.fileno(), min(row.json_size, size), min(row.json_offset, size))
+            image = read_range(stream.fileno(), row.image_offset, row.image_size)
+            data = read_range(stream.fileno(), row.json_offset, row.json_size)
             for content, expected_size, crc32, extension in (
                 (image, row.image_size, row.image_crc32, row.extension),
                 (data, row.json_size, row.json_crc32, "json"),
