@@ -101,7 +101,7 @@ def load_zero_shot(checkpoint: Path, device: torch.device) -> tuple[Any, ZeroSho
     family = find_family(checkpoint)
     assert family is not None
     detector = open_detector(checkpoint, None, family.settings, device, "fp32")
-    model = detector.model.requires_grad_(False)
+    model = detector.model
     if (forget := family.forget) is not None:
         model.register_forward_pre_hook(lambda module, _: forget(module))
     return model, ZeroShotProcessor(family, detector.processor, detector.max_tokens)
