@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo browser test test-wheel test-lowest check bench docs clean
+.PHONY: setup demo browser test test-api test-wheel test-lowest check bench docs clean
 
 setup: .venv/.installed
 
@@ -23,6 +23,10 @@ browser:
 
 test: setup
 	$(BIN)/pytest -n 2
+
+# A thousand requests that schemathesis draws from the OpenAPI description of igvg serve.
+test-api: setup
+	$(BIN)/pytest -m slow tests/pipelines/serving/test_openapi.py
 
 # The wheel, installed into a fresh environment and used outside of the repository.
 test-wheel: setup

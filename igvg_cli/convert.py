@@ -30,6 +30,7 @@ class SourceFormat(StrEnum):
 
     coco = "coco"
     labelme = "labelme"
+    png = "png"
 
 
 def convert(
@@ -41,7 +42,7 @@ def convert(
         typer.Argument(
             metavar="INPUT",
             help="predictions.jsonl, or a folder that igvg predict made; or COCO results (.json), one file or several; "
-            "or with --from labelme its files or folders. Without any, COCO's annotations alone are written.",
+            "or files of labelme, or a folder of PNG masks (--from). Without any, COCO's annotations are written.",
             show_default=False,
         ),
     ] = None,
@@ -69,7 +70,7 @@ def convert(
     score_threshold: Annotated[float, typer.Option(help="Leave out COCO results that score less; 0: none.")] = 0,
     force: options.Force = False,
 ) -> None:
-    """Turn predictions into files of COCO, labelme or PNG masks, or files of COCO or labelme into predictions to score.
+    """Turn predictions into files of COCO, labelme or PNG masks, or such files into predictions to score.
 
     Example: igvg convert runs/first-val --shards data/grefcoco --split val --out coco
 
@@ -83,11 +84,11 @@ def convert(
 
     In COCO's files every expression is an image of its own; all predictions have category 1: evaluate with useCats = 0.
     """
-    request = Request(inputs=inputs or [], to=to, source=from_)
+    request = Request(inputs=inputs or [], to=to, source=from_ or _recognize(inputs or []))
     if request.writes and (len(request.inputs) > 1 or annotations is not None or score_threshold):
         raise typer.BadParameter("several inputs, --annotations and --score-threshold go with COCO results (.json)")
-    if request.reads_labelme and (annotations is not None or score_threshold):
-        raise typer.BadParameter("--annotations and --score-threshold do not go with --from labelme")
+    if request.reads_images and (annotations is not None or score_threshold):
+        raise typer.BadParameter("--annotations and --score-threshold do not go with --from labelme or png")
     if not math.isfinite(score_threshold):
         raise typer.BadParameter("--score-threshold must be a finite number")
     request.check()
@@ -99,7 +100,9 @@ def convert(
     chosen = stage.Split(shards=shards, name=split) if shards is not None and split is not None else None
     result: StageResult[Any]
     with render.show_progress("converting"):
-        if request.reads_labelme:
+        if request.source is SourceFormat.png:
+            result = stage.import_png(request.inputs[0], chosen, out, force=force)
+        elif request.source is SourceFormat.labelme:
             result = stage.import_labelme(request.inputs, chosen, out, force=force)
         elif request.per_image:
             result = stage.export_images(request.target, request.inputs[0], chosen, out, force=force)
@@ -131,14 +134,14 @@ class Request:
         return self.source is None and all(path.suffix != ".json" or path.is_dir() for path in self.inputs)
 
     @property
-    def reads_labelme(self) -> bool:
-        """Whether files of labelme are read."""
-        return self.source is SourceFormat.labelme
+    def reads_images(self) -> bool:
+        """Whether files of single images are read."""
+        return self.source in (SourceFormat.labelme, SourceFormat.png)
 
     @property
     def per_image(self) -> bool:
         """Whether the other format has files of single images, which may be the user's own."""
-        return self.reads_labelme or self.target != TargetFormat.coco
+        return self.reads_images or self.target != TargetFormat.coco
 
     def check(self) -> None:
         """Refuse inputs and formats that do not go together.
@@ -150,9 +153,17 @@ class Request:
             raise typer.BadParameter("--to goes with predictions; INPUT is read into predictions")
         if self.per_image and not self.inputs:
             raise typer.BadParameter("INPUT is missing")
-        coco = not self.writes and not self.reads_labelme
+        if self.source is SourceFormat.png and (len(self.inputs) > 1 or not self.inputs[0].is_dir()):
+            raise typer.BadParameter("--from png takes one folder, which igvg convert --to png wrote")
+        coco = not self.writes and not self.reads_images
         if coco and not (self.inputs and all(path.suffix == ".json" for path in self.inputs)):
             raise typer.BadParameter("give either predictions, or COCO results (.json)")
+
+
+def _recognize(inputs: list[Path]) -> SourceFormat | None:
+    """PNG masks by their folder; what is else is told by its suffix."""
+    is_png = len(inputs) == 1 and (inputs[0] / "index.json").is_file() and any(inputs[0].glob("*.png"))
+    return SourceFormat.png if is_png and not (inputs[0] / "predictions.jsonl").exists() else None
 
 
 def _name_results(request: Request, annotations: Path | None, threshold: float) -> CocoResults:

@@ -10,6 +10,7 @@ import typer
 from igvg_cli import options, render
 from igvg_cli.sizes import format_size
 from igvg_cli.tables import print_table
+from pipelines.inspection.printable import escape_control
 
 if TYPE_CHECKING:
     from pipelines.inspection.description import Description, Table
@@ -74,15 +75,15 @@ def _draw(path: Path, examples: int, out: Path | None, shards: Path | None) -> d
 
 
 def _print(description: Description) -> None:
-    render.print_line(f"{description.path}: {description.what}")
+    render.print_line(escape_control(f"{description.path}: {description.what}"))
     rows = [["files", str(description.files)]] if description.files != 1 else []
     rows += [["size", format_size(description.bytes)], ["changed", description.changed]]
     counts = [(name, value) for name, value in _flatten(description.counts) if name not in description.facts]
     facts = [*description.facts.items(), *counts]
-    rows += [[name, _format_value(name, value)] for name, value in facts if value not in (None, "", [])]
+    rows += [[escape_control(name), _format_value(name, value)] for name, value in facts if value not in (None, "", [])]
     print_table("overview", ["property", "value"], rows, left=(0, 1))
     if description.inputs:
-        inputs = [[name, _shorten_digests(digests)] for name, digests in description.inputs.items()]
+        inputs = [[escape_control(name), _shorten_digests(digests)] for name, digests in description.inputs.items()]
         print_table("made from", ["input", "SHA-256"], inputs[:_INPUTS], left=(0, 1))
         if len(inputs) > _INPUTS:
             render.print_line(f"and {len(inputs) - _INPUTS} more inputs; --format json lists all")
@@ -93,18 +94,20 @@ def _print(description: Description) -> None:
     if description.versions:
         notes.append("made with " + ", ".join(f"{name} {version}" for name, version in description.versions.items()))
     for note in notes:
-        render.print_line(note)
+        render.print_line(escape_control(note))
 
 
 def _print_settings(description: Description) -> None:
     changed = [one for one in description.settings if one.changed]
     if changed and all(one.default is None for one in changed):
-        print_table("settings", ["setting", "value"], [[one.key, _format(one.value)] for one in changed], left=(0, 1))
+        print_table(
+            "settings", ["setting", "value"], [[_format(one.key), _format(one.value)] for one in changed], left=(0, 1)
+        )
     elif changed:
-        rows = [[one.key, _format(one.value), _format(one.default)] for one in changed]
+        rows = [[_format(one.key), _format(one.value), _format(one.default)] for one in changed]
         title = "settings that differ from the defaults"
         print_table(title, ["setting", "value", "default"], rows, left=(0, 1, 2))
-    defaults = [f"{one.key} {_format(one.value)}" for one in description.settings if not one.changed]
+    defaults = [f"{_format(one.key)} {_format(one.value)}" for one in description.settings if not one.changed]
     if defaults:
         render.print_line(f"as by default: {'; '.join(defaults)}")
 
@@ -132,9 +135,11 @@ def _format(value: Any) -> str:
         return f"{value:,}" if abs(value) >= 10_000 else str(value)
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_format(inner)}" for key, inner in value.items())
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(_format, value))
-    return str(value)
+        return ("; " if any(isinstance(one, dict) for one in value) else ", ").join(map(_format, value))
+    return escape_control(str(value))
 
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

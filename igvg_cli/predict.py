@@ -45,8 +45,9 @@ def predict(
     image: Annotated[
         list[Path] | None,
         typer.Option(
+            metavar="PATH…",
             help="Images and folders, several after one --image: of a folder every image whose extension igvg prepare "
-            "takes."
+            "takes.",
         ),
     ] = None,
     text: Annotated[list[str] | None, typer.Option(help="What to look for in --image; repeatable.")] = None,

@@ -46,7 +46,7 @@ def push(
     # The library uploads in threads, which a signal to the main thread does not end; nothing is half-committed.
     with render.show_progress("uploading"), exit_on_signal():
         report = stage.run(run, repo, settings, scores or (), dry_run=dry_run)
-    if not license_:
+    if not report.license:
         render.note("The model card names no license: fill it in at its top, or add --license.")
     if not report.scores:
         render.note(

@@ -29,7 +29,7 @@ SPELLED_OUT = {
     "”": '"',
 }
 # Commands that write their result to standard output alone.
-PRINTED_ALONE = frozenset({"score", "compare", "sweep"})
+PRINTED_ALONE = frozenset({"score", "compare", "sweep", "inspect", "verify"})
 _HANDLER = "igvg-spell-out"
 
 

@@ -17,9 +17,7 @@ def repeat_option(words: Sequence[str], options: Collection[str]) -> list[str]:
     """
     repeated: list[str] = []
     option, follows = "", False
-    for position, word in enumerate(words):
-        if word == "--":
-            return [*repeated, *words[position:]]
+    for word in words:
         if word.startswith("-") and word != "-" and not follows:
             name, equals, _ = word.partition("=")
             option = name if name in options else ""

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pipelines.inspection.findings import Verification
 
 _SHOWN = 10
+# Folders without a record, and whose files hold no digests either.
+_WITHOUT_DIGESTS = frozenset({"raw outputs", "checkpoint", "training state"})
 
 
 def verify(
@@ -66,5 +68,7 @@ def _print(report: Verification) -> None:
     if report.findings:
         return
     units = ", ".join(f"{count} × {name}" for name, count in report.units.items())
-    read = f"SHA-256 compared, {report.records} records read" if report.full else "names, sizes and indexes"
+    read = f"{report.records} records read" if report.full else "names, sizes and indexes"
+    if report.full and set(report.units) - _WITHOUT_DIGESTS:
+        read = f"SHA-256 compared, {read}"
     render.print_line(f"{report.path}: sound ({units}; {report.files} files, {format_size(report.bytes)}; {read})")

@@ -37,6 +37,12 @@ def digest_file(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def read_range(descriptor: int, offset: int, size: int) -> bytes:
+    """`size` bytes of an open file from `offset` on, or those that it has: a damaged index may ask for any number."""
+    end = os.fstat(descriptor).st_size
+    return os.pread(descriptor, min(size, max(0, end - offset)), min(offset, end))
+
+
 def read_json(file: Path, expected: str = "JSON", remedy: str = "make it again", **hooks: Any) -> Any:
     """The value of a JSON file; a byte-order mark is passed over.
 

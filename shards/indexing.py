@@ -14,7 +14,7 @@ from pathlib import Path
 
 from shards.errors import DataError
 from shards.file_kinds import explain_unreadable
-from shards.files import name_file
+from shards.files import name_file, read_range
 from shards.index import IMAGE_EXTENSIONS, Row, ShardContents, ShardEntry, ShardIndex, join_shards, parse_record
 
 
@@ -47,7 +47,7 @@ def index_shard(file: Path) -> ShardContents:
                 raise DataError(what, file=file, record=f"key {key}")
             checks = {}
             for kind in (images[0], "json"):
-                data = os.pread(stream.fileno(), kinds[kind][1], kinds[kind][0])
+                data = read_range(stream.fileno(), *kinds[kind])
                 checks[kind] = (*kinds[kind], zlib.crc32(data))
             record = parse_record(data, file, key)
             counts = record.image_id, len(record.expressions)
@@ -73,6 +73,11 @@ def _list_members(file: Path) -> dict[str, dict[str, tuple[int, int]]]:
                 directory, slash, name = member.name.rpartition("/")
                 stem, _, extension = name.partition(".")
                 kinds = members.setdefault(directory + slash + stem, {})
+                if member.issparse():
+                    remedy = "write a tar that stores files whole"
+                    raise DataError(
+                        "is sparse, not stored whole", file=file, record=f"member {member.name}", remedy=remedy
+                    )
                 if extension in kinds:
                     raise DataError("occurs twice in the shard", file=file, record=f"member {member.name}")
                 kinds[extension] = member.offset_data, member.size

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from shards.errors import DataError
 from shards.file_kinds import describe_content, explain_unreadable
+from shards.files import read_range
 from shards.index import Members, parse_record, read_index
 from shards.record import ImageRecord
 
@@ -96,8 +97,8 @@ class ShardReader:
         size, offset = int(members.sizes[index]), int(members.offsets[index])
         # No other thread closes the tar between the two.
         with self._lock:
-            data = os.pread(self._open(index), size, offset)
-        if zlib.crc32(data) != members.crc32s[index]:
+            data = read_range(self._open(index), offset, size)
+        if len(data) < size or zlib.crc32(data) != members.crc32s[index]:
             _refuse_other_content(self.shard_file(index))
             state = f"breaks off after {len(data)} of {size} bytes" if len(data) < size else "is damaged"
             key = self.index.keys[index]

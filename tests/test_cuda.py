@@ -49,7 +49,9 @@ def test_losses_and_gradients_equal_those_of_the_cpu() -> None:
         output = model(placed["pixel_values"], placed["input_ids"], placed["attention_mask"])
         losses = compute_losses(output, placed["targets"], settings.matching, settings.loss)
         losses["total"].backward()
-        gradients = {name: value.grad.cpu() for name, value in model.named_parameters() if value.grad is not None}
+        gradients = {
+            name: value.grad.to("cpu", copy=True) for name, value in model.named_parameters() if value.grad is not None
+        }
         found[device] = ({name: float(value.detach()) for name, value in losses.items()}, gradients)
     (losses, gradients), (gpu_losses, gpu_gradients) = found["cpu"], found["cuda"]
     assert gpu_losses == pytest.approx(losses, rel=1e-4, abs=1e-5)

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines.config.settings import PostprocessSettings, PredictSettings, ScoreSettings
+from pipelines.config.settings import PostprocessSettings, PredictSettings, ReportSettings, ScoreSettings
 from pipelines.data.tokenizer import save_tokenizer, train_tokenizer
 from pipelines.model import IGVGModel
 from pipelines.prediction.raw_store import RawWriter
 from pipelines.pretrained import save_checkpoint
-from pipelines.stages import convert, predict, score
+from pipelines.stages import convert, predict, report, score
 from pipelines.training.state import write_state
 from tests.support.pipeline_runs import command, draw_published, only_error, prepare
 from tests.support.small_network import CONFIG
@@ -39,11 +39,13 @@ def limit_files(size: int) -> Iterator[None]:
 def list_stages(pipeline: Path, out: Path) -> dict[str, Callable[[], object]]:
     """What writes files, each into `out`."""
     settings, scored = PredictSettings(split="val", workers=0), ScoreSettings(split="val", bootstrap=0)
+    reported = ReportSettings(split="val", bootstrap=0)
     return {
         "predict": lambda: predict.run(settings, pipeline / "run", pipeline / "shards", out),
         "predict from raw": lambda: predict.run_on_raw(PostprocessSettings(), pipeline / "found" / "raw", out),
         "score": lambda: score.run(pipeline / "found", pipeline / "shards", scored, out=out),
         "convert": lambda: convert.export_predictions(pipeline / "found", pipeline / "shards", "val", out),
+        "report": lambda: report.run([pipeline / "found"], pipeline / "shards", reported, out, workers=0),
     }
 
 

@@ -79,7 +79,7 @@ def _read_light(folder: Path) -> LightTokenizer | None:
         return None
     if not isinstance(config, dict) or not isinstance(content, dict):
         return None
-    unk_token = config.get("unk_token")
+    unk_token = str(config.get("unk_token"))
     known = [token.get("content") for token in content.get("added_tokens") or () if isinstance(token, dict)]
     if config.get("tokenizer_class") not in _CLASSES or config.get("auto_map") or unk_token not in known:
         return None

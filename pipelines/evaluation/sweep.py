@@ -8,6 +8,8 @@ Letters: N expressions, G settings.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,9 +32,11 @@ from shards.errors import DataError
 from shards.progress import report_progress
 from shards.reader import ShardReader
 from shards.record import Expression, ImageRecord
+from shards.workers import check_parent, map_ordered
 
 TOLERANCE = 1e-9
-_PROGRESS_STEP = 50
+WORKERS_REMEDY = "with fewer workers it needs less memory"
+_BLOCK_SIZE = 25
 # The fields of `Outcome` that depend on the settings.
 _VARYING = (*BoxMatches._fields, "predicted_empty", "predicted_px", "intersection_px")
 
@@ -68,8 +72,18 @@ class SweepReport:
         return asdict(self)
 
 
-def evaluate_grid(raw: Path, shards: Path, split: str, grid: Grid, *, resolution: int = 0) -> SweepReport:
+def evaluate_grid(
+    raw: Path, shards: Path, split: str, grid: Grid, *, resolution: int = 0, workers: int = 0
+) -> SweepReport:
     """Score a split under every setting of a grid, from a folder of its raw outputs.
+
+    Args:
+        raw: folder of raw outputs.
+        shards: folder that `igvg prepare` made.
+        split: of the shards.
+        grid: the settings.
+        resolution: side length in pixels to which masks are resized first; 0: the image's own size.
+        workers: processes besides this one; the scores do not depend on it.
 
     Raises:
         DataError: the raw outputs are damaged, or not of just the split's expressions.
@@ -85,15 +99,19 @@ def evaluate_grid(raw: Path, shards: Path, split: str, grid: Grid, *, resolution
     }
     ids: list[str] = []
     with ShardReader(shards, split) as targets:
-        for row, (record, expression, output) in enumerate(align_outputs(reader, targets)):
-            ids.append(expression.id)
-            outcomes = evaluate_settings(record, expression, output, grid.settings, resolution)
-            for name, counts in common.items():
-                counts[row] = getattr(outcomes[0], name)
-            for name, columns in varying.items():
-                columns[:, row] = [getattr(outcome, name) for outcome in outcomes]
-            if (row + 1) % _PROGRESS_STEP == 0:
-                report_progress(row + 1, len(reader))
+        blocks = _split_blocks(align_outputs(reader, targets), ids)
+        evaluate = _BlockEvaluator(settings=grid.settings, resolution=resolution)
+        # Not forked: the caller may have threads.
+        with contextlib.closing(
+            map_ordered(evaluate, blocks, workers=workers, method="spawn", remedy=WORKERS_REMEDY)
+        ) as evaluated:
+            for row, outcomes in enumerate(itertools.chain.from_iterable(evaluated)):
+                for name, counts in common.items():
+                    counts[row] = getattr(outcomes[0], name)
+                for name, columns in varying.items():
+                    columns[:, row] = [getattr(outcome, name) for outcome in outcomes]
+                if (row + 1) % _BLOCK_SIZE == 0:
+                    report_progress(row + 1, len(reader))
     dataset = name_dataset(ids, shards, split)
     scores = _score_settings(dataset, common, varying)
     names = list(scores[0])
@@ -112,6 +130,28 @@ def evaluate_grid(raw: Path, shards: Path, split: str, grid: Grid, *, resolution
         ],
         best={name: find_best([metrics[name] for metrics in scores]) for name in names},
     )
+
+
+_Aligned = tuple[ImageRecord, Expression, RawOutput]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _BlockEvaluator:
+    """Evaluates some expressions; pickled to a worker."""
+
+    settings: tuple[PostprocessSettings, ...]
+    resolution: int
+
+    def __call__(self, block: list[_Aligned]) -> list[list[Outcome]]:
+        check_parent()
+        return [evaluate_settings(*aligned, self.settings, self.resolution) for aligned in block]
+
+
+def _split_blocks(aligned: Iterator[_Aligned], ids: list[str]) -> Iterator[list[_Aligned]]:
+    """Blocks of expressions for workers; appends their ids to `ids`."""
+    while block := list(itertools.islice(aligned, _BLOCK_SIZE)):
+        ids += [expression.id for _, expression, _ in block]
+        yield block
 
 
 def find_best(values: Sequence[float | None]) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -10,6 +11,9 @@ from pipelines.hub.errors import explain_upload_error
 from pipelines.hub.library import hide_bars, identify_igvg, load_library, quiet_library
 from pipelines.hub.names import CHECKPOINT_FILES, HubName
 from shards.progress import begin_stage
+
+LICENSE_KEYS = ("license", "license_name", "license_link")
+"""The keys of a card's metadata that say its license."""
 
 
 def upload(name: HubName, files: Mapping[str, Path | bytes], *, private: bool, message: str) -> str:
@@ -51,3 +55,28 @@ def upload(name: HubName, files: Mapping[str, Path | bytes], *, private: bool, m
     except Exception as error:
         raise explain_upload_error(error, name) from error
     return str(commit.commit_url)
+
+
+def read_license(name: HubName, card: str) -> dict[str, str]:
+    """What the card of a repository says of its license, by key of its metadata; nothing where there is no card.
+
+    Args:
+        name: the repository, and the branch as its revision.
+        card: the card's file name.
+
+    Raises:
+        CheckpointError: the hub cannot be reached.
+    """
+    from huggingface_hub import errors
+
+    library = load_library()
+    absent = (errors.EntryNotFoundError, errors.RepositoryNotFoundError, errors.RevisionNotFoundError)
+    try:
+        with quiet_library(), hide_bars(), tempfile.TemporaryDirectory() as folder:
+            path = library.hf_hub_download(name.repo, card, revision=name.revision, local_dir=folder, **identify_igvg())
+            data = library.ModelCard.load(path, ignore_metadata_errors=True).data.to_dict()
+    except absent:
+        return {}
+    except Exception as error:
+        raise explain_upload_error(error, name) from error
+    return {key: str(data[key]) for key in LICENSE_KEYS if data.get(key)}

@@ -83,7 +83,9 @@ class ZeroShotProcessor:
         """
         given = {} if threshold is None else {"threshold": threshold}
         settings = change_settings(self.family, given | thresholds)
-        sizes = list_sizes(target_sizes, len(outputs["pred_boxes"]))
+        # Families name their outputs differently; all of them have a row for each expression.
+        rows = next(len(value) for value in outputs.values() if isinstance(value, torch.Tensor) and value.ndim)
+        sizes = list_sizes(target_sizes, rows)
         answers = postprocess_outputs(self.family, self.processor, outputs, sizes, settings)
         found = read_detections(outputs, answers, [f"row {row}" for row in range(len(sizes))], sizes)
         texts = [None] * len(sizes) if text_labels is None else name_rows(text_labels, len(sizes))
@@ -99,7 +101,7 @@ def load_zero_shot(checkpoint: Path, device: torch.device) -> tuple[Any, ZeroSho
     family = find_family(checkpoint)
     assert family is not None
     detector = open_detector(checkpoint, None, family.settings, device, "fp32")
-    model = detector.model.requires_grad_(False)
+    model = detector.model
     if (forget := family.forget) is not None:
         model.register_forward_pre_hook(lambda module, _: forget(module))
     return model, ZeroShotProcessor(family, detector.processor, detector.max_tokens)

@@ -5,7 +5,6 @@ Kinds are those of `shard_descriptions.TARGET_KINDS`: expressions without a targ
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pipelines.inspection.shard_descriptions import TARGET_KINDS, target_kind
-from shards.files import name_file
+from shards.files import name_file, read_range
 from shards.index import ShardContents, parse_record
 from shards.indexing import index_shard
 from shards.record import Expression, ImageRecord
@@ -76,7 +75,7 @@ class ShardRecords:
 
     def _read(self, offset: int, size: int) -> bytes:
         with self.file.open("rb") as stream, name_file(self.file):
-            return os.pread(stream.fileno(), size, offset)
+            return read_range(stream.fileno(), offset, size)
 
 
 def choose_examples(sources: Sequence[Records], count: int, ids: Collection[str] | None = None) -> list[Choice]:

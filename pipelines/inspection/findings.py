@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipelines.inspection.printable import escape_control
 from shards.errors import DataError, IGVGError, describe_system_error
 from shards.progress import report_progress
 
@@ -24,7 +25,7 @@ class Finding:
     what: str
 
     def __str__(self) -> str:
-        return f"{self.file}{f', {self.record}' if self.record else ''}: {self.what}"
+        return escape_control(f"{self.file}{f', {self.record}' if self.record else ''}: {self.what}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,6 +48,9 @@ def inspect_path(path: Path) -> Description:
     """
     if not path.exists() and str(path) in SHIPPED:
         path = SHIPPED[str(path)]
+    if not path.exists() and (working := path.with_name(f".{path.name}.working")).is_dir():
+        # Where igvg prepare works until its folder is complete.
+        path = working
     if not path.exists():
         raise ArtifactError(f"{path}: no such file or folder; give what a command of igvg made, or takes")
     try:
@@ -66,7 +69,8 @@ def _describe_folder(folder: Path) -> Description:
         return collection
     if data := describe_data_folder(folder):
         return data
-    raise ArtifactError(f"{folder} holds nothing that igvg knows; looked for {_LOOKED_FOR_IN_FOLDERS}")
+    what = f"holds nothing that igvg knows, looked for {_LOOKED_FOR_IN_FOLDERS}"
+    raise ArtifactError(f"{folder} {what}; give a folder of igvg, or one that it takes")
 
 
 def _describe_file(file: Path) -> Description:

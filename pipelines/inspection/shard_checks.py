@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from itertools import islice
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from pipelines.inspection.findings import Inventory
 from shards.errors import DataError
-from shards.files import digest_file, name_file
+from shards.files import digest_file, name_file, read_range
 from shards.index import INDEX, Row, ShardContents, ShardEntry, list_splits, parse_record, read_index
 from shards.indexing import index_shard
 from shards.masks import validate_rle
@@ -101,14 +100,15 @@ def _check_members(file: Path, expected: ShardContents, inventory: Inventory) ->
     """Check the bytes of every member, and every record and mask."""
     with file.open("rb") as stream, name_file(file):
         for row in expected.rows:
-            image = os.pread(stream.fileno(), row.image_size, row.image_offset)
-            data = os.pread(stream.fileno(), row.json_size, row.json_offset)
-            for content, size, crc32, extension in (
+            image = read_range(stream.fileno(), row.image_offset, row.image_size)
+            data = read_range(stream.fileno(), row.json_offset, row.json_size)
+            for content, expected_size, crc32, extension in (
                 (image, row.image_size, row.image_crc32, row.extension),
                 (data, row.json_size, row.json_crc32, "json"),
             ):
                 if zlib.crc32(content) != crc32:
-                    state = f"breaks off after {len(content)} of {size} bytes" if len(content) < size else "is damaged"
+                    cut = len(content) < expected_size
+                    state = f"breaks off after {len(content)} of {expected_size} bytes" if cut else "is damaged"
                     inventory.add(file, f"member {row.key}.{extension} {state}", f"key {row.key}")
             if zlib.crc32(data) == row.json_crc32:
                 with inventory.collect(file, f"key {row.key}"):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from pipelines.inspection.description import Cell, Description, Table, measure_file, measure_folder
-from shards.errors import DataError
+from shards.errors import DataError, IGVGError
 from shards.files import read_json
 from shards.index import INDEX, list_splits, read_index
 from shards.indexing import index_shard
@@ -79,7 +80,9 @@ def describe_split(folder: Path) -> Description:
 
 def _read_first(folder: Path) -> dict[str, Cell]:
     """The data set, by the first expression."""
-    with ShardReader(folder.parent, folder.name) as reader:
+    ids: list[str] = []
+    # The index says everything else, also where a tar is missing or damaged.
+    with contextlib.suppress(IGVGError, OSError), ShardReader(folder.parent, folder.name) as reader:
         ids = [one.id for one in reader.record(0).expressions] if len(reader) else []
     return {"data set": ids[0].split("/")[0]} if ids else {}
 

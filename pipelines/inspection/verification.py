@@ -18,7 +18,7 @@ from shards.errors import ArtifactError, CheckpointError, join_first
 from shards.progress import begin_stage
 
 # The name of a folder that igvg run or igvg demo gives to an artifact: STAGE-NAME-KEY.
-_KEYED_NAME = re.compile(r"(shapes|prepare|train|predict|score|untrained|baseline|found)-.*[0-9a-f]{8}")
+_KEYED_NAME = re.compile(r"(shapes|prepare|train|predict|score|untrained|baseline|found|report)-.*[0-9a-f]{8}")
 _SHOWN = 3
 
 
@@ -91,7 +91,7 @@ def _check_kind(folder: Path, kind: FolderKind, inventory: Inventory) -> None:
     files, inner = list_files(folder)
     inventory.files += len(files)
     inventory.bytes += sum(file.stat().st_size for file in files if file.is_file())
-    inventory.notes.append(f"{inventory.name(folder)} has no {RECORD}: only what its files say themselves is verified")
+    inventory.notes.append(f"{folder} has no {RECORD}: only what its files say themselves is verified")
     _KIND_CHECKS[kind](folder, inventory)
     for other in inner:
         _visit(other, inventory)

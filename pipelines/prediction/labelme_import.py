@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipelines.prediction.coco_export import DEFAULT_SCORE
@@ -17,7 +17,7 @@ from shards.errors import DataError
 from shards.files import read_json
 from shards.masks import encode_segmentation, merge_rles, rle_area
 from shards.reader import ShardReader
-from shards.record import LONGEST_SIDE, Rle
+from shards.record import LONGEST_SIDE, Expression, ImageRecord, Rle
 
 _EXPECTED, _REMEDY = "a file of labelme in JSON", "give files that igvg convert --to labelme wrote"
 KINDS = frozenset({"boxes", "mask"})
@@ -64,7 +64,9 @@ def read_labelme(files: Sequence[Path], reader: ShardReader | None) -> list[Pred
     """The predictions of labelme files, in the order of the shards, or of the files where there are none.
 
     A shape belongs to the expression whose text is its label; among equal texts its group id decides. If no file has
-    a box, the predictions have no boxes; likewise masks.
+    a box, the predictions have no boxes; likewise masks. A file of another program, without a list of expressions, is
+    for the image of the split that `imagePath` names: a shape belongs to every expression of the image that is its
+    label, and expressions without a shape have no target.
 
     Args:
         files: the files.
@@ -75,8 +77,9 @@ def read_labelme(files: Sequence[Path], reader: ShardReader | None) -> list[Pred
             those of the split.
     """
     found: dict[str, LabeledExpression] = {}
+    records: dict[str, list[ImageRecord]] = {}
     for file in files:
-        for expression in _read_file(file):
+        for expression in _read_file(file, reader, records):
             if expression.id in found:
                 raise DataError(
                     f"{expression.id} is also in {found[expression.id].file}", file=file, remedy="give each image once"
@@ -88,21 +91,31 @@ def read_labelme(files: Sequence[Path], reader: ShardReader | None) -> list[Pred
     return [_to_prediction(expression, kinds) for expression in found.values()]
 
 
-def _read_file(file: Path) -> list[LabeledExpression]:
+def _read_file(
+    file: Path, reader: ShardReader | None, records: dict[str, list[ImageRecord]]
+) -> list[LabeledExpression]:
+    """The expressions of a file with their shapes; `records` keeps the records of the split by file name."""
     document = read_json(file, _EXPECTED, _REMEDY, **STRICT)
     try:
         check_type(document, dict, "the document", "an object")
         size = _read_size(document)
-        if "expressions" not in document:
-            raise ValueError("has no list 'expressions' with ids and texts")
-        entries = check_type(document["expressions"], list, "expressions", "a list")
-        expressions = [_read_expression(entry, file, size) for entry in entries]
+        is_foreign = "expressions" not in document
+        if is_foreign and reader is None:
+            remedy = f"{_REMEDY}, or the --shards and --split whose expressions the labels are"
+            raise DataError("has no list 'expressions' with ids and texts", file=file, remedy=remedy)
+        if is_foreign and reader is not None:
+            record = _find_record(document, reader, records)
+            expressions = [_begin_expression(file, size, *each) for each in enumerate(record.expressions)]
+        else:
+            entries = check_type(document["expressions"], list, "expressions", "a list")
+            expressions = [_read_expression(entry, file, size) for entry in entries]
         shapes = check_type(document.get("shapes", []), list, "shapes", "a list")
     except (ValueError, OverflowError) as error:
         raise DataError(describe_json_error(error), file=file, remedy=_REMEDY) from error
     for shape_number, shape in enumerate(shapes, start=1):
         try:
-            _add_shape(shape, expressions)
+            for expression in _find_expressions(shape, expressions, is_foreign=is_foreign):
+                _add_shape(shape, expression)
         except (DataError, ValueError, OverflowError) as error:
             raise DataError(describe_json_error(error), file=file, record=f"shape {shape_number}") from error
     return expressions
@@ -140,14 +153,38 @@ def _read_expression(entry: Any, file: Path, size: tuple[int, int] | None) -> La
     )
 
 
-def _add_shape(shape: Any, expressions: Sequence[LabeledExpression]) -> None:
+def _find_record(document: dict[str, Any], reader: ShardReader, records: dict[str, list[ImageRecord]]) -> ImageRecord:
+    """The record of the split whose image a file of another program is for.
+
+    Raises:
+        ValueError: not exactly one image of the split has this name.
+    """
+    if not records:
+        for record in reader.records():
+            records.setdefault(PurePosixPath(record.file_name).name, []).append(record)
+    path = check_type(document.get("imagePath"), str, "imagePath", "a string")
+    name = PurePosixPath(path.replace("\\", "/")).name
+    same = records.get(name, [])
+    if len(same) != 1:
+        raise ValueError(f"imagePath is {shorten(path)}; '{reader.split}' has {len(same) or 'no'} images of this name")
+    return same[0]
+
+
+def _begin_expression(
+    file: Path, size: tuple[int, int] | None, index: int, expression: Expression
+) -> LabeledExpression:
+    return LabeledExpression(
+        file=file, id=expression.id, text=expression.text, group_id=index, size=size, predicted=frozenset(),
+        no_target=None,
+    )  # fmt: skip
+
+
+def _add_shape(shape: dict[str, Any], expression: LabeledExpression) -> None:
     """Add a shape to its expression.
 
     Raises:
-        ValueError, OverflowError, DataError: it is malformed, of another kind, or belongs to no expression.
+        ValueError, OverflowError, DataError: it is malformed or of another kind.
     """
-    check_type(shape, dict, "it", "an object")
-    expression = _find_expression(shape, expressions)
     kind, points = shape.get("shape_type"), list(_read_points(shape.get("points")))
     if kind == "polygon":
         if len(points) < 3:
@@ -181,16 +218,24 @@ def _need_size(expression: LabeledExpression, file: Path | None = None) -> tuple
     return expression.size
 
 
-def _find_expression(shape: dict[str, Any], expressions: Sequence[LabeledExpression]) -> LabeledExpression:
-    label = check_type(shape.get("label"), str, "label", "a string")
+def _find_expressions(
+    shape: Any, expressions: Sequence[LabeledExpression], *, is_foreign: bool
+) -> list[LabeledExpression]:
+    """The expression that a shape belongs to; in files of other programs all whose text is its label.
+
+    Raises:
+        ValueError: there is none, or the shape is malformed.
+    """
+    label = check_type(check_type(shape, dict, "it", "an object").get("label"), str, "label", "a string")
     same = [expression for expression in expressions if expression.text == label]
-    if len(same) > 1:
+    if len(same) > 1 and not is_foreign:
         same = [expression for expression in same if expression.group_id == shape.get("group_id")]
-    if len(same) != 1:
+    if not same or (len(same) > 1 and not is_foreign):
         known = ", ".join(shorten(expression.text) for expression in expressions[:5])
-        group = f" and group_id {shorten(shape.get('group_id'))}" if len(expressions) > 1 else ""
-        raise ValueError(f"label {shorten(label)}{group}: no expression of the file has it; its texts are {known}")
-    return same[0]
+        group = f" and group_id {shorten(shape.get('group_id'))}" if len(expressions) > 1 and not is_foreign else ""
+        owner = "image" if is_foreign else "file"
+        raise ValueError(f"label {shorten(label)}{group}: no expression of the {owner} has it; its texts are {known}")
+    return same
 
 
 def _read_points(points: Any) -> Iterator[list[float]]:

@@ -121,7 +121,8 @@ def open_detector(
     segmenter = None if masks is None else load_segmenter(model_folder(masks), *find_mask_classes(masks), device)
     return ZeroShotDetector(
         family=family,
-        model=model.to(device),
+        # The rounding of products depends on whether weights could have gradients, also where none are computed.
+        model=model.to(device).requires_grad_(False),
         processor=processor,
         max_tokens=family.read_max_tokens(model.config),
         settings=settings,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import itertools
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from pipelines.prediction.chunks import (
     split_chunks,
 )
 from pipelines.prediction.detections import Detections, encode_detections
+from pipelines.prediction.prediction import Prediction
 from pipelines.prediction.prediction_file import PREDICTIONS, merge_parts, write_predictions
 from pipelines.prediction.zero_shot import ZeroShotDetector, detect_in_order, find_cut_texts, open_detector
 from pipelines.runtime.distributed import resolve_shared_precision
@@ -69,18 +73,10 @@ def predict_chunks(job: ZeroShotJob) -> None:
     def finished_chunks() -> list[int]:
         return [index for index in range(len(chunks)) if part_file(job.out, index).exists()]
 
-    def predict(share: list[int]) -> Any:
-        batch_indices = split_batches([chunks[index] for index in share], job.detector.settings.batch_size)
-        return detect_in_order(job.detector, job.dataset, batch_indices)
+    def save(index: int, predictions: list[Prediction]) -> None:
+        write_predictions(part_file(job.out, index), predictions)
 
-    def save(index: int, found: list[Detections]) -> None:
-        if job.draw:
-            for each in zip(chunks[index], found, strict=True):
-                save_overlay(job.out, *job.draw(*each))
-        # Last: it says that the chunk is finished.
-        write_predictions(part_file(job.out, index), map(encode_detections, found))
-
-    run_chunks(job.accelerator, chunks, finished_chunks, predict, save)
+    run_chunks(job.accelerator, chunks, finished_chunks, partial(_predict_in_order, job), save)
 
 
 def merge_chunks(job: ZeroShotJob) -> dict[str, Any]:
@@ -103,3 +99,14 @@ def merge_chunks(job: ZeroShotJob) -> dict[str, Any]:
         counts |= {"images": len(dataset.images.files), "unreadable": dataset.images.unreadable}
         counts |= {"notes": [*dataset.images.remarks, *notes]}
     return counts
+
+
+def _predict_in_order(job: ZeroShotJob, chunk_indices: list[int]) -> Generator[Prediction, None, None]:
+    """Encode and draw one example after the other: the masks of a chunk of large images fill the memory."""
+    chunks = [job.chunks[index] for index in chunk_indices]
+    batch_indices = split_batches(chunks, job.detector.settings.batch_size)
+    with contextlib.closing(detect_in_order(job.detector, job.dataset, batch_indices)) as detections:
+        for index, found in zip(itertools.chain(*chunks), detections, strict=True):
+            if job.draw:
+                save_overlay(job.out, *job.draw(index, found))
+            yield encode_detections(found)

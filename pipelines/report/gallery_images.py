@@ -7,6 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from pipelines.data.image_decoding import decode_image
+from shards.files import name_file
 
 IMAGES, THUMBNAILS = "images", "thumbnails"
 LONGEST_SIDE = 640
@@ -38,5 +39,6 @@ def write_images(folder: Path, name: str, data: bytes, origin: str) -> None:
     for subfolder, longest in ((IMAGES, LONGEST_SIDE), (THUMBNAILS, THUMBNAIL_SIDE)):
         size = fit_size(*image.size, longest)
         if size != image.size:
-            image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
-        image.save(folder / subfolder / name, format="jpeg", quality=_QUALITY[subfolder])
+            image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=1.5)
+        with name_file(file := folder / subfolder / name):
+            image.save(file, format="jpeg", quality=_QUALITY[subfolder])

@@ -95,7 +95,6 @@ def write_gallery(
     for name in (DATA, IMAGES, THUMBNAILS):
         (folder / name).mkdir()
     total = min(limit or reader.index.num_expressions, reader.index.num_expressions)
-    processes = (os.cpu_count() or 1 if workers is None else workers) if total > _FEW else 0
     build = EntryBuilder(
         reader=reader, folder=folder, settings=tuple(each.settings for each in sets), resolution=resolution
     )
@@ -108,7 +107,7 @@ def write_gallery(
         map_ordered(
             build,
             list_tasks(sets, reader, total),
-            workers=processes if processes > 1 else 0,
+            workers=count_workers(workers, total),
             method="spawn",
             remedy=_REMEDY,
         )
@@ -123,6 +122,12 @@ def write_gallery(
     index = GalleryIndex(sets=tuple(each.name for each in sets), images=images, expressions=rows)
     write_script(folder / DATA / EXPRESSIONS, "loadExpressions", dump_argument(index.to_json()))
     return GalleryCounts(expressions=len(rows), images=len(images), foreign=foreign)
+
+
+def count_workers(workers: int | None, expressions: int) -> int:
+    """The processes for some expressions, besides this one: none for a few; None takes one for each processor."""
+    processes = os.cpu_count() or 1 if workers is None else workers
+    return processes if processes > 1 and expressions > _FEW else 0
 
 
 def list_tasks(sets: Sequence[PredictionSource], reader: ShardReader, total: int) -> Iterator[ImageTask]:

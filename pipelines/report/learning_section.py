@@ -70,7 +70,7 @@ def read_training_log(file: Path) -> TrainingCurves:
             _collect(rates, step, record.get("learning_rates", {}))
             for split, metrics in record.get("scores", {}).items():
                 _collect(scores.setdefault(str(split), {}), step, metrics)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             if number == len(lines):
                 break
             raise DataError("is no record of a training", file=file, record=f"line {number}", remedy=_REMEDY) from error
@@ -95,7 +95,7 @@ def describe_training(curves: TrainingCurves) -> Section:
     for split, metrics in curves.scores.items():
         shown = [metrics[name] for name in pick_headlines(list(metrics))][:MAX_SERIES]
         figures.append(_draw_curves(f"Validation scores, {split}", shown, PERCENT, ""))
-    notes = []
+    notes = [] if curves.losses else ["The log holds no losses yet."]
     if curves.losses and not curves.learning_rates:
         notes.append("The log holds no learning rates: an earlier igvg wrote it.")
     if not curves.scores:

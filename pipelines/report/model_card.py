@@ -47,8 +47,8 @@ class CardContent:
     """USER/REPO"""
     origin: str
     """The stage that made the checkpoint: train or import."""
-    license: str
-    """The identifier of a license on the hub; empty leaves a line to fill in."""
+    license: Mapping[str, str]
+    """The keys of the card's metadata that say its license; empty leaves a line to fill in."""
     datasets: Sequence[str]
     """The data sets that it was trained on, as far as they are recorded."""
     settings: Mapping[str, Any]
@@ -92,7 +92,9 @@ def _write_metadata(content: CardContent) -> str:
         if value is not None
     ]
     data = library.ModelCardData(
-        license=content.license or None,
+        license=content.license.get("license"),
+        license_name=content.license.get("license_name"),
+        license_link=content.license.get("license_link"),
         library_name=LIBRARY,
         pipeline_tag=PIPELINE_TAG,
         tags=[LIBRARY, *TAGS],

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 Rectangle = tuple[float, float, float, float]
 """x0, y0, x1, y1 in pixels."""
 
@@ -24,36 +27,31 @@ def place_labels(
         sizes: width and height of each label.
         canvas: width and height.
     """
-    placed: list[Rectangle] = []
-    corners = []
-    for anchor, (width, height) in zip(anchors, sizes, strict=True):
-        best, least = (0.0, 0.0), float("inf")
-        for corner in _list_places(anchor, (width, height), canvas):
-            rectangle = (*corner, corner[0] + width, corner[1] + height)
-            overlap = sum(_intersect(rectangle, other) for other in placed)
-            if overlap < least:
-                best, least = corner, overlap
-            if not overlap:
-                break
-        placed.append((*best, best[0] + width, best[1] + height))
-        corners.append((round(best[0]), round(best[1])))
-    return corners
+    placed = np.zeros((len(anchors), 4))
+    for index, (anchor, size) in enumerate(zip(anchors, sizes, strict=True)):
+        corners = _list_places(anchor, size, canvas).clip(0, np.maximum(0, np.subtract(canvas, size)))
+        places = np.concatenate((corners, corners + size), axis=1)
+        earlier = placed[:index]
+        near = (earlier[:, 2] > places[:, 0].min()) & (earlier[:, 0] < places[:, 2].max())
+        overlaps = _intersect(places, earlier[near])
+        placed[index] = places[overlaps.argmin()]
+    return [(round(x), round(y)) for x, y in placed[:, :2].tolist()]
 
 
-def _list_places(anchor: Rectangle, size: tuple[int, int], canvas: tuple[int, int]) -> list[tuple[float, float]]:
+def _list_places(anchor: Rectangle, size: tuple[int, int], canvas: tuple[int, int]) -> NDArray[np.float64]:
+    """Corners (K, 2) to try, best first."""
     x0, y0, x1, y1 = anchor
     width, height = size
     fits_outside = [(y0 - height, y0 >= height), (y1, y1 + height <= canvas[1])]
     outside = [(x, y) for y, fits in fits_outside if fits for x in (x0, x1 - width)]
     inside = [(x, y) for y in (y0, y1 - height) for x in (x0, x1 - width)]
     moved = [(x0, y0 + sign * step * height) for step in range(1, _MAX_STEPS) for sign in (1, -1)]
-    return [
-        (min(max(x, 0), max(0, canvas[0] - width)), min(max(y, 0), max(0, canvas[1] - height)))
-        for x, y in (*outside, *inside, *moved)
-    ]
+    return np.array([*outside, *inside, *moved])
 
 
-def _intersect(one: Rectangle, other: Rectangle) -> float:
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    return width * height if width > 0 and height > 0 else 0.0
+def _intersect(places: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The area (K,) that each place (K, 4) has in common with the others (M, 4)."""
+    low = np.maximum(places[:, None, :2], others[None, :, :2])
+    high = np.minimum(places[:, None, 2:], others[None, :, 2:])
+    areas: NDArray[np.float64] = (high - low).clip(0).prod(axis=2).sum(axis=1)
+    return areas

@@ -129,9 +129,18 @@ def load_font(name: str | None, size: int) -> Font:
 
 
 def _count_missing(characters: list[str], name: str | None) -> int:
-    try:
-        font = load_font(name, 16)
-    except OSError:
+    if not _has_font(name):
         return len(characters) + 1
+    font = load_font(name, 16)
     missing = bytes(font.getmask(_MISSING))
     return sum(bytes(font.getmask(char)) == missing for char in characters)
+
+
+@functools.lru_cache(maxsize=64)
+def _has_font(name: str | None) -> bool:
+    """Whether the system has a font; asking for one that it lacks searches all of its folders."""
+    try:
+        load_font(name, 16)
+    except OSError:
+        return False
+    return True

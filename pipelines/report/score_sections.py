@@ -123,7 +123,7 @@ def describe_differences(report: ComparisonReport) -> Section:
     if marks:
         svg = draw_intervals(marks, ["B − A"], Axis(title="B − A, percentage points"))
         what = "Differences of the metrics, B less A, with their paired 95 % intervals."
-        figures.append(Figure(title="B less A", svg=svg, description=what, values=values))
+        figures.append(Figure(title="B less A", svg=svg, description=what, values=values, unfolded=True))
     differing = tuple(
         Row(
             label=row.text,

@@ -26,8 +26,6 @@ class Table:
     caption: str
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
-    text_columns: int = 1
-    """The number of columns from the left that hold words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +39,8 @@ class Figure:
     """What the chart shows, in one sentence."""
     values: Table
     """The values that are drawn."""
+    unfolded: bool = False
+    """Whether the values are shown without being asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 from pipelines.serving import static_files
 from pipelines.serving.guard import Access, Guard
-from pipelines.serving.request_bodies import BoundedBodies
+from pipelines.serving.request_bodies import UNFORESEEN, BoundedBodies
 from pipelines.serving.routes import RETRY_AFTER, router
 from pipelines.serving.service import MEBIBYTE, BusyError, GroundingService
 from pipelines.serving.uploads import TooLargeError
@@ -38,7 +38,8 @@ def build_app(service: GroundingService, access: Access, log: Callable[[Exceptio
     app.state.service = service
     app.include_router(router)
     app.include_router(static_files.build_router())
-    for kind in (HTTPException, RequestValidationError, BusyError, DataError, SettingsError):
+    # Starlette answers Exception by this, and raises it again: `BoundedBodies` logs it.
+    for kind in (HTTPException, RequestValidationError, BusyError, DataError, SettingsError, Exception):
         app.add_exception_handler(kind, _explain)
     if access.token is not None:
         _document_token(app)
@@ -59,7 +60,9 @@ async def _explain(_request: Request, error: Exception) -> JSONResponse:
         return _problem(503, "too many requests are waiting; come again in some seconds", RETRY_AFTER)
     if isinstance(error, TooLargeError):
         return _problem(413, str(error))
-    return _problem(422, str(error))
+    if isinstance(error, DataError | SettingsError):
+        return _problem(422, str(error))
+    return _problem(500, UNFORESEEN)
 
 
 def _problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
@@ -68,7 +71,10 @@ def _problem(status: int, detail: str, headers: Mapping[str, str] | None = None)
 
 def _describe(error: RequestValidationError) -> str:
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part != "body")
+    if first["type"] == "json_invalid":
+        return "the body is no JSON document"
+    # The first part says whether it was in the path or in the body.
+    where = ".".join(str(part) for part in first["loc"][1:])
     return f"{where}: {first['msg']}" if where else str(first["msg"])
 
 

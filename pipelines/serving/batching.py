@@ -49,6 +49,11 @@ class BatchQueue:
             self._changed.notify()
         return [job.future for job in jobs]
 
+    @property
+    def num_waiting(self) -> int:
+        """Examples that are in no batch yet, cancelled ones among them."""
+        return len(self._jobs)
+
     def close(self) -> None:
         """Cancel what waits, and return when the batch in progress has ended."""
         with self._changed:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import UploadFile
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from pipelines.config.settings import PostprocessSettings
 from shards.record import LONGEST_SIDE
@@ -18,14 +18,6 @@ MAX_TEXT_LENGTH = 1000
 MAX_TEXTS = 1024
 """Expressions of one request at most, whatever the server's own limit is."""
 MaskSource = Literal["merge", "instance", "global"]
-
-
-def _check_text(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError("the text holds half of a surrogate pair") from error
-    return text
 
 
 def _setting(description: str, **limits: Any) -> Any:
@@ -67,7 +59,7 @@ class PredictForm(PostprocessFields):
         Field(description="JPEG, PNG, WebP, GIF, BMP, TIFF, PNM or AVIF; the first frame, turned upright by its EXIF."),
     ]
     texts: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=MAX_TEXT_LENGTH), AfterValidator(_check_text)]],
+        list[Annotated[str, Field(min_length=1, max_length=MAX_TEXT_LENGTH)]],
         Field(min_length=1, max_length=MAX_TEXTS, description="The expressions: one field each."),
     ]
 

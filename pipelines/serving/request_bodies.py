@@ -12,6 +12,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipelines.serving.guard import send_problem
 
+UNFORESEEN = "the server could not answer; its log says why"
+"""The answer to an error that nothing foresaw."""
+
 
 class BoundedBodies:
     """Refuses bodies that are too large or too slow, as an ASGI application around another one.
@@ -47,7 +50,7 @@ class BoundedBodies:
         except Exception as error:
             self.log(error)
             if not started:
-                await send_problem(send, 500, "the server could not answer; its log says why", {})
+                await send_problem(send, 500, UNFORESEEN, {})
 
     def _bound(self, receive: Receive) -> Receive:
         deadline, received, complete = time.monotonic() + self.seconds, 0, False

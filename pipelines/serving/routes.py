@@ -52,13 +52,13 @@ def document_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return responses
 
 
-def find_service(request: Request) -> GroundingService:
+async def find_service(request: Request) -> GroundingService:
     """The service of the application."""
     service: GroundingService = request.app.state.service
     return service
 
 
-def find_result(service: Annotated[GroundingService, Depends(find_service)], result_id: ResultId) -> KeptResult:
+async def find_result(service: Annotated[GroundingService, Depends(find_service)], result_id: ResultId) -> KeptResult:
     """The kept result that a path names.
 
     Raises:
@@ -138,7 +138,10 @@ async def mask(
     return _attach(content, "image/png", f"mask-{number}.png")
 
 
-@router.delete("/results/{id}", status_code=204, responses=document_problems(404, 422), summary="Forget a result")
+@router.delete(
+    "/results/{id}", status_code=204, response_model=None, responses=document_problems(404, 422),
+    summary="Forget a result",
+)  # fmt: skip
 async def forget(service: Service, result_id: ResultId) -> None:
     """Drop the kept raw outputs."""
     if not service.results.remove(result_id):

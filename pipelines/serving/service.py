@@ -92,6 +92,7 @@ class GroundingService:
         try:
             raw = await asyncio.gather(*futures)
         finally:
+            # Where one failed, the others of the request are of no use.
             for future in futures:
                 future.cancel()
         result = KeptResult(tuple(raw), tuple(texts))

@@ -1,4 +1,4 @@
-"""`igvg convert`: predictions become files of COCO, labelme or PNG masks, and files of COCO or labelme predictions."""
+"""`igvg convert`: predictions become files of COCO, labelme or PNG masks, and these predictions again."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pipelines.prediction.image_predictions import ImagePredictions, group_own_i
 from pipelines.prediction.labelme_export import write_labelme
 from pipelines.prediction.labelme_import import list_labelme, read_labelme
 from pipelines.prediction.png_export import write_png_masks
+from pipelines.prediction.png_import import read_png_masks
 from pipelines.prediction.prediction import Prediction
 from pipelines.prediction.prediction_file import PREDICTIONS, read_predictions, write_predictions
 from pipelines.stages.artifact import RECORD, Stage, StageResult, read_artifact
@@ -140,6 +141,26 @@ def import_labelme(
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(ShardReader(split.shards, split.name)) if split else None
         predictions = read_labelme(list_labelme(inputs), reader)
+    return _write_file(predictions, out, force=force)
+
+
+def import_png(folder: Path, split: Split | None, out: Path, *, force: bool = False) -> StageResult[ImportReport]:
+    """Write PNG masks, which `export_images` made and which may have been edited, as a prediction file.
+
+    Args:
+        folder: the masks and their index.json.
+        split: what they are predictions for; None: the user's own images.
+        out: the prediction file.
+        force: replace `out` if it is a prediction file that no other command made.
+
+    Raises:
+        DataError: a file cannot be used, or the expressions are not those of the split.
+        ArtifactError: `out` holds something else.
+    """
+    _refuse_other_file(out, force=force)
+    with contextlib.ExitStack() as stack:
+        reader = stack.enter_context(ShardReader(split.shards, split.name)) if split else None
+        predictions = read_png_masks(folder, reader)
     return _write_file(predictions, out, force=force)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -13,10 +13,10 @@ from typing import Any
 from pipelines.config.overrides import overlay_settings, to_mapping
 from pipelines.config.presets import train_preset
 from pipelines.hub.names import CHECKPOINT_FILES, HubName, parse_hub_name
-from pipelines.hub.upload import upload
+from pipelines.hub.upload import read_license, upload
 from pipelines.prediction.prediction_file import PREDICTIONS
 from pipelines.report.model_card import CardContent, Score, write_model_card
-from pipelines.stages.artifact import RECORD, Artifact, read_artifact
+from pipelines.stages.artifact import RECORD, UNFINISHED, Artifact, read_artifact
 from pipelines.stages.inputs import digest_checkpoint
 from shards.errors import ArtifactError, CheckpointError, DataError, SettingsError
 from shards.files import digest_file, read_json
@@ -37,7 +37,7 @@ class PushSettings:
     revision: str | None = None
     """The branch, made if it is not there; None is the default one."""
     license: str = ""
-    """The identifier of a license on the hub; empty leaves it to fill in."""
+    """The identifier of a license on the hub; empty keeps that of the card there, or leaves it to fill in."""
     with_log: bool = False
     """Whether log.jsonl, the course of the training, is uploaded, too."""
 
@@ -51,6 +51,8 @@ class PushReport:
     files: tuple[str, ...]
     scores: int
     """Splits with scores in the card."""
+    license: str
+    """The identifier of the license in the card; empty: it is to be filled in."""
 
 
 def run(
@@ -78,13 +80,14 @@ def run(
     artifact = _read_run(folder)
     files: dict[str, Path | bytes] = dict(_list_files(folder, with_log=settings.with_log))
     found = [_read_scores(path) for path in scores] or [_read_scores(path) for path in find_scores(folder)]
-    files[CARD] = write_model_card(_collect_content(name, artifact, settings, found)).encode()
+    target = HubName(repo=name.repo, revision=settings.revision)
+    terms = {"license": settings.license} if settings.license else {} if dry_run else read_license(target, CARD)
+    files[CARD] = write_model_card(_collect_content(name, artifact, terms, found)).encode()
     if dry_run:
         place = str(_write_folder(files))
     else:
-        target = HubName(repo=name.repo, revision=settings.revision)
         place = upload(target, files, private=settings.private, message=f"igvg push {folder.absolute().name}")
-    return PushReport(place=place, files=tuple(sorted(files)), scores=len(found))
+    return PushReport(place=place, files=tuple(sorted(files)), scores=len(found), license=terms.get("license", ""))
 
 
 def find_scores(folder: Path) -> list[Path]:
@@ -114,6 +117,12 @@ def _read_run(folder: Path) -> Artifact:
     """
     if not folder.is_dir():
         raise ArtifactError(f"{folder} is no folder; give a finished run of igvg train or igvg import")
+    recorded = any((folder / name).exists() for name in (RECORD, UNFINISHED))
+    if not recorded and (folder / "config.json").is_file():
+        raise ArtifactError(
+            f"{folder} holds a checkpoint, but no {RECORD}, of which the model card is made; give the folder that igvg "
+            "train or igvg import made with all its files, or upload this one with hf upload"
+        )
     artifact = read_artifact(folder)
     if artifact.stage not in _STAGES:
         raise ArtifactError(f"{folder} was made by igvg {artifact.stage}; give a run of igvg train or igvg import")
@@ -171,7 +180,9 @@ def _read_scores(path: Path) -> Score:
         raise DataError("holds no scores", file=file, remedy=remedy) from error
 
 
-def _collect_content(name: HubName, artifact: Artifact, settings: PushSettings, scores: Sequence[Score]) -> CardContent:
+def _collect_content(
+    name: HubName, artifact: Artifact, terms: Mapping[str, str], scores: Sequence[Score]
+) -> CardContent:
     counts: dict[str, Any] = dict(artifact.counts)
     datasets = counts.pop("datasets", [])
     recipe = {}
@@ -180,7 +191,7 @@ def _collect_content(name: HubName, artifact: Artifact, settings: PushSettings, 
     return CardContent(
         repo=name.repo,
         origin=artifact.stage,
-        license=settings.license,
+        license=terms,
         datasets=datasets,
         settings=recipe,
         counts=counts,

@@ -13,7 +13,7 @@ from pipelines.evaluation.evaluator import evaluate_split
 from pipelines.evaluation.sweep import evaluate_grid
 from pipelines.prediction.prediction_file import PREDICTIONS
 from pipelines.prediction.raw_store import INDEX, RAW_FOLDER, RawReader
-from pipelines.report.gallery_writer import GalleryCounts, PredictionSource, write_gallery
+from pipelines.report.gallery_writer import GalleryCounts, PredictionSource, count_workers, write_gallery
 from pipelines.report.learning_section import read_training_log
 from pipelines.report.page import render_page
 from pipelines.report.summary import PredictionSet, build_summary
@@ -59,7 +59,8 @@ def run(
         shards: folder that `igvg prepare` made; None for a training run alone.
         settings: the split, how it is scored, and how many expressions are shown.
         out: the folder to make.
-        force: replace `out` if it holds a report, and nothing else.
+        force: replace `out` if it holds a report, and nothing else. The page names the sets by their paths, but a
+            report of the same predictions under another path is the same work.
         workers: processes that draw; None takes one for each processor. The report does not depend on it.
 
     Returns:
@@ -73,8 +74,7 @@ def run(
     found = open_sources(sources)
     _check_sources(found, shards, settings)
     inputs = _digest_sources(found)
-    names = [each.name for each in found.sets] + ([str(found.run)] if found.run else [])
-    options: dict[str, Any] = fingerprinted_settings(settings) | {"names": names}
+    options: dict[str, Any] = fingerprinted_settings(settings)
     if found.sets:
         assert shards is not None
         inputs |= {"shards": digest_shards(shards)}
@@ -87,7 +87,7 @@ def run(
         sets: list[PredictionSet] = []
         title = found.run.resolve().name if found.run else ""
         if found.sets and shards is not None:
-            sets = [_evaluate_set(each, shards, settings) for each in found.sets]
+            sets = [_evaluate_set(each, shards, settings, workers) for each in found.sets]
             counts = _draw_gallery(folder, found.sets, shards, settings, workers)
             title = f"{sets[0].outcomes.dataset}/{settings.split}"
         begin_stage("drawing the charts")
@@ -177,7 +177,9 @@ def _digest_sources(found: ReportSources) -> dict[str, Any]:
     return inputs | ({"log": digest_input(found.run / LOG)} if found.run else {})
 
 
-def _evaluate_set(source: PredictionSource, shards: Path, settings: ReportSettings) -> PredictionSet:
+def _evaluate_set(
+    source: PredictionSource, shards: Path, settings: ReportSettings, workers: int | None
+) -> PredictionSet:
     """A set of predictions compared with the ground truth, also under other score thresholds; logs warnings."""
     begin_stage(f"scoring {source.name}")
     outcomes = evaluate_split(source.file, shards, settings.split, settings.resolution)
@@ -187,7 +189,8 @@ def _evaluate_set(source: PredictionSource, shards: Path, settings: ReportSettin
         return PredictionSet(name=source.name, outcomes=outcomes, curve=_NO_CURVE)
     begin_stage(f"scoring {source.name} under other thresholds")
     grid = threshold_grid(source.settings, RawReader(source.raw).mask_floor)
-    report = evaluate_grid(source.raw, shards, settings.split, grid, resolution=settings.resolution)
+    processes = count_workers(workers, len(outcomes.ids))
+    report = evaluate_grid(source.raw, shards, settings.split, grid, resolution=settings.resolution, workers=processes)
     curve = ThresholdCurve(report=report, used=source.settings.score_threshold)
     return PredictionSet(name=source.name, outcomes=outcomes, curve=curve)
 

@@ -6,19 +6,22 @@ after training, and not at the start.
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from tests.support.browser import launch_browser, open_tab
 from tests.support.paths import ROOT
 
-IMAGE = ROOT / "docs/example.png"
+EXAMPLE = ROOT / "docs/example.png"
 WIDTH, HEIGHT = 1200, 660
 
 
-def draw_example(demo: Path, image: Path = IMAGE) -> str:
+def draw_example(demo: Path, image: Path = EXAMPLE) -> str:
     """Draw the image from the latest report in the folder of `igvg demo`; returns the id of the expression."""
     page = max(demo.glob("report-*/index.html"), key=lambda file: file.stat().st_mtime, default=None)
     if page is None:
@@ -30,7 +33,9 @@ def draw_example(demo: Path, image: Path = IMAGE) -> str:
             tab.page.wait_for_selector("dialog[open] canvas")
             tab.page.wait_for_timeout(1000)
             tab.page.evaluate("document.activeElement.blur()")
-            tab.page.screenshot(path=image)
+            drawn = Image.open(io.BytesIO(tab.page.screenshot()))
+    # 256 colors: a third of the bytes.
+    drawn.convert("RGB").quantize(256).save(image, optimize=True)
     return chosen
 
 

@@ -81,7 +81,7 @@ def test_several_images_and_folders_stand_after_one_option(images: Path, tmp_pat
         ("--pairs p.csv --text t --out o", "give either"),
         ("--shards s --split val --save masks --out o", "--save and --show go with --image or --pairs"),
         ("--image a.png --text t --save mask --out o", "--save has no mask; did you mean masks?"),
-        ("--image a.png --text t --show boxs,masks --out o", "--show has no boxs; did you mean boxes?"),
+        ("--image a.png --text t --show boxes,mask --out o", "--show has no mask; did you mean masks?"),
         ("--image a.png --text two words --out o", "unexpected extra argument"),
     ],
 )

@@ -13,6 +13,7 @@ import yaml
 
 from pipelines.config.overrides import overlay_settings
 from pipelines.config.presets import train_preset
+from pipelines.networks import SHIPPED
 from tests.support.hub_server import TOKEN, Hub, serve_hub
 from tests.support.pipeline_runs import igvg, only_error
 
@@ -114,6 +115,37 @@ def test_a_later_push_replaces_the_checkpoint_and_a_branch_leaves_the_default_on
         "notes.txt",
         "old/config.json",
     }
+
+
+def test_a_later_push_keeps_the_license_that_was_filled_in(hub: Hub, pipeline: Path, tmp_path: Path) -> None:
+    environment = hub.environment(tmp_path, HF_TOKEN=TOKEN)
+    first = igvg("push", pipeline / "run", "me/first", **environment)
+    assert first.returncode == 0, first.stderr
+    assert "names no license" in first.stderr
+    repo = hub.repos["me/first"]
+    card = repo.files["README.md"].decode()
+    filled = "license: other\nlicense_name: mine\nlicense_link: https://example.org/terms\n"
+    repo.add({**repo.files, "README.md": card.replace(card.splitlines()[1] + "\n", filled).encode()})
+    second = igvg("push", pipeline / "run", "me/first", **environment)
+    assert second.returncode == 0, second.stderr
+    assert "names no license" not in second.stderr
+    metadata, _ = read_card(repo.files["README.md"].decode())
+    assert [metadata[key] for key in ("license", "license_name", "license_link")] == [
+        "other", "mine", "https://example.org/terms"
+    ]  # fmt: skip
+    third = igvg("push", pipeline / "run", "me/first", "--license", "mit", **environment)
+    assert third.returncode == 0, third.stderr
+    metadata, _ = read_card(repo.files["README.md"].decode())
+    assert metadata["license"] == "mit"
+    assert "license_name" not in metadata
+
+
+def test_a_checkpoint_without_a_record_is_told_what_to_do(hub: Hub, tmp_path: Path) -> None:
+    result = igvg("push", SHIPPED["shapes"], "me/first", **hub.environment(tmp_path))
+    assert "holds a checkpoint, but no artifact.json, of which the model card is made; give the fol" in only_error(
+        result
+    )
+    assert not hub.requests
 
 
 def test_scores_are_those_that_are_named(hub: Hub, pipeline: Path, tmp_path: Path) -> None:

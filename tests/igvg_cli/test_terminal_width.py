@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from igvg_cli.app import COMMANDS
-from igvg_cli.tables import share_width, split_columns
+from igvg_cli.tables import print_table, share_width, split_columns
 from tests.support.pipeline_runs import command, igvg, list_stages, run_here
 from tests.support.terminals import run_in_terminal, strip_escapes
 
@@ -89,11 +89,14 @@ def test_on_a_narrow_terminal_lines_fit_and_words_stay_whole(name: str, pipeline
 
 @pytest.mark.parametrize("name", ["score", "compare", "sweep", "prepare"])
 def test_redirected_tables_fit_and_have_no_escapes(name: str, pipeline: Path, tmp_path: Path) -> None:
-    for width in (NARROW, WIDE):
+    texts = []
+    for width in (WIDE, NARROW):
         result = igvg(*LINES[name](pipeline, tmp_path), COLUMNS=str(width), FORCE_COLOR="", NO_COLOR="")
         assert result.returncode == 0, result.stderr
         assert "\x1b" not in result.stdout + result.stderr
         assert list_long_lines(result.stdout, width) == []
+        texts.append(result.stdout)
+    assert list_words(texts[1]) <= list_words(texts[0])
 
 
 def test_redirected_output_of_no_given_width_is_of_160_columns(pipeline: Path) -> None:
@@ -132,6 +135,15 @@ def test_an_error_stays_one_line_where_it_is_redirected(pipeline: Path) -> None:
     result = igvg("score", pipeline / "none.jsonl", "--shards", pipeline / "shards", "--split", "val", COLUMNS="60")
     assert result.stderr.count("\n") == 1
     assert result.stderr.startswith("Error: ")
+
+
+def test_cells_break_between_words_alone(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = ["gIoU", "an extraordinarily incomprehensible definition of one metric", "a/path/without/any/space"]
+    monkeypatch.setenv("COLUMNS", "50")
+    print_table("title", ["metric", "what it measures", "where"], [cells], ["a note of words"], left=(0, 1, 2))
+    text = capsys.readouterr().out
+    assert list_words(text) == set(" ".join(["title metric what it measures where a note of words", *cells]).split())
+    assert max(map(len, text.splitlines())) <= 50
 
 
 def test_a_table_that_is_too_wide_is_continued_with_its_labels() -> None:

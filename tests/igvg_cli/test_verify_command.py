@@ -45,6 +45,12 @@ def test_the_first_ten_findings_are_shown_and_all_are_in_json(pipeline: Path, tm
     assert [one["file"] for one in document["findings"]] == [f"extra-{number:02}" for number in range(14)]
 
 
+def test_names_with_line_breaks_and_escapes_stay_on_their_line(pipeline: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(pipeline / "scores", tmp_path / "scores"))
+    (folder / "a\n\x1b[31mb").write_text("")
+    assert igvg("verify", folder).stdout.splitlines() == ["a\\n\\x1b[31mb: is not part of the artifact"]
+
+
 def test_json_of_a_sound_folder_is_one_document(pipeline: Path) -> None:
     result = igvg("verify", pipeline / "shards", "--full", "--format", "json")
     assert result.returncode == 0

@@ -14,8 +14,9 @@ import transformers
 from PIL import Image
 
 from pipelines import Grounder, Grounding, load_pretrained
+from pipelines.data.image_queries import query_images
 from pipelines.prediction.families import FAMILIES, default_settings
-from pipelines.stages import predict
+from pipelines.stages import predict_images
 from shards.errors import CheckpointError, SettingsError
 from shards.masks import encode_mask
 from tests.support.zero_shot_models import save_model
@@ -51,7 +52,7 @@ def run_command(folder: Path, family: str, out: Path, **changes: Any) -> list[di
     """The lines of `igvg predict` on the image."""
     masks = changes.pop("masks", None)
     settings = replace(default_settings(folder / family), workers=0, threshold=LOW, **changes)
-    predict.run_on_images(settings, folder / family, folder / NAME, TEXTS, out, masks=masks)
+    predict_images.run_on_images(settings, folder / family, query_images([folder / NAME], TEXTS), out, masks=masks)
     return [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
 
 

@@ -51,6 +51,22 @@ def test_shards_of_another_program_can_be_indexed_and_read(tmp_path: Path, tar_f
         assert reader.image(1) == b"image of a.folder/1"
 
 
+def test_a_sparse_member_is_refused_before_its_size_is_read(tmp_path: Path) -> None:
+    """Its header says how large it is when unpacked: here an exbibyte."""
+    file = tmp_path / "dev/a.tar"
+    file.parent.mkdir()
+    members = make_members("a", 1, 1)
+    with tarfile.open(file, "w", format=tarfile.PAX_FORMAT) as archive:
+        for name, content in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            if name.endswith(".jpg"):
+                member.pax_headers = {"GNU.sparse.map": f"0,{len(content)}", "GNU.sparse.size": str(1 << 60)}
+            archive.addfile(member, io.BytesIO(content))
+    with pytest.raises(DataError, match=r"a.tar, member a.jpg: is sparse, not stored whole; write a tar"):
+        index_shard(file)
+
+
 def test_folders_in_a_tar_are_passed_over(tmp_path: Path) -> None:
     file = tmp_path / "dev/a.tar"
     file.parent.mkdir()

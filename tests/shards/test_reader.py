@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import resource
@@ -144,6 +145,16 @@ def test_a_shard_that_breaks_off_names_the_member(copied: Path) -> None:
     assert reader.record(0).image_id == 100
     with pytest.raises(DataError, match=r"key 000000000107: member 000000000107.json breaks off after 10 of \d+"):
         reader.record(1)
+
+
+@pytest.mark.parametrize(("column", "value"), [("json_size", 1 << 50), ("json_offset", (1 << 63) - 1)])
+def test_an_index_that_asks_for_more_than_the_shard_holds_reads_no_more(copied: Path, column: str, value: int) -> None:
+    file = copied / "val/index.json"
+    document = json.loads(file.read_text())
+    document["rows"][0][document["columns"].index(column)] = value
+    file.write_text(json.dumps(document))
+    with pytest.raises(DataError, match=r"val-000000.tar, key 000000000100: member .*json breaks off after \d+ of \d+"):
+        ShardReader(copied, "val").record(0)
 
 
 def test_a_missing_shard_is_named(copied: Path) -> None:

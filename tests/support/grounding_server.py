@@ -12,7 +12,7 @@ import urllib.request
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
 from typing import Any
@@ -37,12 +37,10 @@ class Reply:
 
 
 @dataclass
-class GroundingServer:
-    """A running server."""
+class Client:
+    """A client of a running server."""
 
     url: str
-    process: subprocess.Popen[str]
-    headers: dict[str, str] = field(default_factory=dict)
 
     @property
     def port(self) -> int:
@@ -52,7 +50,7 @@ class GroundingServer:
 
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Reply:
         """A request to the end of its response; header names are written with underscores."""
-        named = self.headers | {name.replace("_", "-"): value for name, value in headers.items()}
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
         request = urllib.request.Request(self.url.rstrip("/") + path, body, named, method=method)
         try:
             with urllib.request.urlopen(request, timeout=60) as response:
@@ -77,6 +75,13 @@ class GroundingServer:
     def health(self) -> dict[str, Any]:
         document: dict[str, Any] = self.ask("GET", "/health").document
         return document
+
+
+@dataclass
+class GroundingServer(Client):
+    """A running server."""
+
+    process: subprocess.Popen[str]
 
     def stop(self, signum: int = signal.SIGTERM, seconds: float = 30) -> tuple[int, str]:
         """End the server; returns its exit status and what it said on standard error."""

@@ -148,6 +148,27 @@ def build_sam(folder: Path) -> tuple[Any, Any]:
     return transformers.SamModel(config), transformers.SamProcessor(images)
 
 
+def configure_sam2() -> Any:
+    backbone = {"model_type": "sam2_hiera_det_model", "hidden_size": 8, "image_size": [SIDE, SIDE],
+                "blocks_per_stage": [1, 1, 2, 1], "embed_dim_per_stage": [8, 16, 32, 64],
+                "num_attention_heads_per_stage": [1, 1, 2, 2], "window_size_per_stage": [4, 4, 4, 2],
+                "global_attention_blocks": [3]}  # fmt: skip
+    vision = {"backbone_config": backbone, "backbone_channel_list": [64, 32, 16, 8], "fpn_hidden_size": 32,
+              "backbone_feature_sizes": [[SIDE // 4] * 2, [SIDE // 8] * 2, [SIDE // 16] * 2]}  # fmt: skip
+    return transformers.Sam2Config(
+        vision_config=vision,
+        prompt_encoder_config={"hidden_size": 32, "image_size": SIDE, "patch_size": 16},
+        mask_decoder_config={"hidden_size": 32, "mlp_dim": 32, "num_attention_heads": 2, "iou_head_hidden_dim": 16},
+    )
+
+
+def build_sam2(folder: Path) -> tuple[Any, Any]:
+    folder.mkdir(parents=True, exist_ok=True)
+    size, mask_size = {"height": SIDE, "width": SIDE}, {"height": SIDE // 4, "width": SIDE // 4}
+    images = transformers.Sam2ImageProcessor(size=size, mask_size=mask_size)
+    return transformers.Sam2Model(configure_sam2()), transformers.Sam2Processor(images)
+
+
 def clip_text(tokenizer: Any, length: int) -> dict[str, int]:
     end = len(tokenizer) - 1
     return {**TEXT, "vocab_size": len(tokenizer), "max_position_embeddings": length, "bos_token_id": end - 1,
@@ -162,4 +183,5 @@ BUILDERS: dict[str, Callable[[Path], tuple[Any, Any]]] = {
     "omdet-turbo": build_omdet_turbo,
     "sam3": build_sam3,
     "sam": build_sam,
+    "sam2": build_sam2,
 }

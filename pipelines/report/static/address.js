@@ -10,6 +10,7 @@ igvg.address = (() => {
   let timer = 0;
   // Changes made here of which the browser has not told yet.
   let own = 0;
+  const followers = [];
 
   function write(hash) {
     timer = 0;
@@ -32,15 +33,17 @@ igvg.address = (() => {
 
   /** Call `follow` when the reader changes the address, by a link, by Back, or by hand. */
   function onChange(follow) {
-    addEventListener("hashchange", () => {
-      if (own > 0) {
-        own -= 1;
-        return;
-      }
-      cancel();
-      follow();
-    });
+    followers.push(follow);
   }
+
+  addEventListener("hashchange", () => {
+    if (own > 0) {
+      own -= 1;
+      return;
+    }
+    cancel();
+    for (const follow of followers) follow();
+  });
 
   return { replace, cancel, onChange };
 })();

@@ -24,8 +24,9 @@ igvg.elements = (() => {
   /** A checkbox or radio button that looks like a button. */
   function makeChip(type, name, value, label, count) {
     const input = make("input", { type, name, value });
+    const content = typeof label === "string" ? make("span", { text: label }) : label;
     const number = count === undefined ? [] : [make("span", { class: "count", text: count.toLocaleString("en") })];
-    return make("label", { class: "chip" }, input, typeof label === "string" ? make("span", { text: label }) : label, ...number);
+    return make("label", { class: "chip" }, input, content, ...number);
   }
 
   /** "IoU 43.2", or that there is none. */

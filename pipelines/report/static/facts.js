@@ -27,16 +27,18 @@ igvg.facts = (() => {
       ["Existence", (column) => column.existence[index]?.toFixed(2) ?? "–"],
     ];
     const names = panels.map(({ set }) => (data.sets.length > 1 ? nameSet(set) : "Prediction"));
-    const body = rows.map(([name, take]) =>
-      make("tr", {}, make("th", { scope: "row", text: name }), ...columns.map((column) => make("td", {}, take(column)))),
-    );
+    const body = rows.map(([name, take]) => {
+      const cells = columns.map((column) => make("td", {}, take(column)));
+      return make("tr", {}, make("th", { scope: "row", text: name }), ...cells);
+    });
     return make("table", { class: "facts" }, makeHead(["", ...names]), make("tbody", {}, ...body));
   }
 
   /** A row with a switch for each predicted instance of a panel. */
   function makeInstanceRow(panel, instance, redraw) {
     const color = igvg.layers.pickColor(instance);
-    const input = make("input", { type: "checkbox", "data-instance": instance, "aria-label": `Show instance ${instance + 1}` });
+    const label = `Show instance ${instance + 1}`;
+    const input = make("input", { type: "checkbox", "data-instance": instance, "aria-label": label });
     input.checked = !panel.hidden.has(instance);
     input.addEventListener("change", () => {
       panel.hidden[input.checked ? "delete" : "add"](instance);
@@ -60,7 +62,8 @@ igvg.facts = (() => {
     const name = data.sets.length > 1 ? `Instances of ${nameSet(panel.set)}` : "Predicted instances";
     const rows = (panel.result.boxes ?? []).map((_, instance) => makeInstanceRow(panel, instance, redraw));
     if (!rows.length) return make("p", { class: "muted small", text: `${name}: none` });
-    const head = make("thead", {}, make("tr", {}, make("th", { scope: "col", text: "Shown" }), ...["Score", "Box, % of image"].map((text) => make("th", { scope: "col", class: "number", text }))));
+    const numbers = ["Score", "Box, % of image"].map((text) => make("th", { scope: "col", class: "number", text }));
+    const head = make("thead", {}, make("tr", {}, make("th", { scope: "col", text: "Shown" }), ...numbers));
     return make("table", { class: "instances" }, make("caption", { text: name }), head, make("tbody", {}, ...rows));
   }
 
@@ -74,7 +77,8 @@ igvg.facts = (() => {
       return make(
         "label", { class: present ? "layer" : "layer absent" },
         input, make("span", { class: `swatch swatch-${key}` }), make("span", { class: "layer-name", text: name }),
-        make("span", { class: "layer-empty", text: present ? "" : "none" }), make("kbd", { text: letter, "aria-hidden": "true" }),
+        make("span", { class: "layer-empty", text: present ? "" : "none" }),
+        make("kbd", { text: letter, "aria-hidden": "true" }),
       );
     });
   }

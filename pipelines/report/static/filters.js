@@ -1,6 +1,6 @@
 "use strict";
 
-/* Which expressions are shown, in which order, and how both stand in the page's address. Nothing here touches the page. */
+/* Which expressions are shown, in which order, and how both stand in the page's address. */
 
 var igvg = globalThis.igvg ?? {};
 
@@ -11,7 +11,8 @@ igvg.filters = (() => {
 
   /** Everything is shown, in the order of the shards; `set` is 0, 1 or "both". */
   function makeState() {
-    return { id: "", text: "", kinds: new Set(), outcomes: new Set(), sort: "order", set: "both", differ: false, show: "both" };
+    const filters = { text: "", kinds: new Set(), outcomes: new Set(), differ: false };
+    return { id: "", ...filters, sort: "order", set: "both", show: "both" };
   }
 
   function decode(text) {
@@ -22,7 +23,7 @@ igvg.filters = (() => {
     }
   }
 
-  /** The state that an address says: `#ID?text=…&kind=…&outcome=…&sort=…&set=…&differ=1&show=…`, each part optional. */
+  /** What `#ID?text=…&kind=…&outcome=…&sort=…&set=…&differ=1&show=…` says, each part optional. */
   function parseHash(hash, numSets = 1) {
     const state = makeState();
     const [id, ...rest] = hash.replace(/^#/, "").split("?");
@@ -66,7 +67,8 @@ igvg.filters = (() => {
   function countValues(columns) {
     const counts = new Map();
     columns[0].forEach((_, index) => {
-      for (const value of new Set(columns.map((column) => column[index]))) counts.set(value, (counts.get(value) ?? 0) + 1);
+      const values = new Set(columns.map((column) => column[index]));
+      for (const value of values) counts.set(value, (counts.get(value) ?? 0) + 1);
     });
     return counts;
   }
@@ -86,11 +88,12 @@ igvg.filters = (() => {
       const values = iou[state.set === "both" ? 0 : state.set];
       return indices.sort(compareBy(values, state.sort === "iou-up" ? 1 : -1));
     }
-    const gains = iou[0].map((value, index) => (value === null || iou[1][index] === null ? null : iou[1][index] - value));
+    const subtract = (b, a) => (a === null || b === null ? null : b - a);
+    const gains = iou[0].map((value, index) => subtract(iou[1][index], value));
     return indices.sort(compareBy(gains, state.sort === "loss" ? 1 : -1));
   }
 
-  /** The indices of the expressions that a state shows, in its order. All words of the text must occur, in any order. */
+  /** Indices of the expressions that a state shows, in its order. All words of the text must occur, in any order. */
   function listMatches(data, state) {
     const words = fold(state.text).split(/\s+/).filter(Boolean);
     if (words.length && !data.folded) data.folded = data.text.map(fold);

@@ -11,7 +11,9 @@ igvg.loadExpressions = (data) => {
 igvg.gallery = (() => {
   const { make, makeOutcome, makeChip, formatIou, nameSet } = igvg.elements;
   const { parseHash, formatHash, chooseSets, countValues, listMatches } = igvg.filters;
-  const OUTCOMES = ["correct", "loose mask", "extra instance", "lost instance", "wrong object", "false empty", "missed empty"];
+  const OUTCOMES = [
+    "correct", "loose mask", "extra instance", "lost instance", "wrong object", "false empty", "missed empty",
+  ];
   const find = (id) => document.getElementById(id);
 
   let data = null;
@@ -26,7 +28,8 @@ igvg.gallery = (() => {
   function makeResultLine(set, index) {
     const { outcome, iou } = data.results[set];
     const letter = data.sets.length > 1 ? [make("span", { class: "set-letter", text: nameSet(set) })] : [];
-    const value = make("span", { class: "iou" }, make("span", { class: "iou-name", text: "IoU " }), formatIou(iou[index]));
+    const name = make("span", { class: "iou-name", text: "IoU " });
+    const value = make("span", { class: "iou" }, name, formatIou(iou[index]));
     return make("span", { class: "result" }, ...letter, makeOutcome(outcome[index]), value);
   }
 
@@ -62,14 +65,19 @@ igvg.gallery = (() => {
 
   function fillSorts() {
     const which = data.sets.length > 1 ? ` of ${nameSet(state.set === "both" ? 0 : state.set)}` : "";
-    const sorts = [["order", "Order of the shards"], ["iou-up", `IoU${which}, lowest first`], ["iou-down", `IoU${which}, highest first`]];
+    const byIou = [["iou-up", `IoU${which}, lowest first`], ["iou-down", `IoU${which}, highest first`]];
+    const sorts = [["order", "Order of the shards"], ...byIou];
     if (data.sets.length > 1) sorts.push(["gain", "B better than A first"], ["loss", "A better than B first"]);
     find("sort").replaceChildren(...sorts.map(([value, text]) => make("option", { value, text })));
     find("sort").value = state.sort;
   }
 
   function fillShows() {
-    const options = Object.entries(igvg.thumbnails.NAMES).map(([value, text]) => make("option", { value, text }));
+    // A thumbnail has space for the predictions of one set.
+    const which = data.sets.length > 1 ? ` of ${nameSet(state.set === "both" ? 0 : state.set)}` : "";
+    const options = Object.entries(igvg.thumbnails.NAMES).map(([value, name]) => {
+      return make("option", { value, text: name.replace("Predictions", `Predictions${which}`) });
+    });
     find("show").replaceChildren(...options);
     find("show").value = state.show;
   }
@@ -92,7 +100,10 @@ igvg.gallery = (() => {
 
   /** The state that the controls say. */
   function readControls() {
-    const list = (name) => new Set([...document.querySelectorAll(`input[name=${name}]:checked`)].map((input) => input.value));
+    const list = (name) => {
+      const checked = [...document.querySelectorAll(`input[name=${name}]:checked`)];
+      return new Set(checked.map((input) => input.value));
+    };
     const [set] = list("set");
     return {
       ...state,

@@ -201,7 +201,8 @@ igvg.layers = (() => {
     const [width, height] = [context.measureText(text).width + 10 * unit, 19 * unit];
     const left = Math.max(0, Math.min(x, pen.width - width));
     let top = Math.max(0, Math.min(y, pen.height - height));
-    const covers = (other) => Math.abs(other.left - left) < Math.max(width, other.width) && Math.abs(other.top - top) < height;
+    const covers = (other) =>
+      left < other.left + other.width && other.left < left + width && Math.abs(other.top - top) < height;
     while (taken.some(covers) && top + 2 * height <= pen.height) top += height + unit;
     taken.push({ left, top, width });
     context.fillStyle = color;

@@ -34,7 +34,7 @@ igvg.masks = (() => {
     let inside = 0;
     for (const run of decodeRuns(counts)) {
       const end = index + run;
-      if (run < 0 || end > pixels.length) throw new RangeError(`run lengths do not fit a mask of [${height}, ${width}]`);
+      if (run < 0 || end > pixels.length) throw new RangeError(`run lengths beyond a mask of [${height}, ${width}]`);
       if (inside) for (let i = index; i < end; i++) pixels[(i % height) * width + ((i / height) | 0)] = 1;
       index = end;
       inside = 1 - inside;
@@ -110,7 +110,8 @@ igvg.masks = (() => {
     const loops = [];
     for (let corner = 0; corner < edges.length; corner++) {
       while (edges[corner]) {
-        loops.push(takeLoop(edges, corner, stride).map((turn) => [step * (turn % stride), step * Math.floor(turn / stride)]));
+        const turns = takeLoop(edges, corner, stride);
+        loops.push(turns.map((turn) => [step * (turn % stride), step * Math.floor(turn / stride)]));
       }
     }
     return loops;

@@ -51,7 +51,8 @@ igvg.panel = (() => {
       const displayWidth = fitWidth(image, element.clientWidth, spaceHeight);
       stage.style.width = `${displayWidth}px`;
       stage.style.aspectRatio = `${image.width} / ${image.height}`;
-      igvg.layers.draw(canvas, { width: image.width, height: image.height, displayWidth, truth, result, shown, hidden });
+      const { width, height } = image;
+      igvg.layers.draw(canvas, { width, height, displayWidth, truth, result, shown, hidden });
     }
 
     return { element, set, result, hidden, area: image.width * image.height, draw };

@@ -10,19 +10,23 @@ igvg.thumbnails = (() => {
   const LEAST_TIME = 3;
   const whenIdle = globalThis.requestIdleCallback ?? ((task) => setTimeout(task, 40));
   const BOX_RATIO = 4 / 3;
-  const NAMES = { both: "Predictions and ground truth", predictions: "Predictions", truth: "Ground truth", image: "Images alone" };
+  const NAMES = {
+    both: "Predictions and ground truth", predictions: "Predictions", truth: "Ground truth", image: "Images alone",
+  };
 
   /** The layers that a choice shows; the merged mask stands in for masks of instances that were not kept. */
   function chooseLayers(choice, result) {
     const masks = result.instance_masks ? "instance-masks" : "mask";
-    return new Set({ both: [masks, "boxes", "truth-boxes"], predictions: [masks, "boxes"], truth: ["truth-masks", "truth-boxes"] }[choice]);
+    const [predictions, truth] = [[masks, "boxes"], ["truth-masks", "truth-boxes"]];
+    return new Set({ both: [...predictions, "truth-boxes"], predictions, truth }[choice]);
   }
 
   /** A canvas that covers what an image fills of a box of 4:3. */
   function makeCanvas({ width, height }) {
     const canvas = make("canvas", { "aria-hidden": "true" });
     const [across, down] = [Math.min(1, width / height / BOX_RATIO), Math.min(1, (BOX_RATIO * height) / width)];
-    canvas.style.cssText = `width: ${100 * across}%; height: ${100 * down}%; left: ${50 * (1 - across)}%; top: ${50 * (1 - down)}%`;
+    const place = { width: across, height: down, left: (1 - across) / 2, top: (1 - down) / 2 };
+    for (const [name, share] of Object.entries(place)) canvas.style[name] = `${100 * share}%`;
     return canvas;
   }
 

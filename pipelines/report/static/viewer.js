@@ -64,6 +64,7 @@ igvg.viewer = (() => {
       const image = { file: file[at], name: name[at], width: width[at], height: height[at] };
       truth = detail.truth;
       panels = chooseSets().map((set) => igvg.panel.create(data, set, image, detail));
+      find("body").removeAttribute("aria-busy");
       find("panels").replaceChildren(...panels.map((panel) => panel.element));
       const instances = panels.map((panel) => makeInstances(data, panel, drawAll));
       find("facts").replaceChildren(makeOutcomes(data, index, panels), ...instances);
@@ -76,13 +77,17 @@ igvg.viewer = (() => {
       current = index;
       if (!dialog.open) dialog.showModal();
       describe(index);
+      find("body").setAttribute("aria-busy", "true");
       try {
         const detail = await igvg.details.load(index, data.details_size);
         if (current === index) fill(index, detail);
       } catch (error) {
+        if (current !== index) return;
         panels = [];
+        find("body").removeAttribute("aria-busy");
         find("facts").replaceChildren();
-        find("panels").replaceChildren(igvg.elements.make("p", { class: "notice", role: "alert", text: error.message }));
+        const notice = igvg.elements.make("p", { class: "notice", role: "alert", text: error.message });
+        find("panels").replaceChildren(notice);
       }
     }
 

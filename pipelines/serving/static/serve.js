@@ -21,9 +21,9 @@ var igvg = globalThis.igvg ?? {};
   let stale = false;
 
   const settings = igvg.settings.connect(find("settings"), changeSettings);
-  const stage = igvg.stage.connect(find("stage"), () =>
-    showProblem("This browser cannot show the image; the server may read it all the same."),
-  );
+  const stage = igvg.stage.connect(find("stage"), () => {
+    find("file-name").textContent = `${file.name}: this browser cannot show it, the server may read it all the same`;
+  });
 
   function showProblem(text) {
     find("problem").textContent = text;
@@ -272,6 +272,7 @@ var igvg = globalThis.igvg ?? {};
       `At most ${Math.floor(limits.upload_bytes / 1048576)} MiB and ${megapixels} megapixels. It stays on the server's machine.`;
     find("network").textContent = `igvg ${version} · ${(parameters / 1e6).toFixed(1)} million parameters`;
     settings.write(health.defaults);
+    find("settings-card").hidden = false;
   }
 
   igvg.theme.connect(find("theme"));

@@ -142,6 +142,18 @@ def test_unfinished_work_is_told(tmp_path: Path) -> None:
     assert inspect_path(tmp_path).tables[0].rows[0][:3] == ("run", "train", "unfinished")
 
 
+def test_unfinished_preparation_is_found_under_the_name_of_its_result(tmp_path: Path) -> None:
+    Stage(name="prepare", out=tmp_path / ".shards.working", inputs={}, options={"dataset": "grefcoco"}).start()
+    description = inspect_path(tmp_path / "shards")
+    assert description.what.startswith("unfinished work: prepared shards")
+
+
+def test_a_split_whose_tars_are_missing_is_described_by_its_index(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path, images=3)
+    (folder / "val" / "val-000000.tar").unlink()
+    assert inspect_path(folder / "val").facts["expressions"] == 12
+
+
 def test_predictions_of_another_model_are_counted(tmp_path: Path) -> None:
     lines = [{"id": line["id"], "boxes": line["boxes"]} for line in predict_truth()]
     facts = inspect_path(write_lines(tmp_path / "theirs.json", lines)).facts

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -168,6 +170,36 @@ def test_a_shard_whose_padding_differs_is_named(artifacts: Path, tmp_path: Path)
         folder, "val/val-000000.tar", lambda content: flip(content, -8 + 8 * len(content)), full=True
     ).findings
     assert finding.what == "differs from its SHA-256, outside of its records"
+
+
+def test_records_that_are_extra_or_missing_are_named(artifacts: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(artifacts / "shards", tmp_path / "shards"))
+    index = json.loads((folder / "val" / "index.json").read_text())
+    first, second = (row[0] for row in index["rows"])
+    file = folder / "val" / "val-000000.tar"
+    with tarfile.open(file) as archive:
+        members = [(member.name, archive.extractfile(member).read()) for member in archive]  # type: ignore[union-attr]
+    with tarfile.open(file, "w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, data in members:
+            member = tarfile.TarInfo(name.replace(second, "other"))
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    found = {(one.file, one.record, one.what) for one in verify(folder, full=True).findings}
+    assert ("val/val-000000.tar", "key other", "is not in index.json") in found
+    assert ("val/val-000000.tar", f"key {second}", "is missing") in found
+    assert not [record for _, record, _ in found if record == f"key {first}"]
+
+
+def test_an_index_that_asks_for_more_than_there_is_reads_no_more_than_there_is(artifacts: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(artifacts / "shards", tmp_path / "shards"))
+    index = json.loads((folder / "val" / "index.json").read_text())
+    index["rows"][0][index["columns"].index("picture_size")] = 10**15
+    index["rows"][1][index["columns"].index("json_offset")] = 10**15
+    (folder / "val" / "index.json").write_text(json.dumps(index))
+    found = {(one.record, one.what.split(" after")[0]) for one in verify(folder, full=True).findings}
+    keys = [row[0] for row in index["rows"]]
+    assert (f"key {keys[0]}", f"member {keys[0]}.jpg breaks off") in found
+    assert (f"key {keys[1]}", f"member {keys[1]}.json breaks off") in found
 
 
 def test_the_line_of_a_prediction_that_is_none_is_named(artifacts: Path, tmp_path: Path) -> None:

@@ -193,3 +193,53 @@ def test_the_expressions_are_those_of_the_split(tmp_path: Path) -> None:
         image = ImagePredictions(file_name="a.png", size=(8, 9), texts=("x",), predictions=(prediction,))
         with pytest.raises(DataError, match="imageWidth × imageHeight is 9 × 8; the image of the shards has 12 × 8"):
             read_labelme([write(tmp_path, image)], reader)
+
+
+def write_foreign(folder: Path, reader: ShardReader, shapes: Callable[[int], list[dict[str, Any]]]) -> list[Path]:
+    """A file of another program for each image of a split."""
+    folder.mkdir()
+    for position in range(len(reader)):
+        record = reader.record(position)
+        document = {"imagePath": f"..\\images\\{record.file_name}", "imageHeight": record.height,
+                    "imageWidth": record.width, "shapes": shapes(position)}  # fmt: skip
+        (folder / f"{position}.json").write_text(json.dumps(document))
+    return list_labelme([folder])
+
+
+def test_files_of_other_programs_are_read_by_the_names_of_images_and_the_texts_of_expressions(tmp_path: Path) -> None:
+    reader = ShardReader(write_shards(tmp_path / "shards"), "val")
+    labeled = reader.record(0).expressions[0]
+
+    def draw(position: int) -> list[dict[str, Any]]:
+        box = {"label": labeled.text, "shape_type": "rectangle", "points": [[1, 2], [5, 6]]}
+        outline = {"label": labeled.text, "shape_type": "polygon", "points": [[1, 2], [5, 2], [5, 6], [1, 6]]}
+        return [] if position else [box, outline]
+
+    predictions = read_labelme(write_foreign(tmp_path / "labels", reader, draw), reader)
+    texts = {expression.id: expression.text for record in reader.records() for expression in record.expressions}
+    assert [prediction.id for prediction in predictions] == list(texts)
+    first = {expression.id for expression in reader.record(0).expressions}
+    for prediction in predictions:
+        is_labeled = prediction.id in first and texts[prediction.id] == labeled.text
+        assert prediction.boxes == ([[1, 2, 5, 6]] if is_labeled else [])
+        assert prediction.no_target != is_labeled
+        assert prediction.mask is not None
+        assert decode_mask(prediction.mask).sum() == (16 if is_labeled else 0)
+
+
+def test_files_of_other_programs_that_cannot_be_assigned_are_refused(tmp_path: Path) -> None:
+    reader = ShardReader(write_shards(tmp_path / "shards"), "val")
+    files = write_foreign(tmp_path / "labels", reader, lambda _: [])
+    with pytest.raises(
+        DataError, match=r"no list 'expressions'.*or the --shards and --split whose expressions the labels"
+    ):
+        read_labelme(files, None)
+    with pytest.raises(DataError, match=r"in no file, the first"):
+        read_labelme(files[1:], reader)
+    shape = {"label": "a zebra", "shape_type": "rectangle", "points": [[1, 2], [5, 6]]}
+    edit(files[0], lambda document: document.update(shapes=[shape]))
+    with pytest.raises(DataError, match=r'label "?a zebra"?: no expression of the image has it; its texts are'):
+        read_labelme(files, reader)
+    edit(files[0], lambda document: document.update(imagePath="other.jpg"))
+    with pytest.raises(DataError, match=r"imagePath is .*other\.jpg.*has no images of this name"):
+        read_labelme(files, reader)

@@ -24,6 +24,8 @@ LINES: list[dict[str, Any]] = [
     {"step": 20, "scores": {"grefcoco": {"gIoU": 51.234, "N-acc": None}}},
 ]
 
+HUGE = f'{{"step": 1, "losses": {{"total": 1{"0" * 400}}}}}'
+
 
 def write_log(file: Path, lines: list[dict[str, Any]] = LINES) -> Path:
     file.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
@@ -60,7 +62,16 @@ def test_a_line_cut_short_by_a_kill_is_passed_over(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ['{"step": "a"}', "[]", "1", "{}", '{"step": 1, "losses": [1]}', '{"step": 1, "losses": {"total": "x"}}', "["],
+    [
+        '{"step": "a"}',
+        "[]",
+        "1",
+        "{}",
+        '{"step": 1, "losses": [1]}',
+        '{"step": 1, "losses": {"total": "x"}}',
+        "[",
+        HUGE,
+    ],
 )
 def test_a_line_that_is_no_record_is_named(tmp_path: Path, line: str) -> None:
     file = write_log(tmp_path / "log.jsonl")

@@ -17,7 +17,8 @@ from tests.support.drawn_outputs import draw_output
 
 SETTINGS = PostprocessSettings(score_threshold=0.2)
 SAME = ShownFrame(height=40, width=60, shown_height=40, shown_width=60)
-HALF = ShownFrame(height=40, width=60, shown_height=20, shown_width=30)
+# Half the height and a quarter of the width, so that one is not taken for the other.
+SMALLER = ShownFrame(height=40, width=60, shown_height=20, shown_width=15)
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def raw() -> RawOutput:
     return draw_output("drawn/1/0", (40, 60), 5, queries=8)
 
 
-@pytest.mark.parametrize("frame", [SAME, HALF])
+@pytest.mark.parametrize("frame", [SAME, SMALLER])
 def test_masks_are_those_of_post_processing(raw: RawOutput, frame: ShownFrame) -> None:
     result = postprocess(raw, SETTINGS)
     layers = derive_layers(raw, result.boxes.tolist(), SETTINGS, frame)
@@ -44,10 +45,10 @@ def test_masks_are_those_of_post_processing(raw: RawOutput, frame: ShownFrame) -
 
 def test_points_are_scaled_to_the_shown_image(raw: RawOutput) -> None:
     result = postprocess(raw, SETTINGS)
-    layers = derive_layers(raw, result.boxes.tolist(), SETTINGS, HALF)
+    layers = derive_layers(raw, result.boxes.tolist(), SETTINGS, SMALLER)
     assert layers is not None
-    assert np.allclose(layers.all_points, raw.points * (30, 20), atol=0.006)
-    assert np.allclose(layers.points, result.points / 2, atol=0.006)
+    assert np.allclose(layers.all_points, raw.points * (15, 20), atol=0.006)
+    assert np.allclose(layers.points, result.points / (4, 2), atol=0.006)
     assert layers.attention_map is raw.attention_map
     assert layers.existence == existence_probability(raw)
 

@@ -159,6 +159,12 @@ def test_every_instance_has_a_label_inside_the_image() -> None:
         assert columns.max() - columns.min() > 35
 
 
+def test_without_scores_labels_are_numbers_alone() -> None:
+    numbers, scores = (draw(scores=values, show={"masks"}, points=None) for values in (None, np.array([0.9])))
+    widths = [np.ptp(np.nonzero((one == pick_colors(1)[0]).all(axis=2))[1]) for one in (numbers, scores)]
+    assert widths[0] < widths[1] - 15
+
+
 def test_without_boxes_labels_stand_in_the_middle() -> None:
     overlay = draw(show={"masks"}, points=None)
     rows, columns = np.nonzero((overlay == pick_colors(1)[0]).all(axis=2))

@@ -95,6 +95,8 @@ def test_nothing_is_wider_than_the_screen(browser: Browser, report: Path, width:
             tab.page.evaluate(f"location.hash = '#grefcoco/{index}/{index}'")
             expect(tab.page.locator("#viewer canvas").first).to_be_visible()
             assert tab.page.evaluate("document.getElementById('viewer').scrollWidth") <= width
+            title = tab.page.locator("#viewer-text")
+            assert title.evaluate("(element) => element.scrollWidth <= element.clientWidth")
             assert tab.page.evaluate("document.querySelector('.viewer-body').scrollWidth") <= width
 
 
@@ -146,11 +148,13 @@ def test_colors_follow_the_system_until_the_switch_is_used(browser: Browser, rep
 
 
 @needs_chromium
-def test_missing_files_are_named(browser: Browser, tmp_path: Path) -> None:
+def test_missing_and_damaged_files_are_named(browser: Browser, tmp_path: Path) -> None:
     page = write_report(tmp_path / "out", expressions=3)
-    (page.parent / "data" / "details-0000.js").unlink()
-    with open_tab(browser, f"{page.as_uri()}#grefcoco/1/1", expect_errors=True) as tab:
-        expect(tab.page.locator("#viewer").get_by_role("alert")).to_contain_text("data/details-0000.js")
+    details = page.parent / "data" / "details-0000.js"
+    for damage in (lambda: details.write_bytes(details.read_bytes()[:-9]), details.unlink):
+        damage()
+        with open_tab(browser, f"{page.as_uri()}#grefcoco/1/1", expect_errors=True) as tab:
+            expect(tab.page.locator("#viewer").get_by_role("alert")).to_contain_text("data/details-0000.js")
     (page.parent / "data" / "expressions.js").unlink()
     with open_tab(browser, page, expect_errors=True) as tab:
         expect(tab.page.get_by_role("alert")).to_contain_text("data/expressions.js")
@@ -176,3 +180,48 @@ def test_reduced_motion_is_respected(browser: Browser, report: Path) -> None:
         tab.page.emulate_media(reduced_motion="reduce")
         assert tab.page.evaluate(read) == "0s"
         assert tab.page.evaluate("getComputedStyle(document.documentElement).scrollBehavior") == "auto"
+
+
+@needs_chromium
+def test_the_page_has_landmarks_and_tables_have_headers(browser: Browser, report: Path) -> None:
+    with open_tab(browser, report) as tab:
+        page = tab.page
+        for role in ("banner", "main", "search"):
+            expect(page.get_by_role(role)).to_have_count(1)  # type: ignore[arg-type]
+        expect(page.get_by_role("region", name="Expressions")).to_be_visible()
+        expect(page.get_by_role("heading", level=1)).to_have_count(1)
+        page.locator(".tile a").first.click()
+        expect(page.get_by_role("dialog")).to_have_accessible_name(HOSTILE[0])
+        expect(page.get_by_role("complementary")).to_be_visible()
+        bare = "(tables) => tables.filter((table) => !table.querySelector('thead th[scope=col]')).length"
+        assert page.locator("table").evaluate_all(bare) == 0
+
+
+@needs_chromium
+def test_the_focus_is_visible_on_every_control(browser: Browser, report: Path) -> None:
+    outlined = """() => {
+      const element = document.activeElement.closest(".chip") ?? document.activeElement;
+      return element === document.body || getComputedStyle(element).outlineStyle !== "none";
+    }"""
+    with open_tab(browser, report) as tab:
+        for _ in range(24):
+            tab.page.keyboard.press("Tab")
+            assert tab.page.evaluate(outlined), tab.page.evaluate("document.activeElement.outerHTML")
+        tab.page.locator(".tile a").first.click()
+        for _ in range(16):
+            tab.page.keyboard.press("Tab")
+            assert tab.page.evaluate(outlined), tab.page.evaluate("document.activeElement.outerHTML")
+
+
+@needs_chromium
+def test_details_are_dropped_when_many_others_were_used_since(browser: Browser, tmp_path: Path) -> None:
+    page = write_report(tmp_path / "out", expressions=1)
+    data = page.parent / "data"
+    for chunk in range(1, 62):
+        (data / f"details-{chunk:04d}.js").write_text(f"igvg.loadDetails({chunk}, [{chunk}]);")
+    with open_tab(browser, page) as tab:
+        read = "async (chunks) => { for (const chunk of chunks) await igvg.details.load(100 * chunk, 100); }"
+        tab.page.evaluate(read, [1, 2, *range(1, 62), 61, 61, 2, 1])
+        names = [url.rpartition("/")[2] for url in tab.requests if "details" in url]
+        assert names.count("details-0061.js") == 1
+        assert names.count("details-0001.js") == 2

@@ -175,6 +175,15 @@ def test_an_address_that_makes_no_sense_shows_everything(browser: Browser, repor
         assert len(list_shown(tab.page)) == 40
 
 
+def test_addresses_written_by_the_page_are_not_followed(tab: Tab) -> None:
+    tab.page.evaluate("window.followed = 0; igvg.address.onChange(() => (window.followed += 1))")
+    tab.page.evaluate("igvg.address.replace('#?kind=one'); igvg.address.replace('#?kind=several')")
+    expect(tab.page).to_have_url(re.compile("#\\?kind=several$"))
+    assert tab.page.evaluate("window.followed") == 0
+    tab.page.evaluate("location.hash = '#?kind=none'")
+    tab.page.wait_for_function("window.followed === 1")
+
+
 def test_clear_filters_keeps_the_set(tab: Tab) -> None:
     find_chip(tab.page, 0).click()
     find_chip(tab.page, "one").click()
@@ -187,6 +196,8 @@ def test_clear_filters_keeps_the_set(tab: Tab) -> None:
 
 
 def test_a_slash_leads_to_the_search(tab: Tab) -> None:
+    tab.page.get_by_label("Text of the expression").fill("red")
+    tab.page.locator(".tile a").first.focus()
     tab.page.keyboard.press("/")
     expect(tab.page.get_by_label("Text of the expression")).to_be_focused()
     tab.page.keyboard.type("a/b")
@@ -214,7 +225,7 @@ def test_thumbnails_show_what_is_chosen(tab: Tab) -> None:
     canvas = tab.page.locator(".tile-image canvas").first
     expect(canvas).to_be_visible()
     drawn = canvas.evaluate("(canvas) => canvas.toDataURL()")
-    tab.page.get_by_label("Thumbnails show").select_option(label="Predictions")
+    tab.page.get_by_label("Thumbnails show").select_option(label="Predictions of A")
     expect(canvas).to_be_visible()
     assert canvas.evaluate("(canvas) => canvas.toDataURL()") != drawn
     tab.page.get_by_label("Thumbnails show").select_option(label="Images alone")

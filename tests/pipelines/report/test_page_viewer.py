@@ -35,7 +35,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report about two sets."""
-    return write_report(tmp_path_factory.mktemp("two") / "out", expressions=12, sets=("first", "second"))
+    return write_report(tmp_path_factory.mktemp("two") / "out", expressions=40, sets=("first", "second"))
 
 
 def find_full(report: Path) -> int:
@@ -139,6 +139,21 @@ def test_instances_switch_by_box_and_by_digit(browser: Browser, report: Path) ->
         assert canvas.evaluate(PIXELS) not in (both, one)
 
 
+@pytest.mark.parametrize("letter", ["i", "b", "p"])
+def test_a_hidden_instance_is_drawn_in_no_layer(full: Page, letter: str) -> None:
+    canvas = find_canvas(full)
+    hide_all(full)
+    empty = canvas.evaluate(PIXELS)
+    full.keyboard.press(letter)
+    instances = full.locator("[data-instance]").count()
+    for instance in range(instances):
+        full.keyboard.press(str(instance + 1))
+    assert canvas.evaluate(PIXELS) == empty
+    for instance in range(instances):
+        full.keyboard.press(str(instance + 1))
+    assert canvas.evaluate(PIXELS) != empty
+
+
 @pytest.mark.parametrize("ratio", [1, 1.5, 3])
 def test_small_images_are_enlarged_and_drawn_in_device_pixels(browser: Browser, report: Path, ratio: float) -> None:
     with open_tab(browser, link(report, 0), pixel_ratio=ratio) as tab:
@@ -198,6 +213,19 @@ def test_escape_leads_back_to_the_tile(browser: Browser, report: Path) -> None:
         expect(tab.page.locator("[data-part=position]")).to_have_text("31 of 130")
 
 
+def test_each_panel_draws_its_own_set(browser: Browser, pair: Path) -> None:
+    details = [read_detail(pair, index)["results"] for index in range(40)]
+    index = next(i for i, (first, second) in enumerate(details) if first["boxes"] and not second["boxes"])
+    with open_tab(browser, link(pair, index)) as tab:
+        hide_all(tab.page)
+        first, second = tab.page.locator("#viewer canvas").all()
+        empty = second.evaluate(PIXELS)
+        assert first.evaluate(PIXELS) == empty
+        tab.page.keyboard.press("b")
+        assert first.evaluate(PIXELS) != empty
+        assert second.evaluate(PIXELS) == empty
+
+
 def test_back_closes_the_viewer(browser: Browser, report: Path) -> None:
     with open_tab(browser, report) as tab:
         tab.page.locator(".tile a").first.click()
@@ -207,6 +235,16 @@ def test_back_closes_the_viewer(browser: Browser, report: Path) -> None:
         expect(tab.page.locator("#viewer")).to_be_hidden()
         tab.page.go_forward()
         expect(tab.page.locator("[data-part=position]")).to_have_text("2 of 130")
+
+
+def test_closing_the_viewer_goes_back(browser: Browser, report: Path) -> None:
+    with open_tab(browser, report) as tab:
+        tab.page.locator(".tile a").first.click()
+        expect(tab.page.locator("#viewer")).to_be_visible()
+        tab.page.keyboard.press("Escape")
+        expect(tab.page).to_have_url(report.as_uri())
+        tab.page.go_forward()
+        expect(tab.page.locator("#viewer")).to_be_visible()
 
 
 def test_closing_an_expression_opened_by_a_link_stays_on_the_page(browser: Browser, report: Path) -> None:
@@ -248,6 +286,8 @@ def test_two_sets_stand_side_by_side(browser: Browser, pair: Path) -> None:
         assert boxes[0]["y"] == boxes[1]["y"]
         assert boxes[0]["x"] + boxes[0]["width"] <= boxes[1]["x"]
         assert tab.page.locator(".facts .outcome").all_text_contents() == [r["outcome"][1] for r in index["results"]]
+        counts = [str(result["instances"][1] or "no target") for result in index["results"]]
+        assert tab.page.locator(".facts tr:has-text('Instances') td").all_text_contents() == counts
         before = [canvas.evaluate(PIXELS) for canvas in tab.page.locator("#viewer canvas").all()]
         tab.page.keyboard.press("t")
         tab.page.keyboard.press("b")
@@ -262,6 +302,9 @@ def test_two_sets_stand_below_each_other_on_a_phone(browser: Browser, pair: Path
         assert boxes[1]
         assert boxes[0]["y"] + boxes[0]["height"] <= boxes[1]["y"]
         assert boxes[1]["y"] < 740
+        side = tab.page.locator(".viewer-side").bounding_box()
+        assert side
+        assert boxes[1]["y"] + boxes[1]["height"] <= side["y"]
 
 
 def test_a_chosen_set_is_shown_alone(browser: Browser, pair: Path) -> None:

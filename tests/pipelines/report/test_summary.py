@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.config.settings import PostprocessSettings, ScoreSettings
+from pipelines.config.settings import PostprocessSettings, ReportSettings, ScoreSettings
 from pipelines.evaluation.evaluator import evaluate_split
 from pipelines.evaluation.sweep import evaluate_grid
 from pipelines.prediction.raw_output import MASK_FLOOR
@@ -14,7 +14,7 @@ from pipelines.report.learning_section import read_training_log
 from pipelines.report.page import render_page
 from pipelines.report.summary import PredictionSet, Summary, build_summary
 from pipelines.report.threshold_section import ThresholdCurve, threshold_grid
-from pipelines.stages import compare, predict, score
+from pipelines.stages import compare, predict, report, score
 from shards.reader import ShardReader
 from tests.pipelines.report.test_learning_section import write_log
 from tests.support.browser import launch_browser, list_low_contrast, list_unnamed_controls, needs_chromium, open_tab
@@ -141,6 +141,24 @@ def test_a_run_alone_has_learning_curves_alone(tmp_path: Path) -> None:
     assert summary.headlines == ()
 
 
+def test_the_charts_of_a_page_take_less_than_900_kilobytes(single: Summary, double: Summary) -> None:
+    for summary in (single, double):
+        figures = [figure for section in summary.sections for figure in section.figures]
+        assert sum(len(figure.svg.encode()) for figure in figures) < 900_000
+
+
+@needs_chromium
+def test_an_expression_that_differs_most_leads_to_the_gallery(folder: Path, tmp_path: Path) -> None:
+    settings = ReportSettings(split="val", bootstrap=10)
+    report.run([folder / "a.jsonl", folder / "b.jsonl"], folder / "shards", settings, tmp_path / "report", workers=0)
+    with launch_browser() as browser, open_tab(browser, tmp_path / "report" / "index.html") as tab:
+        link = tab.page.locator(".summary-section-differences a").first
+        name = link.get_attribute("data-expression")
+        assert name
+        link.click()
+        assert name in tab.page.locator("dialog[open]").inner_text()
+
+
 @needs_chromium
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1400])
@@ -150,7 +168,7 @@ def test_the_page_is_readable_on_phones_and_in_the_dark(
     file = write_page(tmp_path / "page.html", double)
     with launch_browser() as browser, open_tab(browser, file, width=width, dark=dark) as tab:
         assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
-        for summary in tab.page.locator("details > summary").all():
+        for summary in tab.page.locator("details:not([open]) > summary").all()[::-1]:
             summary.click()
         assert list_low_contrast(tab.page) == []
         assert list_unnamed_controls(tab.page) == []

@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page, expect
 from shards.masks import decode_mask
 from tests.support.browser import launch_browser, list_low_contrast, list_unnamed_controls, needs_chromium, open_tab
 from tests.support.drawn_images import draw_shapes
-from tests.support.grounding_server import GroundingServer, run_server
+from tests.support.grounding_server import GroundingServer
 
 pytestmark = needs_chromium
 
@@ -38,12 +38,6 @@ GIVE = """
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with launch_browser() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[GroundingServer]:
-    with run_server() as running:
         yield running
 
 
@@ -198,6 +192,16 @@ def test_the_page_fits_360_pixels_and_keeps_the_image_in_view(browser: Browser, 
         assert 0 <= box["y"] < 300
 
 
+def test_an_image_that_the_browser_cannot_show_is_named(browser: Browser, server: GroundingServer) -> None:
+    scan = {"name": "scan.tiff", "mimeType": "image/tiff", "buffer": draw_shapes(kind="tiff")}
+    with open_tab(browser, server.url) as tab:
+        tab.page.get_by_label("Expressions, one a line").fill("the red square")
+        tab.page.get_by_label("Choose an image").set_input_files(scan)
+        tab.page.locator("#result").wait_for()
+        expect(tab.page.locator("#file-name")).to_contain_text("scan.tiff: this browser cannot show it")
+        assert list_instances(tab.page) > 0
+
+
 def test_nothing_is_loaded_from_elsewhere(browser: Browser, server: GroundingServer) -> None:
     with open_tab(browser, server.url) as tab:
         find(tab.page)
@@ -217,29 +221,27 @@ def test_what_is_missing_or_refused_is_said(browser: Browser, server: GroundingS
         expect(problem).to_contain_text("not an image")
 
 
-def test_a_result_that_is_no_longer_kept_goes_through_the_network_again(browser: Browser) -> None:
-    with (
-        run_server("--set", "kept_results=1") as server,
-        open_tab(browser, server.url, expect_errors=True) as tab,
-    ):
+def test_a_result_that_is_no_longer_kept_goes_through_the_network_again(
+    browser: Browser, guarded: GroundingServer
+) -> None:
+    token = {"Authorization": "Bearer secret"}
+    with open_tab(browser, f"{guarded.url}#token=secret", expect_errors=True) as tab:
         find(tab.page, "the red square")
-        result = server.predict(draw_shapes(), "the red square").document["id"]
-        (expected,) = server.postprocess(result, score_threshold=0.0).document["results"]
+        result = guarded.predict(draw_shapes(), "the red square", headers=token, score_threshold=0.0)
+        passes = guarded.ask("GET", "/health", **token).document["forward_passes"]
         tab.page.get_by_label("Score threshold").fill("0")
+        (expected,) = result.document["results"]
         expect(tab.page.locator("#facts tbody tr")).to_have_count(len(expected["boxes"]))
-        assert server.health()["forward_passes"] == 3
+        assert guarded.ask("GET", "/health", **token).document["forward_passes"] == passes + 1
 
 
-def test_the_token_is_asked_for_or_taken_from_the_address(browser: Browser) -> None:
-    with run_server("--host", "0.0.0.0", IGVG_SERVE_TOKEN="secret") as server:
-        url = f"http://127.0.0.1:{server.port}/"
-        with open_tab(browser, url, expect_errors=True) as tab:
-            tab.page.get_by_role("textbox", name="Token").fill("wrong")
+def test_the_token_is_asked_for_or_taken_from_the_address(browser: Browser, guarded: GroundingServer) -> None:
+    with open_tab(browser, guarded.url, expect_errors=True) as tab:
+        for word in ("wrong", "secret"):
+            tab.page.get_by_role("textbox", name="Token").fill(word)
             tab.page.get_by_role("button", name="Go on").click()
-            tab.page.get_by_role("textbox", name="Token").fill("secret")
-            tab.page.get_by_role("button", name="Go on").click()
-            tab.page.get_by_text("million parameters").wait_for()
-            assert not any("secret" in address for address in tab.requests)
-        with open_tab(browser, f"{url}#token=secret") as tab:
-            find(tab.page)
-            assert tab.page.url == url
+        tab.page.get_by_text("million parameters").wait_for()
+        assert not any("secret" in address for address in tab.requests)
+    with open_tab(browser, f"{guarded.url}#token=secret") as tab:
+        find(tab.page)
+        assert tab.page.url == guarded.url

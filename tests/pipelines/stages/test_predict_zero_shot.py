@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from PIL import Image
 
 from pipelines.config.settings import PredictSettings, ZeroShotSettings
@@ -121,6 +123,31 @@ def test_the_masks_of_sam_are_those_of_its_own_processor_for_the_boxes(
     capsys.readouterr()
     run_here("score", tmp_path / "out", "--shards", pipeline / "shards", "--split", "val", "--format", "json")
     assert json.loads(capsys.readouterr().out)["metrics"]["gIoU"] is not None
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("torchvision") is None or not hasattr(transformers, "Sam2Model"),
+    reason="the processor of SAM 2 needs torchvision and a transformers that has it",
+)
+def test_the_masks_of_sam_2_are_those_of_its_own_processor_for_the_boxes(models: Path, tmp_path: Path) -> None:
+    sam2 = save_model("sam2", tmp_path / "sam2")
+    file = tmp_path / "noise.png"
+    Image.effect_noise((50, 40), 60).convert("RGB").save(file)
+    texts = ["the red car", "a dog"]
+    queries = query_images([file], texts)
+    predict_images.run_on_images(SETTINGS, models / "owlvit", queries, tmp_path / "out", masks=sam2)
+    model, processor = load_model(sam2, "Sam2Model", "Sam2Processor")
+    lines = read_lines(tmp_path / "out")
+    assert all(line["boxes"] for line in lines)
+    for line in lines:
+        inputs = processor(images=Image.open(file), input_boxes=[line["boxes"]], return_tensors="pt")
+        with torch.inference_mode():
+            outputs = model(
+                pixel_values=inputs["pixel_values"], input_boxes=inputs["input_boxes"].float(), multimask_output=False
+            )
+        masks = processor.post_process_masks(outputs.pred_masks, inputs["original_sizes"])[0][:, 0].numpy()
+        assert line["mask"] == encode_mask(masks.any(axis=0))
+        assert masks.shape == (len(line["boxes"]), 40, 50)
 
 
 def test_own_images_get_an_overlay_for_every_text(models: Path, tmp_path: Path) -> None:

@@ -81,14 +81,16 @@ def test_a_report_is_recognized_and_other_inputs_or_settings_are_explained(
     assert snapshot(out) == before
     with pytest.raises(ArtifactError, match="holds a finished report of other inputs or settings: limit 0 → 3"):
         report.run([predicted], shards, ReportSettings(split="val", bootstrap=20, limit=3), out)
+    # Where the predictions lie is no difference, what they are is one.
     copy = shutil.copytree(predicted, tmp_path / "copy" / "found")
-    with pytest.raises(ArtifactError, match="names"):
-        report.run([copy], shards, VAL, out)
+    assert report.run([copy], shards, VAL, out).cached
+    other = write_lines(tmp_path / "other.jsonl", predict_truth())
+    with pytest.raises(ArtifactError, match=r"input predictions 1 differs.*; choose another --out, or replace it"):
+        report.run([other], shards, VAL, out)
     assert snapshot(out) == before
-    assert not report.run([copy], shards, VAL, out, force=True).cached
-    # Nothing but the name of the set differs.
-    assert list_names(out) == sorted(before)
-    assert read_details(out) == read_details(out)
+    assert not report.run([other], shards, VAL, out, force=True).cached
+    assert read_index(out)["sets"] == [str(other)]
+    report.run([predicted], shards, VAL, out, force=True)
     assert read_artifact(out, "report").inputs.keys() == {"predictions 1", "raw outputs 1", "shards"}
 
 
@@ -164,6 +166,7 @@ def test_a_training_alone_is_reported_without_a_gallery(
     assert list_names(tmp_path / "report") == ["artifact.json", "index.html"]
     page = (tmp_path / "report" / "index.html").read_text()
     assert "<title>first" in page
+    assert 'src="data/' not in page
 
 
 def test_a_training_that_went_on_is_another_input(run_folder: Path, tmp_path: Path) -> None:

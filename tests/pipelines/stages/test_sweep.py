@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pipelines.config.settings import PostprocessSettings, ScoreSettings
+from pipelines.evaluation.sweep import evaluate_grid
 from pipelines.evaluation.sweep_grid import AXES, Grid, product_grid
 from pipelines.prediction.postprocess import postprocess
 from pipelines.prediction.prediction import encode_result
@@ -32,8 +33,8 @@ EVERYTHING = {
 }
 
 
-def make_input(folder: Path, dataset: str) -> tuple[Path, Path]:
-    shards = write_shards(folder, dataset)
+def make_input(folder: Path, dataset: str, images: int = 3) -> tuple[Path, Path]:
+    shards = write_shards(folder, dataset, images)
     with ShardReader(shards, "val") as reader:
         outputs = draw_outputs(list(reader.records()))
     return write_outputs(folder / "raw", outputs), shards
@@ -118,3 +119,10 @@ def test_every_setting_of_post_processing_can_be_varied():
     grid = product_grid(PostprocessSettings(), EVERYTHING)
     assert isinstance(grid, Grid)
     assert len(grid.settings) == len(list(itertools.product(*EVERYTHING.values())))
+
+
+def test_workers_do_not_change_a_score(tmp_path: Path) -> None:
+    raw, shards = make_input(tmp_path, "grefcoco", images=15)
+    grid = product_grid(PostprocessSettings(), {"score_threshold": [0.2, 0.5, 0.8]})
+    alone, shared = (evaluate_grid(raw, shards, "val", grid, workers=workers) for workers in (0, 2))
+    assert alone == shared
