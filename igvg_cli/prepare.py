@@ -43,13 +43,22 @@ def prepare(
             callback=_check_dataset,
         ),
     ],
-    annotations: Annotated[
-        Path, typer.Option(help="Folder of the published annotation files, under their own names.", show_default=False)
-    ],
     images: Annotated[
         list[Path], typer.Option(help="Folder of images; repeat to look in several.", show_default=False)
     ],
     out: options.Out,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the published annotation files, under their own names.", show_default=False),
+    ] = None,
+    from_hub: Annotated[
+        str | None,
+        typer.Option(
+            metavar="USER/REPO[@REVISION]",
+            help="Take the annotation files from a data set on the hub instead.",
+            show_default=False,
+        ),
+    ] = None,
     split: Annotated[
         list[str] | None, typer.Option(help="Prepare only this split; repeatable.", show_default="all")
     ] = None,
@@ -67,10 +76,17 @@ def prepare(
 
     Example: igvg prepare grefcoco --annotations data/grefcoco --images data/train2014 --out shards/grefcoco
     """
+    if (annotations is None) == (from_hub is None):
+        raise typer.BadParameter("give either --annotations or --from-hub")
+
     from pipelines.config.settings import PrepareSettings
     from pipelines.stages import prepare as stage
 
+    if from_hub is not None:
+        with render.show_progress("downloading"):
+            annotations = stage.download(dataset, from_hub)
     settings = PrepareSettings(dataset=dataset, splits=tuple(split or ()), limit=limit, skip_invalid=skip_invalid)
+    assert annotations is not None  # noqa: S101
     if dry_run:
         with render.show_progress("looking for files"):
             found = stage.inspect(settings, annotations, images)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,37 @@ def download_file(name: str | HubName, revision: str | None = None) -> Path:
     return path
 
 
+def download_annotations(name: str, files: Sequence[Sequence[str]]) -> Path:
+    """The folder of the cache that holds the annotation files of a data set on the hub.
+
+    Args:
+        name: USER/REPO or USER/REPO@REVISION, a repository of a data set.
+        files: for each file the names that it may have, one of which lies at the top of the repository.
+
+    Returns:
+        A folder named after the commit, whose content never changes.
+
+    Raises:
+        CheckpointError: there is no such repository or revision, this machine has no access, the hub cannot be reached
+            and the cache does not hold it, or a file is missing there.
+    """
+    parsed = replace(require_hub_name(name.removeprefix("datasets/")), dataset=True)
+    if parsed.file:
+        raise CheckpointError(f"{name} names a file; give USER/REPO, with {_list_names(files)} at its top")
+    folder = _download(parsed, [each for names in files for each in names])
+    for names in files:
+        if not any((folder / each).is_file() for each in names):
+            raise CheckpointError(
+                f"{parsed} on the hub has no {' or '.join(names)} at its top; give a data set with "
+                f"{_list_names(files)}, or download it and give its folder as --annotations"
+            )
+    return folder
+
+
+def _list_names(files: Sequence[Sequence[str]]) -> str:
+    return " and ".join(" or ".join(names) for names in files)
+
+
 def _download(name: HubName, patterns: Sequence[str]) -> Path:
     """The folder of the cache with the files of a repository that match a pattern."""
     library = load_library()
@@ -79,6 +111,7 @@ def _download(name: HubName, patterns: Sequence[str]) -> Path:
                 library.snapshot_download(
                     name.repo,
                     revision=name.revision,
+                    repo_type="dataset" if name.dataset else "model",
                     allow_patterns=list(patterns),
                     # `*` also matches slashes: only a file that was asked for may lie in a folder.
                     ignore_patterns=None if name.file else ["*/*"],

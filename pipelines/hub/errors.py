@@ -21,12 +21,14 @@ def explain_download_error(error: Exception, name: HubName) -> Exception:
     if found := _find_disk_error(error, constants.HF_HUB_CACHE):
         return found
     hub, status = _name_hub(), _find_status(error)
+    kind, page = ("data set", f"{hub}/datasets/{name.repo}") if name.dataset else ("model", f"{hub}/{name.repo}")
+    here = "not" if name.dataset else "neither a path here nor"
     if _has_cause(error, "GatedRepoError"):
-        return CheckpointError(f"{name.repo} is gated: ask for access at {hub}/{name.repo}, then {_LOG_IN}")
+        return CheckpointError(f"{name.repo} is gated: ask for access at {page}, then {_LOG_IN}")
     # The hub answers so to strangers, whether or not there is such a repository.
     if _has_cause(error, "RepositoryNotFoundError") or status == 401:
         return CheckpointError(
-            f"{name.repo} is neither a path here nor a model on {hub} that this machine may read; check the name, or "
+            f"{name.repo} is {here} a {kind} on {hub} that this machine may read; check the name, or "
             f"if it is private, {_LOG_IN}"
         )
     if _has_cause(error, "RevisionNotFoundError"):
@@ -37,13 +39,13 @@ def explain_download_error(error: Exception, name: HubName) -> Exception:
         return CheckpointError(f"{hub} refuses this machine access to {name.repo}; {_LOG_IN}")
     if _has_cause(error, "OfflineModeIsEnabled"):
         return CheckpointError(
-            f"{name} is neither a path here nor complete in the hub's cache, and {_name_offline_switch()} forbids a "
-            "download; unset it, or download the model once on a machine with a network and copy HF_HOME"
+            f"{name} is {here} complete in the hub's cache, and {_name_offline_switch()} forbids a "
+            f"download; unset it, or download the {kind} once on a machine with a network and copy HF_HOME"
         )
     if status is not None:
         return CheckpointError(f"{hub} failed to answer for {name} (HTTP {status}); try again later")
     return CheckpointError(
-        f"{name} is neither a path here nor complete in the hub's cache, and {hub} could not be read "
+        f"{name} is {here} complete in the hub's cache, and {hub} could not be read "
         f"({_name_first_cause(error)}); check the name and the network, and try again"
     )
 

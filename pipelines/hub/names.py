@@ -41,7 +41,7 @@ _FILE_SUFFIXES = frozenset({".pth", ".pt", ".bin", ".zip", ".safetensors", ".jso
 
 @dataclass(frozen=True, kw_only=True)
 class HubName:
-    """A repository of models on the hub, or a file in it."""
+    """A repository of models or of a data set on the hub, or a file in it."""
 
     repo: str
     """USER/REPO"""
@@ -49,6 +49,8 @@ class HubName:
     """Path inside the repository; empty means the checkpoint at its top."""
     revision: str | None = None
     """A branch, a tag or a commit; None is the default branch."""
+    dataset: bool = False
+    """Whether it is a repository of a data set; these have names of their own, beside those of models."""
 
     def __str__(self) -> str:
         """The name as it is typed."""
@@ -102,6 +104,7 @@ def find_commit(path: Path) -> str | None:
     parts = path.absolute().parts
     for position in range(len(parts) - 2):
         repo, snapshots, commit = parts[position : position + 3]
-        if repo.startswith("models--") and snapshots == "snapshots":
-            return f"{repo.removeprefix('models--').replace('--', '/')}@{commit}"
+        kind, _, name = repo.partition("--")
+        if kind in ("models", "datasets") and snapshots == "snapshots":
+            return f"{name.replace('--', '/')}@{commit}"
     return None

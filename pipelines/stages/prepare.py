@@ -17,9 +17,12 @@ from typing import Any
 
 from pipelines.config.overrides import fingerprinted_settings
 from pipelines.config.settings import PrepareSettings
+from pipelines.hub.download import download_annotations
+from pipelines.hub.names import find_commit
 from pipelines.stages.artifact import KeyedFolder, Stage, StageResult
 from pipelines.stages.inputs import digest_input
 from pipelines.stages.selection import MISSING, TURNED, UNUSABLE_IMAGE, Item, Selection, select_items
+from shards.annotations.coco import INSTANCES_FILE
 from shards.annotations.drafts import DATASETS, ImageDraft, build_record, expect_files, list_files
 from shards.annotations.error_collector import ErrorCollector
 from shards.annotations.image_files import candidate_names, index_folders
@@ -80,7 +83,8 @@ def run(
         workers: processes; None takes one for each processor. The shards do not depend on it.
 
     Returns:
-        The artifact, whose counts are `splits`, `skipped` and, if there are any, `notes`.
+        The artifact, whose counts are `splits`, `skipped` and, if there are any, `notes`; `hub` is USER/REPO@COMMIT of
+        annotation files of the hub.
 
     Raises:
         ArtifactError: `out` holds something else.
@@ -111,6 +115,8 @@ def run(
                 if len(listed):
                     listed.save(working / name)
             counts = {"splits": splits, "skipped": collector.count_kinds()}
+            if commit := find_commit(annotations):
+                counts["hub"] = commit
             if len(selection.notes):
                 counts["notes"] = selection.notes.count_kinds()
             result = in_working.finish(counts)
@@ -118,6 +124,21 @@ def run(
         shutil.rmtree(working)
         raise
     return replace(result, folder=stage.folder)
+
+
+def download(dataset: str, name: str) -> Path:
+    """The folder, in the hub's cache, of a published data set's annotation files.
+
+    Args:
+        dataset: which data set.
+        name: USER/REPO or USER/REPO@REVISION, a repository of a data set on the hub.
+
+    Raises:
+        CheckpointError: as `download_annotations` raises.
+        SettingsError: there is no such data set.
+    """
+    _refuse_unknown(dataset)
+    return download_annotations(name, [DATASETS[dataset].files, (INSTANCES_FILE,)])
 
 
 def describe(settings: PrepareSettings, annotations: Path, images: Sequence[Path], out: Path | KeyedFolder) -> Stage:

@@ -145,8 +145,9 @@ class HubHandler(BaseHTTPRequestHandler):
             return self._send(200, {"errors": [], "warnings": []})
         if path == "/api/repos/create":
             return self._create()
-        if path.startswith("/api/models/"):
-            return self._answer_api(path.removeprefix("/api/models/"))
+        for kind, prefix in (("models", ""), ("datasets", "datasets/")):
+            if path.startswith(f"/api/{kind}/"):
+                return self._answer_api(path.removeprefix(f"/api/{kind}/"), prefix)
         if "/resolve/" in path:
             return self._resolve(*path.removeprefix("/").split("/resolve/"))
         if path.endswith(".git/info/lfs/objects/batch"):
@@ -194,8 +195,10 @@ class HubHandler(BaseHTTPRequestHandler):
             self._send(404, {"error": "Invalid rev id"}, X_Error_Code="RevisionNotFound")
         return commit
 
-    def _answer_api(self, path: str) -> None:
+    def _answer_api(self, path: str, prefix: str) -> None:
+        """Answer about a repository; those of data sets are named datasets/USER/REPO here."""
         name, action, revision = ["/".join(path.split("/")[:2]), *path.split("/", 3)[2:4], "", "main"][:3]
+        name = prefix + name
         action = action or "revision"
         if (repo := self._allowed(name)) is None:
             return None
