@@ -69,6 +69,18 @@ def prepare(
     skip_invalid: Annotated[
         bool, typer.Option("--skip-invalid", help="Leave out bad records, count and list them, instead of stopping.")
     ] = False,
+    cache: Annotated[
+        int,
+        typer.Option(
+            metavar="SIZE",
+            min=0,
+            max=4096,
+            help="Also keep all images at SIZE × SIZE pixels, for igvg train --set cache=true; 0: none.",
+        ),
+    ] = 0,
+    cache_limit: Annotated[
+        float, typer.Option(metavar="GB", min=0, help="Gigabytes of these images at most; the rest is left out.")
+    ] = 50.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List files that are missing, and write nothing.")] = False,
     force: options.Force = False,
 ) -> None:
@@ -94,6 +106,10 @@ def prepare(
         return
     with render.show_progress("preparing"):
         result = stage.run(settings, annotations, images, out, force=force, workers=workers)
+        if cache:
+            from pipelines.data.image_cache_building import cache_folder
+
+            cache_folder(out, cache, limit=cache_limit, workers=workers)
     if result.cached:
         render.note(f"{out} is up to date: same files, same settings; nothing to do.")
     _print_counts(dataset, out, result.counts)

@@ -173,6 +173,10 @@ class TrainSettings:
     """A published BEiT-3 file or an igvg checkpoint to start from."""
     workers: Count = 2
     """Worker processes that read and decode images, for each training process."""
+    cache: Flag = False
+    """Keep the resized training images in a file beside the shards, built at the first use."""
+    cache_limit: Weight = 50.0
+    """Gigabytes of these files at most; images that do not fit are decoded at every use."""
     checkpoint_minutes: Weight = 10.0
     """Minutes between two saved training states."""
     log_steps: Positive = 20
@@ -281,4 +285,4 @@ class ReportSettings:
 
 
 # Settings that do not change a byte of what a stage writes.
-NOT_FINGERPRINTED = frozenset({"workers", "checkpoint_minutes", "log_steps"})
+NOT_FINGERPRINTED = frozenset({"workers", "cache", "cache_limit", "checkpoint_minutes", "log_steps"})

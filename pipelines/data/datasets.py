@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.data.batch import Example
+from pipelines.data.image_cache import ImageCache
 from pipelines.data.image_decoding import read_image
 from pipelines.data.image_queries import CheckedImages
 from pipelines.data.image_transforms import mask_source_indices
@@ -42,10 +43,13 @@ class GroundingDataset:
         parts: the splits, in order.
         processor: prepares images and expressions.
         mask_size: side of the target masks in pixels; 0: no target masks.
+
+    `caches`, if it is not empty, holds the resized images of each split; what is not in them is decoded.
     """
 
     def __init__(self, parts: Sequence[Part], processor: Processor, *, mask_size: int) -> None:
         self.processor, self.mask_size = processor, mask_size
+        self.caches: list[ImageCache] = []
         self.readers = [ShardReader(folder, split) for folder, split in parts]
         self._index = ExampleIndex([reader.index.expressions for reader in self.readers])
         self._last: tuple[tuple[int, int], ImageRecord, NDArray[np.uint8]] | None = None
@@ -63,10 +67,8 @@ class GroundingDataset:
         part, position, row = self._locate(index)
         # Neighboring expressions share their image: in shard order each image is decoded once.
         if self._last is None or self._last[0] != (part, position):
-            reader = self.readers[part]
-            record = reader.record(position)
-            image = self.processor.read(reader.image(position), record.file_name)
-            self._last = (part, position), record, image
+            record = self.readers[part].record(position)
+            self._last = (part, position), record, self._read_image(part, position, record.file_name)
         _, record, resized = self._last
         expression = record.expressions[row]
         # NOTE: as in DETR's loader (datasets/coco.py) and ReLA's, crowd regions are not matched; an expression that
@@ -108,6 +110,10 @@ class GroundingDataset:
     def _locate(self, index: int) -> tuple[int, int, int]:
         part, position, row = self._index.locate(np.asarray(index))
         return int(part), int(position), int(row)
+
+    def _read_image(self, part: int, position: int, name: str) -> NDArray[np.uint8]:
+        cached = self.caches[part].read(position) if self.caches else None
+        return self.processor.read(self.readers[part].image(position), name) if cached is None else cached
 
     def _resize_masks(self, record: ImageRecord, instances: Sequence[Instance]) -> NDArray[np.bool_]:
         size = self.mask_size

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
+from pipelines.data.image_cache import CACHE_FOLDER
 from pipelines.data.tokenizer import SENTENCEPIECE_NAME
 from pipelines.inspection.content_checks import check_content
 from pipelines.inspection.findings import Inventory
@@ -54,6 +55,9 @@ def check_artifact(folder: Path, inventory: Inventory) -> list[Path]:
     for extra in sorted(set(files) - listed - {folder / RECORD}):
         if extra.name == SENTENCEPIECE_NAME and record.stage == "import" and not record.counts.get("tokenizer"):
             # igvg import itself advises to put it there.
+            continue
+        if record.stage == "prepare" and extra.parent == folder / CACHE_FOLDER:
+            # Made from the artifact by igvg prepare --cache or igvg train, and checked when it is read.
             continue
         inventory.add(extra, "is not part of the artifact")
     for file in sorted(listed):

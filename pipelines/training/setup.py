@@ -14,6 +14,8 @@ from accelerate.utils import set_seed
 from pipelines.config.settings import TrainSettings
 from pipelines.data.batch import Batch
 from pipelines.data.datasets import GroundingDataset, Part
+from pipelines.data.image_cache_building import build_caches
+from pipelines.data.loader import count_cpus
 from pipelines.data.processor import Processor
 from pipelines.model import IGVGModel
 from pipelines.runtime.distributed import resolve_shared_precision, start_accelerator
@@ -97,7 +99,7 @@ def start_processes(settings: TrainSettings) -> Accelerator:
 
 
 def setup_training(settings: TrainSettings, shards: Sequence[Path], out: Path, accelerator: Accelerator) -> Training:
-    """A training at step 0; nothing is written, and no saved state is read.
+    """A training at step 0; nothing is written but image caches, and no saved state is read.
 
     Raises:
         CheckpointError, DataError, SettingsError: a file to start from, a shard or a setting does not fit.
@@ -106,6 +108,10 @@ def setup_training(settings: TrainSettings, shards: Sequence[Path], out: Path, a
     model, tokenizer = build_model(settings, parts)
     processor = Processor(tokenizer=tokenizer, max_tokens=settings.text.max_tokens, image_size=model.config.image_size)
     mask_size = model.config.image_size if settings.mask_targets == "image" else model.config.mask_size
+    data = GroundingDataset(parts, processor, mask_size=mask_size)
+    if settings.cache:
+        limit = settings.cache_limit
+        data.caches = build_caches(data.readers, processor.image_size, limit=limit, workers=count_cpus())
     compute_dtype = resolve_shared_precision(settings.precision, accelerator)
     return Training(
         settings=settings,
@@ -116,7 +122,7 @@ def setup_training(settings: TrainSettings, shards: Sequence[Path], out: Path, a
         optimizer=build_optimizer(model, settings.optimizer),
         compute_dtype=compute_dtype,
         compute_dtypes=(compute_dtype,),
-        data=GroundingDataset(parts, processor, mask_size=mask_size),
+        data=data,
         validation_data=open_validation(shards, settings.validation_split, processor),
         log=TrainingLog(out / "log.jsonl", writes=accelerator.is_main_process),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -178,3 +179,17 @@ def test_a_dry_run_that_skips_takes_missing_images_for_records_that_are_left_out
     for file in (published / "images" / "train2014").iterdir():
         file.unlink()
     assert_one_error(run_on(published, "--dry-run", "--skip-invalid"), "no image is left to prepare (8 × missing")
+
+
+def test_a_cache_is_built_with_the_shards_and_completed_on_finished_ones(published: Path) -> None:
+    first = run_on(published, "--cache", "32")
+    assert first.returncode == 0, first.stderr
+    files = sorted((published / "out" / "cache").glob("*-32-*.images"))
+    assert [file.name.split("-")[0] for file in files] == ["testA", "testB", "train", "val"][-len(files) :]
+    assert "image cache" in first.stderr
+    kept = files[0].read_bytes()
+    os.truncate(files[0], 5000)
+    again = run_on(published, "--cache", "32", "--cache-limit", "1")
+    assert again.returncode == 0, again.stderr
+    assert "up to date" in again.stderr
+    assert files[0].read_bytes() == kept

@@ -1,0 +1,179 @@
+"""The resized images of a split in one file, shared by all processes that read it.
+
+SHARDS/cache/SPLIT-SIZE-KEY.images holds a header, a table and the images at fixed places:
+
+```
+4096 bytes               one line of JSON, padded with spaces: format, size, number of images, key
+8 bytes for each image   little-endian: 0, or 2^32 + the CRC-32 of the image that is there; padded to 4096 bytes
+3 S S bytes for each     (S, S, 3) RGB, as `Processor.read` makes it of the image's file
+```
+
+The key is a digest of the split's images and of the versions of the libraries that decode and resize them: other
+shards, sizes and versions have another file. An image counts only if the table has its CRC-32, which is written after
+it, and every process compares the two when it first reads the image. So an interrupted build goes on where it stopped,
+and of a damaged file no pixel is used: such images are decoded again. Each image is checked at its first use and not
+the whole file at once, because gigabytes may be needed late, or by another process.
+
+Images are read at their offsets and not through a mapping of the file into memory. Processes share the pages of the
+file either way, and a mapped file that is cut short ends the process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.index import ShardIndex
+from shards.progress import log
+
+CACHE_FOLDER = "cache"
+_SUFFIX = ".images"
+_FORMAT = 1
+_PAGE = 4096
+_ENTRY_BYTES = 8
+_PRESENT = 1 << 32
+_KEY_LENGTH = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheLayout:
+    """What decides the bytes of a cache file, and where they are."""
+
+    split: str
+    size: int
+    """Side of the images in pixels."""
+    num_images: int
+    key: str
+
+    @property
+    def name(self) -> str:
+        """The name of the file."""
+        return f"{self.split}-{self.size}-{self.key[:_KEY_LENGTH]}{_SUFFIX}"
+
+    @property
+    def header(self) -> bytes:
+        """The first bytes of the file."""
+        values = {"format": _FORMAT, "size": self.size, "images": self.num_images, "key": self.key}
+        return json.dumps(values).encode().ljust(_PAGE - 1) + b"\n"
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of one image."""
+        return 3 * self.size * self.size
+
+    @property
+    def first_image(self) -> int:
+        """Offset of the images in bytes."""
+        return _PAGE + -(-self.num_images * _ENTRY_BYTES // _PAGE) * _PAGE
+
+    def end(self, count: int) -> int:
+        """Bytes of a file with the first `count` images."""
+        return self.first_image + count * self.image_bytes
+
+    def fit(self, limit: int) -> int:
+        """How many images a file of at most `limit` bytes holds."""
+        return min(self.num_images, max(0, limit - self.first_image) // self.image_bytes)
+
+
+def describe_cache(index: ShardIndex, size: int) -> CacheLayout:
+    """The layout of the cache of a split's images at `size` pixels."""
+    digest = hashlib.sha256(json.dumps([_FORMAT, size, index.split, _list_versions()], sort_keys=True).encode())
+    digest.update(index.images.sizes.astype("<i8").tobytes() + index.images.crc32s.astype("<i8").tobytes())
+    return CacheLayout(split=index.split, size=size, num_images=len(index), key=digest.hexdigest())
+
+
+def find_cache(shards: Path, layout: CacheLayout) -> Path:
+    """Where the cache of a prepared folder is, or would be."""
+    return shards / CACHE_FOLDER / layout.name
+
+
+class ImageCache:
+    """The images of one cache file; may be forked, or pickled to another process."""
+
+    def __init__(self, file: Path, layout: CacheLayout) -> None:
+        self.file, self.layout = file, layout
+        self._checked = np.zeros(layout.num_images, dtype=bool)
+        self._descriptor: int | None = None
+        self._complained = False
+
+    def read(self, index: int) -> NDArray[np.uint8] | None:
+        """The image (S, S, 3) of a record; None if it is not there, or damaged."""
+        crc32 = int(self._crc32s[index])
+        if crc32 < 0 or self._descriptor is None:
+            return None
+        size = self.layout.size
+        pixels = np.empty((size, size, 3), dtype=np.uint8)
+        count = os.preadv(self._descriptor, [pixels.data], self.layout.end(index))
+        if count < pixels.nbytes or not (self._checked[index] or zlib.crc32(pixels.data) == crc32):
+            self._refuse(index, "breaks off" if count < pixels.nbytes else "is damaged")
+            return None
+        self._checked[index] = True
+        return pixels
+
+    def __len__(self) -> int:
+        """Number of images that are there."""
+        return int(np.count_nonzero(self._crc32s >= 0))
+
+    def __getstate__(self) -> Mapping[str, Any]:
+        # The descriptor belongs to this process.
+        return {name: value for name, value in self.__dict__.items() if name != "_crc32s"} | {"_descriptor": None}
+
+    def __del__(self) -> None:
+        if (descriptor := self.__dict__.get("_descriptor")) is not None:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+    @cached_property
+    def _crc32s(self) -> NDArray[np.int64]:
+        """The CRC-32 of each image that was there when the file was opened, else -1."""
+        with contextlib.suppress(FileNotFoundError):
+            self._descriptor = os.open(self.file, os.O_RDONLY | os.O_CLOEXEC)
+            if os.pread(self._descriptor, _PAGE, 0) == self.layout.header:
+                return read_entries(self._descriptor, self.layout)
+        return np.full(self.layout.num_images, -1, dtype=np.int64)
+
+    def _refuse(self, index: int, state: str) -> None:
+        """Take an image out of the table, so that the next build makes it again."""
+        if not self._complained:
+            log(f"{self.file} {state} at image {index}: such images are decoded anew, and cached again by the next run")
+        self._complained, self._crc32s[index] = True, -1
+        with contextlib.suppress(OSError):
+            descriptor = os.open(self.file, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                write_entry(descriptor, index, None)
+            finally:
+                os.close(descriptor)
+
+
+def write_entry(descriptor: int, index: int, crc32: int | None) -> None:
+    """Write an image's place in the table: its CRC-32, or None where it is not there."""
+    entry = 0 if crc32 is None else _PRESENT + crc32
+    os.pwrite(descriptor, entry.to_bytes(_ENTRY_BYTES, "little"), _PAGE + _ENTRY_BYTES * index)
+
+
+def read_entries(descriptor: int, layout: CacheLayout) -> NDArray[np.int64]:
+    """The CRC-32 of each image that the table says is there, else -1, (N,)."""
+    table = os.pread(descriptor, layout.num_images * _ENTRY_BYTES, _PAGE)
+    entries = np.zeros(layout.num_images, dtype="<i8")
+    entries[: len(table) // _ENTRY_BYTES] = np.frombuffer(table, dtype="<i8", count=len(table) // _ENTRY_BYTES)
+    return np.where(entries & _PRESENT, entries & (_PRESENT - 1), -1)
+
+
+def _list_versions() -> dict[str, str | None]:
+    """The versions of what decides an image's pixels; torch is not loaded for its own."""
+    from PIL import features
+
+    libraries = {name: features.version(name) for name in ("jpg", "libjpeg_turbo", "webp", "zlib")}
+    return libraries | {name: metadata.version(name) for name in ("pillow", "torch", "numpy")}
