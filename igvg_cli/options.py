@@ -7,12 +7,26 @@ from typing import Annotated, Literal
 
 import typer
 
+from shards.remote_folders import locate_shards
+
 Out = Annotated[Path, typer.Option(help="Folder for the result.", show_default=False)]
-Shards = Annotated[Path, typer.Option(help="Folder that igvg prepare made.", show_default=False)]
-ShardFolders = Annotated[
-    list[Path],
-    typer.Option("--shards", help="Folder that igvg prepare made; repeat to train on several.", show_default=False),
-]
+_SHARDS = typer.Option(
+    metavar="DIR|URL",
+    parser=locate_shards,
+    help="Folder that igvg prepare made; also at https://, s3://, gs:// or hf://.",
+    show_default=False,
+)
+_SHARD_FOLDERS = typer.Option(
+    "--shards",
+    metavar="DIR|URL",
+    parser=locate_shards,
+    help="Folder that igvg prepare made, also at https://, s3://, gs:// or hf://; repeat to train on several.",
+    show_default=False,
+)
+Shards = Annotated[Path, _SHARDS]
+OptionalShards = Annotated[Path | None, _SHARDS]
+ShardFolders = Annotated[list[Path], _SHARD_FOLDERS]
+OptionalShardFolders = Annotated[list[Path] | None, _SHARD_FOLDERS]
 Preset = Annotated[
     Literal["tiny", "base", "large"],
     typer.Option(metavar="NAME", help="Size of the network and its recipe: tiny, base or large."),

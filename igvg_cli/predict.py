@@ -40,7 +40,7 @@ def predict(
             "USER/REPO or USER/REPO@REVISION."
         ),
     ] = None,
-    shards: Annotated[Path | None, typer.Option(help="Folder that igvg prepare made.")] = None,
+    shards: options.OptionalShards = None,
     split: Annotated[str | None, typer.Option(help="Split of the shards, e.g. val.")] = None,
     image: Annotated[
         list[Path] | None,

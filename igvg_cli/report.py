@@ -20,7 +20,7 @@ def report(
         ),
     ],
     out: options.Out,
-    shards: Annotated[Path | None, typer.Option(help="Folder that igvg prepare made.", show_default=False)] = None,
+    shards: options.OptionalShards = None,
     split: Annotated[str, typer.Option(help="Split of the shards, e.g. val.", show_default=False)] = "",
     resolution: options.Resolution = 0,
     bootstrap: options.Bootstrap = 1000,

@@ -13,10 +13,7 @@ from igvg_cli.checkpoints import download_checkpoint
 
 
 def train(
-    shards: Annotated[
-        list[Path] | None,
-        typer.Option(help="Folder that igvg prepare made; repeat to train on several.", show_default=False),
-    ] = None,
+    shards: options.OptionalShardFolders = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the result.", show_default=False)] = None,
     preset: options.Preset = "base",
     recipe: options.Recipe = "",

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from shards.errors import DataError
 from shards.files import digest_file, read_json, write_json
 from shards.record import ImageRecord
+from shards.remote_folders import find_remote
 
 INDEX = "index.json"
 IMAGE_EXTENSIONS = frozenset({"bmp", "gif", "jpeg", "jpg", "pgm", "png", "ppm", "tif", "tiff", "webp"})
@@ -128,8 +129,10 @@ def list_splits(folder: Path) -> list[str]:
     """Names of the splits that a prepared folder holds, sorted.
 
     Raises:
-        DataError: no such folder.
+        DataError: no such folder, or a remote one that cannot be fetched.
     """
+    if remote := find_remote(folder):
+        return remote.list_splits()
     if not folder.is_dir():
         raise DataError("no such folder", file=folder, remedy="make it with igvg prepare")
     return sorted(child.name for child in folder.iterdir() if (child / INDEX).is_file())
@@ -141,17 +144,21 @@ def read_index(folder: Path, split: str) -> ShardIndex:
     Raises:
         DataError: no such folder, not a prepared one, no such split, or the index is damaged.
     """
-    splits = list_splits(folder)
+    splits, remote = list_splits(folder), find_remote(folder)
+    shown = remote.shown if remote else folder
     if not splits:
         raise DataError(
             f"holds no prepared split (a folder with {INDEX})",
-            file=folder,
+            file=shown,
             remedy="make it with igvg prepare, or index shards of another program with shards.indexing.index_split",
         )
     if split not in splits:
-        raise DataError(f"no split '{split}'", file=folder, remedy=f"it holds {', '.join(splits)}")
+        raise DataError(f"no split '{split}'", file=shown, remedy=f"it holds {', '.join(splits)}")
+    file: Path | str
     file, remedy = folder / split / INDEX, "prepare the split again"
-    document = read_json(file, "the index of a split", remedy)
+    document = read_json(remote.fetch_index(split) if remote else file, "the index of a split", remedy)
+    if remote:
+        file = remote.show(f"{split}/{INDEX}")
     try:
         if document["columns"] != _COLUMNS:
             raise ValueError(f"columns {document['columns']}")
@@ -216,7 +223,7 @@ def _assemble(split: str, shards: list[ShardEntry], rows: Sequence[Sequence[Any]
     return index
 
 
-def parse_record(data: bytes, shard: Path, key: str) -> ImageRecord:
+def parse_record(data: bytes, shard: Path | str, key: str) -> ImageRecord:
     """The record of a KEY.json.
 
     Raises:

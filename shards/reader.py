@@ -17,8 +17,12 @@ from shards.file_kinds import describe_content, explain_unreadable
 from shards.files import read_range
 from shards.index import Members, parse_record, read_index
 from shards.record import ImageRecord
+from shards.remote_folders import find_remote, open_cache
+from shards.remote_prefetch import SHARDS_AHEAD, prefetch
 
 _MAX_OPEN = 1000
+# An open shard of a remote folder cannot be removed from the cache; opening one again takes microseconds.
+_MAX_OPEN_REMOTE = 4
 _REMEDY = "prepare the split again"
 
 
@@ -27,7 +31,8 @@ class ShardReader:
 
     A tar is opened when first needed and read without moving a file position, so that a reader may be forked, pickled
     to another process or shared by threads. Of the files that the process may open a reader keeps a small part; beyond
-    these it closes the tar that it opened first.
+    these it closes the tar that it opened first. The tars of a remote folder are fetched when first needed, and those
+    that follow in the background.
 
     Raises:
         DataError: no such folder or split, or a damaged index.
@@ -36,6 +41,11 @@ class ShardReader:
     def __init__(self, folder: Path, split: str) -> None:
         self.folder, self.split = folder, split
         self.index = read_index(folder, split)
+        self._remote = find_remote(folder)
+        if self._remote is not None:
+            entries = [(shard.name, shard.bytes, shard.sha256) for shard in self.index.shards]
+            self._remote_shards = self._remote.describe_shards(split, entries)
+        self._last_opened = -1
         self._descriptors: dict[int, int] = {}
         self._lock = threading.Lock()
 
@@ -88,42 +98,60 @@ class ShardReader:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.Lock())
 
-    def shard_file(self, index: int) -> Path:
-        """The tar that holds a record."""
-        shard = int(self.index.shard_indices[index])
-        return self.folder / self.split / self.index.shards[shard].name
+    def shard_file(self, index: int) -> Path | str:
+        """The tar that holds a record: its path or, of a remote folder, its address without credentials."""
+        name = self.index.shards[int(self.index.shard_indices[index])].name
+        return self._remote.show(f"{self.split}/{name}") if self._remote else self.folder / self.split / name
 
     def _read(self, index: int, members: Members, extension: str) -> bytes:
         size, offset = int(members.sizes[index]), int(members.offsets[index])
         # No other thread closes the tar between the two.
         with self._lock:
             data = read_range(self._open(index), offset, size)
+            if self._remote is not None and zlib.crc32(data) != members.crc32s[index]:
+                self._discard(index)
+                data = read_range(self._open(index), offset, size)
         if len(data) < size or zlib.crc32(data) != members.crc32s[index]:
-            _refuse_other_content(self.shard_file(index))
+            file = self.shard_file(index)
+            if isinstance(file, Path):
+                _refuse_other_content(file)
             state = f"breaks off after {len(data)} of {size} bytes" if len(data) < size else "is damaged"
             key = self.index.keys[index]
-            raise DataError(
-                f"member {key}.{extension} {state}",
-                file=self.shard_file(index),
-                record=f"key {key}",
-                remedy=_REMEDY,
-            )
+            what = f"member {key}.{extension} {state}"
+            raise DataError(what, file=file, record=f"key {key}", remedy=_REMEDY)
         return data
 
     def _open(self, index: int) -> int:
         shard = int(self.index.shard_indices[index])
         while shard not in self._descriptors:
-            file = self.shard_file(index)
-            if len(self._descriptors) >= _max_open_tars():
+            most = _max_open_tars() if self._remote is None else _MAX_OPEN_REMOTE
+            if len(self._descriptors) >= most:
                 self._close_oldest()
             try:
-                self._descriptors[shard] = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+                self._descriptors[shard] = self._open_shard(shard)
             except OSError as error:
                 if error.errno == errno.EMFILE and self._descriptors:
                     self._close_oldest()
                     continue
+                file = Path(error.filename) if self._remote and error.filename else Path(self.shard_file(index))
                 raise explain_unreadable(file, "a shard", error, _REMEDY) from error
         return self._descriptors[shard]
+
+    def _open_shard(self, shard: int) -> int:
+        if self._remote is None:
+            return os.open(self.folder / self.split / self.index.shards[shard].name, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = self._remote.open_shard(self._remote_shards[shard])
+        # In random order, what is fetched ahead may push out what is needed next, unless everything fits.
+        if shard == self._last_opened + 1 or sum(each.bytes for each in self.index.shards) <= open_cache().limit:
+            prefetch(self._remote, self._remote_shards[shard + 1 : shard + 1 + SHARDS_AHEAD])
+        self._last_opened = shard
+        return descriptor
+
+    def _discard(self, index: int) -> None:
+        """Close and remove a shard that was damaged in the cache."""
+        shard = int(self.index.shard_indices[index])
+        os.close(self._descriptors.pop(shard))
+        open_cache().discard(self._remote_shards[shard].sha256)
 
     def _close_oldest(self) -> None:
         os.close(self._descriptors.pop(next(iter(self._descriptors))))

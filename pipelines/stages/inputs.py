@@ -16,9 +16,10 @@ from pipelines.prediction.alignment import locate_predictions
 from pipelines.prediction.families import model_folder
 from pipelines.prediction.prediction_file import PREDICTIONS
 from pipelines.prediction.raw_store import INDEX, RAW_FOLDER
-from pipelines.stages.artifact import RECORD, UNFINISHED, read_artifact
+from pipelines.stages.artifact import RECORD, UNFINISHED, read_artifact, read_record
 from shards.errors import ArtifactError, DataError
 from shards.files import digest_file
+from shards.remote_folders import RemoteFolder, find_remote
 
 # The files of the tokenizer and of preprocessing decide the network's inputs.
 _READ_WITH_WEIGHTS = ("preprocessor_config.json", "special_tokens_map.json", "tokenizer*", "*.model", "*.spm")
@@ -108,12 +109,31 @@ def digest_shards(folder: Path) -> str:
     Raises:
         ArtifactError: it is not a prepared folder, or it is damaged.
     """
+    if remote := find_remote(folder):
+        return _digest_remote_shards(remote)
     if (folder / RECORD).is_file():
         return read_artifact(folder, "prepare").fingerprint
     indexes = sorted(folder.glob("*/index.json"))
     if not indexes:
         raise ArtifactError(f"{folder} holds no shards; give a folder that igvg prepare made")
     return "+".join(digest_input(file) for file in indexes)
+
+
+def _digest_remote_shards(remote: RemoteFolder) -> str:
+    """The same as of a copy of the folder on this machine.
+
+    Raises:
+        ArtifactError: it is not a prepared folder, or its record is damaged.
+        DataError: its record cannot be fetched.
+    """
+    file = remote.fetch_artifact()
+    try:
+        record = read_record(file)
+    except ArtifactError as error:
+        raise ArtifactError(str(error).replace(str(file), remote.show(RECORD))) from error
+    if record.stage != "prepare":
+        raise ArtifactError(f"{remote.shown} was made by igvg {record.stage}, not by igvg prepare; give another folder")
+    return record.fingerprint
 
 
 def digest_checkpoint(path: Path) -> str:

@@ -1,0 +1,54 @@
+"""Addresses of remote folders: of what lies in them, and in the form that may be shown, without credentials."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
+
+HTTP_SCHEMES = ("http", "https")
+HIDDEN = "***"
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is an address, not a path."""
+    return _URL.match(text) is not None
+
+
+def join_url(url: str, name: str) -> str:
+    """The address of a file below a folder; a query, such as a signature, is kept."""
+    if urlsplit(url).scheme.lower() not in HTTP_SCHEMES:
+        return f"{url.rstrip('/')}/{name}"
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{quote(name)}", fragment=""))
+
+
+def redact_url(url: str) -> str:
+    """An address without user name, password and the values of its query, to be shown and written."""
+    scheme, _, rest = url.partition("://")
+    rest, _, fragment = rest.partition("#")
+    rest, question, _ = rest.partition("?")
+    host, slash, path = rest.partition("/")
+    # An object store's revision, hf://datasets/USER/REPO@REVISION, is in the path.
+    host = f"{HIDDEN}@{host.rpartition('@')[2]}" if "@" in host else host
+    return f"{scheme}://{host}{slash}{path}" + (f"?{HIDDEN}" if question else "") + ("#" + HIDDEN if fragment else "")
+
+
+def redact_text(text: str, url: str) -> str:
+    """A library's message on one line, without the credentials of an address."""
+    parts = urlsplit(url)
+    user = parts.netloc.rpartition("@")[0]
+    secrets = {parts.query, user, *user.split(":", 1)[1:], *(value for _, value in parse_qsl(parts.query))}
+    text = " ".join(text.split()).replace(url, redact_url(url))
+    for secret in sorted(secrets | {unquote(secret) for secret in secrets}, key=len, reverse=True):
+        # Shorter ones are parts of words.
+        if len(secret) > 3:
+            text = text.replace(secret, HIDDEN)
+    return text
+
+
+def split_credentials(url: str) -> tuple[str, str]:
+    """An HTTP address without its user name and password, and these as USER:PASSWORD; empty if it has none."""
+    parts = urlsplit(url)
+    credentials, _, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=host, fragment="")), unquote(credentials)

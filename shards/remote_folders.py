@@ -1,0 +1,248 @@
+"""Remote folders behind paths: `locate_shards` gives the path that stands for an address, all else takes paths.
+
+The path is that of a folder in the cache that holds `artifact.json` and the indexes. Both are fetched when first asked
+for, the artifact once in each process. The shards come one by one, when their records are read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shards.errors import DataError
+from shards.files import digest_file, name_file, read_json, replace_file
+from shards.progress import log
+from shards.remote_addresses import is_url, join_url, redact_url
+from shards.remote_cache import ShardCache, find_cache_folder, read_cache_limit
+from shards.remote_transfer import Expected, TransferError, download
+
+ARTIFACT = "artifact.json"
+INDEX = "index.json"
+_MAX_DOCUMENT_BYTES = 1 << 30
+_REFUSED_ATTEMPTS = 3
+_REMEDY = "check the address, the network and your access, then run the same command again"
+_SPLIT_INDEX = re.compile(r"([^/.\0\n][^/\0\n]*)/index\.json")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retries:
+    """How long a server may fail: attempts, the seconds before the second one, doubled each time, and the timeout."""
+
+    attempts: int = 5
+    wait: float = 0.5
+    timeout: float = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteShard:
+    """A shard as the index of its split describes it."""
+
+    split: str
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteFolder:
+    """A prepared folder at an address, and the folder in the cache that stands for it."""
+
+    url: str = field(repr=False)
+    folder: Path
+    retries: Retries = Retries()
+
+    @property
+    def shown(self) -> str:
+        """The address without credentials."""
+        return redact_url(self.url)
+
+    def show(self, name: str) -> str:
+        """The address of a file of the folder without credentials."""
+        return redact_url(join_url(self.url, name))
+
+    def fetch_artifact(self) -> Path:
+        """`artifact.json` as it is now; fetched once in each process.
+
+        Raises:
+            DataError: it cannot be fetched.
+        """
+        file = self.folder / ARTIFACT
+        if self.folder not in _fetched:
+            self._fetch_document(ARTIFACT, Expected(size=_MAX_DOCUMENT_BYTES, exact=False))
+            _fetched.add(self.folder)
+        return file
+
+    def list_splits(self) -> list[str]:
+        """The splits that the artifact names, sorted.
+
+        Raises:
+            DataError: the artifact cannot be fetched or is none.
+        """
+        found = (_SPLIT_INDEX.fullmatch(name) for name in self._read_artifact("files"))
+        return sorted(match[1] for match in found if match)
+
+    def fetch_index(self, split: str) -> Path:
+        """The index of a split, fetched if the cache does not hold the one that the artifact names.
+
+        Raises:
+            DataError: it cannot be fetched.
+        """
+        name = f"{split}/{INDEX}"
+        file, sizes, digests = self.folder / name, self._read_artifact("files"), self._read_artifact("digests")
+        sha256 = digests.get(name, "")
+        if not (sha256 and file.is_file() and digest_file(file) == sha256):
+            size = sizes.get(name)
+            exact = isinstance(size, int)
+            expected = Expected(size=size if isinstance(size, int) else _MAX_DOCUMENT_BYTES, sha256=sha256, exact=exact)
+            self._fetch_document(name, expected)
+        return file
+
+    def describe_shards(self, split: str, shards: Sequence[tuple[str, int, str]]) -> list[RemoteShard]:
+        """The shards of a split, from the name, size and SHA-256 of each.
+
+        Raises:
+            DataError: a SHA-256 is none.
+        """
+        for name, _, sha256 in shards:
+            if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
+                raise DataError(f"the SHA-256 of shard {name} is {sha256!r}", file=self.show(f"{split}/{INDEX}"))
+        return [RemoteShard(split=split, name=name, size=size, sha256=sha256) for name, size, sha256 in shards]
+
+    def open_shard(self, shard: RemoteShard) -> int:
+        """A descriptor of a shard, which is fetched if the cache does not hold it.
+
+        Raises:
+            DataError: it cannot be fetched; names it.
+        """
+        cache = open_cache()
+        while (descriptor := cache.open(shard.sha256, shard.size)) is None:
+            with cache.lock(shard.sha256):
+                # Another process may have fetched it while this one waited.
+                if not cache.has(shard.sha256, shard.size):
+                    self._fetch_shard(cache, shard)
+        return descriptor
+
+    def fetch_ahead(self, shard: RemoteShard, is_cancelled: Callable[[], bool]) -> None:
+        """One attempt at a shard that will be needed, unless another process or thread is at it.
+
+        Raises:
+            TransferError, TransferCancelledError, SettingsError, OSError: it failed.
+        """
+        cache = open_cache()
+        if cache.has(shard.sha256, shard.size):
+            return
+        with cache.lock(shard.sha256, wait=False) as locked:
+            if locked and not cache.has(shard.sha256, shard.size):
+                self._fetch_shard(cache, shard, is_cancelled)
+
+    def _fetch_shard(
+        self, cache: ShardCache, shard: RemoteShard, is_cancelled: Callable[[], bool] | None = None
+    ) -> None:
+        """Fetch a shard whose lock is held: once if it can be cancelled, else with retries."""
+        cache.make_room(shard.size)
+        temporary, expected = cache.temporary(shard.sha256), Expected(size=shard.size, sha256=shard.sha256)
+        name = f"{shard.split}/{shard.name}"
+        try:
+            with name_file(cache.file(shard.sha256), temporary):
+                if is_cancelled:
+                    self._download(name, temporary, expected, is_cancelled=is_cancelled)
+                else:
+                    self._retry(name, lambda: self._download(name, temporary, expected))
+                cache.admit(shard.sha256)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _download(self, name: str, target: Path, expected: Expected, **options: Any) -> None:
+        download(join_url(self.url, name), target, expected, timeout=self.retries.timeout, **options)
+
+    def _fetch_document(self, name: str, expected: Expected) -> None:
+        file = self.folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+
+        def attempt() -> None:
+            self._download(name, temporary, expected)
+            _check_document(temporary)
+
+        with replace_file(file) as temporary:
+            self._retry(name, attempt)
+
+    def _retry(self, name: str, attempt: Callable[[], None]) -> None:
+        wait = self.retries.wait
+        for made in range(1, self.retries.attempts + 1):
+            try:
+                attempt()
+            except TransferError as error:
+                if made == self.retries.attempts or (error.refused and made >= _REFUSED_ATTEMPTS):
+                    what = f"cannot be fetched, {made} attempts failed: {error.what}"
+                    raise DataError(what, file=self.show(name), remedy=_REMEDY) from error
+                log(f"{self.show(name)}: {error.what}; attempt {made + 1} in {wait:g} s")
+                time.sleep(wait)
+                wait *= 2
+            else:
+                return
+
+    def _read_artifact(self, group: str) -> dict[str, Any]:
+        values = read_json(self.fetch_artifact()).get(group, {})
+        if not isinstance(values, dict):
+            raise DataError(f"is no record of a stage ({group} is no dict)", file=self.show(ARTIFACT))
+        return values
+
+
+def _check_document(file: Path) -> None:
+    """Check that a file is a JSON object with the checksum that it names, if any.
+
+    Raises:
+        TransferError: it is not.
+    """
+    try:
+        document = read_json(file)
+    except DataError as error:
+        raise TransferError(error.what, refused=True) from error
+    if not isinstance(document, dict):
+        raise TransferError("is no JSON object", refused=True)
+    if checksum := document.pop("checksum", ""):
+        # As `Artifact.expected_checksum` of the stages.
+        canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
+        if hashlib.sha256(canonical.encode()).hexdigest() != checksum:
+            raise TransferError("it differs from its checksum")
+
+
+# By the folder in the cache that stands for each.
+_folders: dict[Path, RemoteFolder] = {}
+_fetched: set[Path] = set()
+
+
+def locate_shards(text: str) -> Path:
+    """The path of prepared shards: the text itself or, for an address, the folder in the cache that stands for it.
+
+    Nothing is fetched yet.
+    """
+    if not is_url(text):
+        return Path(text)
+    # Whoever reads the name of the folder cannot try passwords on it.
+    user, at, _ = text.partition("://")[2].partition("/")[0].rpartition("@")
+    key = hashlib.sha256(text.replace(user + at, "", 1).encode(errors="surrogatepass")).hexdigest()
+    folder = find_cache_folder() / "folders" / key[:16]
+    _folders[folder] = RemoteFolder(url=text, folder=folder)
+    return folder
+
+
+def find_remote(folder: Path) -> RemoteFolder | None:
+    """The remote folder that a path stands for."""
+    return _folders.get(folder)
+
+
+def open_cache() -> ShardCache:
+    """The cache of shards of this machine.
+
+    Raises:
+        SettingsError: IGVG_CACHE_LIMIT is no size.
+    """
+    return ShardCache(find_cache_folder() / "shards", read_cache_limit())

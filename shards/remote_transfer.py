@@ -1,0 +1,161 @@
+"""One attempt at a file on a server or in an object store, checked; its error says why it failed.
+
+HTTP goes through the standard library, which needs no other package; all other addresses go through fsspec.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shards.errors import SettingsError
+from shards.remote_addresses import HTTP_SCHEMES, redact_text, split_credentials
+
+_CHUNK_BYTES = 1 << 18
+# Slower than this for as long as the timeout counts as a server that does not answer.
+_LEAST_BYTES_PER_SECOND = 1024
+_REFUSED = frozenset({401, 403, 404, 410})
+
+
+class TransferError(Exception):
+    """An attempt failed: says why in a clause; `refused` if the server answered that it has or gives no such file."""
+
+    def __init__(self, what: str, *, refused: bool = False) -> None:
+        super().__init__(what)
+        self.what, self.refused = what, refused
+
+
+class TransferCancelledError(Exception):
+    """The attempt was given up because nobody waits for it any longer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """What is known of a file before it comes: `size` in bytes, or the most that it may have, and its SHA-256."""
+
+    size: int
+    sha256: str = ""
+    exact: bool = True
+
+
+def download(
+    url: str, target: Path, expected: Expected, *, timeout: float, is_cancelled: Callable[[], bool] = lambda: False
+) -> None:
+    """Write what an address holds to `target`, which is replaced.
+
+    Args:
+        url: of the file.
+        target: the file to write.
+        expected: size and SHA-256.
+        timeout: seconds without an answer, or with next to none, after which the attempt fails.
+        is_cancelled: asked between two chunks.
+
+    Raises:
+        TransferError: the server failed, or sent something else.
+        TransferCancelledError: `is_cancelled` said so.
+        SettingsError: no package reads such addresses.
+        OSError: the target cannot be written.
+    """
+    digest, received, slow = hashlib.sha256(), 0, _SlowTransfer(timeout)
+    with target.open("wb") as stream, closing(_read_chunks(url, timeout)) as chunks:
+        for chunk in chunks:
+            if is_cancelled():
+                raise TransferCancelledError
+            received += len(chunk)
+            if received > expected.size:
+                raise TransferError(f"more than {expected.size:,} bytes came")
+            slow.add(len(chunk))
+            digest.update(chunk)
+            stream.write(chunk)
+    if expected.exact and received != expected.size:
+        raise TransferError(f"{received:,} of {expected.size:,} bytes came")
+    if expected.sha256 and digest.hexdigest() != expected.sha256:
+        raise TransferError("its SHA-256 differs from the recorded one")
+
+
+class _SlowTransfer:
+    """Notices a transfer that goes on, but so slowly that it would never end."""
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout, self._since, self._received = timeout, time.monotonic(), 0
+
+    def add(self, size: int) -> None:
+        self._received += size
+        elapsed = time.monotonic() - self._since
+        if elapsed > self._timeout:
+            if self._received < _LEAST_BYTES_PER_SECOND * elapsed:
+                raise TransferError(f"only {self._received:,} bytes came in {elapsed:.0f} seconds")
+            self._since, self._received = time.monotonic(), 0
+
+
+def _read_chunks(url: str, timeout: float) -> Generator[bytes, None, None]:
+    if url.split(":", 1)[0].lower() in HTTP_SCHEMES:
+        return _read_http(url, timeout)
+    return _read_fsspec(url)
+
+
+def _read_http(url: str, timeout: float) -> Generator[bytes, None, None]:
+    import http.client
+    import urllib.error
+    import urllib.request
+
+    address, credentials = split_credentials(url)
+    try:
+        request = urllib.request.Request(address, headers={"User-Agent": "igvg"})  # noqa: S310, of an HTTP scheme
+        if credentials:
+            # Not sent on to where a redirect leads.
+            encoded = base64.b64encode(credentials.encode()).decode()
+            request.add_unredirected_header("Authorization", f"Basic {encoded}")
+        response: Any
+        with urllib.request.urlopen(request, timeout=timeout) as response:  # noqa: S310
+            while chunk := response.read1(_CHUNK_BYTES):
+                yield chunk
+            # How many bytes the server has announced and not sent.
+            if response.length:
+                raise TransferError(f"the connection ended {response.length:,} bytes before the end")
+    except urllib.error.HTTPError as error:
+        with error:
+            raise TransferError(_describe_status(error.code), refused=error.code in _REFUSED) from error
+    except urllib.error.URLError as error:
+        reason = error.reason.strerror if isinstance(error.reason, OSError) else None
+        raise TransferError(redact_text(reason or str(error.reason), url).lower()) from error
+    except TimeoutError as error:
+        raise TransferError(f"no answer for {timeout:g} seconds") from error
+    except (http.client.HTTPException, OSError, ValueError) as error:
+        raise TransferError(redact_text(f"{type(error).__name__}: {error}", url)) from error
+
+
+def _describe_status(code: int) -> str:
+    names = {status.value: status.phrase for status in http.HTTPStatus}
+    return f"the server answered {code} {names.get(code, '')}".rstrip()
+
+
+def _read_fsspec(url: str) -> Generator[bytes, None, None]:
+    scheme = url.split(":", 1)[0]
+    remedy = "pip install 'igvg[remote]', or the package that fsspec names"
+    try:
+        import fsspec.core
+
+        filesystem, path = fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        raise SettingsError(f"{scheme}:// cannot be read: {redact_text(str(error), url)}; {remedy}") from error
+    except ValueError as error:
+        what = f"{scheme}:// is no address that fsspec reads"
+        raise SettingsError(f"{what}; give a folder, or https://, s3://, gs:// or hf://datasets/USER/REPO") from error
+    try:
+        stream: Any
+        with filesystem.open(path, "rb") as stream:
+            while chunk := stream.read(_CHUNK_BYTES):
+                yield chunk
+    # Every file system has errors of its own.
+    except Exception as error:
+        refused = isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError)
+        what = "there is no such file" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: {error}"
+        raise TransferError(redact_text(what, url), refused=refused) from error
