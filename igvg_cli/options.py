@@ -26,7 +26,17 @@ _SHARD_FOLDERS = typer.Option(
 Shards = Annotated[Path, _SHARDS]
 OptionalShards = Annotated[Path | None, _SHARDS]
 ShardFolders = Annotated[list[Path], _SHARD_FOLDERS]
-OptionalShardFolders = Annotated[list[Path] | None, _SHARD_FOLDERS]
+MixedShardFolders = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shards",
+        metavar="DIR|URL[:RATIO]",
+        help="Folder that igvg prepare made, also at https://, s3://, gs:// or hf://; repeat to train on several, with "
+        "ratios to mix them: A:2 and B:1.",
+        show_default=False,
+    ),
+]
+"""`pipelines.config.ratios.take_ratios` reads the ratios, and `locate_shards` the rest."""
 Preset = Annotated[
     Literal["tiny", "base", "large"],
     typer.Option(metavar="NAME", help="Size of the network and its recipe: tiny, base or large."),

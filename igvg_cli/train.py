@@ -13,7 +13,7 @@ from igvg_cli.checkpoints import download_checkpoint
 
 
 def train(
-    shards: options.OptionalShardFolders = None,
+    shards: options.MixedShardFolders = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the result.", show_default=False)] = None,
     preset: options.Preset = "base",
     recipe: options.Recipe = "",
@@ -40,10 +40,13 @@ def train(
 
     Settings are those of the preset, changed by the recipe, then by the file of --config, then by --set.
 
+    Sets in ratios: --shards data/grefcoco:2 --shards data/ref-zom:1 takes two of three examples from the first.
+
     Several GPUs: torchrun --nproc_per_node 2 -m igvg_cli train … (the batch size is that of all processes together).
     """
     from pipelines.config.overrides import read_settings, to_mapping
     from pipelines.config.presets import train_preset
+    from pipelines.config.ratios import take_ratios
     from pipelines.config.recipes import find_recipe
     from pipelines.config.toml import format_toml
 
@@ -51,16 +54,18 @@ def train(
         raise typer.BadParameter(f"{'--out' if shards else '--shards'} is missing; only --show-settings needs none")
     overrides = [*(set_ or []), *([f"init={init}"] if init else [])]
     settings = read_settings(train_preset(preset), config, overrides, recipe=find_recipe(recipe))
-    if show_settings or not shards or out is None:
+    folders, settings = take_ratios(shards or [], settings)
+    if show_settings or not folders or out is None:
         render.print_text(format_toml(to_mapping(settings)).rstrip())
         return
 
     from pipelines.stages import train as stage
+    from shards.remote_folders import locate_shards
 
     if settings.init:
         settings = replace(settings, init=str(download_checkpoint(settings.init)))
     with render.show_progress("training"):
-        result = stage.run(settings, shards, out, force=force)
+        result = stage.run(settings, [locate_shards(folder) for folder in folders], out, force=force)
     if result.cached:
         render.note(f"{out} is up to date: same shards, same settings; nothing to do.")
     counts = result.counts

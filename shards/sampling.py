@@ -8,8 +8,8 @@ training can be resumed at any step with any world size and any number of worker
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,9 +53,25 @@ class ExampleIndex:
         return sets.astype(np.int64), (rows - self._set_starts[sets]).astype(np.int64), indices - starts
 
 
-@lru_cache(maxsize=2)
-def epoch_permutation(total: int, seed: int, epoch: int) -> NDArray[np.int64]:
+def epoch_permutation(total: int, seed: int, epoch: int, stream: int = 0) -> NDArray[np.int64]:
     """(total,) all indices in the order of one epoch; read-only.
+
+    The sets of a mixture have streams 0, 1, …, so that sets of the same size have orders of their own.
+
+    Raises:
+        DataError: there are no expressions.
+    """
+    return _cached_permutations(stream)(total, seed, epoch)
+
+
+@cache
+def _cached_permutations(stream: int) -> Callable[[int, int, int], NDArray[np.int64]]:
+    """The orders of a stream; each stream keeps two of them, because a step may span the end of an epoch."""
+    return lru_cache(maxsize=2)(partial(_permute, stream))
+
+
+def _permute(stream: int, total: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The order of one epoch of a stream.
 
     Sorting the bit generator's raw stream instead of `Generator.permutation` gives the same order in all versions of
     NumPy.
@@ -65,18 +81,19 @@ def epoch_permutation(total: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """
     if total < 1:
         raise DataError("the shards hold no expressions", remedy="prepare a split that has some")
-    keys = np.random.PCG64(np.random.SeedSequence([seed, epoch])).random_raw(total)
+    entropy = np.random.SeedSequence([seed, epoch], spawn_key=(stream,) if stream else ())
+    keys = np.random.PCG64(entropy).random_raw(total)
     order = np.argsort(keys, kind="stable").astype(np.int64)
     order.flags.writeable = False
     return order
 
 
-def sample_indices(total: int, *, seed: int, start: int, count: int) -> NDArray[np.int64]:
-    """(count,) indices at the positions start … start + count - 1 of the endless sequence of epochs."""
+def sample_indices(total: int, *, seed: int, start: int, count: int, stream: int = 0) -> NDArray[np.int64]:
+    """(count,) indices at the positions start … start + count - 1 of a stream's endless sequence of epochs."""
     parts = [np.zeros(0, dtype=np.int64)]
     while count > 0:
         epoch, offset = divmod(start, max(total, 1))
-        part = epoch_permutation(total, seed, epoch)[offset : offset + count]
+        part = epoch_permutation(total, seed, epoch, stream)[offset : offset + count]
         parts.append(part)
         start, count = start + len(part), count - len(part)
     return np.concatenate(parts)

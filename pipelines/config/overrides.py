@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from pipelines.config.settings import NOT_FINGERPRINTED
+from pipelines.config.settings import ADDED_SETTINGS, NOT_FINGERPRINTED
 from shards.errors import SettingsError, near_match_hint
 from shards.file_kinds import describe_content, explain_unreadable
 from shards.files import decode_text
@@ -118,7 +118,11 @@ def to_mapping(settings: Any) -> dict[str, Any]:
 
 def fingerprinted_settings(settings: Any) -> dict[str, Any]:
     """The settings that decide what a stage writes, as plain values under the names of earlier versions."""
-    values = {key: value for key, value in to_mapping(settings).items() if key not in NOT_FINGERPRINTED}
+    values = {
+        key: value
+        for key, value in to_mapping(settings).items()
+        if key not in NOT_FINGERPRINTED and not (key in ADDED_SETTINGS and value == ADDED_SETTINGS[key])
+    }
     for (key, before), now in _RENAMED_VALUES.items():
         values |= {key: before} if values.get(key) == now else {}
     return _move_keys(values, {now: before for before, now in _RENAMED_KEYS.items()})

@@ -37,7 +37,7 @@ class ExampleDataset(Protocol):
 
 
 class GroundingDataset:
-    """The examples of one or several splits, in shard order.
+    """The examples of one or several splits, in shard order; `part_sizes` are the expressions of each split.
 
     Args:
         parts: the splits, in order.
@@ -51,7 +51,9 @@ class GroundingDataset:
         self.processor, self.mask_size = processor, mask_size
         self.caches: list[ImageCache] = []
         self.readers = [ShardReader(folder, split) for folder, split in parts]
-        self._index = ExampleIndex([reader.index.expressions for reader in self.readers])
+        counts = [reader.index.expressions for reader in self.readers]
+        self._index = ExampleIndex(counts)
+        self.part_sizes = [int(count.sum()) for count in counts]
         self._last: tuple[tuple[int, int], ImageRecord, NDArray[np.uint8]] | None = None
 
     def __len__(self) -> int:

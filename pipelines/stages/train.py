@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.config.overrides import fingerprinted_settings
+from pipelines.config.ratios import check_ratios
 from pipelines.config.settings import TrainSettings
 from pipelines.data.truncation import describe_findings, find_truncated_expressions
 from pipelines.hub.names import find_commit
@@ -43,6 +44,7 @@ def run(
         WorkerError: a worker that reads died; the state is saved.
     """
     begin_stage("training")
+    check_ratios(settings.ratios, shards)
     commit = find_commit(start) if settings.init and (start := resolve_checkpoint(settings.init)) else None
     if commit:
         # A name of the hub may mean another commit a moment later.
@@ -77,6 +79,7 @@ def run(
                 "precision": " then ".join(training.compute_dtypes),
                 "cut": cut,
                 "datasets": name_datasets(training),
+                **({"mixture": training.examples_by_set} if training.mixture else {}),
                 **({"hub": commit} if commit else {}),
             }
             # A signal no longer interrupts: there is nothing left to save.

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from numpy.typing import NDArray
 
 from pipelines.config.settings import TrainSettings
 from pipelines.data.batch import Batch
@@ -26,6 +28,8 @@ from pipelines.training.log import TrainingLog
 from pipelines.training.optimizer import build_optimizer
 from shards.errors import DataError, SettingsError
 from shards.index import list_splits
+from shards.mixing import Mixture, reduce_ratios
+from shards.sampling import sample_batch, split_by_rank
 
 
 @dataclass(kw_only=True)
@@ -46,6 +50,8 @@ class Training:
     validation_data: dict[Path, GroundingDataset]
     """The validation splits by shard folder; empty if the shards hold none."""
     log: TrainingLog
+    mixture: Mixture | None = None
+    """The ratios of the shard folders; None: each expression comes once an epoch."""
     step: int = 0
     """Optimizer steps so far."""
     last_micro_batch: Batch | None = None
@@ -70,6 +76,30 @@ class Training:
     def epoch(self) -> float:
         """Passes over all expressions so far."""
         return self.step / self.steps_per_epoch
+
+    def sample_step(self, step: int) -> NDArray[np.int64]:
+        """The indices of this rank's part of the batch of a step, counted from 0."""
+        seed, batch_size = self.settings.seed, self.settings.batch_size
+        rank, world_size = self.accelerator.process_index, self.accelerator.num_processes
+        start = step * batch_size
+        if self.mixture:
+            indices = self.mixture.sample(seed=seed, start=start, count=batch_size)
+            return split_by_rank(indices, rank, world_size)
+        return sample_batch(
+            len(self.data), seed=seed, start=start, batch_size=batch_size, rank=rank, world_size=world_size
+        )
+
+    @property
+    def examples_by_set(self) -> list[dict[str, float]]:
+        """For each set of the mixture its expressions, the examples of it so far, and the passes over it."""
+        if not self.mixture:
+            return []
+        sizes, seed = self.mixture.sizes, self.settings.seed
+        seen = self.mixture.count_examples(self.step * self.settings.batch_size, seed=seed)
+        return [
+            {"ratio": ratio, "expressions": size, "examples": examples, "passes": round(examples / size, 4)}
+            for ratio, size, examples in zip(self.settings.ratios, sizes, seen, strict=True)
+        ]
 
     @property
     def should_validate(self) -> bool:
@@ -125,6 +155,7 @@ def setup_training(settings: TrainSettings, shards: Sequence[Path], out: Path, a
         data=data,
         validation_data=open_validation(shards, settings.validation_split, processor),
         log=TrainingLog(out / "log.jsonl", writes=accelerator.is_main_process),
+        mixture=mix_shards(settings, shards, data) if settings.ratios else None,
     )
 
 
@@ -143,6 +174,21 @@ def list_parts(shards: Sequence[Path], splits: Sequence[str]) -> list[Part]:
             raise DataError(what, file=folder, remedy=f"set splits to some of {', '.join(found) or 'what it has'}")
         parts += chosen
     return parts
+
+
+def mix_shards(settings: TrainSettings, shards: Sequence[Path], data: GroundingDataset) -> Mixture:
+    """The ratios of the shard folders; the splits of a folder are one set.
+
+    Raises:
+        DataError: a folder holds no expressions.
+        SettingsError: the ratios cannot be mixed.
+    """
+    part_sizes = iter(data.part_sizes)
+    sizes = [sum(next(part_sizes) for _ in list_parts([folder], settings.splits)) for folder in shards]
+    for folder, size in zip(shards, sizes, strict=True):
+        if not size:
+            raise DataError("holds no expressions to train on", file=folder, remedy="leave it out")
+    return Mixture(sizes=tuple(sizes), weights=reduce_ratios(settings.ratios))
 
 
 def open_validation(shards: Sequence[Path], split: str, processor: Processor) -> dict[Path, GroundingDataset]:

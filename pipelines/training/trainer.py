@@ -26,7 +26,6 @@ from pipelines.training.state import save_state
 from pipelines.training.validation import validate
 from shards.errors import NonFiniteError, WorkerError
 from shards.progress import report_progress
-from shards.sampling import sample_batch
 
 
 def train(training: Training) -> None:
@@ -90,19 +89,8 @@ def run_steps(training: Training) -> None:
 
 def open_batches(training: Training) -> Generator[Batch, None, None]:
     """This rank's part of every batch from the present step to the last."""
-    settings, accelerator = training.settings, training.accelerator
-    batch_indices = (
-        sample_batch(
-            len(training.data),
-            seed=settings.seed,
-            start=step * settings.batch_size,
-            batch_size=settings.batch_size,
-            rank=accelerator.process_index,
-            world_size=accelerator.num_processes,
-        )
-        for step in range(training.step, training.total_steps)
-    )
-    return load_batches(training.data, batch_indices, workers=settings.workers)
+    batch_indices = (training.sample_step(step) for step in range(training.step, training.total_steps))
+    return load_batches(training.data, batch_indices, workers=training.settings.workers)
 
 
 def train_step(training: Training, batch: Batch) -> dict[str, torch.Tensor]:
