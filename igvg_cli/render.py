@@ -48,6 +48,9 @@ def print_scores(reports: Sequence[ScoreReport]) -> None:
         if report.crowd_only:
             what = "expressions about crowd regions alone, with boxes and an empty target mask (IoU 0)"
             notes.append(f"{what}: {report.crowd_only}")
+        if report.unmasked:
+            what = "expressions with a target of which only the box is known: metrics of masks are not measured"
+            notes.append(f"{report.unmasked} {what}")
         title = f"{report.dataset}/{report.split}"
         print_table(title, columns, rows, notes, left=(0, 3))
         print_breakdown(title, report.breakdown)

@@ -21,3 +21,14 @@ class DatasetName(StrEnum):
     def family(self) -> str:
         """The data set whose metrics and record format it shares: refcoco for refcoco+ and refcocog, for example."""
         return next(family for family in ("grefcoco", "ref-zom", "rrefcoco", "refcoco") if self.startswith(family))
+
+
+OWN_LAYOUTS = ("jsonl", "coco")
+"""What `igvg prepare` reads beside them: layouts of data sets of one's own."""
+OWN_FAMILY = "grefcoco"
+"""The data set whose metrics data sets of one's own share."""
+
+
+def find_family(name: str) -> str:
+    """The family of a data set by the name in its expressions' ids; every unpublished name is one of one's own."""
+    return DatasetName(name).family if name in list(DatasetName) else OWN_FAMILY

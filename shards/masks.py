@@ -6,6 +6,7 @@ The only file that imports `pycocotools.mask`; everything here runs in its C cod
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from shards.errors import DataError
-from shards.record import Box, Rle
+from shards.record import Box, Expression, ImageRecord, Rle
 
 _MAX_COORDINATE = 1e6
 _MAX_OUTLINE = 1e7
@@ -184,6 +185,13 @@ def merge_rles(rles: Sequence[Rle], height: int, width: int) -> Rle:
     return rles[0] if len(rles) == 1 else _to_text(coco_mask.merge(list(rles)))
 
 
+def merge_target_masks(record: ImageRecord, expression: Expression) -> Rle | None:
+    """The ground-truth mask of an expression, the union of its `mask_targets`; None if one of these has no mask."""
+    found = [instance.mask for instance in record.mask_targets(expression)]
+    known = [mask for mask in found if mask is not None]
+    return merge_rles(known, record.height, record.width) if len(known) == len(found) else None
+
+
 @functools.lru_cache(maxsize=4096)
 def _empty_counts(height: int, width: int) -> str:
     single_run = {"size": [height, width], "counts": [height * width]}
@@ -204,6 +212,15 @@ def rle_to_box(rle: Rle) -> Box:
     """The box around a mask, x0, y0, x1, y1 in pixels; all zeros for an empty mask."""
     x, y, width, height = (float(value) for value in coco_mask.toBbox(rle))
     return x, y, x + width, y + height
+
+
+def box_to_rle(box: Box, height: int, width: int) -> Rle:
+    """The mask of all pixels that a box x0, y0, x1, y1 in pixels touches."""
+    x0, y0 = math.floor(box[0]), math.floor(box[1])
+    x1, y1 = max(math.ceil(box[2]), x0 + 1), max(math.ceil(box[3]), y0 + 1)
+    mask = np.zeros((height, width), dtype=bool)
+    mask[y0:y1, x0:x1] = True
+    return encode_mask(mask)
 
 
 def nearest_indices(old_size: int, new_size: int) -> NDArray[np.int64]:

@@ -35,13 +35,14 @@ class Rle(TypedDict):
 class Instance:
     """One annotated object: `box` is x0, y0, x1, y1 in pixels of the original image.
 
-    `crowd` says that the annotation is a region of many objects (COCO's `iscrowd`), not a single one.
+    `mask` is None where only the box is known; `crowd` says that the annotation is a region of many objects (COCO's
+    `iscrowd`), not a single one.
     """
 
     ann_id: int
     category_id: int
     box: Box
-    mask: Rle
+    mask: Rle | None
     crowd: bool = False
 
 
@@ -77,7 +78,7 @@ class ImageRecord:
         if self.width <= 0 or self.height <= 0:
             raise self._error(f"an image of {self.width} × {self.height} pixels")
         for instance in self.instances:
-            if instance.mask["size"] != [self.height, self.width]:
+            if instance.mask is not None and instance.mask["size"] != [self.height, self.width]:
                 raise self._error(
                     f"annotation {instance.ann_id} has a mask of {instance.mask['size']} in an image of "
                     f"[{self.height}, {self.width}]"
@@ -121,7 +122,7 @@ class ImageRecord:
                     "ann_id": instance.ann_id,
                     "category_id": instance.category_id,
                     "box": list(instance.box),
-                    "mask": {"size": list(instance.mask["size"]), "counts": instance.mask["counts"]},
+                    **_dump_mask(instance.mask),
                     **({"crowd": True} if instance.crowd else {}),
                 }
                 for instance in self.instances
@@ -155,7 +156,7 @@ class ImageRecord:
                         ann_id=int(item["ann_id"]),
                         category_id=int(item["category_id"]),
                         box=_read_box(item["box"]),
-                        mask={"size": [int(side) for side in item["mask"]["size"]], "counts": item["mask"]["counts"]},
+                        mask=_read_mask(item),
                         crowd=_read_crowd(item),
                     )
                     for item in document["instances"]
@@ -182,6 +183,17 @@ def leaves_crowds_out(expression_id: str) -> bool:
 def _read_box(values: list[float]) -> Box:
     x0, y0, x1, y1 = (float(value) for value in values)
     return x0, y0, x1, y1
+
+
+def _dump_mask(mask: Rle | None) -> dict[str, Any]:
+    return {} if mask is None else {"mask": {"size": list(mask["size"]), "counts": mask["counts"]}}
+
+
+def _read_mask(item: dict[str, Any]) -> Rle | None:
+    """The mask of an instance; one of which only the box is known has no such key."""
+    if "mask" not in item:
+        return None
+    return {"size": [int(side) for side in item["mask"]["size"]], "counts": item["mask"]["counts"]}
 
 
 def _read_crowd(item: dict[str, Any]) -> bool:

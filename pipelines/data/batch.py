@@ -32,8 +32,35 @@ class Example:
     """(T, 4) cx, cy, w, h in [0, 1]."""
     masks: NDArray[np.bool_]
     """(T, H, W); H = W = 0 without target masks."""
+    unmasked: tuple[int, ...] = ()
+    """Indices of the targets of which only the box is known; their `masks` are empty and no ground truth."""
     crowds: int = 0
     """Crowd regions that the expression refers to besides its T targets; they have no boxes and masks here."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownMasks:
+    """Which masks of a batch are ground truth; of the other targets only the box is known."""
+
+    instances: list[Tensor]
+    """For each expression (T,) float: 1 for a target with a mask, else 0."""
+    global_masks: Tensor
+    """(B,) float: 1 for an expression whose targets all have masks, else 0."""
+    counts: list[int]
+    """Number of targets with a mask, for each expression."""
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> KnownMasks:
+        """The same with a function applied to every tensor."""
+        return KnownMasks([function(each) for each in self.instances], function(self.global_masks), self.counts)
+
+    def select(self, part: slice) -> KnownMasks:
+        """The same of some of the expressions."""
+        return KnownMasks(self.instances[part], self.global_masks[part], self.counts[part])
+
+    def __reduce__(self) -> tuple[Callable[..., KnownMasks], tuple[Any, ...]]:
+        """Pickle tensors as arrays, which take no shared memory."""
+        sizes = [len(each) for each in self.instances]
+        return _rebuild_known, (sizes, self.counts, torch.cat(self.instances).numpy(), self.global_masks.numpy())
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +75,25 @@ class Targets:
     """(B, H, W) bool: the union of an expression's instance masks."""
     exists: Tensor
     """(B,) bool: whether the expression has a target, or refers to a crowd region."""
+    known: KnownMasks | None = None
+    """Which masks are ground truth; None: all of them."""
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Targets:
         """The targets with a function applied to every tensor."""
         boxes, masks = [function(boxes) for boxes in self.boxes], [function(masks) for masks in self.instance_masks]
-        return Targets(boxes, masks, function(self.global_masks), function(self.exists))
+        known = self.known and self.known.map(function)
+        return Targets(boxes, masks, function(self.global_masks), function(self.exists), known)
 
     def __reduce__(self) -> tuple[Callable[..., Targets], tuple[Any, ...]]:
         """Pickle lists of tensors as one array each: tensors would take shared memory and a file descriptor each."""
         counts = [len(boxes) for boxes in self.boxes]
         tensors = torch.cat(self.boxes), torch.cat(self.instance_masks), self.global_masks, self.exists
-        return _split_targets, (counts, *(tensor.numpy() for tensor in tensors))
+        return _split_targets, (counts, self.known, *(tensor.numpy() for tensor in tensors))
 
     def select(self, part: slice) -> Targets:
         """The targets of some of the expressions."""
-        return Targets(self.boxes[part], self.instance_masks[part], self.global_masks[part], self.exists[part])
+        known = self.known and self.known.select(part)
+        return Targets(self.boxes[part], self.instance_masks[part], self.global_masks[part], self.exists[part], known)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,9 +185,15 @@ def collate(examples: Sequence[Example], pad_id: int) -> Batch:
     )
 
 
-def _split_targets(counts: list[int], *arrays: NDArray[Any]) -> Targets:
+def _split_targets(counts: list[int], known: KnownMasks | None, *arrays: NDArray[Any]) -> Targets:
     boxes, instance_masks, global_masks, exists = map(torch.from_numpy, arrays)
-    return Targets(list(torch.split(boxes, counts)), list(torch.split(instance_masks, counts)), global_masks, exists)
+    split_boxes, split_masks = list(torch.split(boxes, counts)), list(torch.split(instance_masks, counts))
+    return Targets(split_boxes, split_masks, global_masks, exists, known)
+
+
+def _rebuild_known(sizes: list[int], counts: list[int], *arrays: NDArray[Any]) -> KnownMasks:
+    instances, global_masks = map(torch.from_numpy, arrays)
+    return KnownMasks(list(torch.split(instances, sizes)), global_masks, counts)
 
 
 def _rebuild_batch(targets: Targets | None, ids: list[str], *arrays: NDArray[Any]) -> Batch:
@@ -177,4 +214,16 @@ def _collate_targets(examples: Sequence[Example]) -> Targets:
         instance_masks=[torch.from_numpy(np.ascontiguousarray(example.masks)) for example in examples],
         global_masks=torch.from_numpy(np.stack([example.masks.any(axis=0) for example in examples])),
         exists=torch.tensor([len(example.boxes) + example.crowds > 0 for example in examples]),
+        known=_collate_known(examples) if any(example.unmasked for example in examples) else None,
+    )
+
+
+def _collate_known(examples: Sequence[Example]) -> KnownMasks:
+    known = [np.ones(len(example.boxes), dtype=np.float32) for example in examples]
+    for row, example in zip(known, examples, strict=True):
+        row[list(example.unmasked)] = 0
+    return KnownMasks(
+        instances=[torch.from_numpy(row) for row in known],
+        global_masks=torch.tensor([0.0 if example.unmasked else 1.0 for example in examples]),
+        counts=[len(example.boxes) - len(example.unmasked) for example in examples],
     )

@@ -85,6 +85,7 @@ class GroundingDataset:
             original_size=(record.height, record.width),
             boxes=np.concatenate([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], axis=1),
             masks=self._resize_masks(record, instances),
+            unmasked=tuple(target for target, instance in enumerate(instances) if instance.mask is None),
             crowds=len(expression.instances) - len(instances),
         )
 
@@ -124,7 +125,8 @@ class GroundingDataset:
             rows = mask_source_indices(record.height, self.processor.image_size, size)
             columns = mask_source_indices(record.width, self.processor.image_size, size)
             for target, instance in enumerate(instances):
-                resized[target] = masks.sample_mask(instance.mask, rows, columns)
+                if instance.mask is not None:
+                    resized[target] = masks.sample_mask(instance.mask, rows, columns)
         return resized
 
 

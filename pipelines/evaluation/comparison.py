@@ -13,6 +13,7 @@ from pipelines.evaluation.evaluator import SplitOutcomes
 from pipelines.evaluation.metrics.bootstrap import estimate_differences
 from pipelines.evaluation.metrics.grefcoco import grefcoco_ratios
 from pipelines.evaluation.metrics.outcomes import Outcomes, safe_divide, summarize
+from shards.datasets import find_family
 
 TOLERANCE = 1e-9
 
@@ -106,15 +107,16 @@ def score_expressions(
 ) -> NDArray[np.float64]:
     """The score (N,) of each expression in [0, 1]: its mask IoU; for an empty target, 1 if it is predicted empty.
 
-    In gRefCOCO a target that is predicted empty scores 0; in other data sets its mask decides. Without masks, a target
-    scores 1 if its boxes match; without boxes either, if it is not predicted empty.
+    In gRefCOCO a target that is predicted empty scores 0; in other data sets its mask decides. Without masks, be it
+    predicted ones or those of targets, a target scores 1 if its boxes match; without boxes either, if it is not
+    predicted empty.
     """
-    if not masks:
+    if not masks or outcomes.unmasked.any():
         correct = ~outcomes.predicted_empty
         if boxes:
-            correct = outcomes.best_box_hits if dataset.startswith("refcoco") else outcomes.boxes_match
+            correct = outcomes.best_box_hits if find_family(dataset) == "refcoco" else outcomes.boxes_match
         return np.where(outcomes.empty, outcomes.predicted_empty, correct).astype(np.float64)
-    if dataset == "grefcoco":
+    if find_family(dataset) == "grefcoco":
         return grefcoco_ratios(outcomes)["gIoU"].numerator.astype(np.float64)
     return np.where(outcomes.empty, outcomes.predicted_empty, safe_divide(outcomes.intersection_px, outcomes.union_px))
 

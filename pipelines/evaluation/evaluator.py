@@ -10,14 +10,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pipelines.evaluation.metrics.benchmarks import METRICS, metric_ratios
+from pipelines.evaluation.metrics.benchmarks import metric_ratios
 from pipelines.evaluation.metrics.box_matching import IOU_THRESHOLD, match_boxes
 from pipelines.evaluation.metrics.outcomes import Outcome, Outcomes, Ratio, count_mask_pixels, stack_outcomes
 from pipelines.prediction.alignment import align_predictions, check_mask_size, locate_predictions
 from pipelines.prediction.box_iou import box_iou, generalized_box_iou
 from pipelines.prediction.prediction import BoxRange, Prediction
 from shards.errors import DataError, join_first
-from shards.masks import merge_rles
+from shards.masks import merge_rles, merge_target_masks
 from shards.progress import report_progress
 from shards.reader import ShardReader
 from shards.record import Expression, ImageRecord
@@ -104,14 +104,15 @@ def evaluate_prediction(
 ) -> Outcome:
     """Compare one prediction with the ground truth: its boxes with all targets, its mask with `mask_targets`.
 
-    Without a mask or without boxes, the fields that depend on them are 0 or false.
+    Without a mask or without boxes, the fields that depend on them are 0 or false; `target_px` is `UNKNOWN_PX` if a
+    target has no mask.
 
     Raises:
         DataError: its mask is not of the image's size.
     """
     check_mask_size(record, prediction)
     targets, mask_targets = record.targets(expression), record.mask_targets(expression)
-    target = merge_rles([instance.mask for instance in mask_targets], record.height, record.width)
+    target = merge_target_masks(record, expression)
     predicted = prediction.mask or merge_rles([], record.height, record.width)
     predicted_px, target_px, intersection_px = count_mask_pixels(predicted, target, resolution)
     matches = BoxMatches(boxes_match=False, boxes_match_giou=False, best_box_hits=False)
@@ -144,14 +145,14 @@ def evaluate_boxes(boxes: ArrayLike, scores: Sequence[float] | None, targets: Ar
 
 
 def name_dataset(ids: list[str], shards: Path, split: str) -> str:
-    """The data set that all ids begin with.
+    """The data set that all ids begin with: a published one or one's own.
 
     Raises:
-        DataError: they name several, or one that has no metrics; or there are no ids.
+        DataError: they name several, or there are no ids.
     """
     names = sorted({expression_id.split("/")[0] for expression_id in ids})
-    if len(names) != 1 or names[0] not in METRICS:
-        found = ", ".join(names) or "no expressions"
-        what = f"split '{split}' holds {found}; scores are defined for one of {', '.join(METRICS)}"
+    if len(names) != 1:
+        found = join_first(names, _MAX_SHOWN) or "no expressions"
+        what = f"split '{split}' holds {found}; scores are defined for the expressions of one data set"
         raise DataError(what, file=shards)
     return names[0]

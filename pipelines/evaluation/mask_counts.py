@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.config.settings import PostprocessSettings
+from pipelines.evaluation.metrics.outcomes import UNKNOWN_PX
 from pipelines.prediction.postprocess import binarize, resize_bilinear, select_mask_logits
 from pipelines.prediction.raw_output import RawOutput
-from shards.masks import decode_mask, merge_rles, nearest_indices
+from shards.masks import decode_mask, merge_rles, merge_target_masks, nearest_indices
 from shards.record import Expression, ImageRecord
 
 # Stands for the global mask among the indices of queries.
@@ -37,8 +38,8 @@ class MaskCounter:
 
     def __init__(self, record: ImageRecord, expression: Expression, raw: RawOutput, resolution: int = 0) -> None:
         self.raw, self.side = raw, raw.image_size
-        masks = [instance.mask for instance in record.mask_targets(expression)]
-        target = decode_mask(merge_rles(masks, record.height, record.width))
+        target_mask = merge_target_masks(record, expression)
+        target = decode_mask(target_mask or merge_rles([], record.height, record.width))
         rows, columns = (nearest_indices(self.side, length) for length in target.shape)
         if resolution:
             kept_rows, kept_columns = (nearest_indices(length, resolution) for length in target.shape)
@@ -46,7 +47,8 @@ class MaskCounter:
         self._rows, self._columns, self._target = rows, columns, target
         self.image_px = target.size
         """H × W."""
-        self.target_px = int(target.sum())
+        self.target_px = int(target.sum()) if target_mask else UNKNOWN_PX
+        """`UNKNOWN_PX` if a target has no mask."""
         self._upsampled: dict[int, NDArray[np.float32]] = {}
         self._binarized: dict[tuple[int, float], NDArray[np.bool_]] = {}
         self._counts: dict[tuple[float, tuple[int, ...]], tuple[int, int]] = {}

@@ -13,9 +13,9 @@ with the highest IoU first, while it is at least `BACKGROUND_IOU`; the kinds are
 | loose mask | > 0 | the IoU of the region, or of a pair, is below `FOREGROUND_IOU` |
 | correct | any | all others |
 
-The region is the predicted mask, compared with the union of the targets' masks. Of predictions without masks it is the
-area that the boxes cover. Predictions without boxes have no pairs: a target is lost if less than `BACKGROUND_IOU` of
-its pixels are in the mask, and an extra instance does not show.
+The region is the predicted mask, compared with the union of the targets' masks. Of predictions without masks, and where
+only the box of a target is known, it is the area that the boxes cover. Predictions without boxes have no pairs: a
+target is lost if less than `BACKGROUND_IOU` of its pixels are in the mask, and an extra instance does not show.
 
 So with boxes and masks a target is correct if its boxes match as F1score demands and its mask has IoU ≥ 0.5. The two
 thresholds are those of TIDE (Bolya et al. 2020, section 2.2): foreground and background.
@@ -33,7 +33,8 @@ from pipelines.evaluation.metrics.box_matching import IOU_THRESHOLD, match_greed
 from pipelines.evaluation.metrics.outcomes import count_mask_pixels
 from pipelines.prediction.box_iou import box_iou
 from pipelines.prediction.prediction import Prediction
-from shards.masks import intersect_rles, merge_rles, rle_area
+from shards.datasets import find_family
+from shards.masks import box_to_rle, intersect_rles, merge_target_masks, rle_area, rle_to_box
 from shards.record import Expression, ImageRecord, Instance, Rle
 
 FOREGROUND_IOU = IOU_THRESHOLD
@@ -78,13 +79,13 @@ def classify_prediction(
         kind = OutcomeKind.CORRECT if prediction.no_target else OutcomeKind.MISSED_EMPTY
         return ExpressionResult(kind=kind, iou=float(prediction.no_target))
     boxes = [instance.box for instance in targets]
-    if prediction.mask is None:
-        iou = region_iou(prediction.boxes or [], boxes)
+    target_mask = merge_target_masks(record, expression)
+    if prediction.mask is None or target_mask is None:
+        iou = region_iou(_list_boxes(prediction), boxes)
     else:
-        masks = [instance.mask for instance in record.mask_targets(expression)]
-        iou = mask_iou(prediction.mask, merge_rles(masks, record.height, record.width), resolution)
+        iou = mask_iou(prediction.mask, target_mask, resolution)
     if prediction.no_target:
-        counted = 0.0 if expression.id.startswith("grefcoco/") else iou
+        counted = 0.0 if find_family(expression.id.partition("/")[0]) == "grefcoco" else iou
         return ExpressionResult(kind=OutcomeKind.FALSE_EMPTY, iou=counted)
     if prediction.boxes is None:
         lost = count_uncovered(prediction.mask, targets)
@@ -130,12 +131,20 @@ def _cover(boxes: NDArray[np.float64], xs: NDArray[np.float64], ys: NDArray[np.f
     return inside
 
 
+def _list_boxes(prediction: Prediction) -> list[list[float]]:
+    """The predicted boxes; of a mask alone, the box around it."""
+    if prediction.boxes is None and prediction.mask is not None and rle_area(prediction.mask):
+        return [list(rle_to_box(prediction.mask))]
+    return prediction.boxes or []
+
+
 def count_uncovered(mask: Rle | None, targets: tuple[Instance, ...]) -> int:
-    """The targets of which a mask has less than `BACKGROUND_IOU` of the pixels."""
-    return sum(
-        mask is None or rle_area(intersect_rles([mask, target.mask])) < BACKGROUND_IOU * rle_area(target.mask)
-        for target in targets
-    )
+    """The targets of which a mask has less than `BACKGROUND_IOU` of the pixels, or else of the box."""
+    if mask is None:
+        return len(targets)
+    height, width = mask["size"]
+    regions = [target.mask or box_to_rle(target.box, height, width) for target in targets]
+    return sum(rle_area(intersect_rles([mask, region])) < BACKGROUND_IOU * rle_area(region) for region in regions)
 
 
 def _name_kind(lowest_iou: float, *, paired: bool, lost: int, extra: int) -> OutcomeKind:

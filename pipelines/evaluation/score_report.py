@@ -7,7 +7,7 @@ from typing import Any
 
 from pipelines.config.settings import ScoreSettings
 from pipelines.evaluation.evaluator import SplitOutcomes
-from pipelines.evaluation.metrics.benchmarks import METRICS
+from pipelines.evaluation.metrics.benchmarks import find_metrics
 from pipelines.evaluation.metrics.bootstrap import estimate_intervals
 from pipelines.evaluation.metrics.breakdown import break_down
 from pipelines.evaluation.metrics.outcomes import summarize
@@ -34,6 +34,8 @@ class ScoreReport:
     """95 % bootstrap intervals of the metrics."""
     crowd_only: int | None = None
     """Expressions about crowd regions alone, if there are any."""
+    unmasked: int | None = None
+    """Expressions with a target of which only the box is known, if there are any: metrics of masks are None then."""
     left_out: dict[str, int] | None = None
     """The number of refs that averages of R-RefCOCO leave out."""
 
@@ -66,5 +68,6 @@ def build_report(split_outcomes: SplitOutcomes, settings: ScoreSettings) -> Scor
         not_predicted=None if complete else "masks" if split_outcomes.has_boxes else "boxes",
         intervals=intervals,
         crowd_only=int(outcomes.crowd_only.sum()) or None,
-        left_out=count_left_out(outcomes) if METRICS[split_outcomes.dataset] is rrefcoco_ratios else None,
+        unmasked=int(outcomes.unmasked.sum()) or None,
+        left_out=count_left_out(outcomes) if find_metrics(split_outcomes.dataset) is rrefcoco_ratios else None,
     )

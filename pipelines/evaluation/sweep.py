@@ -22,7 +22,7 @@ from pipelines.config.overrides import to_mapping
 from pipelines.config.settings import PostprocessSettings
 from pipelines.evaluation.evaluator import BoxMatches, evaluate_boxes, name_dataset
 from pipelines.evaluation.mask_counts import MaskCounter
-from pipelines.evaluation.metrics.benchmarks import METRICS
+from pipelines.evaluation.metrics.benchmarks import metric_ratios
 from pipelines.evaluation.metrics.outcomes import DTYPES, Outcome, Outcomes, summarize
 from pipelines.evaluation.sweep_grid import Grid
 from pipelines.prediction.postprocess import scale_boxes, score_queries, select_queries
@@ -230,7 +230,7 @@ def evaluate_settings(
 def _score_settings(
     dataset: str, common: dict[str, NDArray[Any]], varying: dict[str, NDArray[Any]]
 ) -> list[dict[str, float | None]]:
-    ratios = METRICS[dataset]
     count = len(next(iter(varying.values())))
     rows = ({name: columns[index] for name, columns in varying.items()} for index in range(count))
-    return [summarize(ratios(Outcomes(**common, **row))) for row in rows]
+    selections = (Outcomes(**common, **row) for row in rows)
+    return [summarize(metric_ratios(dataset, each, has_boxes=True, has_masks=True)) for each in selections]

@@ -227,7 +227,8 @@ def predict_everything(record: ImageRecord) -> Prediction:
     """Every annotated instance of the image; crowd regions only add to the mask where they are part of the target's."""
     without_crowds = any(leaves_crowds_out(expression.id) for expression in record.expressions)
     drawn = [instance.mask for instance in record.instances if not (instance.crowd and without_crowds)]
-    mask = masks.merge_rles(drawn, record.height, record.width)
+    known = [mask for mask in drawn if mask is not None]
+    mask = masks.merge_rles(known, record.height, record.width)
     boxes = [list(instance.box) for instance in record.instances]
     return Prediction(id="", boxes=boxes, scores=[1.0] * len(boxes), mask=mask, no_target=not boxes)
 

@@ -149,8 +149,10 @@ def _draw_tile(choice: Choice, prediction: Prediction | None) -> Tile:
     record, expression = choice.record, choice.expression
     image = decode_image(choice.records.image(choice.index), record.file_name)
     targets = record.targets(expression)
-    masks = np.array([decode_mask(target.mask) for target in targets], dtype=bool)
-    masks = masks.reshape(len(targets), record.height, record.width)
+    masks = np.zeros((len(targets), record.height, record.width), dtype=bool)
+    for row, instance in enumerate(targets):
+        if instance.mask is not None:
+            masks[row] = decode_mask(instance.mask)
     content = OverlayContent(
         boxes=np.array([target.box for target in targets], dtype=np.float64).reshape(-1, 4),
         scores=None,

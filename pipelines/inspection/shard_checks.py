@@ -125,6 +125,8 @@ def _check_record(data: bytes, file: Path, row: Row) -> None:
         if found != expected:
             raise DataError(f"{name} is {found}, the index says {expected}", file=file, record=where)
     for instance in record.instances:
+        if instance.mask is None:
+            continue
         try:
             validate_rle(instance.mask["counts"], record.height, record.width)
         except ValueError as error:

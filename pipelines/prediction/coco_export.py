@@ -34,8 +34,8 @@ def write_annotations(file: Path, reader: ShardReader) -> int:
 
     Images have the expression's text as `caption`, its id as `expression_id`, and the image's own id as `original_id`.
     Annotations are the expressions' targets: `bbox` x, y, width, height and `area` in pixels, `segmentation` compressed
-    run lengths, `iscrowd` 1 for crowd regions that are no part of the ground-truth mask (pycocotools ignores matches
-    with them).
+    run lengths (where only the box is known an empty list, and `area` is that of the box), `iscrowd` 1 for crowd
+    regions that are no part of the ground-truth mask (pycocotools ignores matches with them).
     """
     count, categories = 0, {CATEGORY}
     with replace_file(file) as temporary, temporary.open("w", encoding="utf-8") as stream:
@@ -56,9 +56,9 @@ def write_annotations(file: Path, reader: ShardReader) -> int:
                         "image_id": image_id,
                         "category_id": instance.category_id,
                         "bbox": box_xyxy_to_xywh(instance.box),
-                        "area": rle_area(instance.mask),
+                        "area": rle_area(instance.mask) if instance.mask else box_area(instance.box),
                         "iscrowd": int(instance not in mask_targets),
-                        "segmentation": instance.mask,
+                        "segmentation": instance.mask or [],
                     })  # fmt: skip
         named = [{"id": category, "name": f"category {category}"} for category in sorted(categories)]
         stream.write(f',\n"categories": {json.dumps(named)}}}\n')
@@ -112,6 +112,11 @@ def write_results(
             f"Warning: {predictions}: {what}; COCO results cannot say so, and read back they say there is none"
         )
     return {name: count for name, count in counts.items() if predicted[name]}, warnings
+
+
+def box_area(box: Sequence[float]) -> float:
+    """Pixels of a box x0, y0, x1, y1."""
+    return (box[2] - box[0]) * (box[3] - box[1])
 
 
 def box_xyxy_to_xywh(box: Sequence[float]) -> list[float]:

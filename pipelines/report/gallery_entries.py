@@ -23,6 +23,7 @@ from pipelines.report.gallery_images import fit_size, name_image, write_images
 from pipelines.report.network_layers import derive_layers
 from pipelines.report.shown_frame import ShownFrame, round_scores
 from shards.errors import DataError
+from shards.masks import merge_rles
 from shards.reader import ShardReader
 from shards.record import Expression, ImageRecord, Instance, Rle
 from shards.workers import check_parent
@@ -156,13 +157,19 @@ class EntryBuilder:
 
 
 class _TargetScaler:
-    """Scales masks of targets, each instance once, however many expressions refer to it."""
+    """Scales masks of targets, each instance once, however many expressions refer to it.
+
+    A target of which only the box is known has a mask without pixels.
+    """
 
     def __init__(self, frame: ShownFrame) -> None:
+        self._empty = merge_rles([], frame.shown_height, frame.shown_width)
         self._scale: Callable[[Rle], Rle] = frame.scale_mask
         self._scaled: dict[int, Rle] = {}
 
     def __call__(self, target: Instance) -> Rle:
+        if target.mask is None:
+            return self._empty
         key = id(target)
         if key not in self._scaled:
             self._scaled[key] = self._scale(target.mask)

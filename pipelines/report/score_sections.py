@@ -62,6 +62,11 @@ def describe_scores(names: Sequence[str], reports: Sequence[ScoreReport]) -> Sec
         notes.append(
             f"{first.crowd_only} expressions are about crowd regions alone: their target mask is empty (IoU 0)"
         )
+    if first.unmasked:
+        notes.append(
+            f"{first.unmasked} expressions have a target of which only the box is known: metrics of masks are not "
+            "measured (–)"
+        )
     return Section(
         key="scores",
         title="Scores",

@@ -10,7 +10,7 @@ from typing import Any
 from pipelines.config.overrides import fingerprinted_settings
 from pipelines.config.settings import ScoreSettings
 from pipelines.evaluation.evaluator import SplitOutcomes, evaluate_split
-from pipelines.evaluation.metrics.outcomes import Outcome
+from pipelines.evaluation.metrics.outcomes import UNKNOWN_PX, Outcome
 from pipelines.evaluation.score_report import ScoreReport, build_report
 from pipelines.stages.artifact import KeyedFolder, Stage, StageResult
 from pipelines.stages.inputs import digest_input, digest_shards, find_predictions
@@ -88,6 +88,7 @@ def _log_warnings(warnings: Iterable[str]) -> None:
 
 def _write_table(file: Path, split_outcomes: SplitOutcomes) -> None:
     columns = {name: getattr(split_outcomes.outcomes, name).tolist() for name in Outcome._fields}
+    columns["target_px"] = ["" if pixels == UNKNOWN_PX else pixels for pixels in columns["target_px"]]
     # Columns that depend on missing boxes or masks have empty cells, not zeros.
     for given, names in ((split_outcomes.has_boxes, BOX_COLUMNS), (split_outcomes.has_masks, MASK_COLUMNS)):
         columns |= {} if given else {name: [""] * len(split_outcomes.ids) for name in names}

@@ -38,18 +38,34 @@ class StepCounts:
     """Pairs of a query and a target in one decoder layer; scalar."""
     existing: Tensor
     """Expressions with a target; scalar."""
+    matched_masks: Tensor
+    """Matched pairs whose target has a mask; scalar. Where an expression has more targets than there are queries, and
+    only some have masks, the most that there may be."""
+    unmatched_masks: Tensor
+    """Queries that are in no pair, of expressions whose targets all have masks; scalar."""
+    global_masks: Tensor
+    """Expressions whose targets all have masks; scalar."""
     expressions: int
     parts: int
     """Parts whose gradients are averaged: world size × micro-batches, all of one size."""
 
 
 def count_targets(targets: Targets, num_queries: int) -> Tensor:
-    """Target boxes, matched pairs and expressions with a target (3,), float, on the device of the targets."""
+    """The first six fields of `StepCounts` (6,), float, on the device of the targets."""
     counts = [len(boxes) for boxes in targets.boxes]
-    matched = sum(min(count, num_queries) for count in counts)
-    totals = [float(total) for total in (sum(counts), matched, sum(count > 0 for count in counts))]
+    masked = targets.known.counts if targets.known else counts
+    matched = [min(count, num_queries) for count in counts]
+    complete = [count == known for count, known in zip(counts, masked, strict=True)]
+    totals = [
+        sum(counts),
+        sum(matched),
+        sum(count > 0 for count in counts),
+        sum(min(known, num_queries) for known in masked),
+        sum(num_queries - pairs for pairs, each in zip(matched, complete, strict=True) if each),
+        sum(complete),
+    ]
     # Filled on the device: a copy from the CPU would wait for it.
-    return torch.stack([torch.full((), total, device=targets.exists.device) for total in totals])
+    return torch.stack([torch.full((), float(total), device=targets.exists.device) for total in totals])
 
 
 def count_step(
@@ -70,11 +86,14 @@ def count_step(
         micro_batches: of each rank.
     """
     counts = count_targets(targets, num_queries)
-    boxes, matched, existing = (counts if all_reduce is None else all_reduce(counts)).unbind()
+    boxes, matched, existing, *masks = (counts if all_reduce is None else all_reduce(counts)).unbind()
     return StepCounts(
         boxes=boxes,
         matched=matched,
         existing=existing,
+        matched_masks=masks[0],
+        unmatched_masks=masks[1],
+        global_masks=masks[2],
         expressions=len(targets.boxes) * world_size,
         parts=world_size * micro_batches,
     )
@@ -120,9 +139,9 @@ def compute_losses(
     terms = {name: layers[-1] for name, layers in detection.items()}
     for name, layers in detection.items():
         terms |= {f"{name}_layer{layer}": value for layer, value in enumerate(layers[:-1].unbind(), start=1)}
-    num_masks = (counts.matched.clamp(min=1) / counts.parts, unmatched.clamp(min=1) / counts.parts)
+    num_masks = (counts.matched_masks.clamp(min=1) / counts.parts, counts.unmatched_masks.clamp(min=1) / counts.parts)
     terms |= loss_instance_masks(output.instance_mask_logits, targets, matches, num_masks)
-    terms |= loss_global_masks(output, targets)
+    terms |= loss_global_masks(output, targets, counts.expressions / counts.global_masks.clamp(min=1))
     target_weight, no_target_weight = settings.existence_balance
     weights = target_weight * counts.existing + no_target_weight * (counts.expressions - counts.existing)
     terms["existence"] = loss_existence(
@@ -194,20 +213,30 @@ def loss_instance_masks(
         targets: their instance masks are used.
         matches: the pairs of the last layer are used.
         num_masks: the divisors of the sums over matched and over unmatched queries.
+
+    Targets of which only the box is known add nothing, nor do unmatched queries of their expressions.
     """
     size = targets.global_masks.shape[-2:]
     per_query = logits.flatten(0, 1)
     matched = upsample_logits(per_query[matches.queries[-1]], size)
     unmatched = upsample_logits(per_query[matches.unmatched[-1]], size)
-    target = torch.cat(targets.instance_masks)[matches.targets[-1]]
+    target = torch.cat(targets.instance_masks)[matches.targets[-1]].to(matched.dtype)
+    no_target = unmatched.new_zeros(()).expand_as(unmatched)
+    weights: tuple[Tensor | None, Tensor | None] = (None, None)
+    if targets.known:
+        expressions = matches.unmatched[-1] // logits.shape[1]
+        weights = torch.cat(targets.known.instances)[matches.targets[-1]], targets.known.global_masks[expressions]
     return {
-        **_name_terms("instance", *loss_masks(matched, target.to(matched.dtype), num_masks[0])),
-        **_name_terms("negative", *loss_masks(unmatched, unmatched.new_zeros(()).expand_as(unmatched), num_masks[1])),
+        **_name_terms("instance", *loss_masks(matched, target, num_masks[0], weights[0])),
+        **_name_terms("negative", *loss_masks(unmatched, no_target, num_masks[1], weights[1])),
     }
 
 
-def loss_global_masks(output: IGVGOutput, targets: Targets) -> dict[str, Tensor]:
+def loss_global_masks(output: IGVGOutput, targets: Targets, scale: Tensor) -> dict[str, Tensor]:
     """Mask terms of the global mask, and of the attention map with the same target at the size of the patch grid.
+
+    Expressions with a target of which only the box is known add nothing; `scale` is the number of expressions of the
+    step ÷ that of the others.
 
     NOTE: the attention map holds probabilities. As in the published code they are used as logits, so the cross-entropy
     stays near ln 2 and the gradient mostly increases contrast.
@@ -216,9 +245,10 @@ def loss_global_masks(output: IGVGOutput, targets: Targets) -> dict[str, Tensor]
     logits = upsample_logits(output.global_mask_logits[:, 0], target.shape[-2:])
     attention = output.attention_map.float()
     patch_target = F.interpolate(target[:, None], size=attention.shape[-2:], mode="nearest")[:, 0]
+    weights = (targets.known.global_masks if targets.known else torch.ones_like(target[:, 0, 0])) * scale
     return {
-        **_name_terms("global", *loss_masks(logits, target, len(target))),
-        **_name_terms("attention", *loss_masks(attention, patch_target, len(target))),
+        **_name_terms("global", *loss_masks(logits, target, len(target), weights)),
+        **_name_terms("attention", *loss_masks(attention, patch_target, len(target), weights)),
     }
 
 
@@ -232,13 +262,20 @@ def loss_existence(logits: Tensor, exists: Tensor, balance: tuple[float, float],
     return (weights * entropy).sum() / total.clamp(min=_EPS)
 
 
-def loss_masks(logits: Tensor, target: Tensor, num_masks: Tensor | int) -> tuple[Tensor, Tensor]:
-    """Dice loss and binary cross-entropy of logits (P, H, W) and targets (P, H, W) in {0, 1}, summed, ÷ `num_masks`."""
+def loss_masks(
+    logits: Tensor, target: Tensor, num_masks: Tensor | int, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Dice loss and binary cross-entropy of logits (P, H, W) and targets (P, H, W) in {0, 1}, summed, ÷ `num_masks`.
+
+    `weights` (P,) are those of the masks in the sums; None: 1.
+    """
     probabilities = logits.sigmoid()
     intersection = (probabilities * target).sum(dim=(1, 2))
     areas = probabilities.sum(dim=(1, 2)) + target.sum(dim=(1, 2))
     dice = 1 - (2 * intersection + 1) / (areas + 1)
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=(1, 2))
+    if weights is not None:
+        dice, entropy = dice * weights, entropy * weights
     return dice.sum() / num_masks, entropy.sum() / num_masks
 
 

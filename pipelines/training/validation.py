@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipelines.data.datasets import GroundingDataset
 from pipelines.data.loader import load_batches
 from pipelines.evaluation.evaluator import evaluate_prediction, name_dataset
-from pipelines.evaluation.metrics.benchmarks import METRICS, PRIMARY_METRIC
+from pipelines.evaluation.metrics.benchmarks import metric_ratios, primary_score
 from pipelines.evaluation.metrics.outcomes import Outcome, stack_outcomes, summarize
 from pipelines.prediction.postprocess import postprocess
 from pipelines.prediction.prediction import encode_result
@@ -46,9 +46,10 @@ def validate(training: Training) -> tuple[Scores, float]:
         # Sorted by index, so that sums do not depend on the world size.
         gathered = sorted(gather_object(evaluate_rank(training, data, indices)))
         assert [index for index, _ in gathered] == indices.tolist()
-        metrics = summarize(METRICS[dataset](stack_outcomes([outcome for _, outcome in gathered])))
+        outcomes = stack_outcomes([outcome for _, outcome in gathered])
+        metrics = summarize(metric_ratios(dataset, outcomes, has_boxes=True, has_masks=True))
         scores[name_folder(folder, scores)] = metrics
-        primary.append(metrics[PRIMARY_METRIC[dataset]] or 0.0)
+        primary.append(primary_score(dataset, metrics))
     training.model.train(was_training)
     torch.set_rng_state(state)
     return scores, float(np.mean(primary)) if primary else 0.0

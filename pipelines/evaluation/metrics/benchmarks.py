@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from pipelines.evaluation.metrics.outcomes import Outcomes, Ratio
 from pipelines.evaluation.metrics.refcoco import refcoco_ratios
 from pipelines.evaluation.metrics.refzom import refzom_ratios
 from pipelines.evaluation.metrics.rrefcoco import rrefcoco_ratios
-from shards.datasets import DatasetName
+from shards.datasets import DatasetName, find_family
 
 _FAMILIES: dict[str, tuple[Callable[[Outcomes], dict[str, Ratio]], str]] = {
     "grefcoco": (grefcoco_ratios, "gIoU"),
@@ -22,6 +22,12 @@ _FAMILIES: dict[str, tuple[Callable[[Outcomes], dict[str, Ratio]], str]] = {
 METRICS = {name.value: _FAMILIES[name.family][0] for name in DatasetName}
 PRIMARY_METRIC = {name.value: _FAMILIES[name.family][1] for name in DatasetName}
 """The metric by which validation selects the best checkpoint."""
+
+
+def find_metrics(dataset: str) -> Callable[[Outcomes], dict[str, Ratio]]:
+    """The metrics of a data set; those of gRefCOCO for a data set of one's own."""
+    return _FAMILIES[find_family(dataset)][0]
+
 
 # Metrics that depend on boxes alone, and on `no_target` alone; all others depend on masks.
 BOX_METRICS = frozenset({"F1score", "F1score-gIoU", "Acc@0.5"})
@@ -48,13 +54,23 @@ DEFINITIONS = {
 
 
 def metric_ratios(dataset: str, outcomes: Outcomes, *, has_boxes: bool, has_masks: bool) -> dict[str, Ratio]:
-    """The metrics of a key of `METRICS` as ratios of sums; a metric of what is not predicted is 0 ÷ 0."""
+    """The metrics of a data set as ratios of sums.
+
+    A metric of what is not predicted is 0 ÷ 0; so are those of masks where an expression has a target without a mask.
+    """
+    has_masks = has_masks and not outcomes.unmasked.any()
     zeros = Ratio(np.zeros(len(outcomes)), np.zeros(len(outcomes)))
 
     def is_measured(name: str) -> bool:
         return name in NO_TARGET_METRICS or (has_boxes if name in BOX_METRICS else has_masks)
 
-    return {name: ratio if is_measured(name) else zeros for name, ratio in METRICS[dataset](outcomes).items()}
+    return {name: ratio if is_measured(name) else zeros for name, ratio in find_metrics(dataset)(outcomes).items()}
+
+
+def primary_score(dataset: str, metrics: Mapping[str, float | None]) -> float:
+    """The metric by which checkpoints are compared; without ground-truth masks one of boxes, 0 without any."""
+    names = (_FAMILIES[find_family(dataset)][1], *sorted(BOX_METRICS))
+    return next((value for name in names if (value := metrics.get(name)) is not None), 0.0)
 
 
 def describe_metric(name: str) -> str:

@@ -16,10 +16,11 @@ MAX_TARGETS = 5
 def break_down(outcomes: Outcomes, ratios: Callable[[Outcomes], dict[str, Ratio]]) -> dict[str, dict[str, Any]]:
     """Metrics and number of expressions of each group; groups without an expression are left out.
 
-    An expression about crowd regions alone has no target pixels and belongs to no group of `size`.
+    An expression about crowd regions alone has no target pixels, and one with a target of which only the box is known
+    no known number of them: they belong to no group of `size`.
     """
     targets = outcomes.targets
-    has_pixels = (targets > 0) & ~outcomes.crowd_only
+    has_pixels = (targets > 0) & ~outcomes.crowd_only & ~outcomes.unmasked
     size = safe_divide(outcomes.target_px, outcomes.image_px)
     low, high = SIZE_BOUNDS
     groups = {

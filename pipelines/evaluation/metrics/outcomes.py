@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from shards.masks import intersect_rles, resize_mask, rle_area
 from shards.record import Rle
 
+UNKNOWN_PX = -1
+"""The pixels of a ground-truth mask that is not known, as only boxes of targets are."""
+
 
 class Outcome(NamedTuple):
     """How the prediction for one expression compares with the ground truth."""
@@ -26,6 +29,7 @@ class Outcome(NamedTuple):
     """Whether the prediction says that there is no target."""
     predicted_px: int
     target_px: int
+    """`UNKNOWN_PX` if a target has no mask."""
     intersection_px: int
     boxes_match: bool
     """Predicted and target boxes match one to one by IoU ≥ 0.5; for an empty target: no box is predicted."""
@@ -74,6 +78,12 @@ class Outcomes:
         return crowd_only
 
     @property
+    def unmasked(self) -> NDArray[np.bool_]:
+        """(N,) whether the ground-truth mask is not known, as only the box of a target is."""
+        unmasked: NDArray[np.bool_] = self.target_px == UNKNOWN_PX
+        return unmasked
+
+    @property
     def union_px(self) -> NDArray[np.int64]:
         """(N,) pixels of the union of prediction and target."""
         union: NDArray[np.int64] = self.predicted_px + self.target_px - self.intersection_px
@@ -96,15 +106,21 @@ def stack_outcomes(outcomes: Sequence[Outcome]) -> Outcomes:
     })  # fmt: skip
 
 
-def count_mask_pixels(predicted: Rle, target: Rle, resolution: int = 0) -> tuple[int, int, int]:
+def count_mask_pixels(predicted: Rle, target: Rle | None, resolution: int = 0) -> tuple[int, int, int]:
     """Pixels of the prediction, of the target and of their intersection; both masks have the image's size.
+
+    Without a ground-truth mask those of the target are `UNKNOWN_PX`.
 
     If `resolution` is not 0, both are first resized to this side length (nearest neighbor), as in the published
     evaluations.
     """
     if resolution:
-        predicted, target = (resize_mask(mask, resolution, resolution) for mask in (predicted, target))
-    predicted_px, target_px = rle_area(predicted), rle_area(target)
+        predicted = resize_mask(predicted, resolution, resolution)
+        target = target and resize_mask(target, resolution, resolution)
+    predicted_px = rle_area(predicted)
+    if target is None:
+        return predicted_px, UNKNOWN_PX, 0
+    target_px = rle_area(target)
     if not (predicted_px and target_px):
         return predicted_px, target_px, 0
     return predicted_px, target_px, rle_area(intersect_rles([predicted, target]))

@@ -154,10 +154,16 @@ def test_a_split_that_the_shards_do_not_hold_is_refused(tmp_path: Path, shards: 
         score_lines(tmp_path, shards, predict_truth(), split="testA")
 
 
-def test_a_data_set_without_metrics_is_named(tmp_path: Path) -> None:
-    shards = write_shards(tmp_path, "flickr", 1)
-    with pytest.raises(DataError, match=r"holds flickr; scores are defined for one of grefcoco, ref-zom"):
-        score_lines(tmp_path, shards, predict_truth("flickr", 1))
+def test_a_data_set_of_ones_own_has_the_metrics_of_grefcoco(tmp_path: Path, shards: Path) -> None:
+    own = write_shards(tmp_path / "own", "mine", 1)
+    report = score_lines(tmp_path, own, predict_truth("mine", 1))
+    assert report["dataset"] == "mine"
+    assert list(report["metrics"]) == list(score_lines(tmp_path, shards, predict_truth())["metrics"])
+
+
+def test_expressions_of_two_data_sets_in_a_split_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"split 'val' holds a, b; scores are defined for the expressions of one"):
+        name_dataset(["a/1/0", "b/1/0"], tmp_path, "val")
 
 
 def test_shards_without_expressions_are_refused(tmp_path: Path) -> None:
