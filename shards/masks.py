@@ -137,45 +137,51 @@ def decode_mask(rle: Rle) -> NDArray[np.bool_]:
     return decoded
 
 
-def sample_mask(rle: Rle, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """`decode_mask(rle)[rows[:, None], columns]`, read off the run lengths without decoding the mask.
+class MaskSampler:
+    """Takes pixels of masks of one size off their run lengths, without decoding them.
 
     Runs go down the columns, one after the other. The run that ends at pixel (row, column) ends, in the sampled mask,
     after all sampled pixels before it: those of the columns before `column`, and those above `row` in it.
 
     Args:
-        rle: a (H, W) mask.
-        rows: ascending, each from 0 to H - 1; the same may occur several times.
-        columns: likewise, from 0 to W - 1.
-
-    Returns:
-        (len(rows), len(columns)), in the memory order of Fortran.
-
-    Raises:
-        DataError: the run lengths do not add up to the pixels of the mask.
+        height: rows of the masks.
+        width: columns of the masks.
+        rows: the rows to take, ascending, each from 0 to `height` - 1; the same may occur several times.
+        columns: likewise the columns, each from 0 to `width` - 1.
     """
-    height, width = rle["size"]
-    try:
-        runs = decode_rle_counts(rle["counts"].encode("ascii", errors="replace"))
-    except ValueError as error:
-        raise DataError(str(error)) from error
-    ends = np.cumsum(runs)
-    if not len(ends) or runs.min() < 0 or ends[-1] != height * width:
-        raise DataError(f"run lengths that do not add up to the {height * width} pixels of the image")
-    # A column that occurs several times is made once, and repeated at the end.
-    distinct = columns[np.diff(columns, prepend=-1) > 0]
-    rows_before = np.searchsorted(rows, np.arange(height))
-    # Beyond the last column: the last run but one ends there if the last one is empty.
-    columns_before = np.searchsorted(distinct, np.arange(width + 2))
-    column, row = np.divmod(ends[:-1], height)
-    sampled = columns_before[column + 1] - columns_before[column]
-    new_ends = columns_before[column] * len(rows) + sampled * rows_before[row]
-    new_runs = np.diff(new_ends, prepend=0, append=len(distinct) * len(rows))
-    inside = np.arange(len(new_runs)) % 2 == 1
-    mask = np.repeat(inside, new_runs).reshape(len(distinct), len(rows))
-    if len(distinct) < len(columns):
-        mask = mask[np.searchsorted(distinct, columns)]
-    return mask.T
+
+    def __init__(self, height: int, width: int, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> None:
+        self.height, self.width, self.shape = height, width, (len(rows), len(columns))
+        # A column that occurs several times is made once, and repeated at the end.
+        distinct, repeats = np.unique(columns, return_inverse=True)
+        self._num_distinct, self._repeats = len(distinct), repeats if len(distinct) < len(columns) else None
+        self._rows_before = np.searchsorted(rows, np.arange(height))
+        # Beyond the last column: the last run but one ends there if the last one is empty.
+        columns_before = np.searchsorted(distinct, np.arange(width + 2))
+        self._sampled = np.diff(columns_before)
+        self._pixels_before = columns_before * len(rows)
+
+    def sample(self, rle: Rle) -> NDArray[np.bool_]:
+        """`decode_mask(rle)[rows[:, None], columns]`, in the memory order of Fortran.
+
+        Raises:
+            DataError: the run lengths do not add up to the pixels of the mask.
+        """
+        try:
+            runs = decode_rle_counts(rle["counts"].encode("ascii", errors="replace"))
+        except ValueError as error:
+            raise DataError(str(error)) from error
+        ends = np.cumsum(runs)
+        if not len(ends) or runs.min() < 0 or ends[-1] != self.height * self.width:
+            raise DataError(f"run lengths that do not add up to the {self.height * self.width} pixels of the image")
+        column, row = np.divmod(ends[:-1], self.height)
+        runs[:-1] = self._pixels_before[column] + self._sampled[column] * self._rows_before[row]
+        runs[-1] = self._num_distinct * self.shape[0]
+        runs[1:] -= runs[:-1].copy()
+        inside = np.zeros(len(runs), dtype=bool)
+        inside[1::2] = True
+        mask = np.repeat(inside, runs).reshape(self._num_distinct, self.shape[0])
+        return (mask if self._repeats is None else mask[self._repeats]).T
 
 
 def merge_rles(rles: Sequence[Rle], height: int, width: int) -> Rle:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ from pipelines.data.image_transforms import mask_source_indices
 from pipelines.data.processor import Processor
 from pipelines.data.truncation import describe_findings, find_lossy_expressions
 from shards import masks
+from shards.errors import DataError
 from shards.reader import ShardReader
 from shards.record import Expression, ImageRecord, Instance
 from shards.sampling import ExampleIndex
@@ -31,6 +33,9 @@ class ExampleDataset(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Example: ...
+
+    def read(self, indices: Sequence[int]) -> list[Example]:
+        """The examples of some indices."""
 
     def describe(self) -> dict[str, Any]:
         """The counts and notes on the data for the artifact of a prediction."""
@@ -66,13 +71,43 @@ class GroundingDataset:
         Raises:
             DataError: its image or record is damaged.
         """
-        part, position, row = self._locate(index)
+        return self.read([index])[0]
+
+    def read(self, indices: Sequence[int]) -> list[Example]:
+        """The examples of some indices; as each alone, but their expressions are tokenized together.
+
+        Raises:
+            DataError: an image or a record is damaged.
+        """
+        parts, positions, rows = (each.tolist() for each in self._index.locate(np.asarray(indices, dtype=np.int64)))
+        read = [self._read_record(part, position) for part, position in zip(parts, positions, strict=True)]
+        chosen = [record.expressions[row] for (record, _), row in zip(read, rows, strict=True)]
+        tokens = self.processor.tokenize([expression.text for expression in chosen])
+        examples = []
+        for part, position, (record, image), expression, input_ids in zip(
+            parts, positions, read, chosen, tokens, strict=True
+        ):
+            try:
+                examples.append(self._make_example(record, image, expression, input_ids))
+            except DataError as error:
+                file, key = self.readers[part].shard_file(position), self.readers[part].index.keys[position]
+                raise DataError(error.what, file=file, record=f"key {key}", remedy="prepare the split again") from error
+        return examples
+
+    def _read_record(self, part: int, position: int) -> tuple[ImageRecord, NDArray[np.uint8]]:
+        """A record and its resized image."""
         # Neighboring expressions share their image: in shard order each image is decoded once.
         if self._last is None or self._last[0] != (part, position):
             record = self.readers[part].record(position)
-            self._last = (part, position), record, self._read_image(part, position, record.file_name)
-        _, record, resized = self._last
-        expression = record.expressions[row]
+            image = self.caches[part].read(position) if self.caches else None
+            if image is None:
+                image = self.processor.read(self.readers[part].image(position), record.file_name)
+            self._last = (part, position), record, image
+        return self._last[1:]
+
+    def _make_example(
+        self, record: ImageRecord, image: NDArray[np.uint8], expression: Expression, input_ids: list[int]
+    ) -> Example:
         # NOTE: as in DETR's loader (datasets/coco.py) and ReLA's, crowd regions are not matched; an expression that
         # refers to crowd regions alone still has a target.
         instances = record.mask_targets(expression)
@@ -80,8 +115,8 @@ class GroundingDataset:
         corners = boxes / np.array([record.width, record.height] * 2, dtype=np.float32)
         return Example(
             id=expression.id,
-            image=resized,
-            input_ids=self.processor.tokenize([expression.text])[0],
+            image=image,
+            input_ids=input_ids,
             original_size=(record.height, record.width),
             boxes=np.concatenate([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], axis=1),
             masks=self._resize_masks(record, instances),
@@ -114,19 +149,14 @@ class GroundingDataset:
         part, position, row = self._index.locate(np.asarray(index))
         return int(part), int(position), int(row)
 
-    def _read_image(self, part: int, position: int, name: str) -> NDArray[np.uint8]:
-        cached = self.caches[part].read(position) if self.caches else None
-        return self.processor.read(self.readers[part].image(position), name) if cached is None else cached
-
     def _resize_masks(self, record: ImageRecord, instances: Sequence[Instance]) -> NDArray[np.bool_]:
         size = self.mask_size
         resized = np.zeros((len(instances) if size else 0, size, size), dtype=bool)
-        if size:
-            rows = mask_source_indices(record.height, self.processor.image_size, size)
-            columns = mask_source_indices(record.width, self.processor.image_size, size)
+        if len(resized):
+            sampler = _find_sampler(record.height, record.width, self.processor.image_size, size)
             for target, instance in enumerate(instances):
                 if instance.mask is not None:
-                    resized[target] = masks.sample_mask(instance.mask, rows, columns)
+                    resized[target] = sampler.sample(instance.mask)
         return resized
 
 
@@ -160,6 +190,14 @@ class ImageFolderDataset:
             masks=np.zeros((0, 0, 0), dtype=bool),
         )
 
+    def read(self, indices: Sequence[int]) -> list[Example]:
+        """The examples of some indices.
+
+        Raises:
+            DataError: an image cannot be read.
+        """
+        return [self[index] for index in indices]
+
     def describe(self) -> dict[str, Any]:
         """The counts of images and of texts that are cut, the error of each unreadable image, and notes on both."""
         texts = [(str(index), text) for index, text in enumerate(self.images.texts)]
@@ -183,3 +221,9 @@ def read_expressions(readers: Iterable[ShardReader]) -> Iterator[tuple[str, str]
         for record in reader.records():
             for expression in record.expressions:
                 yield expression.id, expression.text
+
+
+@lru_cache(maxsize=1024)
+def _find_sampler(height: int, width: int, image_size: int, mask_size: int) -> masks.MaskSampler:
+    rows, columns = (mask_source_indices(side, image_size, mask_size) for side in (height, width))
+    return masks.MaskSampler(height, width, rows, columns)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pipelines.data.batch import Batch, collate
 from pipelines.data.datasets import ExampleDataset
 from pipelines.data.tokenizer import PAD_ID
+from pipelines.runtime.memory import keep_freed_memory
 from shards.workers import map_ordered
 
 ResultT = TypeVar("ResultT")
@@ -57,7 +58,7 @@ def read_ahead(
         # More workers than CPUs are not faster.
         workers=min(workers, count_cpus()),
         remedy="run the same command again, it goes on; --set workers=0 reads without other processes",
-        initialize=_limit_threads,
+        initialize=_start_worker,
     )
 
 
@@ -67,9 +68,10 @@ def count_cpus() -> int:
 
 
 def _read_batch(data: ExampleDataset, indices: list[int]) -> Batch:
-    return collate([data[index] for index in indices], pad_id=PAD_ID)
+    return collate(data.read(indices), pad_id=PAD_ID)
 
 
-def _limit_threads() -> None:
+def _start_worker() -> None:
     # Otherwise each worker starts as many threads as there are cores.
     torch.set_num_threads(1)
+    keep_freed_memory()

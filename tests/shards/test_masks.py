@@ -266,7 +266,7 @@ def test_sampling_run_lengths_equals_decoding_and_taking_pixels(mask: NDArray[np
         np.array(sorted(data.draw(st.lists(st.integers(0, side - 1), min_size=1, max_size=60)))) for side in mask.shape
     )
     np.testing.assert_array_equal(
-        masks.sample_mask(masks.encode_mask(mask), rows, columns), mask[rows[:, None], columns]
+        masks.MaskSampler(*mask.shape, rows, columns).sample(masks.encode_mask(mask)), mask[rows[:, None], columns]
     )
 
 
@@ -275,17 +275,17 @@ def test_sampling_run_lengths_equals_decoding_and_taking_pixels(mask: NDArray[np
 def test_empty_and_full_masks_are_sampled_at_any_size(inside: bool, size: int) -> None:
     mask = np.full((8, 11), inside)
     rows, columns = masks.nearest_indices(8, size), masks.nearest_indices(11, size)
-    sampled = masks.sample_mask(masks.encode_mask(mask), rows, columns)
+    sampled = masks.MaskSampler(*mask.shape, rows, columns).sample(masks.encode_mask(mask))
     np.testing.assert_array_equal(sampled, np.full((size, size), inside))
 
 
 def test_one_column_may_be_sampled_many_times() -> None:
     mask = draw("##.", ".#.")
-    sampled = masks.sample_mask(masks.encode_mask(mask), np.array([0, 1, 1]), np.array([0, 0, 0, 1, 2, 2]))
+    sampled = masks.MaskSampler(2, 3, np.array([0, 1, 1]), np.array([0, 0, 0, 1, 2, 2])).sample(masks.encode_mask(mask))
     np.testing.assert_array_equal(sampled, draw("####..", "...#..", "...#.."))
 
 
 @pytest.mark.parametrize("counts", ["", "1", "!", "0000000", "OM"])
 def test_run_lengths_that_are_no_mask_are_not_sampled(counts: str) -> None:
     with pytest.raises(DataError):
-        masks.sample_mask({"size": [3, 4], "counts": counts}, np.arange(3), np.arange(4))
+        masks.MaskSampler(3, 4, np.arange(3), np.arange(4)).sample({"size": [3, 4], "counts": counts})
