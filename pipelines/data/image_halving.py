@@ -24,8 +24,8 @@ from torch.nn import functional as F
 # Both ways are off by 1e-4 at most.
 _TIE_WIDTH = 2e-4
 _MAX_SHRINKING = 8
-# Levels times weights of so many bits are exact in float32: sums in any order are the same.
-_EXACT_BITS = 12
+# Sums of two levels (9 bits) times weights of so many bits are integers of 16 bits.
+_EXACT_BITS = 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,20 +36,24 @@ class _Mixing:
     high: NDArray[np.int64]
     low_weight: NDArray[np.float32]
     high_weight: NDArray[np.float32]
+    low_units: NDArray[np.uint16]
+    """(size, 1) the weights in units of 1 / 2^6, if `exact`."""
+    high_units: NDArray[np.uint16]
     exact: bool
 
 
 class _Buffers(threading.local):
     """Memory of one thread, used again for the next image: fresh memory costs more than the arithmetic."""
 
-    shape = (0, 0)
+    length, size = 0, 0
 
     def prepare(self, length: int, size: int) -> None:
-        if self.shape != (length, size):
-            self.shape = length, size
+        if length > self.length or size != self.size:
+            self.length, self.size = length, size
             self.sums, self.carry = (np.empty((length, size), dtype=np.uint16) for _ in range(2))
-            self.levels = torch.empty(length, size)
-            self.first, self.second, self.mixed = (torch.empty(size, size) for _ in range(3))
+            self.levels = np.empty((length, size), dtype=np.float32)
+            self.first, self.second, self.mixed = (np.empty((size, size), dtype=np.float32) for _ in range(3))
+            self.low, self.high = (np.empty((size, size), dtype=np.uint16) for _ in range(2))
             self.bytes = np.empty((size, size), dtype=np.uint8)
 
 
@@ -72,42 +76,74 @@ def resize_halved(planes: Sequence[NDArray[np.uint8]], size: int) -> NDArray[np.
     height, width = planes[0].shape
     by_columns = width == 2 * size
     length = height if by_columns else width
-    mixing = _find_mixing(length, size)
-    low, high, weight = map(torch.from_numpy, (mixing.low, mixing.high, mixing.high_weight[:, None]))
     _buffers.prepare(length, size)
-    levels, first, second, mixed = _buffers.levels, _buffers.first, _buffers.second, _buffers.mixed
+    mixing = _find_mixing(length, size)
     resized = np.empty((size, size, 3), dtype=np.uint8)
     for channel, plane in enumerate(planes):
         # (length, size): what is mixed along its rows.
-        np.copyto(levels.numpy(), _add_columns(plane) if by_columns else _add_rows(plane).T)
-        torch.index_select(levels, 0, low, out=first)
-        torch.index_select(levels, 0, high, out=second)
-        torch.lerp(first, second, weight, out=mixed)
-        mixed *= 0.5
-        rounded = torch.round(mixed, out=first)
-        if not mixing.exact:
-            distances = torch.sub(mixed, rounded, out=second).abs_()
-            ties = np.flatnonzero(distances.numpy().ravel() > 0.5 - _TIE_WIDTH)
-            across, along = np.divmod(ties, size)
-            rows, columns = (across, along) if by_columns else (along, across)
-            rounded.numpy().ravel()[ties] = np.rint(_repeat_kernel(plane, rows, columns, size))
-        np.copyto(_buffers.bytes, rounded.numpy(), casting="unsafe")
-        resized[..., channel] = _buffers.bytes if by_columns else _buffers.bytes.T
+        sums = _add_columns(plane) if by_columns else _add_rows(plane)
+        mixed = _mix_integers(sums, mixing) if mixing.exact else _mix_floats(sums, mixing, plane, by_columns)
+        resized[..., channel] = mixed if by_columns else mixed.T
     return resized
 
 
 def _add_columns(plane: NDArray[np.uint8]) -> NDArray[np.uint16]:
     """(H, W) → (H, W / 2), the sums of neighboring columns."""
-    pairs, sums, carry = plane.view(np.uint16), _buffers.sums, _buffers.carry
+    sums, carry = _buffers.sums[: len(plane)], _buffers.carry[: len(plane)]
+    pairs = plane.view(np.uint16)
     np.bitwise_and(pairs, 255, out=sums)
     np.right_shift(pairs, 8, out=carry)
     return np.add(sums, carry, out=sums)
 
 
 def _add_rows(plane: NDArray[np.uint8]) -> NDArray[np.uint16]:
-    """(H, W) → (H / 2, W), the sums of neighboring rows."""
-    sums = _buffers.sums.reshape(len(plane) // 2, plane.shape[1])
-    return np.add(plane[::2], plane[1::2], out=sums, dtype=np.uint16)
+    """(H, W) → (W, H / 2), the sums of neighboring rows, as columns."""
+    height, width = plane.shape
+    sums, turned = _buffers.sums[:width], _buffers.carry[:width]
+    np.add(plane[::2], plane[1::2], out=sums.reshape(height // 2, width), dtype=np.uint16)
+    np.copyto(turned, sums.reshape(height // 2, width).T)
+    return turned
+
+
+def _mix_integers(sums: NDArray[np.uint16], mixing: _Mixing) -> NDArray[np.uint8]:
+    """(L, S) sums of two levels → (S, S) levels mixed along rows, where 16 bits hold every product."""
+    low, high = _buffers.low, _buffers.high
+    np.take(sums, mixing.low, axis=0, out=low, mode="clip")
+    np.take(sums, mixing.high, axis=0, out=high, mode="clip")
+    np.multiply(low, mixing.low_units, out=low)
+    np.multiply(high, mixing.high_units, out=high)
+    np.add(low, high, out=low)
+    # The level is low / 2^(bits + 1): rounded to the nearest integer, and to the even one in the middle.
+    shift = _EXACT_BITS + 1
+    np.right_shift(low, shift, out=high)
+    np.bitwise_and(high, 1, out=high)
+    np.add(low, high, out=low)
+    np.add(low, (1 << (shift - 1)) - 1, out=low)
+    np.right_shift(low, shift, out=low)
+    np.copyto(_buffers.bytes, low, casting="unsafe")
+    return _buffers.bytes
+
+
+def _mix_floats(
+    sums: NDArray[np.uint16], mixing: _Mixing, plane: NDArray[np.uint8], by_columns: bool
+) -> NDArray[np.uint8]:
+    """(L, S) sums of two levels of `plane` → (S, S) levels mixed along rows."""
+    size = len(mixing.low)
+    levels = torch.from_numpy(_buffers.levels[: len(sums)])
+    first, second, mixed = map(torch.from_numpy, (_buffers.first, _buffers.second, _buffers.mixed))
+    np.copyto(levels.numpy(), sums)
+    torch.index_select(levels, 0, torch.from_numpy(mixing.low), out=first)
+    torch.index_select(levels, 0, torch.from_numpy(mixing.high), out=second)
+    torch.lerp(first, second, torch.from_numpy(mixing.high_weight[:, None]), out=mixed)
+    mixed *= 0.5
+    rounded = torch.round(mixed, out=first)
+    distances = torch.sub(mixed, rounded, out=second).abs_()
+    ties = np.flatnonzero(distances.numpy().ravel() > 0.5 - _TIE_WIDTH)
+    along, across = np.divmod(ties, size)
+    rows, columns = (along, across) if by_columns else (across, along)
+    rounded.numpy().ravel()[ties] = np.rint(_repeat_kernel(plane, rows, columns, size))
+    np.copyto(_buffers.bytes, rounded.numpy(), casting="unsafe")
+    return _buffers.bytes
 
 
 def _repeat_kernel(
@@ -151,9 +187,12 @@ def _find_mixing(length: int, size: int) -> _Mixing:
     low = (weights > 0).int().argmax(dim=1)
     high = (low + 1).clamp(max=length - 1)
     positions = torch.arange(size)
-    low_weight = weights[positions, low]
-    high_weight = torch.where(high > low, weights[positions, high], 0.0)
-    scaled = high_weight * 2**_EXACT_BITS
-    return _Mixing(
-        low.numpy(), high.numpy(), low_weight.numpy(), high_weight.numpy(), exact=bool((scaled == scaled.round()).all())
+    low_weight = weights[positions, low].numpy()
+    high_weight = torch.where(high > low, weights[positions, high], 0.0).numpy()
+    units = [(weight * 2**_EXACT_BITS).round().astype(np.uint16)[:, None] for weight in (low_weight, high_weight)]
+    exact = all(
+        np.array_equal(unit[:, 0], weight * 2**_EXACT_BITS)
+        for unit, weight in zip(units, (low_weight, high_weight), strict=True)
     )
+    low_units, high_units = units
+    return _Mixing(low.numpy(), high.numpy(), low_weight, high_weight, low_units, high_units, exact)
