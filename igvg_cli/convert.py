@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from igvg_cli import options, render
+from shards.remote_folders import locate_shards
 
 if TYPE_CHECKING:
     from pipelines.prediction.coco_import import CocoResults
@@ -47,7 +48,12 @@ def convert(
         ),
     ] = None,
     shards: Annotated[
-        Path | None, typer.Option(help="Folder that igvg prepare made; not needed for your own images.")
+        Path | None,
+        typer.Option(
+            metavar="DIR|URL",
+            parser=locate_shards,
+            help="Folder that igvg prepare made, also at an address; not needed for your own images.",
+        ),
     ] = None,
     split: Annotated[str | None, typer.Option(help="Split of the shards, e.g. val.")] = None,
     to: Annotated[

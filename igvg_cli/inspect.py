@@ -24,6 +24,8 @@ def inspect(
     path: Annotated[
         Path,
         typer.Argument(
+            parser=options.read_local_path,
+            metavar="PATH",
             help="Anything that igvg makes or takes: an artifact, shards, predictions, raw outputs, a checkpoint, "
             "settings, scores, annotations.",
             show_default=False,

@@ -7,7 +7,16 @@ from typing import Annotated, Literal
 
 import typer
 
+from shards.remote_addresses import is_url, redact_url
 from shards.remote_folders import locate_shards
+
+
+def read_local_path(text: str) -> Path:
+    """The path of a file or folder on this machine; an address is wrong usage."""
+    if is_url(text):
+        raise typer.BadParameter(f"{redact_url(text)} is an address; copy it to this machine and give the folder")
+    return Path(text)
+
 
 Out = Annotated[Path, typer.Option(help="Folder for the result.", show_default=False)]
 _SHARDS = typer.Option(
