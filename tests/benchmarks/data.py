@@ -1,4 +1,4 @@
-"""Drawing, preparing and reading the embedded data set."""
+"""Drawing, preparing and reading the embedded data set; reading of shards of a published size."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from pipelines.data.processor import Processor
 from pipelines.data.tokenizer import train_tokenizer
 from pipelines.stages import prepare
 from shards.synthetic.writer import write_published
+from tests.benchmarks import reading
 from tests.benchmarks.figures import Figure, time_best
 
 PICTURES = 600
 
 
 def measure() -> list[Figure]:
-    """Pictures and examples per second of one process."""
+    """Images and examples per second of one process, and what `reading` measures."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         drawing = time_best(
@@ -30,11 +31,13 @@ def measure() -> list[Figure]:
         processor = Processor(tokenizer=train_tokenizer(read_texts(parts), 1000), max_tokens=50, image_size=96)
         data = GroundingDataset(parts, processor, mask_size=32)
         numbers = range(0, len(data), max(1, len(data) // 500))
-        reading = time_best(lambda: [data[number] for number in numbers], repeats=3)
+        reading_seconds = time_best(lambda: [data[number] for number in numbers], repeats=3)
+        photos = reading.measure(home / "photos")
     return [
         Figure("draw shapes", PICTURES / drawing, "pictures/s"),
         Figure("prepare", PICTURES / 2 / preparing, "pictures/s"),
-        Figure("read examples at 96 px, out of order", len(numbers) / reading, "examples/s"),
+        Figure("read examples at 96 px, out of order", len(numbers) / reading_seconds, "examples/s"),
+        *photos,
     ]
 
 
