@@ -42,6 +42,7 @@ COMMANDS = {
     "push": "push",
     "inspect": "inspect",
     "verify": "verify",
+    "audit": "audit",
 }
 # Commands whose work several processes share; `igvg predict --from` refuses them itself.
 DISTRIBUTED = frozenset({"train", "predict"})

@@ -165,6 +165,8 @@ class TrainSettings:
     """Splits to train on, of every shard folder that has them."""
     ratios: tuple[Annotated[Rate, Field(le=1e6)], ...] = ()
     """In which ratios examples come from the shard folders, a number each; none: each expression once an epoch."""
+    exclude_held_out: Flag = False
+    """Leave out training images that are also in a held-out split of one of the sets."""
     validation_split: str = "val"
     """The split to validate on, of every shard folder that has it."""
     validation_limit: Count = 2000
@@ -289,4 +291,4 @@ class ReportSettings:
 # Settings that do not change a byte of what a stage writes.
 NOT_FINGERPRINTED = frozenset({"workers", "cache", "cache_limit", "checkpoint_minutes", "log_steps"})
 # Settings of later versions, and the values under which everything is as before: these are not fingerprinted.
-ADDED_SETTINGS: dict[str, object] = {"ratios": []}
+ADDED_SETTINGS: dict[str, object] = {"ratios": [], "exclude_held_out": False}

@@ -48,15 +48,22 @@ class GroundingDataset:
         parts: the splits, in order.
         processor: prepares images and expressions.
         mask_size: side of the target masks in pixels; 0: no target masks.
+        left_out: for each split which of its records have no examples, (N,); empty: all have.
 
     `caches`, if it is not empty, holds the resized images of each split; what is not in them is decoded.
     """
 
-    def __init__(self, parts: Sequence[Part], processor: Processor, *, mask_size: int) -> None:
+    def __init__(
+        self, parts: Sequence[Part], processor: Processor, *, mask_size: int, left_out: Sequence[NDArray[np.bool_]] = ()
+    ) -> None:
         self.processor, self.mask_size = processor, mask_size
         self.caches: list[ImageCache] = []
         self.readers = [ShardReader(folder, split) for folder, split in parts]
+        self._left_out = left_out
         counts = [reader.index.expressions for reader in self.readers]
+        if left_out:
+            # The index passes over records without expressions.
+            counts = [np.where(without, 0, count) for without, count in zip(left_out, counts, strict=True)]
         self._index = ExampleIndex(counts)
         self.part_sizes = [int(count.sum()) for count in counts]
         self._last: tuple[tuple[int, int], ImageRecord, NDArray[np.uint8]] | None = None
@@ -136,7 +143,7 @@ class GroundingDataset:
 
     def expressions(self) -> Iterator[tuple[str, str]]:
         """The id and the text of every expression; no image is read."""
-        return read_expressions(self.readers)
+        return read_expressions(self.readers, self._left_out)
 
     def describe(self) -> dict[str, Any]:
         """How many expressions are cut at the token limit, and notes on all that lose information in tokenization."""
@@ -210,16 +217,20 @@ class ImageFolderDataset:
         }
 
 
-def read_texts(parts: Sequence[Part]) -> Iterator[str]:
+def read_texts(parts: Sequence[Part], left_out: Sequence[NDArray[np.bool_]] = ()) -> Iterator[str]:
     """The texts of all expressions, in shard order."""
-    return (text for _, text in read_expressions(ShardReader(folder, split) for folder, split in parts))
+    return (text for _, text in read_expressions((ShardReader(folder, split) for folder, split in parts), left_out))
 
 
-def read_expressions(readers: Iterable[ShardReader]) -> Iterator[tuple[str, str]]:
-    """The id and the text of all expressions, in shard order."""
-    for reader in readers:
-        for record in reader.records():
-            for expression in record.expressions:
+def read_expressions(
+    readers: Iterable[ShardReader], left_out: Sequence[NDArray[np.bool_]] = ()
+) -> Iterator[tuple[str, str]]:
+    """The id and the text of all expressions, in shard order; `left_out` as in `GroundingDataset`."""
+    for part, reader in enumerate(readers):
+        for index in range(len(reader)):
+            if left_out and left_out[part][index]:
+                continue
+            for expression in reader.record(index).expressions:
                 yield expression.id, expression.text
 
 

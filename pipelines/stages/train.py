@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipelines.config.overrides import fingerprinted_settings
 from pipelines.config.ratios import check_ratios
@@ -66,6 +66,8 @@ def run(
         if accelerator.is_main_process:
             stage.start(force=force)
             cut = count_cut_expressions(training)
+            if training.leaks.images:
+                log(training.leaks.describe(excluded=settings.exclude_held_out))
         accelerator.wait_for_everyone()
         # The state of another training was refused, or has been removed.
         restore_state(training)
@@ -79,6 +81,7 @@ def run(
                 "precision": " then ".join(training.compute_dtypes),
                 "cut": cut,
                 "datasets": name_datasets(training),
+                **describe_leaks(training),
                 **({"mixture": training.examples_by_set} if training.mixture else {}),
                 **({"hub": commit} if commit else {}),
             }
@@ -95,6 +98,12 @@ def name_datasets(training: Training) -> list[str]:
         next((e.id for record in reader.records() for e in record.expressions), "") for reader in training.data.readers
     )
     return sorted({first.split("/")[0] for first in firsts if "/" in first})
+
+
+def describe_leaks(training: Training) -> dict[str, Any]:
+    """The counts of training images in held-out splits, where there are any or they are to be left out."""
+    excluded = training.settings.exclude_held_out
+    return {"held_out": training.leaks.to_json(excluded=excluded)} if training.leaks.images or excluded else {}
 
 
 def count_cut_expressions(training: Training) -> int:

@@ -7,6 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipelines.config.overrides import describe_differences
 from pipelines.config.presets import find_preset
 from pipelines.config.settings import TrainSettings
@@ -19,8 +22,12 @@ from pipelines.pretrained import load_checkpoint
 from shards.errors import SettingsError
 
 
-def build_model(settings: TrainSettings, parts: Sequence[Part]) -> tuple[IGVGModel, Any]:
+def build_model(
+    settings: TrainSettings, parts: Sequence[Part], left_out: Sequence[NDArray[np.bool_]] = ()
+) -> tuple[IGVGModel, Any]:
     """The initial model and its tokenizer: of a checkpoint, or new, with a published encoder or without.
+
+    A new tokenizer is trained on the expressions of `parts` but those of records that are left out.
 
     Raises:
         CheckpointError: `init` is no checkpoint, or does not fit the model.
@@ -32,7 +39,7 @@ def build_model(settings: TrainSettings, parts: Sequence[Part]) -> tuple[IGVGMod
         if model.config != settings.model:
             raise SettingsError(_explain_mismatch(settings, model.config))
         return model, tokenizer
-    tokenizer = choose_tokenizer(settings, init, parts)
+    tokenizer = choose_tokenizer(settings, init, parts, left_out)
     if len(tokenizer) > settings.model.vocab_size:
         raise SettingsError(f"the tokenizer has {len(tokenizer)} ids; set model.vocab_size to at least that")
     model = IGVGModel(settings.model)
@@ -41,7 +48,9 @@ def build_model(settings: TrainSettings, parts: Sequence[Part]) -> tuple[IGVGMod
     return model, tokenizer
 
 
-def choose_tokenizer(settings: TrainSettings, init: Path | None, parts: Sequence[Part]) -> Any:
+def choose_tokenizer(
+    settings: TrainSettings, init: Path | None, parts: Sequence[Part], left_out: Sequence[NDArray[np.bool_]] = ()
+) -> Any:
     """The tokenizer of the settings, or the one beside a published encoder, or one trained on the expressions.
 
     Raises:
@@ -54,7 +63,7 @@ def choose_tokenizer(settings: TrainSettings, init: Path | None, parts: Sequence
         if not file.is_file():
             raise SettingsError(f"{init} needs its tokenizer; put {SENTENCEPIECE_NAME} beside it or set text.tokenizer")
         return load_tokenizer(file)
-    return train_tokenizer(read_texts(parts), settings.model.vocab_size)
+    return train_tokenizer(read_texts(parts, left_out), settings.model.vocab_size)
 
 
 def _explain_mismatch(settings: TrainSettings, found: IGVGConfig) -> str:

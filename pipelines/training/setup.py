@@ -24,6 +24,7 @@ from pipelines.runtime.distributed import resolve_shared_precision, start_accele
 from pipelines.runtime.memory import keep_freed_memory
 from pipelines.runtime.precision import ComputeDtype
 from pipelines.training.initialization import build_model
+from pipelines.training.leaks import Leaks, find_leaks
 from pipelines.training.log import TrainingLog
 from pipelines.training.optimizer import build_optimizer
 from shards.errors import DataError, SettingsError
@@ -47,6 +48,8 @@ class Training:
     compute_dtypes: tuple[ComputeDtype, ...]
     """The compute dtypes so far, one entry for each change: a training may be resumed on another device."""
     data: GroundingDataset
+    leaks: Leaks
+    """The training images that are also in held-out splits; `data` holds none of them if `exclude_held_out` is set."""
     validation_data: dict[Path, GroundingDataset]
     """The validation splits by shard folder; empty if the shards hold none."""
     log: TrainingLog
@@ -135,10 +138,15 @@ def setup_training(settings: TrainSettings, shards: Sequence[Path], out: Path, a
         CheckpointError, DataError, SettingsError: a file to start from, a shard or a setting does not fit.
     """
     parts = list_parts(shards, settings.splits)
-    model, tokenizer = build_model(settings, parts)
+    leaks = find_leaks(shards, parts, settings.splits)
+    left_out = leaks.records if settings.exclude_held_out and leaks.images else ()
+    model, tokenizer = build_model(settings, parts, left_out)
     processor = Processor(tokenizer=tokenizer, max_tokens=settings.text.max_tokens, image_size=model.config.image_size)
     mask_size = model.config.image_size if settings.mask_targets == "image" else model.config.mask_size
-    data = GroundingDataset(parts, processor, mask_size=mask_size)
+    data = GroundingDataset(parts, processor, mask_size=mask_size, left_out=left_out)
+    if left_out and not len(data):
+        what = "all training images are also in held-out splits"
+        raise DataError(what, file=parts[0][0], remedy="leave exclude_held_out off, or train on other sets")
     if settings.cache:
         limit = settings.cache_limit
         data.caches = build_caches(data.readers, processor.image_size, limit=limit, workers=count_cpus())
@@ -153,6 +161,7 @@ def setup_training(settings: TrainSettings, shards: Sequence[Path], out: Path, a
         compute_dtype=compute_dtype,
         compute_dtypes=(compute_dtype,),
         data=data,
+        leaks=leaks,
         validation_data=open_validation(shards, settings.validation_split, processor),
         log=TrainingLog(out / "log.jsonl", writes=accelerator.is_main_process),
         mixture=mix_shards(settings, shards, data) if settings.ratios else None,

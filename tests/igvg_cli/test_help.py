@@ -30,6 +30,7 @@ COMMANDS = [
     "push",
     "inspect",
     "verify",
+    "audit",
 ]
 
 

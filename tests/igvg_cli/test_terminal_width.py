@@ -52,6 +52,7 @@ LINES: dict[str, Callable[[Path, Path], list[str]]] = {
     "push": lambda home, _: ["push", str(home / "run"), "me/first", "--dry-run"],
     "inspect": lambda home, _: ["inspect", str(home / "shards")],
     "verify": lambda home, _: ["verify", str(home / "shards")],
+    "audit": lambda home, _: ["audit", "--shards", str(home / "shards")],
 }  # fmt: skip
 # What these write is found finished the second time.
 WRITERS = ("convert", "run", "report")

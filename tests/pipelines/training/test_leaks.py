@@ -1,0 +1,129 @@
+"""Training images in held-out splits: counted and told, and left out where that is set."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from pipelines.config.settings import TrainSettings
+from pipelines.stages import train
+from pipelines.training.leaks import find_leaks
+from pipelines.training.setup import Training, setup_training
+from shards.errors import ArtifactError, DataError
+from shards.progress import set_sink
+from tests.support.overlapping_sets import write_images
+from tests.support.small_training import small_settings
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Images 9 and 25 of the first training split are in the second val, and 40 of the second is in the first val."""
+    home = tmp_path_factory.mktemp("leaks")
+    first = write_images(home / "grefcoco", "train", {9: 9, 25: 25, 30: 30, 31: 31})
+    write_images(first, "val", {40: 40, 41: 41})
+    second = write_images(home / "refcoco", "train", {30: 30, 40: 140})
+    write_images(second, "val", {25: 25, 9: 9, 50: 50})
+    write_images(second, "testA", {60: 60, 25: 25})
+    return [first, second]
+
+
+def choose(**changes: Any) -> TrainSettings:
+    return small_settings(**{"splits": ("train",), "max_steps": 2, "validation_split": "none"} | changes)
+
+
+def open_training(sets: list[Path], out: Path, **changes: Any) -> Training:
+    torch.manual_seed(0)
+    return setup_training(choose(**changes), sets, out, Accelerator(cpu=True))
+
+
+def list_examples(training: Training) -> list[str]:
+    return [training.data[index].id for index in range(len(training.data))]
+
+
+def test_training_images_in_held_out_splits_of_all_sets_are_counted(sets: list[Path]) -> None:
+    leaks = find_leaks(sets, [(sets[0], "train"), (sets[1], "train")], ("train",))
+    assert [each.tolist() for each in leaks.records] == [[True, True, False, False], [False, True]]
+    assert (leaks.images, leaks.expressions) == (3, 6)
+    assert leaks.splits == {"grefcoco/val": 1, "refcoco/testA": 1, "refcoco/val": 2}
+    alone = find_leaks(sets[:1], [(sets[0], "train")], ("train",))
+    assert (alone.images, alone.expressions, alone.splits) == (0, 0, {})
+
+
+def test_a_split_that_is_trained_on_is_not_held_out(sets: list[Path]) -> None:
+    splits = ("train", "val")
+    parts = [(folder, split) for folder in sets for split in splits]
+    assert find_leaks(sets, parts, splits).splits == {"refcoco/testA": 1}
+
+
+def test_what_is_left_out_is_no_example_and_no_text_and_the_rest_keeps_its_order(
+    sets: list[Path], tmp_path: Path
+) -> None:
+    whole = open_training(sets, tmp_path / "whole")
+    kept = open_training(sets, tmp_path / "kept", exclude_held_out=True)
+    left_out = {"grefcoco/9", "grefcoco/25", "refcoco/40"}
+    expected = [each for each in list_examples(whole) if each.rpartition("/")[0] not in left_out]
+    assert list_examples(kept) == expected
+    assert [each for each, _ in kept.data.expressions()] == expected
+    assert (len(whole.data), len(kept.data), kept.data.part_sizes) == (12, 6, [4, 2])
+
+
+def test_sets_without_what_they_share_are_mixed_by_their_ratios(sets: list[Path], tmp_path: Path) -> None:
+    training = open_training(sets, tmp_path / "out", exclude_held_out=True, ratios=(1.0, 3.0))
+    assert training.mixture is not None
+    assert training.mixture.sizes == (4, 2)
+
+
+def test_validation_keeps_all_of_its_images(sets: list[Path], tmp_path: Path) -> None:
+    changes = {"validation_split": "val", "exclude_held_out": True}
+    training = open_training(sets, tmp_path / "out", **changes)
+    assert [len(data) for data in training.validation_data.values()] == [4, 6]
+
+
+def test_a_training_warns_of_leaks_and_records_them(sets: list[Path], tmp_path: Path) -> None:
+    lines: list[str] = []
+    with set_sink(log=lines.append):
+        train.run(choose(), sets, tmp_path / "out")
+    (warning,) = [line for line in lines if "held-out" in line]
+    assert warning == (
+        "Warning: 3 training images (6 expressions) are also in held-out splits: grefcoco/val (1), refcoco/testA (1), "
+        "refcoco/val (2); scores there are too high. igvg audit says more; --set exclude_held_out=true leaves them out"
+    )
+    counts = json.loads((tmp_path / "out" / "artifact.json").read_text())["counts"]
+    splits = {"grefcoco/val": 1, "refcoco/testA": 1, "refcoco/val": 2}
+    assert counts["held_out"] == {"images": 3, "expressions": 6, "excluded": False, "splits": splits}
+    assert counts["expressions"] == 12
+
+
+def test_a_training_that_leaves_leaks_out_says_how_many(sets: list[Path], tmp_path: Path) -> None:
+    lines: list[str] = []
+    with set_sink(log=lines.append):
+        train.run(choose(exclude_held_out=True), sets, tmp_path / "out")
+    (line,) = [line for line in lines if "held-out" in line]
+    assert line.startswith("3 training images (6 expressions) are left out: they are also in held-out splits: ")
+    record = json.loads((tmp_path / "out" / "artifact.json").read_text())
+    assert (record["counts"]["expressions"], record["counts"]["held_out"]["excluded"]) == (6, True)
+    assert record["options"]["exclude_held_out"] is True
+    with pytest.raises(ArtifactError, match="exclude_held_out True → unset"):
+        train.run(choose(), sets, tmp_path / "out")
+
+
+def test_without_leaks_nothing_is_said_and_the_record_is_as_before(sets: list[Path], tmp_path: Path) -> None:
+    lines: list[str] = []
+    with set_sink(log=lines.append):
+        train.run(choose(), sets[:1], tmp_path / "out")
+    assert not [line for line in lines if "held-out" in line]
+    record = json.loads((tmp_path / "out" / "artifact.json").read_text())
+    assert "held_out" not in record["counts"]
+    assert "exclude_held_out" not in record["options"]
+
+
+def test_a_training_of_which_nothing_is_left_is_refused(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "grefcoco", "train", {9: 9})
+    write_images(folder, "val", {9: 9})
+    with pytest.raises(DataError, match="all training images are also in held-out splits; leave exclude_held_out off"):
+        open_training([folder], tmp_path / "out", exclude_held_out=True)
