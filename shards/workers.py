@@ -1,6 +1,7 @@
 """Worker processes that receive tasks and return results through one pipe each; results keep the order of the tasks.
 
-Nothing else is shared: workers need no /dev/shm and few file descriptors, and the death of a worker is noticed at once.
+Large arrays may be handed over in memory that belongs to no file. Nothing else is shared: workers need no /dev/shm and
+few file descriptors, and the death of a worker is noticed at once.
 Signals that a scheduler or a terminal sends to every process are blocked in workers: these end when their pipe is
 closed, as it also is when the parent is killed.
 """
@@ -17,12 +18,14 @@ import time
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import resource_tracker, util
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar, cast
 
 from shards.errors import WorkerError
+from shards.shared_slots import SharedSlots, Slot
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -32,6 +35,8 @@ TASKS_AHEAD = 2
 BLOCKED_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _GRACE_SECONDS = 5.0
 _LENGTH = struct.Struct("<Q")
+# Below this a copy through the pipe costs less.
+_LEAST_SHARED = 1 << 16
 
 # In the parent: its ends of all pipes, which a forked worker closes.
 _parent_ends: set[socket.socket] = set()
@@ -53,6 +58,7 @@ def map_ordered(
     remedy: str,
     method: str | None = None,
     initialize: Callable[[], None] | None = None,
+    shared_bytes: int = 0,
 ) -> Generator[Result, None, None]:
     """Results of a function in the order of the tasks; close the generator to end the workers.
 
@@ -63,12 +69,14 @@ def map_ordered(
         remedy: what the user can do if a worker dies, a clause.
         method: how processes are started, e.g. spawn; None is the system's way.
         initialize: called once in every worker.
+        shared_bytes: arrays of a result up to so many bytes are handed over in shared memory, if workers are forked.
 
     Raises:
         WorkerError: a worker died.
         Exception: the error of a task, in its turn.
     """
-    pool = _start_workers(function, workers, method, initialize)
+    slots = _share_memory(workers, shared_bytes, method)
+    pool = _start_workers(partial(_run_worker, function, initialize, slots), workers, method)
     if not pool:
         for task in tasks:
             yield function(task)
@@ -76,7 +84,7 @@ def map_ordered(
     # Also called if the interpreter exits while the generator is open.
     stop = util.Finalize(None, _stop_workers, args=(pool,), exitpriority=10)
     try:
-        yield from _run_tasks(pool, tasks, remedy)
+        yield from _run_tasks(pool, tasks, remedy, slots)
     finally:
         stop()
 
@@ -92,10 +100,10 @@ def check_parent() -> None:
         raise SystemExit
 
 
-def _run_tasks(pool: list[_Worker], tasks: Iterable[Any], remedy: str) -> Iterator[Any]:
+def _run_tasks(pool: list[_Worker], tasks: Iterable[Any], remedy: str, slots: SharedSlots | None) -> Iterator[Any]:
     indexed_tasks, idle = enumerate(tasks), list(pool)
     workers = {worker.pipe: worker for worker in pool}
-    busy: dict[socket.socket, int] = {}
+    busy: dict[socket.socket, tuple[int, Slot | None]] = {}
     results: dict[int, tuple[bool, Any]] = {}
     next_index, num_sent = 0, 0
     while True:
@@ -104,13 +112,16 @@ def _run_tasks(pool: list[_Worker], tasks: Iterable[Any], remedy: str) -> Iterat
         for ready in wait(list(workers), timeout=0 if next_index in results else None) if busy else ():
             pipe = cast("socket.socket", ready)
             with _explain_death(workers[pipe], remedy):
-                results[busy.pop(pipe)] = _receive(pipe)
+                index, slot = busy.get(pipe, (-1, None))
+                results[index] = _receive(pipe, slot)
+                del busy[pipe]
             idle.append(workers[pipe])
         while idle and num_sent - next_index < TASKS_AHEAD * len(pool) and (pair := next(indexed_tasks, None)):
             worker, num_sent = idle.pop(), pair[0] + 1
+            slot = slots.take() if slots else None
             with _explain_death(worker, remedy):
-                _send(worker.pipe, pair[1])
-            busy[worker.pipe] = pair[0]
+                _send(worker.pipe, (pair[1], None if slot is None else slot.index))
+            busy[worker.pipe] = pair[0], slot
         if next_index in results:
             succeeded, value = results.pop(next_index)
             if not succeeded:
@@ -121,9 +132,17 @@ def _run_tasks(pool: list[_Worker], tasks: Iterable[Any], remedy: str) -> Iterat
             return
 
 
-def _start_workers(
-    function: Callable[[Any], Any], count: int, method: str | None, initialize: Callable[[], None] | None
-) -> list[_Worker]:
+def _share_memory(workers: int, size: int, method: str | None) -> SharedSlots | None:
+    """Slots for the tasks ahead and two results in use; None if the system does not give the memory."""
+    if not workers or not size or multiprocessing.get_context(method).get_start_method() != "fork":
+        return None
+    try:
+        return SharedSlots(TASKS_AHEAD * workers + 2, size)
+    except (OSError, ValueError):
+        return None
+
+
+def _start_workers(run: Callable[[socket.socket], None], count: int, method: str | None) -> list[_Worker]:
     """Start workers; none if the system does not allow that many."""
     context = multiprocessing.get_context(method)
     if context.get_start_method() != "fork" and count:
@@ -137,7 +156,7 @@ def _start_workers(
                 _parent_ends.add(own)
                 with other:
                     # mypy: the common base of all contexts' processes has no constructor of its own.
-                    process = context.Process(target=_run_worker, args=(function, other, initialize), daemon=True)  # type: ignore[attr-defined]
+                    process = context.Process(target=run, args=(other,), daemon=True)  # type: ignore[attr-defined]
                     pool.append(_Worker(process, own))
                     process.start()
     except OSError:
@@ -174,7 +193,12 @@ def _stop_workers(pool: list[_Worker]) -> None:
         pool.clear()
 
 
-def _run_worker(function: Callable[[Any], Any], pipe: socket.socket, initialize: Callable[[], None] | None) -> None:
+def _run_worker(
+    function: Callable[[Any], Any],
+    initialize: Callable[[], None] | None,
+    slots: SharedSlots | None,
+    pipe: socket.socket,
+) -> None:
     """Run tasks in a worker until its pipe is closed."""
     signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED_SIGNALS)
     for inherited in _parent_ends:
@@ -185,13 +209,14 @@ def _run_worker(function: Callable[[Any], Any], pipe: socket.socket, initialize:
         initialize()
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
-            task = _receive(pipe)
+            task, index = _receive(pipe)
+            slot = Slot(slots, index) if slots and index is not None else None
             try:
                 result: tuple[bool, Any] = True, function(task)
             except Exception as error:
                 error.add_note(traceback.format_exc())
                 result = False, error
-            _send(pipe, result)
+            _send(pipe, result, slot)
 
 
 @contextlib.contextmanager
@@ -210,21 +235,35 @@ def _explain_death(worker: _Worker, remedy: str) -> Iterator[None]:
         raise WorkerError(f"a worker process {how}; {remedy}") from error
 
 
-def _send(pipe: socket.socket, value: Any) -> None:
-    """Send a value; the memory of arrays is sent without a copy."""
+def _send(pipe: socket.socket, value: Any, slot: Slot | None = None) -> None:
+    """Send a value; the memory of arrays is written to the slot if it fits, else sent without a copy."""
     buffers: list[pickle.PickleBuffer] = []
     content = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-    views = [memoryview(content), *(buffer.raw() for buffer in buffers)]
-    pipe.sendall(_LENGTH.pack(len(views)) + b"".join(_LENGTH.pack(view.nbytes) for view in views))
-    for view in views:
+    views = [buffer.raw() for buffer in buffers]
+    large = sum(view.nbytes for view in views) >= _LEAST_SHARED
+    shared = large and slot is not None and slot.write(views)
+    numbers = [len(views), shared, len(content), *(view.nbytes for view in views)]
+    pipe.sendall(b"".join(map(_LENGTH.pack, numbers)))
+    pipe.sendall(content)
+    for view in () if shared else views:
         pipe.sendall(view)
 
 
-def _receive(pipe: socket.socket) -> Any:
-    (num_views,) = _LENGTH.unpack(_receive_bytes(pipe, _LENGTH.size))
-    sizes = [size for (size,) in _LENGTH.iter_unpack(_receive_bytes(pipe, num_views * _LENGTH.size))]
-    content, *buffers = [_receive_bytes(pipe, size) for size in sizes]
+def _receive(pipe: socket.socket, slot: Slot | None = None) -> Any:
+    """Receive a value; `slot` is where its arrays may be, and is freed if they are not."""
+    num_views, shared, length = _receive_numbers(pipe, 3)
+    sizes = _receive_numbers(pipe, num_views)
+    content = _receive_bytes(pipe, length)
+    if slot is not None and shared:
+        return pickle.loads(content, buffers=slot.read(sizes))  # noqa: S301 - written by this program
+    if slot is not None:
+        slot.give_back()
+    buffers = [_receive_bytes(pipe, size) for size in sizes]
     return pickle.loads(content, buffers=buffers)  # noqa: S301 - written by this program
+
+
+def _receive_numbers(pipe: socket.socket, count: int) -> list[int]:
+    return [number for (number,) in _LENGTH.iter_unpack(_receive_bytes(pipe, count * _LENGTH.size))]
 
 
 def _receive_bytes(pipe: socket.socket, size: int) -> bytearray:

@@ -23,6 +23,9 @@ from shards.workers import map_ordered
 
 ResultT = TypeVar("ResultT")
 
+# A batch of 16 examples at 320 pixels has 9 MB; larger ones than this are copied through pipes.
+_SHARED_BYTES = 1 << 26
+
 
 def load_batches(
     data: ExampleDataset, batch_indices: Iterable[Sequence[int] | NDArray[np.int64]], *, workers: int
@@ -59,6 +62,7 @@ def read_ahead(
         workers=min(workers, count_cpus()),
         remedy="run the same command again, it goes on; --set workers=0 reads without other processes",
         initialize=_start_worker,
+        shared_bytes=_SHARED_BYTES,
     )
 
 
