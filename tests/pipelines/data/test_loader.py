@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from pipelines.data.loader import load_batches
 from pipelines.data.processor import Processor
 from pipelines.data.tokenizer import train_tokenizer
 from shards.errors import DataError
+from shards.index import write_index
+from shards.indexing import index_split
 from shards.sampling import sample_batch
 from tests.support.drawn_shards import BOXES, HEIGHT, WIDTH, write_shards
 
@@ -125,3 +128,27 @@ def test_a_damaged_image_is_one_line_also_from_a_worker(tmp_path: Path, workers:
         list(load_batches(data, [np.arange(12)], workers=workers))
     assert "1.png" in str(caught.value)
     assert "Traceback" not in str(caught.value)
+
+
+def test_examples_read_together_are_those_read_one_by_one(data: GroundingDataset) -> None:
+    indices = [7, 0, 3, 3, 11, 2]
+    for index, example in zip(indices, data.read(indices), strict=True):
+        alone = data[index]
+        assert (example.id, example.input_ids, example.original_size) == (
+            alone.id, alone.input_ids, alone.original_size,
+        )  # fmt: skip
+        for name in ("image", "boxes", "masks"):
+            np.testing.assert_array_equal(getattr(example, name), getattr(alone, name))
+
+
+def test_run_lengths_that_are_no_mask_are_one_line_that_names_shard_and_record(tmp_path: Path) -> None:
+    shards = write_shards(tmp_path)
+    (tar,) = (shards / "val").glob("*.tar")
+    content = tar.read_bytes()
+    counts = re.findall(rb'"counts": ?"([^"]+)"', content)[0]
+    tar.write_bytes(content.replace(b'"' + counts + b'"', b'"' + counts[:-1] + b'!"'))
+    write_index(shards, index_split(shards, "val"))
+    with pytest.raises(DataError, match=r"run lengths.*") as caught:
+        open_data(shards)[1]
+    assert str(tar) in str(caught.value)
+    assert "key 000000000001" in str(caught.value)
