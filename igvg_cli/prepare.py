@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from igvg_cli import options, render
+from igvg_cli import options, render, webdataset
 from igvg_cli.tables import print_table
 from shards.datasets import DatasetName
 
@@ -28,8 +28,8 @@ COLUMNS = {
 
 def _check_dataset(name: str) -> str:
     # A list of choices as the type would be one long word in the page of help.
-    if name not in list(DatasetName):
-        raise typer.BadParameter(f"{name!r} is not one of {', '.join(DatasetName)}.")
+    if name not in [*DatasetName, webdataset.NAME]:
+        raise typer.BadParameter(f"{name!r} is not one of {', '.join([*DatasetName, webdataset.NAME])}.")
     return name
 
 
@@ -37,16 +37,16 @@ def prepare(
     dataset: Annotated[
         str,
         typer.Argument(
-            help=f"The data set: {', '.join(DatasetName)}.",
+            help=f"The data set: {', '.join(DatasetName)}; or {webdataset.NAME}: shards that others wrote.",
             show_default=False,
-            autocompletion=lambda: list(DatasetName),
+            autocompletion=lambda: [*DatasetName, webdataset.NAME],
             callback=_check_dataset,
         ),
     ],
-    images: Annotated[
-        list[Path], typer.Option(help="Folder of images; repeat to look in several.", show_default=False)
-    ],
     out: options.Out,
+    images: Annotated[
+        list[Path] | None, typer.Option(help="Folder of images; repeat to look in several.", show_default=False)
+    ] = None,
     annotations: Annotated[
         Path | None,
         typer.Option(help="Folder of the published annotation files, under their own names.", show_default=False),
@@ -88,8 +88,15 @@ def prepare(
 
     Example: igvg prepare grefcoco --annotations data/grefcoco --images data/train2014 --out shards/grefcoco
     """
+    if dataset == webdataset.NAME:
+        refused = {"--images": images, "--from-hub": from_hub, "--limit": limit, "--dry-run": dry_run, "--cache": cache}
+        refused |= {"--skip-invalid": skip_invalid}
+        _print_counts(dataset, out, webdataset.prepare_shards(annotations, out, split, force=force, refused=refused))
+        return
     if (annotations is None) == (from_hub is None):
         raise typer.BadParameter("give either --annotations or --from-hub")
+    if not images:
+        raise typer.BadParameter("--images is missing")
 
     from pipelines.config.settings import PrepareSettings
     from pipelines.stages import prepare as stage

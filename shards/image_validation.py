@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -30,15 +31,35 @@ def read_valid_image(file: Path, record: ImageRecord) -> bytes:
         raise DataError(f"'{file.suffix}' is no known extension of an image", file=file, record=name)
     try:
         data = file.read_bytes()
+    except OSError as error:
+        raise _explain(file, name, error, _KINDS) from error
+    check_image(data, file, record, name)
+    return data
+
+
+def check_image(data: bytes, file: Path, record: ImageRecord, name: str, *, kinds: Sequence[str] = _KINDS) -> None:
+    """Decode an image file's bytes to their end, and compare its size with the record's.
+
+    Args:
+        data: the bytes.
+        file: where they are from, for errors.
+        record: says the size.
+        name: names the record in errors.
+        kinds: kinds of content of such a file, as of `explain_unreadable`.
+
+    Raises:
+        DataError: the image is damaged, no image, or of another size; names the file and the record.
+    """
+    try:
         # Pillow warns of damage that harms nothing here.
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:
             size = image.size
-            # An eighth of a JPEG's size costs a fraction of decoding it and still reads the file to its end.
-            image.draft(None, (max(1, size[0] // 8), max(1, size[1] // 8)))
-            image.load()
+            if size == (record.width, record.height):
+                # An eighth of a JPEG's size costs a fraction of decoding it and still reads the file to its end.
+                image.draft(None, (max(1, size[0] // 8), max(1, size[1] // 8)))
+                image.load()
     except Exception as error:  # a parser may raise anything on a damaged file
-        unreadable = explain_unreadable(file, "an image", error, "", kinds=_KINDS, record=name)
-        raise DataError(unreadable.what, file=file, record=name) from error
+        raise _explain(file, name, error, kinds) from error
     if size != (record.width, record.height):
         what = f"the image has {size[0]} × {size[1]} pixels, the annotations say {record.width} × {record.height}"
         orientation = find_orientation(data)
@@ -48,4 +69,8 @@ def read_valid_image(file: Path, record: ImageRecord) -> bytes:
                 "mark, as igvg takes images as they are stored"
             )
         raise DataError(what, file=file, record=name)
-    return data
+
+
+def _explain(file: Path, name: str, error: Exception, kinds: Sequence[str]) -> DataError:
+    unreadable = explain_unreadable(file, "an image", error, "", kinds=kinds, record=name)
+    return DataError(unreadable.what, file=file, record=name)

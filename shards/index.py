@@ -231,7 +231,7 @@ def parse_record(data: bytes, shard: Path | str, key: str) -> ImageRecord:
     """
     try:
         return ImageRecord.from_json(json.loads(data))
-    except (DataError, ValueError) as error:
+    except (DataError, ValueError, OverflowError, RecursionError) as error:
         what = error.what if isinstance(error, DataError) else f"its .json is damaged ({error})"
         raise DataError(what, file=shard, record=f"key {key}") from error
 

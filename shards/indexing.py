@@ -36,7 +36,7 @@ def index_shard(file: Path) -> ShardContents:
     Raises:
         DataError: the tar is damaged or compressed, or a record lacks its image or a readable KEY.json.
     """
-    members = _list_members(file)
+    members = list_members(file)
     rows = []
     with file.open("rb") as stream, name_file(file):
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -59,7 +59,7 @@ def index_shard(file: Path) -> ShardContents:
     )
 
 
-def _list_members(file: Path) -> dict[str, dict[str, tuple[int, int]]]:
+def list_members(file: Path) -> dict[str, dict[str, tuple[int, int]]]:
     """Key → extension → (offset, size), in the order of first appearance.
 
     As in WebDataset, the key ends at the first dot of the name without its folders.

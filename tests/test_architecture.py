@@ -42,6 +42,7 @@ NETWORK_RUNNERS = {
 TORCH_FREE = ("pipelines.evaluation", "pipelines.config", "pipelines.networks", "pipelines.hub", "shards")
 STAGES = (
     "prepare",
+    "prepare_webdataset",
     "train",
     "predict",
     "predict_images",

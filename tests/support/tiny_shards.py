@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from shards.errors import DataError
+from shards.masks import encode_mask
 from shards.record import Expression, ImageRecord, Instance
 from shards.writer import write_split
 
@@ -47,6 +49,12 @@ def make_record(image_id: int, file_name: str, size: tuple[int, int], count: int
             for n in range(count)
         ),
     )
+
+
+def fill_masks(record: ImageRecord) -> ImageRecord:
+    """The record with a mask of all pixels for each instance; without it, tiny masks are none that decode."""
+    mask = encode_mask(np.ones((record.height, record.width), dtype=bool))
+    return replace(record, instances=tuple(replace(instance, mask=mask) for instance in record.instances))
 
 
 def write_items(folder: Path, items: list[Item], records: int = 2, workers: int = 1) -> list[DataError]:

@@ -1,0 +1,154 @@
+"""Shards that others wrote, with our record schema and without an index: what they may hold, checked before it is read.
+
+Nothing is ever unpacked. Names that other programs would unpack elsewhere, links, devices and members that are larger
+than an image or a record can be are refused all the same, from the headers alone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from shards.errors import DataError
+from shards.files import name_file, read_range
+from shards.image_validation import check_image
+from shards.index import ShardContents, parse_record
+from shards.indexing import list_members
+from shards.masks import validate_rle
+from shards.record import ImageRecord
+
+MAX_MEMBERS = 100_000
+"""Of one tar, headers for long names included."""
+MAX_JSON_BYTES = 16 << 20
+MAX_MEMBER_BYTES = 256 << 20
+MAX_PIXELS = 100_000_000
+_MAX_NAME_BYTES = 1 << 20
+_NAME_HEADERS = frozenset(
+    {tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
+)
+_FILES = frozenset({tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE})
+_KINDS = {tarfile.LNKTYPE: "a link", tarfile.SYMTYPE: "a link", tarfile.GNUTYPE_SPARSE: "a sparse file"}
+# Keywords of extended headers that change where the next member lies.
+_REDEFINED = re.compile(rb"\d+ (?:size|GNU\.sparse\.\w+(?:\.\w+)?)=")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_REMEDY = "write the shards again without it"
+
+
+def find_tars(folder: Path) -> dict[str, list[Path]]:
+    """The tars of each split: those of FOLDER/SPLIT or, where FOLDER holds them itself, SPLIT-NUMBER.tar.
+
+    Raises:
+        DataError: there is no such folder, or it holds no tars.
+    """
+    if not folder.is_dir():
+        raise DataError("no such folder", file=folder, remedy="give the folder that holds the tars")
+    splits: dict[str, list[Path]] = {}
+    for file in sorted(folder.glob("*.tar")):
+        splits.setdefault(file.stem.rpartition("-")[0] or file.stem, []).append(file)
+    for file in [] if splits else sorted(folder.glob("*/*.tar")):
+        splits.setdefault(file.parent.name, []).append(file)
+    splits = {split: files for split, files in splits.items() if not split.startswith(".")}
+    if not splits:
+        remedy = "name them SPLIT-000000.tar, or put each split into a folder of its own"
+        raise DataError("holds no .tar files", file=folder, remedy=remedy)
+    return splits
+
+
+def check_members(file: Path) -> None:
+    """Check a tar by its headers; what is no tar is left to `index_shard`.
+
+    Raises:
+        DataError: a member may not be in a shard; names it.
+    """
+    with file.open("rb") as stream, name_file(file):
+        for number, (header, position) in enumerate(_read_headers(stream.fileno()), start=1):
+            _check_header(file, header, position, os.fstat(stream.fileno()).st_size)
+            if header.type in _NAME_HEADERS and _REDEFINED.search(read_range(stream.fileno(), position, header.size)):
+                raise _refuse(file, header.name, "changes the size of another member")
+            if number > MAX_MEMBERS:
+                remedy = "write shards of fewer records"
+                raise DataError(f"holds more than {MAX_MEMBERS:,} members", file=file, remedy=remedy)
+    for key, kinds in list_members(file).items():
+        for extension, (_, size) in kinds.items():
+            name = f"{key}.{extension}" if extension else key
+            if name.startswith("/") or ".." in name.split("/") or "\\" in name:
+                raise _refuse(file, name, "leads out of the folder that it would be unpacked into")
+            if _CONTROL.search(name):
+                raise _refuse(file, name, "has characters that no name of a file should have")
+            if extension == "json" and size > MAX_JSON_BYTES:
+                raise _refuse(file, name, f"has {size:,} bytes; a record may have {MAX_JSON_BYTES:,}")
+
+
+def read_records(file: Path, contents: ShardContents) -> Iterator[tuple[str, ImageRecord]]:
+    """Keys and records of a checked tar, the image of each decoded to its end and compared with its record.
+
+    Raises:
+        DataError: an image is damaged, too large or of another size than its record says, or a mask is none; names
+            the key.
+    """
+    with file.open("rb") as stream, name_file(file):
+        for row in contents.rows:
+            document = read_range(stream.fileno(), row.json_offset, row.json_size)
+            record = parse_record(document, file, row.key)
+            if not 0 <= record.image_id < 1 << 63:
+                what = f"image_id {record.image_id} is no number from 0 to 2^63 - 1"
+                raise DataError(what, file=file, record=f"key {row.key}")
+            if min(record.width, record.height) < 1 or record.width * record.height > MAX_PIXELS:
+                what = f"the image has {record.width} × {record.height} pixels; 1 to {MAX_PIXELS:,} are read"
+                raise DataError(what, file=file, record=f"key {row.key}")
+            _check_masks(file, row.key, record)
+            data = read_range(stream.fileno(), row.image_offset, row.image_size)
+            check_image(data, file, record, f"key {row.key}", kinds=("tar",))
+            yield row.key, record
+
+
+def _check_masks(file: Path, key: str, record: ImageRecord) -> None:
+    for instance in record.instances:
+        if instance.mask is None:
+            continue
+        what = f"the mask of annotation {instance.ann_id}"
+        try:
+            valid = validate_rle(instance.mask["counts"], record.height, record.width)
+        except ValueError as error:
+            raise DataError(f"{what} has {error}", file=file, record=f"key {key}") from error
+        # The bytes of the shard stay, so that a mask cannot be mended.
+        if valid["counts"] != instance.mask["counts"]:
+            remedy = "encode it again with pycocotools"
+            raise DataError(f"{what} has runs of no pixels", file=file, record=f"key {key}", remedy=remedy)
+
+
+def _read_headers(descriptor: int) -> Iterator[tuple[tarfile.TarInfo, int]]:
+    """Each header, and the position of what follows it; ends where there is no header."""
+    position = 0
+    while True:
+        block = os.pread(descriptor, tarfile.BLOCKSIZE, position)
+        try:
+            header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        except tarfile.HeaderError:
+            return
+        position += tarfile.BLOCKSIZE
+        yield header, position
+        if header.type != tarfile.DIRTYPE:
+            position += -(-header.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+
+
+def _check_header(file: Path, header: tarfile.TarInfo, position: int, end: int) -> None:
+    if header.type in _NAME_HEADERS:
+        if not 0 <= header.size <= _MAX_NAME_BYTES:
+            raise _refuse(file, header.name, f"is a name or description of {header.size:,} bytes")
+    elif header.type in _FILES:
+        if not 0 <= header.size <= MAX_MEMBER_BYTES:
+            raise _refuse(file, header.name, f"has {header.size:,} bytes; a member may have {MAX_MEMBER_BYTES:,}")
+        if position + header.size > end:
+            what = f"has {header.size:,} bytes, and the tar ends after {max(0, end - position):,} of them"
+            raise _refuse(file, header.name, what)
+    elif header.type != tarfile.DIRTYPE:
+        raise _refuse(file, header.name, f"is {_KINDS.get(header.type, 'a device or of an unknown type')}, not a file")
+
+
+def _refuse(file: Path, name: str, what: str) -> DataError:
+    shown = name if len(name) <= 100 else f"{name[:100]}…"
+    return DataError(what, file=file, record=f"member {shown!r}", remedy=_REMEDY)
