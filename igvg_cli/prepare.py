@@ -54,8 +54,8 @@ def prepare(
     from_hub: Annotated[
         str | None,
         typer.Option(
-            metavar="USER/REPO[@REVISION]",
-            help="Take the annotation files from a data set on the hub instead.",
+            metavar="USER/REPO",
+            help="Take the annotation files from a data set on the hub instead; also USER/REPO@REVISION.",
             show_default=False,
         ),
     ] = None,
