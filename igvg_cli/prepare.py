@@ -9,7 +9,7 @@ import typer
 
 from igvg_cli import options, render, webdataset
 from igvg_cli.tables import print_table
-from shards.datasets import DatasetName
+from shards.datasets import OWN_LAYOUTS, DatasetName
 
 if TYPE_CHECKING:
     from pipelines.config.settings import PrepareSettings
@@ -24,12 +24,13 @@ COLUMNS = {
     "multiple": "multiple",
     "empty": "empty",
 }
+_NAMES = [*DatasetName, *OWN_LAYOUTS, webdataset.NAME]
 
 
 def _check_dataset(name: str) -> str:
     # A list of choices as the type would be one long word in the page of help.
-    if name not in [*DatasetName, webdataset.NAME]:
-        raise typer.BadParameter(f"{name!r} is not one of {', '.join([*DatasetName, webdataset.NAME])}.")
+    if name not in _NAMES:
+        raise typer.BadParameter(f"{name!r} is not one of {', '.join(_NAMES)}.")
     return name
 
 
@@ -37,9 +38,10 @@ def prepare(
     dataset: Annotated[
         str,
         typer.Argument(
-            help=f"The data set: {', '.join(DatasetName)}; or {webdataset.NAME}: shards that others wrote.",
+            help=f"The data set: {', '.join(DatasetName)}; your own: {', '.join(OWN_LAYOUTS)}; "
+            f"or {webdataset.NAME}: shards that others wrote.",
             show_default=False,
-            autocompletion=lambda: [*DatasetName, webdataset.NAME],
+            autocompletion=lambda: _NAMES,
             callback=_check_dataset,
         ),
     ],
@@ -49,7 +51,11 @@ def prepare(
     ] = None,
     annotations: Annotated[
         Path | None,
-        typer.Option(help="Folder of the published annotation files, under their own names.", show_default=False),
+        typer.Option(
+            help="Folder of the published annotation files, under their own names; or your own: a .jsonl file, "
+            "COCO's instances.json or a folder of them.",
+            show_default=False,
+        ),
     ] = None,
     from_hub: Annotated[
         str | None,
@@ -81,13 +87,34 @@ def prepare(
     cache_limit: Annotated[
         float, typer.Option(metavar="GB", min=0, help="Gigabytes of these images at most; the rest is left out.")
     ] = 50.0,
+    name: Annotated[
+        str, typer.Option(help="jsonl, coco: name of the data set in ids of expressions.", show_default="jsonl, coco")
+    ] = "",
+    phrases: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT",
+            help="coco: text of expressions with {category} or its plural {categories}; repeat to draw from several.",
+            show_default="all {categories}",
+        ),
+    ] = None,
+    empty: Annotated[
+        int | None,
+        typer.Option(min=0, help="coco: expressions of an image about what it does not show.", show_default="1"),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="coco: of what is drawn.", show_default="0")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List files that are missing, and write nothing.")] = False,
     force: options.Force = False,
 ) -> None:
     """Turn a published data set into shards; a finished folder is recognized, a stopped run continues.
 
     Example: igvg prepare grefcoco --annotations data/grefcoco --images data/train2014 --out shards/grefcoco
+
+    Example: igvg prepare jsonl --annotations own.jsonl --images own/images --out shards/own
     """
+    given = {"name": name or None, "phrases": phrases and tuple(phrases), "empty": empty, "seed": seed}
+    own = {key: value for key, value in given.items() if value is not None}
+    _check_own(dataset, own, from_hub)
     if dataset == webdataset.NAME:
         refused = {"--images": images, "--from-hub": from_hub, "--limit": limit, "--dry-run": dry_run, "--cache": cache}
         refused |= {"--skip-invalid": skip_invalid}
@@ -98,13 +125,13 @@ def prepare(
     if not images:
         raise typer.BadParameter("--images is missing")
 
-    from pipelines.config.settings import PrepareSettings
     from pipelines.stages import prepare as stage
 
     if from_hub is not None:
         with render.show_progress("downloading"):
             annotations = stage.download(dataset, from_hub)
-    settings = PrepareSettings(dataset=dataset, splits=tuple(split or ()), limit=limit, skip_invalid=skip_invalid)
+    values = {"dataset": dataset, "splits": tuple(split or ()), "limit": limit, "skip_invalid": skip_invalid}
+    settings = stage.choose_settings(values | own, "igvg prepare")
     assert annotations is not None  # noqa: S101
     if dry_run:
         with render.show_progress("looking for files"):
@@ -120,6 +147,15 @@ def prepare(
     if result.cached:
         render.note(f"{out} is up to date: same files, same settings; nothing to do.")
     _print_counts(dataset, out, result.counts)
+
+
+def _check_own(dataset: str, own: dict[str, Any], from_hub: str | None) -> None:
+    """Refuse options that do not go with the data set."""
+    allowed = {"jsonl": {"name"}, "coco": {"name", "phrases", "empty", "seed"}}.get(dataset, set())
+    if refused := sorted(own.keys() - allowed):
+        raise typer.BadParameter(f"--{refused[0]} does not go with {dataset}")
+    if dataset in OWN_LAYOUTS and from_hub is not None:
+        raise typer.BadParameter("--from-hub goes with published data sets")
 
 
 def _print_counts(dataset: str, out: Path, counts: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ def run_blocks() -> list[str]:
     ):
         if language == "python":
             exec(compile(block, PAGE.name, "exec"), {})
+        # Blocks of other languages are examples about files that are not here.
         for line in block.splitlines() if not language else ():
             name, *arguments = shlex.split(line)
             assert name == "igvg", line

@@ -32,13 +32,33 @@ class PrepareSettings:
     """`igvg prepare`."""
 
     dataset: str
-    """One of the names in `shards.annotations.drafts.DATASETS`."""
+    """A published data set, or `jsonl` or `coco` for one's own."""
     splits: tuple[str, ...] = ()
     """Splits to prepare; none: all splits of the annotation files."""
     limit: Count = 0
     """Images of each split at most, the first ones; 0: all."""
     skip_invalid: bool = False
     """Leave invalid records out, count and list them; otherwise they are an error."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class JsonLinesSettings(PrepareSettings):
+    """`igvg prepare jsonl`."""
+
+    name: str = ""
+    """Of the data set, the first part of its expressions' ids; empty: `jsonl` or `coco`."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class CocoSettings(JsonLinesSettings):
+    """`igvg prepare coco`."""
+
+    phrases: tuple[str, ...] = ("all {categories}",)
+    """Texts of expressions with {category} or its plural {categories}; one is drawn for each."""
+    empty: Count = 1
+    """Expressions of an image about categories that it does not show."""
+    seed: Count = 0
+    """Of what is drawn."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)

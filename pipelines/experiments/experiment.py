@@ -36,7 +36,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pipelines.config.overrides import from_mapping, overlay_settings, read_toml
+from pipelines.config.overrides import overlay_settings, read_toml
 from pipelines.config.presets import train_preset
 from pipelines.config.recipes import find_recipe
 from pipelines.config.settings import PredictSettings, PrepareSettings, ScoreSettings, TrainSettings, ZeroShotSettings
@@ -284,7 +284,7 @@ def _read_step(name: str, table: Any, file: Path) -> PrepareStep:
     return PrepareStep(
         annotations=file.parent / annotations,
         images=tuple(file.parent / folder for folder in images),
-        settings=from_mapping(PrepareSettings, values, f"{file}: prepare.{name}"),
+        settings=prepare.choose_settings(values, f"{file}: prepare.{name}"),
     )
 
 

@@ -9,6 +9,8 @@ from pipelines.config.overrides import overlay_settings, to_mapping
 from pipelines.config.presets import train_preset
 from pipelines.config.settings import (
     NOT_FINGERPRINTED,
+    CocoSettings,
+    JsonLinesSettings,
     PredictSettings,
     PrepareSettings,
     ReportSettings,
@@ -72,7 +74,8 @@ def _find_defaults(stage: str, options: Mapping[str, Any]) -> Any | None:
     if stage == "predict":
         return ZeroShotSettings() if "threshold" in options else PredictSettings()
     if stage == "prepare":
-        return PrepareSettings(dataset="")
+        kinds = {"jsonl": JsonLinesSettings, "coco": CocoSettings}
+        return kinds.get(str(options.get("dataset")), PrepareSettings)(dataset="")
     return {"score": ScoreSettings(split=""), "report": ReportSettings(split="")}.get(stage)
 
 

@@ -10,22 +10,34 @@ import hashlib
 import os
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipelines.config.overrides import fingerprinted_settings
-from pipelines.config.settings import PrepareSettings
+from pipelines.config.overrides import fingerprinted_settings, from_mapping
+from pipelines.config.settings import CocoSettings, JsonLinesSettings, PrepareSettings
 from pipelines.hub.download import download_annotations
 from pipelines.hub.names import find_commit
 from pipelines.stages.artifact import KeyedFolder, Stage, StageResult
 from pipelines.stages.inputs import digest_input
-from pipelines.stages.selection import MISSING, TURNED, UNUSABLE_IMAGE, Item, Selection, select_items
+from pipelines.stages.selection import (
+    MISSING,
+    TURNED,
+    UNUSABLE_IMAGE,
+    Item,
+    Selection,
+    find_names,
+    list_own_files,
+    select_items,
+)
 from shards.annotations.coco import INSTANCES_FILE
 from shards.annotations.drafts import DATASETS, ImageDraft, build_record, expect_files, list_files
 from shards.annotations.error_collector import ErrorCollector
-from shards.annotations.image_files import candidate_names, index_folders
+from shards.annotations.image_files import index_folders
+from shards.annotations.jsonl import list_mask_files
+from shards.annotations.refer import SPLIT_NAME
+from shards.datasets import OWN_LAYOUTS
 from shards.errors import DataError, SettingsError
 from shards.files import replace_folder
 from shards.progress import begin_stage, part_of_progress
@@ -126,6 +138,16 @@ def run(
     return replace(result, folder=stage.folder)
 
 
+def choose_settings(values: Mapping[str, Any], source: str) -> PrepareSettings:
+    """The settings of a data set, of the class that belongs to it.
+
+    Raises:
+        SettingsError: an unknown key, a missing key or an invalid value; begins with `source`.
+    """
+    kinds = {"jsonl": JsonLinesSettings, "coco": CocoSettings}
+    return from_mapping(kinds.get(str(values.get("dataset")), PrepareSettings), values, source)
+
+
 def download(dataset: str, name: str) -> Path:
     """The folder, in the hub's cache, of a published data set's annotation files.
 
@@ -137,7 +159,9 @@ def download(dataset: str, name: str) -> Path:
         CheckpointError: as `download_annotations` raises.
         SettingsError: there is no such data set.
     """
-    _refuse_unknown(dataset)
+    _refuse_unknown(PrepareSettings(dataset=dataset))
+    if dataset in OWN_LAYOUTS:
+        raise SettingsError(f"the hub holds published data sets, not {dataset}; give --annotations")
     return download_annotations(name, [DATASETS[dataset].files, (INSTANCES_FILE,)])
 
 
@@ -151,8 +175,8 @@ def describe(settings: PrepareSettings, annotations: Path, images: Sequence[Path
         DataError: an annotation file or a folder of images is missing.
         SettingsError: there is no such data set.
     """
-    _refuse_unknown(settings.dataset)
-    inputs: dict[str, Any] = {file.name: digest_input(file) for file in list_files(settings.dataset, annotations)}
+    _refuse_unknown(settings)
+    inputs = _digest_annotations(settings, annotations)
     digest = hashlib.sha256()
     for name, files in sorted(index_folders(images).items()):
         for file in files:
@@ -162,6 +186,19 @@ def describe(settings: PrepareSettings, annotations: Path, images: Sequence[Path
     return Stage(name="prepare", out=out, inputs=inputs, options=options)
 
 
+def _digest_annotations(settings: PrepareSettings, annotations: Path) -> dict[str, Any]:
+    """The digests of the annotation files, and of the PNG masks that they name."""
+    if settings.dataset not in OWN_LAYOUTS:
+        return {file.name: digest_input(file) for file in list_files(settings.dataset, annotations)}
+    files = list_own_files(settings, annotations)
+    if settings.dataset == "coco":
+        return {file.name: digest_input(file) for file in files}
+    digest = hashlib.sha256()
+    for file in list_mask_files(annotations):
+        digest.update(f"{file.relative_to(annotations.parent)}\0{digest_input(file)}\0".encode())
+    return {"annotations": digest_input(annotations), "masks": digest.hexdigest()}
+
+
 def inspect(settings: PrepareSettings, annotations: Path, images: Sequence[Path]) -> Inspection:
     """Find every file that `run` would read, and write nothing.
 
@@ -169,30 +206,42 @@ def inspect(settings: PrepareSettings, annotations: Path, images: Sequence[Path]
         DataError: an annotation file cannot be read, or has no such split.
         SettingsError: there is no such data set.
     """
-    _refuse_unknown(settings.dataset)
-    expected = expect_files(settings.dataset, annotations)
+    _refuse_unknown(settings)
+    own = settings.dataset in OWN_LAYOUTS
+    if own:
+        list_own_files(settings, annotations)
+    expected = [] if own else expect_files(settings.dataset, annotations)
     absent = [names for names in expected if not any((annotations / name).is_file() for name in names)]
     missing = [Missing(names=names, folders=(annotations,)) for names in absent]
     if missing:
         return Inspection(missing=tuple(missing), collector=ErrorCollector(), images=0, expressions=0, unread=True)
     selection = select_items(settings, annotations, [folder for folder in images if folder.is_dir()])
-    collector = ErrorCollector()
+    collector, list_names = ErrorCollector(), find_names(settings.dataset)
     for kind, error in selection.collector:
         if kind != MISSING:
             collector.add(error, kind)
     return Inspection(
-        missing=tuple(
-            Missing(names=tuple(candidate_names(image)), folders=tuple(images)) for image in selection.missing
-        ),
+        missing=tuple(Missing(names=tuple(list_names(image)), folders=tuple(images)) for image in selection.missing),
         collector=collector,
         images=len({draft.image.image_id for draft, _ in selection.items}),
         expressions=sum(len(draft.expressions) for draft, _ in selection.items),
     )
 
 
-def _refuse_unknown(dataset: str) -> None:
-    if dataset not in DATASETS:
-        raise SettingsError(f"no data set {dataset!r}; there are {', '.join(DATASETS)}")
+def _refuse_unknown(settings: PrepareSettings) -> None:
+    dataset, known = settings.dataset, [*DATASETS, *OWN_LAYOUTS]
+    if dataset not in known:
+        raise SettingsError(f"no data set {dataset!r}; there are {', '.join(known)}")
+    name = settings.name if isinstance(settings, JsonLinesSettings) else ""
+    if name in DATASETS:
+        raise SettingsError(f"name {name!r} is a published data set; choose another --name")
+    if name and not SPLIT_NAME.fullmatch(name):
+        raise SettingsError(f"name {name[:40]!r} is not made of letters, digits and _ + . -; choose another --name")
+    if isinstance(settings, CocoSettings):
+        unused = [text for text in settings.phrases if "{category}" not in text and "{categories}" not in text]
+        if unused or not settings.phrases:
+            shown = f"{unused[0]!r} names no category" if unused else "there are none"
+            raise SettingsError(f"phrases: {shown}; write {{category}} or {{categories}}, e.g. 'all {{categories}}'")
 
 
 def _check_usable(collector: ErrorCollector, settings: PrepareSettings, annotations: Path, *, num_images: int) -> None:

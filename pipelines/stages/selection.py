@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
 
 from PIL import Image
 
-from pipelines.config.settings import PrepareSettings, TextSettings
+from pipelines.config.settings import CocoSettings, JsonLinesSettings, PrepareSettings, TextSettings
 from pipelines.data.tokenizer import clean_expression
 from shards.annotations.coco import CocoImage
+from shards.annotations.coco_phrases import CategoryTexts, list_instances_files, read_coco_phrases
 from shards.annotations.drafts import (
     ImageDraft,
     drop_unusable_annotations,
@@ -29,6 +30,8 @@ from shards.annotations.image_files import (
     index_folders,
     locate_image,
 )
+from shards.annotations.jsonl import own_names, read_jsonl
+from shards.datasets import OWN_LAYOUTS
 from shards.errors import DataError
 
 Item = tuple[ImageDraft, Path]
@@ -62,21 +65,61 @@ def select_items(settings: PrepareSettings, annotations: Path, images: Sequence[
         DataError: an annotation file or folder cannot be read, or there is no such split.
     """
     collector, notes = ErrorCollector(), ErrorCollector()
-    drafts = read_dataset(settings.dataset, annotations, collector, settings.splits)
+    drafts = _read_drafts(settings, annotations, collector, notes)
     if settings.limit:
         by_split = groupby(drafts, key=lambda draft: draft.split)
         drafts = [draft for _, same in by_split for draft in islice(same, settings.limit)]
-    located, missing = _locate_images(drafts, index_folders(images), images, collector)
+    located, missing = _locate_images(drafts, index_folders(images), images, collector, find_names(settings.dataset))
     drafts = _read_missing_sizes(drafts, located, collector)
-    usable = drop_unusable_annotations(drafts, locate_instances(settings.dataset, annotations), collector)
+    own = settings.dataset in OWN_LAYOUTS
+    file = annotations if own else locate_instances(settings.dataset, annotations)
+    usable = drop_unusable_annotations(drafts, file, collector)
     items = [(draft, located[draft.image.image_id]) for draft in usable if draft.image.image_id in located]
     for draft, _ in items:
         _note_expressions(draft, notes)
     return Selection(items=items, missing=missing, collector=collector, notes=notes)
 
 
+def find_names(dataset: str) -> Callable[[CocoImage], Sequence[str]]:
+    """What lists the names under which an image of a data set may be found."""
+    return own_names if dataset == "jsonl" else candidate_names
+
+
+def list_own_files(settings: PrepareSettings, annotations: Path) -> list[Path]:
+    """The annotation files of a data set of one's own.
+
+    Raises:
+        DataError: there is no such file, or it is a folder.
+    """
+    files = list_instances_files(annotations) if settings.dataset == "coco" else [annotations]
+    for file in files:
+        if not file.is_file():
+            state = "is a folder" if file.is_dir() else "no such file"
+            wanted = "the .jsonl file" if settings.dataset == "jsonl" else "an instances.json"
+            raise DataError(state, file=file, remedy=f"give {wanted} as --annotations")
+    return files
+
+
+def _read_drafts(
+    settings: PrepareSettings, annotations: Path, collector: ErrorCollector, notes: ErrorCollector
+) -> list[ImageDraft]:
+    if settings.dataset not in OWN_LAYOUTS:
+        return read_dataset(settings.dataset, annotations, collector, settings.splits)
+    list_own_files(settings, annotations)
+    name = (isinstance(settings, JsonLinesSettings) and settings.name) or settings.dataset
+    if settings.dataset == "jsonl":
+        return read_jsonl(annotations, name, collector, settings.splits)
+    own = settings if isinstance(settings, CocoSettings) else CocoSettings(dataset=settings.dataset)
+    texts = CategoryTexts(templates=own.phrases, num_empty=own.empty, seed=own.seed)
+    return read_coco_phrases(annotations, name, texts, (collector, notes), settings.splits)
+
+
 def _locate_images(
-    drafts: Sequence[ImageDraft], files: Files, folders: Sequence[Path], collector: ErrorCollector
+    drafts: Sequence[ImageDraft],
+    files: Files,
+    folders: Sequence[Path],
+    collector: ErrorCollector,
+    list_names: Callable[[CocoImage], Sequence[str]],
 ) -> tuple[dict[int, Path], list[CocoImage]]:
     """Image files by image id, and the images without a file; missing and ambiguous files are collected."""
     listed = " or ".join(str(folder) for folder in folders)
@@ -85,7 +128,7 @@ def _locate_images(
     missing = []
     for image_id, image in by_id.items():
         try:
-            file = locate_image(image, files)
+            file = locate_image(image, files, list_names)
         except DataError as error:
             collector.add(error, AMBIGUOUS)
             continue
@@ -93,8 +136,11 @@ def _locate_images(
             located[image_id] = file
         else:
             missing.append(image)
-            what = f"no image {', '.join(candidate_names(image))} in {listed}"
-            collector.add(DataError(what, record=f"image {image_id}"), MISSING)
+            names = [name if name.isprintable() else ascii(name) for name in list_names(image)]
+            what = f"no image {', '.join(names)} in {listed}"
+            # The ids of images that were counted while the file was read say nothing to its author.
+            record = f"image {image_id}" if list_names is candidate_names else f"image {image.file_name}"
+            collector.add(DataError(what, record=record), MISSING)
     for image_id, shared in find_shared_files(located).items():
         del located[image_id]
         collector.add(shared, AMBIGUOUS)

@@ -70,7 +70,23 @@ def read_instances(file: Path, collector: ErrorCollector) -> CocoInstances:
     Raises:
         DataError: the file cannot be read, is no JSON, or lacks `images` or `annotations`.
     """
-    document = load_json(file)
+    return parse_instances(load_json(file), file, collector)
+
+
+def parse_instances(
+    document: Any, file: Path, collector: ErrorCollector, *, boxes_suffice: bool = False
+) -> CocoInstances:
+    """The images and annotations of a document that was read from `file`, as `read_instances` returns them.
+
+    Args:
+        document: the value of the file.
+        file: for errors.
+        collector: as of `read_instances`.
+        boxes_suffice: whether an annotation may lack a segmentation if it has a box.
+
+    Raises:
+        DataError: it lacks `images` or `annotations`.
+    """
     if not isinstance(document, dict):
         raise DataError(f"holds a {type(document).__name__}, not a dictionary with images and annotations", file=file)
     for key in ("images", "annotations"):
@@ -79,8 +95,9 @@ def read_instances(file: Path, collector: ErrorCollector) -> CocoInstances:
     images = UniqueEntries[CocoImage]()
     bad_images = _read_entries(document["images"], "image", _read_image, images, file, collector)
     annotations = UniqueEntries[Annotation]()
+    read_annotation = _read_box_annotation if boxes_suffice else _read_annotation
     bad_annotations = _read_entries(
-        document["annotations"], "annotation", _read_annotation, annotations, file, collector
+        document["annotations"], "annotation", read_annotation, annotations, file, collector
     )
     link_same_names(images.entries)
     return CocoInstances(images.entries, annotations.entries, bad_images, bad_annotations)
@@ -139,6 +156,16 @@ def _read_annotation(entry: Any) -> tuple[int, Annotation]:
         segmentation=entry["segmentation"],
         iscrowd=read_flag(entry, "iscrowd", default=False),
     )
+
+
+def _read_box_annotation(entry: Any) -> tuple[int, Annotation]:
+    """An annotation whose box suffices: without an outline its segmentation is None."""
+    outlined = not isinstance(entry, dict) or entry.get("segmentation") not in (None, [])
+    # An empty list is how detection data sets write that there is no outline.
+    ann_id, annotation = _read_annotation(entry if outlined else entry | {"segmentation": None})
+    if not outlined and annotation.bbox is None:
+        raise DataError("has neither a segmentation nor a bbox with an area")
+    return ann_id, annotation
 
 
 def read_bbox(values: Any) -> tuple[float, float, float, float] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from shards.annotations import grefcoco, instancevg, refcoco, refzom
 from shards.annotations.coco import INSTANCES_FILE, Annotation, CocoImage, CocoInstances, read_instances
 from shards.annotations.error_collector import ErrorCollector
 from shards.annotations.instances import build_instance
+from shards.annotations.own_instances import OwnAnnotation, build_own_instance
 from shards.annotations.refer import Ref, read_refs
 from shards.datasets import DatasetName
 from shards.errors import DataError
@@ -135,7 +136,7 @@ def drop_unusable_annotations(drafts: Sequence[ImageDraft], file: Path, collecto
         kept: dict[int, Instance] = {}
         for index, annotation in enumerate(draft.annotations):
             try:
-                kept[index] = build_instance(annotation, draft.image)
+                kept[index] = _build_instance(annotation, draft.image)
             except DataError as error:
                 errors.setdefault(annotation.ann_id, error)
                 needing = [expression.id for expression in draft.expressions if index in expression.instances]
@@ -186,9 +187,14 @@ def build_record(draft: ImageDraft) -> ImageRecord:
         file_name=draft.image.file_name,
         width=draft.image.width,
         height=draft.image.height,
-        instances=draft.instances or tuple(build_instance(each, draft.image) for each in draft.annotations),
+        instances=draft.instances or tuple(_build_instance(each, draft.image) for each in draft.annotations),
         expressions=draft.expressions,
     )
+
+
+def _build_instance(annotation: Annotation, image: CocoImage) -> Instance:
+    build: Callable[..., Instance] = build_own_instance if isinstance(annotation, OwnAnnotation) else build_instance
+    return build(annotation, image)
 
 
 def _find_instancevg_files(dataset: str, folder: Path) -> tuple[Path, ...]:

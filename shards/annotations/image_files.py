@@ -8,7 +8,7 @@ from __future__ import annotations
 import filecmp
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from shards.annotations.coco import CocoImage
@@ -70,7 +70,11 @@ def candidate_names(image: CocoImage) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def locate_image(image: CocoImage, files: Mapping[str, Sequence[Path]]) -> Path | None:
+def locate_image(
+    image: CocoImage,
+    files: Mapping[str, Sequence[Path]],
+    list_names: Callable[[CocoImage], Sequence[str]] = candidate_names,
+) -> Path | None:
     """The image file among those of `index_folders`, under the first of its names that is there; None if none is.
 
     Raises:
@@ -78,7 +82,7 @@ def locate_image(image: CocoImage, files: Mapping[str, Sequence[Path]]) -> Path 
     """
     record = f"image {image.image_id}"
     full = full_name(image.file_name)
-    for name in candidate_names(image):
+    for name in list_names(image):
         if not (found := files.get(name)):
             continue
         others = image.same_name if name == full else image.same_base_name

@@ -28,7 +28,7 @@ def build_instance(annotation: Annotation, image: CocoImage) -> Instance:
     except (DataError, TypeError, ValueError, OverflowError) as error:
         what = f"annotation {annotation.ann_id}: {error}"
         raise DataError(what, record=f"image {image.image_id}") from error
-    box = _clip_box(annotation, image) or masks.rle_to_box(mask)
+    box = clip_box(annotation, image) or masks.rle_to_box(mask)
     return Instance(
         ann_id=annotation.ann_id, category_id=annotation.category_id, box=box, mask=mask, crowd=annotation.iscrowd
     )
@@ -80,7 +80,7 @@ def _shoelace_area(polygon: list[float]) -> float:
     return abs(sum(x * next_y - next_x * y for x, y, next_x, next_y in pairs)) / 2
 
 
-def _clip_box(annotation: Annotation, image: CocoImage) -> Box | None:
+def clip_box(annotation: Annotation, image: CocoImage) -> Box | None:
     """The published box as x0, y0, x1, y1 inside the image; None if nothing of it is there."""
     if annotation.bbox is None:
         return None

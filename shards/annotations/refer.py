@@ -23,7 +23,7 @@ Record = dict[str, Any]
 
 _SHOWN = 3
 # A split is the name of a folder.
-_SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]{0,63}")
+SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ def _read_ref(ref_format: RefFormat, record: Any) -> tuple[Ref, ErrorCollector]:
     """The ref with its usable sentences, and the errors of the others."""
     ref_id, image_id = read_integer(record, "ref_id"), read_integer(record, "image_id")
     split, entries = read_text(record, "split"), read_value(record, "sentences")
-    if not _SPLIT_NAME.fullmatch(split):
+    if not SPLIT_NAME.fullmatch(split):
         raise DataError(f"split is {split[:40]!r}, which names no folder")
     if not isinstance(entries, (list, tuple)) or not entries:
         raise DataError("has no list of sentences")

@@ -42,6 +42,8 @@ STAGES: dict[str, tuple[type, str]] = {
         "Defaults of the thresholds depend on the [model's family](zero-shot.md).",
     ),
     "igvg prepare": (module.PrepareSettings, "Given as options, and as keys of `[prepare.NAME]` of `igvg run`."),
+    "igvg prepare jsonl": (module.JsonLinesSettings, "Likewise."),
+    "igvg prepare coco": (module.CocoSettings, "Likewise."),
     "igvg report": (module.ReportSettings, "Given as options."),
     "igvg serve": (module.ServeSettings, "`postprocess` is what answers have by default."),
     "igvg score": (module.ScoreSettings, "Given as options, and as keys of `[score]` of `igvg run`."),
@@ -102,9 +104,11 @@ def format_table(stage: type, prefix: str) -> list[str]:
 
 def read_meanings(stage: type) -> dict[str, str]:
     """The docstring of every field; an empty one for a field without."""
+    meanings = {field.name: "" for field in dataclasses.fields(stage)}
+    for parent in stage.__bases__:
+        meanings |= read_meanings(parent) if dataclasses.is_dataclass(parent) else {}
     (tree,) = ast.parse(inspect.getsource(stage)).body
     assert isinstance(tree, ast.ClassDef)
-    meanings = {field.name: "" for field in dataclasses.fields(stage)}
     for node, after in zip(tree.body, tree.body[1:], strict=False):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(after, ast.Expr):
             meanings[node.target.id] = " ".join(str(ast.literal_eval(after.value)).split())

@@ -25,6 +25,7 @@ from pipelines.stages.selection import select_items
 from shards.annotations.drafts import build_record
 from shards.errors import DataError
 from shards.masks import rle_area
+from shards.record import ImageRecord
 
 SIZE = (40, 30)
 VALUES: tuple[Any, ...] = (
@@ -62,6 +63,22 @@ def make_documents() -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, An
     sample = {"image_id": 7, "width": 40, "height": 30, "file_name": "clip/7.png", "annotations": targets}
     merged = {"val": [{**sample, "expressions": {"raw": [f"phrase {n}", "another"]}} for n in range(3)]}
     return instances, refs, merged
+
+
+def make_lines() -> list[dict[str, Any]]:
+    """JSON lines of one's own about the same images, with every kind of target; mask.png is one of them."""
+    targets = [
+        {"box": [10, 5, 20, 15]},
+        {"bbox": [10, 5, 10, 10], "polygons": [[10, 5, 20, 5, 20, 15, 10, 15]]},
+        {"rle": {"size": [30, 40], "counts": [300, 60, 840]}},
+        {"mask": "mask.png"},
+    ]
+    return [
+        {"image": "clip/7.png", "text": "one box", "targets": targets[:1], "split": "val"},
+        {"image": "clip/7.png", "text": ["several", "they"], "targets": targets, "split": "val"},
+        {"image": "clip/8.png",
+         "expressions": [{"text": "nothing", "targets": []}, {"text": "it", "targets": targets[3:]}]},
+    ]  # fmt: skip
 
 
 def change_value(document: Any, source: random.Random) -> Any:
@@ -105,13 +122,24 @@ def write_mutated(folder: Path, layout: str, seed: int) -> str:
     """Write annotation files of which one is changed; returns the data set that they are."""
     source = random.Random(f"{layout}/{seed}")
     instances, refs, merged = make_documents()
+    separate = [entry | {"iscrowd": entry["id"] % 80 == 1} for entry in instances["annotations"]]
+    categories = instances | {
+        "annotations": separate,
+        "categories": [{"id": 3, "name": "dog"}, {"id": 4, "name": "wine glass"}],
+    }
     dataset, name, document, encode = {
         "instances.json": ("grefcoco", "instances.json", instances, _to_json),
         "grefs json": ("grefcoco", "grefs(unc).json", refs, _to_json),
         "refs pickle": ("rrefcoco", "refs(unc).p", refs, _to_pickle(source)),
         "merged": ("grefcoco", "instance.json", merged, _to_json),
+        "json lines": ("jsonl", "own.jsonl", make_lines(), _to_lines),
+        "categories": ("coco", "own.json", categories, _to_json),
     }[layout]
-    if layout != "merged":
+    if dataset == "jsonl":
+        mask = np.zeros(SIZE[::-1], dtype=np.uint8)
+        mask[5:15, 10:20] = 255
+        Image.fromarray(mask).save(folder / "mask.png")
+    elif layout not in ("merged", "categories"):
         (folder / "instances.json").write_bytes(_to_json(instances))
         (folder / "grefs(unc).json").write_bytes(_to_json(refs))
     if source.randrange(2):
@@ -132,10 +160,12 @@ def read_mutated(folder: Path, images: Path, layout: str, seed: int) -> str:
     dataset = write_mutated(folder, layout, seed)
     outcome, lines = "read", []
     try:
-        selection = select_items(PrepareSettings(dataset=dataset), folder, [images])
+        annotations = folder / {"jsonl": "own.jsonl", "coco": "own.json"}.get(dataset, "")
+        selection = select_items(PrepareSettings(dataset=dataset), annotations, [images])
         for draft, _ in selection.items:
             record = build_record(draft)
-            assert all(rle_area(instance.mask) for instance in record.instances)
+            assert all(rle_area(instance.mask) for instance in record.instances if instance.mask is not None)
+            assert ImageRecord.from_json(json.loads(json.dumps(record.to_json()))) == record
         lines = [str(error) for _, error in (*selection.collector, *selection.notes)]
         selection.collector.raise_if_any()
     except DataError as error:
@@ -152,7 +182,7 @@ def draw_images(folder: Path) -> Path:
     return folder
 
 
-LAYOUTS = ("instances.json", "grefs json", "refs pickle", "merged")
+LAYOUTS = ("instances.json", "grefs json", "refs pickle", "merged", "json lines", "categories")
 
 
 def _list_places(document: Any) -> list[tuple[Any, Any]]:
@@ -167,6 +197,11 @@ def _list_places(document: Any) -> list[tuple[Any, Any]]:
 
 def _to_json(document: Any) -> bytes:
     return json.dumps(document).encode()
+
+
+def _to_lines(document: Any) -> bytes:
+    lines = document if isinstance(document, list) else [document]
+    return b"\n".join(map(_to_json, lines))
 
 
 def _to_pickle(source: random.Random) -> Callable[[Any], bytes]:

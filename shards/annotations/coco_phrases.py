@@ -1,0 +1,204 @@
+"""Expressions made of the categories of a detection data set: "all dogs", and "all bicycles" where there is none.
+
+An image gets one expression for each category of its objects, about all of them, and some about categories that it
+does not show, which have empty targets. That is right only where every object of the categories is annotated, as in
+COCO; in federated data sets such as LVIS a category without annotations may be in the image all the same.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shards.annotations.coco import Annotation, CocoImage, load_json, parse_instances
+from shards.annotations.drafts import REFUSED, ImageDraft
+from shards.annotations.error_collector import ErrorCollector
+from shards.annotations.fields import read_integer, read_text
+from shards.annotations.own_instances import OwnAnnotation
+from shards.errors import DataError
+from shards.record import Expression
+
+CROWDED = "category with a crowd region"
+"""The kind under which categories are noted that an image gets no expression for."""
+DEFAULT_SPLIT = "train"
+_MAX_CATEGORIES, _MAX_IMAGE_ID = 100_000, 10**13
+_SPLITS = re.compile("train|val|test")
+_IRREGULAR = {
+    "child": "children", "deer": "deer", "fish": "fish", "foot": "feet", "goose": "geese", "knife": "knives",
+    "leaf": "leaves", "man": "men", "mouse": "mice", "person": "people", "sheep": "sheep", "shelf": "shelves",
+    "tooth": "teeth", "woman": "women",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CategoryTexts:
+    """How the expressions of categories are worded, and how many have empty targets."""
+
+    templates: tuple[str, ...]
+    """Texts with {category} or its plural {categories}; one is drawn for each expression."""
+    num_empty: int
+    """Expressions of an image about categories that it does not show."""
+    seed: int
+
+
+def list_instances_files(path: Path) -> list[Path]:
+    """The file itself, or the JSON files of a folder, sorted."""
+    return sorted(path.glob("*.json")) if path.is_dir() else [path]
+
+
+def read_coco_phrases(
+    path: Path, name: str, texts: CategoryTexts, collectors: tuple[ErrorCollector, ErrorCollector],
+    splits: Sequence[str] = (),
+) -> list[ImageDraft]:  # fmt: skip
+    """Make expressions of a COCO data set.
+
+    Args:
+        path: an instances.json, or a folder of several. The name of each says which split it is: the first of train,
+            val and test in it, else train.
+        name: of the data set, the first part of the expressions' ids.
+        texts: how the expressions are worded.
+        collectors: of entries that cannot be used, and are left out; and of notes.
+        splits: names of the splits; none means all.
+
+    Returns:
+        One draft per image and split, sorted by the name of the split and the image id. The `ref_id` of an expression
+        is the image's id and the rank of the category's name, as one number.
+
+    Raises:
+        DataError: a file cannot be read or is no COCO data set; two files are the same split; or there is no such
+            split.
+    """
+    files: dict[str, Path] = {}
+    for file in list_instances_files(path):
+        split = found[0] if (found := _SPLITS.search(file.name)) else DEFAULT_SPLIT
+        if split in files:
+            raise DataError(f"is split '{split}' like {files[split].name}, by its name", file=file, remedy="rename one")
+        files[split] = file
+    if not files:
+        raise DataError("holds no .json files", file=path, remedy="give an instances.json of COCO's layout")
+    for split in splits:
+        if split not in files:
+            raise DataError(f"has no split {split!r}; there are {', '.join(sorted(files))}", file=path)
+    drafts: list[ImageDraft] = []
+    for split, file in sorted(files.items()):
+        if not splits or split in splits:
+            drafts += _read_split(split, file, name, texts, collectors)
+    return drafts
+
+
+def _read_split(
+    split: str, file: Path, name: str, texts: CategoryTexts, collectors: tuple[ErrorCollector, ErrorCollector]
+) -> list[ImageDraft]:
+    collector, notes = collectors
+    document = load_json(file)
+    instances = parse_instances(document, file, collector, boxes_suffice=True)
+    categories = _read_categories(document, file)
+    if len(categories) > _MAX_CATEGORIES or max(instances.images, default=0) > _MAX_IMAGE_ID:
+        what = f"has more than {_MAX_CATEGORIES} categories, or an image with an id above {_MAX_IMAGE_ID}"
+        raise DataError(what, file=file, remedy="number images and categories from 1")
+    shown: dict[int, dict[str, list[Annotation]]] = {image_id: {} for image_id in instances.images}
+    for annotation in instances.annotations.values():
+        record = f"annotation {annotation.ann_id}"
+        if annotation.image_id not in shown:
+            refused = annotation.image_id in instances.refused_images
+            what = f"image {annotation.image_id} {'cannot be used' if refused else 'is not among the images'}"
+            collector.add(DataError(what, file=file, record=record), REFUSED if refused else "unknown picture")
+        elif annotation.category_id not in categories:
+            what = f"category {annotation.category_id} is not among the categories"
+            collector.add(DataError(what, file=file, record=record), "unknown category")
+        else:
+            shown[annotation.image_id].setdefault(categories[annotation.category_id], []).append(annotation)
+    wording = _Wording(name, texts, {category: rank for rank, category in enumerate(sorted(set(categories.values())))})
+    drafts = [
+        _draft_image(split, instances.images[image_id], shown[image_id], wording, notes) for image_id in sorted(shown)
+    ]
+    return [draft for draft in drafts if draft.expressions]
+
+
+@dataclass(frozen=True, slots=True)
+class _Wording:
+    """Words expressions about categories."""
+
+    dataset: str
+    texts: CategoryTexts
+    ranks: dict[str, int]
+    """Of all categories, by their names."""
+
+    def write(self, category: str, image_id: int, source: random.Random, instances: tuple[int, ...]) -> Expression:
+        """The expression about a category in an image."""
+        text = source.choice(self.texts.templates)
+        text = text.replace("{categories}", form_plural(category)).replace("{category}", category)
+        ref_id = image_id * _MAX_CATEGORIES + self.ranks[category]
+        return Expression(id=f"{self.dataset}/{ref_id}/0", text=text, instances=instances, ref_id=ref_id)
+
+
+def _draft_image(
+    split: str, image: CocoImage, shown: dict[str, list[Annotation]], wording: _Wording, notes: ErrorCollector
+) -> ImageDraft:
+    # Of the image alone, so that it does not depend on the other images.
+    source = random.Random(f"{wording.texts.seed}/{image.image_id}")  # noqa: S311, nothing secret
+    annotations: list[OwnAnnotation] = []
+    expressions = []
+    for category in sorted(shown):
+        found = shown[category]
+        if any(each.iscrowd for each in found):
+            what = f"{category}: a crowd region stands for several of them; no expression is about it"
+            notes.add(DataError(what, record=f"image {image.image_id}"), CROWDED)
+            continue
+        first = len(annotations)
+        annotations += map(_own_annotation, found)
+        indices = tuple(range(first, len(annotations)))
+        expressions.append(wording.write(category, image.image_id, source, indices))
+    absent = [category for category in wording.ranks if category not in shown]
+    drawn = sorted(source.sample(absent, min(wording.texts.num_empty, len(absent))))
+    expressions += [wording.write(category, image.image_id, source, ()) for category in drawn]
+    return ImageDraft(split=split, image=image, annotations=tuple(annotations), expressions=tuple(expressions))
+
+
+def _own_annotation(annotation: Annotation) -> OwnAnnotation:
+    return OwnAnnotation(
+        ann_id=annotation.ann_id, image_id=annotation.image_id, category_id=annotation.category_id,
+        bbox=annotation.bbox, segmentation=annotation.segmentation, iscrowd=annotation.iscrowd,
+        origin=f"annotation {annotation.ann_id}",
+    )  # fmt: skip
+
+
+def _read_categories(document: Any, file: Path) -> dict[int, str]:
+    """The names of the categories by their ids; different categories may share a name, and are one then.
+
+    Raises:
+        DataError: there is no list of them, or one has no id or no name.
+    """
+    entries = document.get("categories")
+    if not isinstance(entries, list) or not entries:
+        raise DataError("has no list 'categories'", file=file, remedy="add one with the id and name of each")
+    categories: dict[int, str] = {}
+    for index, entry in enumerate(entries, 1):
+        try:
+            category_id, name = read_integer(entry, "id"), " ".join(read_text(entry, "name").split())
+            if not name or categories.get(category_id, name) != name:
+                raise DataError(f"the name {name!r:.40} is empty or not the only one of id {category_id}")
+        except DataError as error:
+            raise DataError(error.what, file=file, record=f"category number {index}") from error
+        categories[category_id] = name
+    return categories
+
+
+def form_plural(category: str) -> str:
+    """The English plural of a category, whose last word is its noun: wine glass, wine glasses."""
+    before, space, noun = category.rpartition(" ")
+    if noun.lower() in _IRREGULAR:
+        plural = _IRREGULAR[noun.lower()]
+    elif noun.endswith("s") and not noun.endswith(("ss", "us")):
+        plural = noun
+    elif noun.endswith(("s", "x", "z", "ch", "sh")):
+        plural = f"{noun}es"
+    elif noun.endswith("y") and noun[-2:-1] not in tuple("aeiou"):
+        plural = f"{noun[:-1]}ies"
+    else:
+        plural = f"{noun}s"
+    return before + space + plural
