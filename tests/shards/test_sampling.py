@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,6 +21,7 @@ from shards.sampling import (
 
 totals = st.integers(1, 120)
 seeds = st.integers(0, 2**40)
+WORLD_SIZES = (1, 2, 3, 8)
 counts = st.lists(st.lists(st.integers(0, 4), max_size=6), max_size=4)
 
 
@@ -86,6 +90,66 @@ def test_ranks_split_a_step_evenly_and_completely(
     lengths = [len(share) for share in shares]
     assert min(lengths) >= 1
     assert max(lengths) - min(lengths) <= 1
+
+
+@settings(deadline=None)
+@given(totals, seeds, st.sampled_from(WORLD_SIZES), st.integers(1, 4), st.integers(1, 3))
+def test_all_ranks_together_see_every_expression_once_per_epoch(
+    total: int, seed: int, world_size: int, per_rank: int, epochs: int
+) -> None:
+    batch_size = world_size * per_rank
+    seen: list[int] = []
+    for step in range(-(-total * epochs // batch_size)):
+        shares = share_step(total, seed, step, batch_size, world_size)
+        assert {len(share) for share in shares} == {per_rank}
+        # The ranks take turns, so that this is the order of one process.
+        seen += [index for turn in zip(*shares, strict=True) for index in turn]
+    for epoch in range(epochs):
+        assert seen[epoch * total : (epoch + 1) * total] == epoch_permutation(total, seed, epoch).tolist()
+
+
+@settings(deadline=None)
+@given(
+    totals, seeds, st.integers(0, 10**9), st.lists(st.sampled_from(WORLD_SIZES), min_size=1, max_size=5),
+)  # fmt: skip
+def test_a_training_that_is_resumed_at_any_step_by_other_processes_sees_what_would_have_come(
+    total: int, seed: int, first: int, world_sizes: list[int]
+) -> None:
+    for step, world_size in enumerate(world_sizes, start=first):
+        found = [index for share in share_step(total, seed, step, 24, world_size) for index in share]
+        (expected,) = share_step(total, seed, step, 24, 1)
+        assert sorted(found) == sorted(expected)
+
+
+@pytest.mark.parametrize("start", [0, 10**7, 10**12 - 3])
+def test_a_step_costs_the_orders_of_the_epochs_that_it_touches_at_any_position(
+    start: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders: list[int] = []
+    monkeypatch.setattr(np, "argsort", count_calls(np.argsort, orders))
+    total = 1009
+    sample_indices(total, seed=2**33 + start, start=start, count=16)
+    assert len(orders) == 1 + (start // total != (start + 15) // total)
+
+
+def count_calls(function: Callable[..., Any], calls: list[int]) -> Callable[..., Any]:
+    """The function, which appends the length of its first argument at each call."""
+
+    def counted(*arguments: Any, **keywords: Any) -> Any:
+        calls.append(len(arguments[0]))
+        return function(*arguments, **keywords)
+
+    return counted
+
+
+def share_step(total: int, seed: int, step: int, batch_size: int, world_size: int) -> list[list[int]]:
+    """What each rank takes of a step."""
+    return [
+        sample_batch(
+            total, seed=seed, start=step * batch_size, batch_size=batch_size, rank=rank, world_size=world_size
+        ).tolist()
+        for rank in range(world_size)
+    ]
 
 
 def test_a_training_goes_on_with_another_world_size_as_if_undisturbed() -> None:
