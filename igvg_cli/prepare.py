@@ -61,7 +61,7 @@ def prepare(
         str | None,
         typer.Option(
             metavar="USER/REPO",
-            help="Take the annotation files from a data set on the hub instead; also USER/REPO@REVISION.",
+            help="Take the annotation files from a data set on the hub instead; @REVISION may follow.",
             show_default=False,
         ),
     ] = None,
