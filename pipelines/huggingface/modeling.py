@@ -103,13 +103,9 @@ class IGVGForZeroShotObjectDetection(IGVGModel, PreTrainedModel):  # type: ignor
 def _without_report() -> Iterator[None]:
     """Keep transformers from logging which tensors do not fit: the error says it."""
     logger = logging.getLogger(PreTrainedModel.__module__)
-    # A level that is set on this logger itself makes transformers log which layers tensor parallelism leaves out.
-    logger.addFilter(_is_error)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logger.removeFilter(_is_error)
-
-
-def _is_error(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.ERROR
+        logger.setLevel(level)
