@@ -237,7 +237,7 @@ def test_settings_that_do_not_fit_the_model_are_refused(models: Path, pipeline: 
     of_dino = ZeroShotSettings(split="val", threshold=0.1, text_threshold=0.2)
     with pytest.raises(SettingsError, match="OWL-ViT has no text_threshold; its thresholds are threshold"):
         predict.run(of_dino, models / "owlvit", shards, out)
-    with pytest.raises(SettingsError, match="is a OWL-ViT model, not igvg's own network"):
+    with pytest.raises(SettingsError, match="is a model of OWL-ViT, not igvg's own network"):
         predict.run(PredictSettings(split="val"), models / "owlvit", shards, out)
     with pytest.raises(SettingsError, match="igvg's own network gives masks"):
         predict.run(PredictSettings(split="val"), pipeline / "run", shards, out, masks=models / "sam")
