@@ -12,7 +12,8 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from pipelines.evaluation.outcome_kinds import OutcomeKind
 from tests.support.browser import Tab, launch_browser, needs_chromium, open_tab
-from tests.support.drawn_report import read_index, write_report
+from tests.support.drawn_report import write_report
+from tests.support.report_data import read_index
 
 pytestmark = needs_chromium
 TEXTS = ("The red Circle left", "circle that is RED", "a red square", "ﬁve blue stars")
@@ -34,7 +35,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def index(report: Path) -> Index:
-    return read_index(report)
+    return read_index(report.parent)
 
 
 @pytest.fixture
