@@ -18,6 +18,7 @@ from shards.file_kinds import describe_bytes, explain_unreadable
 from shards.record import LONGEST_SIDE
 
 _REMEDY = "give an image file, e.g. JPEG or PNG, that other programs show"
+_REDUCE = "reduce the image"
 # EXIF orientation → the view that turns the pixels upright.
 _TURNS: dict[int, Callable[[NDArray[np.void]], NDArray[np.void]]] = {
     2: lambda pixels: pixels[:, ::-1], 3: lambda pixels: pixels[::-1, ::-1], 4: lambda pixels: pixels[::-1],
@@ -89,12 +90,17 @@ def _decode(
                 return to_rgb(image), ""
             if max(image.size) > LONGEST_SIDE:
                 width, height = image.size
-                raise ValueError(f"it has {width} × {height} pixels, more than {LONGEST_SIDE} in one direction")
+                what = f"has {width} × {height} pixels, more than {LONGEST_SIDE} in one direction"
+                raise DataError(what, file=file, remedy=_REDUCE)
             value, damage = read_orientation(image)
             pixels = to_rgb(image)
         # Here the image that Pillow decoded is freed.
         turned = _turn(pixels, value) if value in _TURNS else pixels
         return turned, damage and f"{file}: its EXIF block is damaged ({damage})"
+    except DataError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise DataError("has more than 178 megapixels, which Pillow refuses", file=file, remedy=_REDUCE) from error
     except Exception as error:  # Pillow raises many kinds on damaged files
         raise _explain(data, file, error) from error
 

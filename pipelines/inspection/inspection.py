@@ -125,6 +125,8 @@ def _describe_image(file: Path) -> Description:
                 "mode": image.mode,
                 "format": image.format,
             }
+    except Image.DecompressionBombError as error:
+        raise DataError("is an image of more than 178 megapixels, which Pillow refuses", file=file) from error
     except Exception as error:  # a parser may raise anything on a damaged file
         raise DataError(f"is a damaged image ({error})", file=file) from error
     return Description(path=str(file), kind="image", what="an image", **measure_file(file), facts=facts)

@@ -181,6 +181,12 @@ def test_a_damaged_image_is_named(keep: int) -> None:
         decode_image(encode(Image.fromarray(noise), "PNG")[:keep], "street.png")
 
 
+def test_an_image_that_is_too_large_is_to_be_reduced(tmp_path: Path) -> None:
+    Image.new("1", (20_000, 18_000)).save(tmp_path / "huge.png")
+    with pytest.raises(DataError, match=r"huge.png: has more than 178 megapixels, which Pillow refuses; reduce the im"):
+        read_image(tmp_path / "huge.png")
+
+
 # Orientation
 
 
