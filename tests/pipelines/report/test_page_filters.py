@@ -38,11 +38,37 @@ def index(report: Path) -> Index:
     return read_index(report.parent)
 
 
-@pytest.fixture
-def tab(browser: Browser, report: Path) -> Iterator[Tab]:
+@pytest.fixture(scope="module")
+def opened(browser: Browser, report: Path) -> Iterator[Tab]:
     """The page on a screen so tall that all tiles exist."""
     with open_tab(browser, report, height=6000) as opened:
         yield opened
+
+
+@pytest.fixture
+def tab(opened: Tab) -> Tab:
+    """The page as a reader finds it: loading it for each test would take most of their time."""
+    opened.page.evaluate(
+        """() => {
+          igvg.address.cancel();
+          document.activeElement.blur();
+          const followed = new Promise((resolve) => addEventListener("hashchange", resolve, { once: true }));
+          location.hash = `#?visit=${performance.now()}`;
+          return followed;
+        }"""
+    )
+    assert opened.errors == []
+    assert list_filters(opened.page) == []
+    return opened
+
+
+def list_filters(page: Page) -> list[str]:
+    """What is filtered by; both sets are shown, in the order of the shards."""
+    assert page.get_by_label("Sort by").input_value() == "order"
+    assert page.get_by_label("Thumbnails show").input_value() == "both"
+    assert page.locator("input[name=set][value=both]").is_checked()
+    checked = page.locator("#filters input[type=checkbox]:checked").evaluate_all("(all) => all.map((box) => box.value)")
+    return [*checked, *filter(None, [page.get_by_label("Text of the expression").input_value()])]
 
 
 def list_shown(page: Page) -> list[str]:
