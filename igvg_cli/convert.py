@@ -98,11 +98,11 @@ def convert(
     if not math.isfinite(score_threshold):
         raise typer.BadParameter("--score-threshold must be a finite number")
     request.check()
-    if (shards is None) != (split is None) or (shards is None and not request.per_image):
-        raise typer.BadParameter(f"{'--split' if shards else '--shards'} is missing; --shards and --split go together")
-
     from pipelines.stages import convert as stage
 
+    own = request.per_image or (request.writes and any(map(stage.has_own_images, request.inputs)))
+    if (shards is None) != (split is None) or (shards is None and not own):
+        raise typer.BadParameter(f"{'--split' if shards else '--shards'} is missing; --shards and --split go together")
     chosen = stage.Split(shards=shards, name=split) if shards is not None and split is not None else None
     result: StageResult[Any]
     with render.show_progress("converting"):
@@ -110,7 +110,7 @@ def convert(
             result = stage.import_png(request.inputs[0], chosen, out, force=force)
         elif request.source is SourceFormat.labelme:
             result = stage.import_labelme(request.inputs, chosen, out, force=force)
-        elif request.per_image:
+        elif request.per_image or (chosen is None and request.writes):
             result = stage.export_images(request.target, request.inputs[0], chosen, out, force=force)
         elif chosen is not None and request.writes:
             file = next(iter(request.inputs), None)
@@ -146,7 +146,7 @@ class Request:
 
     @property
     def per_image(self) -> bool:
-        """Whether the other format has files of single images, which may be the user's own."""
+        """Whether the other format has files of single images."""
         return self.reads_images or self.target != TargetFormat.coco
 
     def check(self) -> None:

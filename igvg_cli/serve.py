@@ -84,9 +84,9 @@ def serve(
         app = build_app(service, access, _log_error)
         try:
             render.print_line(format_url(host, bound))
-            serve(app, bound)
+            serve(app, bound, settings.timeout_seconds)
         finally:
-            service.queue.close()
+            service.close()
 
 
 def _check_token(token: str | None) -> str | None:

@@ -21,7 +21,7 @@ from pipelines.data.processor import Processor
 from pipelines.data.tokenizer import SENTENCEPIECE_NAME, load_tokenizer, save_tokenizer
 from pipelines.model import IGVGConfig, IGVGModel
 from pipelines.model.convert.instancevg import infer_max_tokens, load_instancevg_checkpoint
-from pipelines.networks import resolve_checkpoint
+from pipelines.networks import SHIPPED, resolve_checkpoint
 from shards.errors import CheckpointError, DataError
 from shards.files import read_json, write_json
 
@@ -84,7 +84,10 @@ def load_checkpoint(folder: Path, read_tokenizer: Callable[[Path], Any] = load_t
         CheckpointError: the folder is no checkpoint, or a file of it is missing or damaged.
     """
     if not folder.is_dir():
-        raise CheckpointError(f"{folder} is no checkpoint folder; give one that igvg train or igvg import made")
+        raise CheckpointError(
+            f"{folder} is no checkpoint; give a folder with config.json and model.safetensors, a published file, "
+            f"the name {' or '.join(SHIPPED)}, or USER/REPO on the hub"
+        )
     model = IGVGModel.from_pretrained(folder)
     tokenizer = read_tokenizer(folder)
     highest = max(tokenizer.get_vocab().values(), default=0)

@@ -36,7 +36,7 @@ def encode_segmentation(segmentation: Any, height: int, width: int) -> Rle:
     if isinstance(segmentation, dict):
         return _encode_rle(segmentation, height, width)
     if not isinstance(segmentation, (list, tuple)):
-        raise DataError(f"segmentation is a {type(segmentation).__name__}, neither polygons nor run lengths")
+        raise DataError(f"segmentation is of type {type(segmentation).__name__}, neither polygons nor run lengths")
     polygons = []
     for polygon in segmentation:
         try:

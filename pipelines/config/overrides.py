@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -104,6 +105,8 @@ def from_mapping(kind: type[SettingsT], values: Mapping[str, Any], source: str =
         if first["type"] in ("missing", "missing_argument"):
             raise SettingsError(f"{source}: {key} is missing") from error
         message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "tuple_type":
+            message = f"expected a list, such as {json.dumps([first['input']], default=str)[:_SHOWN]}"
         if first["type"] != "value_error":
             shown = repr(first["input"])
             key += f" = {shown if len(shown) <= _SHOWN else shown[:_SHOWN] + '…'}"

@@ -20,8 +20,9 @@ from shards.record import LONGEST_SIDE
 ResultT = TypeVar("ResultT")
 
 _REMEDY = "give an image file, e.g. JPEG or PNG, that other programs show"
+_REDUCE = "reduce the image"
 # EXIF orientation → the view that turns the pixels upright.
-_TURNS: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
+_TURNS: dict[int, Callable[[NDArray[np.void]], NDArray[np.void]]] = {
     2: lambda pixels: pixels[:, ::-1], 3: lambda pixels: pixels[::-1, ::-1], 4: lambda pixels: pixels[::-1],
     5: lambda pixels: pixels.swapaxes(0, 1), 6: lambda pixels: pixels[::-1].swapaxes(0, 1),
     7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1), 8: lambda pixels: pixels[:, ::-1].swapaxes(0, 1),
@@ -31,6 +32,7 @@ _SIXTEEN_BIT_FORMATS = frozenset({"PNG", "PPM"})
 _BITS_PER_SAMPLE = 258
 # Images are converted this many pixels at a time, so that a large one is in memory twice at most.
 _STRIP_PIXELS = 1 << 22
+_TILE = 64
 _INTACT = frozenset({"PNG", "JPEG", "GIF", "TIFF", "WebP"})
 
 
@@ -97,6 +99,10 @@ def decode_with(
         # Pillow's warnings are harmless, or reported here as errors.
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=formats) as image:
             return read(image)
+    except DataError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise DataError("has more than 178 megapixels, which Pillow refuses", file=file, remedy=_REDUCE) from error
     except Exception as error:  # Pillow raises many kinds on damaged files
         raise _explain(data, file, error) from error
 
@@ -109,14 +115,29 @@ def _decode_upright(
     def read(image: Image.Image) -> tuple[NDArray[np.uint8], int, str]:
         if max(image.size) > LONGEST_SIDE:
             width, height = image.size
-            raise ValueError(f"it has {width} × {height} pixels, more than {LONGEST_SIDE} in one direction")
+            what = f"has {width} × {height} pixels, more than {LONGEST_SIDE} in one direction"
+            raise DataError(what, file=file, remedy=_REDUCE)
         value, damage = read_orientation(image)
         return to_rgb(image), value, damage
 
     # Only here the image that Pillow decoded is freed.
     pixels, value, damage = decode_with(data, file, read, formats=formats)
-    turned = np.ascontiguousarray(_TURNS[value](pixels)) if value in _TURNS else pixels
+    turned = _turn(pixels, value) if value in _TURNS else pixels
     return turned, damage and f"{file}: its EXIF block is damaged ({damage})"
+
+
+def _turn(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """The pixels (H, W, 3) turned upright.
+
+    Tile by tile, and three bytes at once: rows of the result are columns in memory, which caches do not hold.
+    """
+    view = _TURNS[orientation](pixels.view("V3")[..., 0])
+    turned = np.empty(view.shape, dtype="V3")
+    for top in range(0, view.shape[0], _TILE):
+        for left in range(0, view.shape[1], _TILE):
+            tile = slice(top, top + _TILE), slice(left, left + _TILE)
+            turned[tile] = view[tile]
+    return turned.view(np.uint8).reshape(*view.shape, 3)
 
 
 def _explain(data: bytes, file: str | Path, error: Exception) -> DataError:

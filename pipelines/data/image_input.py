@@ -41,7 +41,9 @@ def load_image(image: ImageInput) -> NDArray[np.uint8]:
         return _from_array(image.detach().cpu().numpy(), channels_first=True)
     if isinstance(image, np.ndarray):
         return _from_array(image, channels_first=False)
-    raise DataError(f"an image is a {type(image).__name__}", remedy="give a path, a PIL image, an array or a tensor")
+    raise DataError(
+        f"an image is of type {type(image).__name__}", remedy="give a path, a PIL image, an array or a tensor"
+    )
 
 
 def list_batch(images: ImageInput | Sequence[ImageInput]) -> list[ImageInput]:

@@ -52,7 +52,7 @@ def check_expressions(texts: Sequence[str]) -> None:
         raise SettingsError("there is no expression; say what to look for")
     for text in texts:
         if not isinstance(text, str):
-            raise SettingsError(f"an expression is a {type(text).__name__}; give a string")
+            raise SettingsError(f"an expression is of type {type(text).__name__}; give a string")
         if not clean_expression(text):
             raise SettingsError(f"the expression {text!r} has no word: punctuation is left out; say what to look for")
 

@@ -42,6 +42,8 @@ from shards.record import ImageRecord, leaves_crowds_out
 from shards.synthetic import writer as shapes
 
 SEED = 7
+# What the tables and the report call the two networks.
+START, AFTER_TRAINING = "start", "after training"
 HELD_OUT_IMAGES = 120
 WRITTEN = "# Written by igvg demo;"
 EXPERIMENT = (
@@ -141,7 +143,7 @@ def run(out: Path, plan: DemoPlan, *, workers: int = 2) -> DemoReport:
         shards = stages.shards[name]
         settings = replace(experiment.predict, split=split)
         starts[name] = predict_split(baselines, settings, start, shards, f"start-{name}")
-        scores = {"start": _score(starts[name], shards, split), "after training": trained}
+        scores = {START: _score(starts[name], shards, split), AFTER_TRAINING: trained}
         for title in BASELINES:
             scores[title] = _score(write_baseline(baselines, name, shards, split, title), shards, split)
         reports[f"{name}/{split}"] = scores
@@ -277,7 +279,7 @@ def write_report(out: Path, experiment: Experiment, stages: Stages, start: Path,
     begin_stage("reporting")
     result = report.run(
         [start, trained, stages.checkpoint], shards, ReportSettings(split="val"), KeyedFolder(out, "grefcoco-val"),
-        workers=workers,
+        names=(START, AFTER_TRAINING), workers=workers,
     )  # fmt: skip
     return result.folder / report.PAGE
 

@@ -103,9 +103,13 @@ class IGVGForZeroShotObjectDetection(IGVGModel, PreTrainedModel):  # type: ignor
 def _without_report() -> Iterator[None]:
     """Keep transformers from logging which tensors do not fit: the error says it."""
     logger = logging.getLogger(PreTrainedModel.__module__)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    # A level that is set on this logger itself makes transformers log which layers tensor parallelism leaves out.
+    logger.addFilter(_is_error)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        logger.removeFilter(_is_error)
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR

@@ -213,7 +213,7 @@ def pair_texts(text: Texts, images: int | None) -> tuple[list[int], list[str]]:
     """
     count = images if images is not None else 1
     if not isinstance(text, str | Sequence):
-        raise SettingsError(f"text is a {type(text).__name__}; give an expression or a list of them")
+        raise SettingsError(f"text is of type {type(text).__name__}; give an expression or a list of them")
     lists: list[list[Any]]
     if isinstance(text, str):
         lists = [[text]] * count

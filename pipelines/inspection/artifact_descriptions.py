@@ -42,7 +42,7 @@ def describe_artifact(folder: Path) -> Description:
     finished = (folder / RECORD).is_file()
     file = folder / (RECORD if finished else UNFINISHED)
     record = read_record(file)
-    what = f"{_WORDS.get(record.stage, 'an artifact')} (igvg {record.stage})"
+    what = describe_stage(record)
     facts: dict[str, Cell] = {"stage": record.stage, "finished": finished, "fingerprint": record.fingerprint}
     measured = measure_folder(folder)
     if finished:
@@ -62,6 +62,11 @@ def describe_artifact(folder: Path) -> Description:
         return _add_details(description, folder, record)
     except (IGVGError, OSError) as error:
         return description.with_parts(notes=[f"damaged: {error}"])
+
+
+def describe_stage(record: Artifact) -> str:
+    """What a record's stage makes, and its command."""
+    return f"{_WORDS.get(record.stage, 'an artifact')} (igvg {record.stage})"
 
 
 def _add_details(description: Description, folder: Path, record: Artifact) -> Description:

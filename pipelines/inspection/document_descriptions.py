@@ -1,7 +1,8 @@
-"""Documents in JSON, TOML and pickles described: scores, comparisons, COCO, labelme, annotations, settings."""
+"""Documents in JSON, TOML, CSV and pickles described: scores, COCO, labelme, annotations, settings, pairs and more."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any
 from pipelines.config.overrides import overlay_settings, read_toml
 from pipelines.config.presets import train_preset
 from pipelines.config.settings import PredictSettings, ScoreSettings, TrainSettings
+from pipelines.data.image_pairs import read_pairs
 from pipelines.inspection.artifact_descriptions import summarize_scores
 from pipelines.inspection.description import Cell, Description, Setting, Table, measure_file, measure_folder
 from pipelines.inspection.settings_used import compare_settings, flatten
@@ -20,6 +22,7 @@ from shards.index import is_image_name
 
 # Bytes; a larger document takes minutes and gigabytes to parse.
 _LARGEST = 1 << 29
+_LONGEST_LINE = 1 << 20
 _ANNOTATIONS = re.compile(r"(g?refs|Ref-ZOM)\([a-z]+\)\.(json|p)|instances?\.json")
 _STAGES = ("prepare", "train", "predict", "score")
 LOOKED_FOR = "an index, raw outputs, scores, a comparison, a sweep, COCO, labelme, annotations, a record"
@@ -90,6 +93,10 @@ def _describe_list(document: list[Any]) -> Found | None:
             "with segmentations": sum("segmentation" in entry for entry in document),
         }
         return "COCO results", "results in COCO's format, which igvg convert reads", facts, []
+    if {"id", "file", "text", "crop"} <= first.keys():
+        cutouts = sum(entry.get("file") is not None for entry in document)
+        facts = {"expressions": len(document), "cut-outs": cutouts}
+        return "index of cut-outs", "the index of cut-outs (igvg predict --save cutouts)", facts, []
     if {"id", "file", "text"} <= first.keys():
         return "index of PNG masks", "the index of PNG masks (igvg convert --to png)", {"masks": len(document)}, []
     return None
@@ -167,6 +174,36 @@ def describe_pickle(file: Path) -> Description:
     what = "expressions in a published layout (a pickle of refs)"
     facts = summarize_refs(refs)
     return Description(path=str(file), kind="annotations", what=what, **measure_file(file), facts=facts)
+
+
+def is_pairs(file: Path) -> bool:
+    """Whether the first line is one of `igvg predict --pairs`: columns, or keys, image and text."""
+    kind = file.suffix.lower()
+    if kind not in (".csv", ".jsonl"):
+        return False
+    with file.open("rb") as stream:
+        first = stream.readline(_LONGEST_LINE).decode("utf-8-sig", errors="replace")
+    if kind == ".csv":
+        return {"image", "text"} <= {name.strip() for name in first.split(",")}
+    try:
+        document = json.loads(first)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and {"image", "text"} <= document.keys() and "id" not in document
+
+
+def describe_pairs(file: Path) -> Description:
+    """Images and what to look for in each.
+
+    Raises:
+        DataError: a line cannot be used.
+    """
+    pairs = read_pairs(file)
+    facts: dict[str, Cell] = {
+        "images": len(pairs.files), "pairs": len(pairs.pairs), "different texts": len(set(pairs.texts)),
+    }  # fmt: skip
+    what = "pairs of an image and a text, for igvg predict --pairs"
+    return Description(path=str(file), kind="pairs", what=what, **measure_file(file), facts=facts)
 
 
 def describe_toml(file: Path) -> Description:

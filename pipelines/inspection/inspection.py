@@ -10,13 +10,16 @@ from PIL import Image
 
 from pipelines.inspection.artifact_checks import is_artifact
 from pipelines.inspection.artifact_descriptions import describe_artifact, describe_collection
+from pipelines.inspection.artifact_parts import describe_part
 from pipelines.inspection.checkpoint_descriptions import describe_checkpoint, describe_torch_file, describe_weights
 from pipelines.inspection.description import Cell, Description, measure_file
 from pipelines.inspection.document_descriptions import (
     describe_data_folder,
     describe_json,
+    describe_pairs,
     describe_pickle,
     describe_toml,
+    is_pairs,
 )
 from pipelines.inspection.folders import STATE_FILE, FolderKind, find_kind
 from pipelines.inspection.prediction_descriptions import describe_chunk, describe_lines, describe_raw
@@ -32,7 +35,7 @@ _LOOKED_FOR_IN_FOLDERS = (
     f"{RECORD}, shards, raw outputs, a checkpoint, a training state, annotations, images, folders of artifacts"
 )
 _LOOKED_FOR_IN_FILES = (
-    "shards, indexes, predictions, raw outputs, weights, scores, COCO, labelme, annotations, settings"
+    "shards, indexes, predictions, pairs, raw outputs, weights, scores, COCO, labelme, annotations, settings"
 )
 
 # What descriptions of documents of strangers raise where these hold something else than they should.
@@ -55,6 +58,10 @@ def inspect_path(path: Path) -> Description:
         raise ArtifactError(f"{path}: no such file or folder; give what a command of igvg made, or takes")
     try:
         return _describe_folder(path) if path.is_dir() else _describe_file(path)
+    except (ArtifactError, DataError):
+        if (part := describe_part(path)) is None:
+            raise
+        return part
     except _MALFORMED as error:
         what = f"holds values that its kind of file cannot have ({type(error).__name__}: {error})"
         raise DataError(what, file=path, remedy="make it again, or copy it again") from error
@@ -78,6 +85,8 @@ def _describe_file(file: Path) -> Description:
         return describe_artifact(file.parent)
     if file.suffix.lower() == ".toml":
         return describe_toml(file)
+    if is_pairs(file):
+        return describe_pairs(file)
     content = describe_content(file)
     kind = content.kind if content else ""
     if kind == "JSON":
@@ -116,6 +125,8 @@ def _describe_image(file: Path) -> Description:
                 "mode": image.mode,
                 "format": image.format,
             }
+    except Image.DecompressionBombError as error:
+        raise DataError("is an image of more than 178 megapixels, which Pillow refuses", file=file) from error
     except Exception as error:  # a parser may raise anything on a damaged file
         raise DataError(f"is a damaged image ({error})", file=file) from error
     return Description(path=str(file), kind="image", what="an image", **measure_file(file), facts=facts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,38 +23,40 @@ class BoxSegmenter:
     model: Any
     processor: Any
 
-    def embed(self, image: NDArray[np.uint8], compute_dtype: ComputeDtype) -> Any:
-        """The model's embedding of an image (H, W, 3), for all boxes on it."""
-        inputs = self._prepare(image, np.zeros((1, 4)))
-        with torch.inference_mode(), autocast_context(self.model.device, compute_dtype):
-            return self.model.get_image_embeddings(inputs["pixel_values"].to(self.model.device))
-
     def segment(
-        self, image: NDArray[np.uint8], embedding: Any, boxes_xyxy: NDArray[np.float64], compute_dtype: ComputeDtype
-    ) -> NDArray[np.bool_]:
-        """A mask (N, H, W) for each box (N, 4) in pixels.
+        self, image: NDArray[np.uint8], boxes_xyxy: Sequence[NDArray[np.float64]], compute_dtype: ComputeDtype
+    ) -> list[NDArray[np.bool_]]:
+        """A mask for each box, (N, H, W) for each expression; the image is prepared and encoded once for all.
 
         Args:
             image: (H, W, 3) RGB.
-            embedding: of the image.
-            boxes_xyxy: x0, y0, x1, y1 each.
+            boxes_xyxy: for each expression (N, 4) x0, y0, x1, y1 in pixels.
             compute_dtype: the model's arithmetic.
         """
-        if not len(boxes_xyxy):
-            return np.zeros((0, *image.shape[:2]), dtype=bool)
-        inputs = self._prepare(image, boxes_xyxy)
-        boxes = inputs["input_boxes"].to(self.model.device, torch.float32)
-        with torch.inference_mode(), autocast_context(self.model.device, compute_dtype):
-            outputs = self.model(image_embeddings=embedding, input_boxes=boxes, multimask_output=False)
+        nothing = np.zeros((0, *image.shape[:2]), dtype=bool)
+        counts = [len(boxes) for boxes in boxes_xyxy]
+        if not any(counts):
+            return [nothing] * len(counts)
+        device = self.model.device
+        with quiet():
+            prompts = [np.concatenate(boxes_xyxy).tolist()]
+            inputs = self.processor(images=Image.fromarray(image), input_boxes=prompts, return_tensors="pt")
+        with torch.inference_mode(), autocast_context(device, compute_dtype):
+            embedding = self.model.get_image_embeddings(inputs["pixel_values"].to(device))
         # SAM pads images, and needs the size before padding besides the original one.
         sizes = [inputs[name] for name in ("original_sizes", "reshaped_input_sizes") if name in inputs]
+        boxes = inputs["input_boxes"].to(device, torch.float32).split(counts, dim=1)
+        return [self._decode(embedding, each, sizes, compute_dtype) if each.shape[1] else nothing for each in boxes]
+
+    def _decode(
+        self, embedding: Any, boxes: torch.Tensor, sizes: Sequence[Any], compute_dtype: ComputeDtype
+    ) -> NDArray[np.bool_]:
+        """The masks (N, H, W) of boxes (1, N, 4) in the processor's coordinates."""
+        with torch.inference_mode(), autocast_context(self.model.device, compute_dtype):
+            outputs = self.model(image_embeddings=embedding, input_boxes=boxes, multimask_output=False)
         masks = self.processor.post_process_masks(outputs.pred_masks.float().cpu(), *sizes)[0]
         found: NDArray[np.bool_] = masks[:, 0].numpy().astype(bool)
         return found
-
-    def _prepare(self, image: NDArray[np.uint8], boxes_xyxy: NDArray[np.float64]) -> Any:
-        with quiet():
-            return self.processor(images=Image.fromarray(image), input_boxes=[boxes_xyxy.tolist()], return_tensors="pt")
 
 
 def load_segmenter(folder: Path, model_class: str, processor_class: str, device: torch.device) -> BoxSegmenter:

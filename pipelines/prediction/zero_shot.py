@@ -6,6 +6,7 @@ Letters: N boxes of one expression; H, W the original image's size in pixels.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -92,14 +93,11 @@ class ZeroShotDetector:
         return found if self.segmenter is None else self._add_masks(self.segmenter, batch, found)
 
     def _add_masks(self, segmenter: BoxSegmenter, batch: ZeroShotBatch, found: list[Detections]) -> list[Detections]:
-        last: NDArray[np.uint8] | None = None
-        embedding: Any = None
-        segmented = []
-        for image, detections in zip(batch.images, found, strict=True):
-            if len(detections.boxes) and image is not last:
-                last, embedding = image, segmenter.embed(image, self.compute_dtype)
-            masks = segmenter.segment(image, embedding, detections.boxes, self.compute_dtype)
-            segmented.append(replace(detections, masks=masks))
+        segmented: list[Detections] = []
+        for _, neighbors in itertools.groupby(zip(batch.images, found, strict=True), key=lambda pair: id(pair[0])):
+            images, detections = zip(*neighbors, strict=True)
+            masks = segmenter.segment(images[0], [each.boxes for each in detections], self.compute_dtype)
+            segmented += [replace(each, masks=mask) for each, mask in zip(detections, masks, strict=True)]
         return segmented
 
 

@@ -52,6 +52,15 @@ def render_page(summary: Summary, *, title: str, sets: Sequence[str]) -> str:
     )
 
 
+def digest_page() -> str:
+    """SHA-256 over the templates, styles and scripts that make the page."""
+    files = sorted(file for name in ("templates", "static") for file in (_FOLDER / name).iterdir() if file.is_file())
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.name}\n".encode() + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
 def read_static(name: str) -> str:
     """The text of a file in static/."""
     return (_FOLDER / "static" / name).read_text(encoding="utf-8")

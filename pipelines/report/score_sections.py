@@ -10,7 +10,7 @@ from pipelines.evaluation.metrics.benchmarks import describe_metric
 from pipelines.evaluation.score_format import format_change, format_interval, format_score
 from pipelines.evaluation.score_report import ScoreReport
 from pipelines.report.charts import Axis, Mark, draw_bars, draw_intervals
-from pipelines.report.sections import Figure, Headline, Row, Section, Table, letter_sets
+from pipelines.report.sections import Composition, Figure, Headline, Row, Section, Table, letter_sets
 
 # The metrics that a summary begins with and draws curves of, in the order of their data sets' papers.
 HEADLINES = ("gIoU", "cIoU", "F1score", "N-acc", "T-acc", "mIoU", "oIoU", "rIoU", "mRR", "Acc", "Acc@0.5")
@@ -45,6 +45,15 @@ def build_headlines(reports: Sequence[ScoreReport]) -> tuple[Headline, ...]:
         for name in pick_headlines(list(reports[0].metrics))
         if any(report.metrics[name] is not None for report in reports)
     )
+
+
+def build_composition(report: ScoreReport) -> Composition:
+    """How many expressions of the split have no target, one, and several."""
+    kinds = tuple(
+        (_KINDS[kind], f"{count:,}", f"{100 * count / report.expressions:.1f}\xa0%")
+        for kind, count in report.targets.items()
+    )
+    return Composition(expressions=f"{report.expressions:,}", kinds=kinds)
 
 
 def describe_scores(names: Sequence[str], reports: Sequence[ScoreReport]) -> Section:
@@ -180,20 +189,21 @@ def _draw_scores(names: Sequence[str], reports: Sequence[ScoreReport]) -> list[F
         return []
     what = "All metrics with their 95 % intervals, in percent."
     values = _tabulate_scores(names, reports)
-    return [Figure(title="Scores", svg=draw_intervals(marks, letters), description=what, values=values)]
+    return [Figure(title="By metric", svg=draw_intervals(marks, letters), description=what, values=values)]
 
 
 def _draw_composition(report: ScoreReport) -> Figure:
-    rows = [
-        (_KINDS[kind], count, f"{100 * count / report.expressions:.1f}\xa0%") for kind, count in report.targets.items()
+    rows = build_composition(report).kinds
+    marks = [
+        Mark(label=label, series="n", value=value, text=f"{count} ({share})")
+        for (label, count, share), value in zip(rows, report.targets.values(), strict=True)
     ]
-    marks = [Mark(label=label, series="n", value=count, text=f"{count:,} ({share})") for label, count, share in rows]
     values = Table(
         caption="Expressions of the split",
         columns=("kind", "expressions", "share"),
-        rows=tuple(Row(label=label, cells=(f"{count:,}", share)) for label, count, share in rows),
+        rows=tuple(Row(label=label, cells=(count, share)) for label, count, share in rows),
     )
-    what = "Number of expressions of the split: " + ", ".join(f"{count:,} with {label}" for label, count, _ in rows)
+    what = "Number of expressions of the split: " + ", ".join(f"{count} with {label}" for label, count, _ in rows)
     svg = draw_bars(marks, ["n"], Axis(title="expressions"))
     return Figure(title="The split", svg=svg, description=f"{what}.", values=values)
 

@@ -69,6 +69,16 @@ class Headline:
     """Letter of the set (empty for a single one), score, and interval (empty for none) of each set."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Composition:
+    """What the expressions of a split are, beside the metrics of the first line."""
+
+    expressions: str
+    """How many there are."""
+    kinds: tuple[tuple[str, str, str], ...]
+    """Kind by the number of targets, how many there are of it, and their share."""
+
+
 def letter_sets(names: Sequence[str]) -> tuple[str, ...]:
     """The names of series in charts: A and B for two sets of predictions, the word score for one."""
     return SET_LETTERS[: len(names)] if len(names) > 1 else ("score",)

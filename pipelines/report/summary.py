@@ -10,8 +10,14 @@ from pipelines.evaluation.comparison import compare_outcomes
 from pipelines.evaluation.evaluator import SplitOutcomes
 from pipelines.evaluation.score_report import build_report
 from pipelines.report.learning_section import TrainingCurves, describe_training
-from pipelines.report.score_sections import build_headlines, describe_breakdown, describe_differences, describe_scores
-from pipelines.report.sections import Headline, Section, letter_sets
+from pipelines.report.score_sections import (
+    build_composition,
+    build_headlines,
+    describe_breakdown,
+    describe_differences,
+    describe_scores,
+)
+from pipelines.report.sections import Composition, Headline, Section, letter_sets
 from pipelines.report.threshold_section import ThresholdCurve, describe_thresholds
 
 
@@ -32,6 +38,8 @@ class Summary:
     sets: tuple[tuple[str, str], ...] = ()
     """Letter and name of each set of predictions; the letter of a single one is empty."""
     headlines: tuple[Headline, ...] = ()
+    composition: Composition | None = None
+    """Of the split; None for a training alone."""
     sections: tuple[Section, ...] = ()
 
 
@@ -58,5 +66,6 @@ def build_summary(
     return Summary(
         sets=tuple(zip(letters, names, strict=True)),
         headlines=build_headlines(reports) if reports else (),
+        composition=build_composition(reports[0]) if reports else None,
         sections=tuple(sections),
     )

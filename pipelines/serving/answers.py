@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -27,7 +28,9 @@ from pipelines.serving.uploads import scale_size
 from shards.masks import encode_mask, resize_nearest
 
 
-def build_answer(result_id: str, result: KeptResult, settings: PostprocessSettings, max_side: int = 0) -> Answer:
+def build_answer(
+    result_id: str, result: KeptResult, settings: PostprocessSettings, max_side: int = 0, *, check: Callable[[], None]
+) -> Answer:
     """The answer of a kept result.
 
     Args:
@@ -35,6 +38,7 @@ def build_answer(result_id: str, result: KeptResult, settings: PostprocessSettin
         result: its raw outputs.
         settings: of post-processing.
         max_side: the longer side of the answer in pixels at most; 0: that of the image.
+        check: is called before each mask, and ends the work by what it raises.
     """
     image_height, image_width = result.raw[0].original_size
     height, width = scale_size(image_height, image_width, max_side)
@@ -46,26 +50,29 @@ def build_answer(result_id: str, result: KeptResult, settings: PostprocessSettin
         image_height=image_height,
         settings=describe_settings(settings),
         results=[
-            _answer_expression(replace(raw, original_size=(height, width)), text, settings)
+            _answer_expression(replace(raw, original_size=(height, width)), text, settings, check)
             for raw, text in zip(result.raw, result.texts, strict=True)
         ],
     )
 
 
-def write_masks(result: KeptResult, settings: PostprocessSettings) -> bytes:
+def write_masks(result: KeptResult, settings: PostprocessSettings, *, check: Callable[[], None]) -> bytes:
     """A ZIP file of PNG masks at the size of the image: 255 inside, 0 outside.
 
     `1.png` is the first expression's mask, `1-2.png` that of its second instance; `index.json` lists them all.
+    `check` is that of `build_answer`.
     """
     stream = io.BytesIO()
     index = []
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         for number, (raw, text) in enumerate(zip(result.raw, result.texts, strict=True), start=1):
+            check()
             found = postprocess(raw, settings)
             archive.writestr(f"{number}.png", write_png(found.mask))
             instances = []
             for row, query in enumerate(found.queries):
                 name = f"{number}-{row + 1}.png"
+                check()
                 archive.writestr(name, write_png(_instance_mask(raw, query, settings)))
                 score, box = float(found.scores[row]), found.boxes[row].tolist()
                 instances.append({"file": name, "score": score, "box": box})
@@ -87,8 +94,16 @@ def write_png(mask: NDArray[np.bool_]) -> bytes:
     return stream.getvalue()
 
 
-def _answer_expression(raw: RawOutput, text: str, settings: PostprocessSettings) -> ExpressionAnswer:
+def _answer_expression(
+    raw: RawOutput, text: str, settings: PostprocessSettings, check: Callable[[], None]
+) -> ExpressionAnswer:
     height, width = raw.original_size
+
+    def encode_instance(query: np.int64) -> Mask:
+        check()
+        return _to_mask(_instance_mask(raw, query, settings))
+
+    check()
     found = postprocess(raw, settings)
     global_square = logits_to_mask(raw.global_mask_logits, raw.image_size, settings.mask_threshold)
     return ExpressionAnswer(
@@ -99,7 +114,7 @@ def _answer_expression(raw: RawOutput, text: str, settings: PostprocessSettings)
         scores=found.scores.tolist(),
         mask=_to_mask(found.mask),
         # One after the other: all masks of a large image at once would take much memory.
-        instance_masks=[_to_mask(_instance_mask(raw, query, settings)) for query in found.queries],
+        instance_masks=[encode_instance(query) for query in found.queries],
         global_mask=_to_mask(resize_nearest(global_square, height, width)),
         points=[tuple(point) for point in found.points.tolist()],
         all_points=[tuple(point) for point in (raw.points.astype(np.float64) * (width, height)).tolist()],

@@ -73,6 +73,8 @@ def _describe(error: RequestValidationError) -> str:
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         return "the body is no JSON document"
+    if first["loc"][-1] == "image" and first["type"] == "value_error":
+        return "image: expected a file, found a text; with curl, -F image=@FILE"
     # The first part says whether it was in the path or in the body.
     where = ".".join(str(part) for part in first["loc"][1:])
     return f"{where}: {first['msg']}" if where else str(first["msg"])

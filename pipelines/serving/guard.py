@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import secrets
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -56,6 +57,9 @@ class Access:
             return False
         if name in (LOOPBACK_NAME, self.host.lower().strip("[]")):
             return True
+        # On other machines the name may need its domain.
+        if listens_on_all(self.host) and name.partition(".")[0] == socket.gethostname().lower().partition(".")[0]:
+            return True
         return _is_address(name) and (is_loopback(name) or not self.is_local)
 
     def allows_token(self, authorization: str) -> bool:
@@ -98,7 +102,7 @@ class Guard:
         if not self.access.allows_host(host):
             return 403, "the Host header names another server; use the address that igvg serve printed", {}
         is_page = path in PAGE_PATHS or path.startswith(STATIC_PREFIX)
-        foreign_origin = origin is not None and urlsplit(origin).netloc.lower() != host.lower()
+        foreign_origin = origin is not None and _read_origin(origin) != host.lower()
         # A link to the page on another site is no harm; requests by that site's scripts are.
         if foreign_origin or (headers.get("sec-fetch-site") in ("cross-site", "same-site") and not is_page):
             return 403, "requests of pages of other origins are refused", {}
@@ -111,6 +115,12 @@ def is_loopback(host: str) -> bool:
     """Whether a name or an address is the loopback's."""
     name = host.lower().strip("[]")
     return name == LOOPBACK_NAME or (_is_address(name) and ipaddress.ip_address(name).is_loopback)
+
+
+def listens_on_all(host: str) -> bool:
+    """Whether an address stands for all addresses of the machine, as 0.0.0.0 does."""
+    name = host.strip("[]")
+    return _is_address(name) and ipaddress.ip_address(name).is_unspecified
 
 
 def split_host(header: str) -> str | None:
@@ -131,6 +141,13 @@ async def send_problem(send: Send, status: int, detail: str, headers: Mapping[st
     encoded = [(name.lower().encode(), value.encode()) for name, value in named.items()]
     await send({"type": "http.response.start", "status": status, "headers": encoded})
     await send({"type": "http.response.body", "body": body})
+
+
+def _read_origin(header: str) -> str | None:
+    try:
+        return urlsplit(header).netloc.lower()
+    except ValueError:
+        return None
 
 
 def _is_address(name: str) -> bool:

@@ -47,6 +47,11 @@ class BoundedBodies:
 
         try:
             await self.app(scope, self._bound(receive), send_and_note)
+        except asyncio.CancelledError:
+            # The server ends before the request could be answered.
+            if not started:
+                await send_problem(send, 503, "the server is shutting down", {})
+            raise
         except Exception as error:
             self.log(error)
             if not started:

@@ -104,7 +104,7 @@ async def postprocess(
 ) -> Answer:
     """The answer of a kept result under other settings; nothing goes through the network."""
     settings = _read_settings(service, fields)
-    work = service.run_in_thread(lambda: build_answer(result_id, result, settings, fields.max_side))
+    work = service.run_in_thread(lambda check: build_answer(result_id, result, settings, fields.max_side, check=check))
     return await _finish(request, service, work)
 
 
@@ -115,7 +115,9 @@ async def postprocess(
 async def masks(request: Request, service: Service, result: Result, fields: Fields) -> Response:
     """PNG masks at the size of the image, of every expression and instance, and `index.json`."""
     settings = _read_settings(service, fields)
-    content = await _finish(request, service, service.run_in_thread(lambda: write_masks(result, settings)))
+    content = await _finish(
+        request, service, service.run_in_thread(lambda check: write_masks(result, settings, check=check))
+    )
     return _attach(content, "application/zip", "masks.zip")
 
 
@@ -134,7 +136,7 @@ async def mask(
     if number > len(result.raw):
         raise HTTPException(404, f"the result has {len(result.raw)} expressions")
     settings = _read_settings(service, fields)
-    content = await _finish(request, service, service.run_in_thread(lambda: write_mask(result, number, settings)))
+    content = await _finish(request, service, service.run_in_thread(lambda _: write_mask(result, number, settings)))
     return _attach(content, "image/png", f"mask-{number}.png")
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-import anyio
-import anyio.to_thread
 import numpy as np
 
 from pipelines.config.settings import PostprocessSettings, ServeSettings
@@ -32,10 +32,15 @@ MEBIBYTE = 1 << 20
 # Images decoded, and results post-processed, at a time: each takes one core and memory for its image.
 _THREADS = 2
 T = TypeVar("T")
+Check = Callable[[], None]
 
 
 class BusyError(Exception):
     """As many requests as the server takes wait already."""
+
+
+class AbandonedError(Exception):
+    """Nobody waits for the result any more."""
 
 
 class GroundingService:
@@ -59,7 +64,7 @@ class GroundingService:
         )
         self.waiting = 0
         self.num_parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        self._threads = anyio.CapacityLimiter(_THREADS)
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="images")
 
     @contextlib.contextmanager
     def admit(self) -> Iterator[None]:
@@ -87,7 +92,7 @@ class GroundingService:
             DataError, SettingsError: the image or an expression cannot be used.
         """
         check_expressions(texts)
-        examples = await self.run_in_thread(lambda: self._prepare(image, texts))
+        examples = await self.run_in_thread(lambda _: self._prepare(image, texts))
         futures = [asyncio.wrap_future(future) for future in self.queue.submit(examples)]
         try:
             raw = await asyncio.gather(*futures)
@@ -97,11 +102,29 @@ class GroundingService:
                 future.cancel()
         result = KeptResult(tuple(raw), tuple(texts))
         result_id = self.results.add(result)
-        return await self.run_in_thread(lambda: build_answer(result_id, result, settings, max_side))
+        return await self.run_in_thread(lambda check: build_answer(result_id, result, settings, max_side, check=check))
 
-    async def run_in_thread(self, function: Callable[[], T]) -> T:
-        """Call a function in one of a few threads, so that the event loop goes on."""
-        return await anyio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=self._threads)
+    async def run_in_thread(self, function: Callable[[Check], T]) -> T:
+        """Call a function in one of a few threads, so that the event loop goes on.
+
+        Args:
+            function: is given what it calls from time to time, and what then ends it if nobody waits for it any more.
+        """
+        is_abandoned = threading.Event()
+
+        def check() -> None:
+            if is_abandoned.is_set():
+                raise AbandonedError
+
+        try:
+            return await asyncio.wrap_future(self._threads.submit(function, check))
+        finally:
+            is_abandoned.set()
+
+    def close(self) -> None:
+        """Cancel what waits, and return when what is in progress has ended."""
+        self._threads.shutdown(cancel_futures=True)
+        self.queue.close()
 
     def _prepare(self, image: BinaryIO, texts: Sequence[str]) -> list[Example]:
         pixels = decode_upload(image, int(self.settings.max_megapixels * 1e6))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipelines.prediction.coco_export import ANNOTATIONS, BOXES, SEGMENTATIONS, write_annotations, write_results
 from pipelines.prediction.coco_import import CocoResults, read_results
+from pipelines.prediction.coco_own_images import write_own_coco
 from pipelines.prediction.image_predictions import ImagePredictions, group_own_images, group_split
 from pipelines.prediction.labelme_export import write_labelme
 from pipelines.prediction.labelme_import import list_labelme, read_labelme
@@ -31,6 +32,8 @@ IMAGE_FORMATS: Mapping[str, Callable[[Path, Iterator[ImagePredictions]], dict[st
     "png": write_png_masks,
 }
 """What writes the files of an image, by the name of the format."""
+OWN_FORMATS = {"coco": write_own_coco, **IMAGE_FORMATS}
+"""What writes the files of the user's own images, by the name of the format."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,13 +94,19 @@ def export_predictions(
         return write_folder(stage, write, force=force)
 
 
+def has_own_images(predictions: Path) -> bool:
+    """Whether a prediction file, or the folder of `igvg predict`, has a record that lists texts for own images."""
+    options = read_loose_record(predictions if predictions.is_dir() else predictions.parent).get("options")
+    return isinstance(options, dict) and "texts" in options
+
+
 def export_images(
     image_format: str, predictions: Path, split: Split | None, out: Path, *, force: bool = False
 ) -> StageResult[None]:
-    """Write predictions as files of single images: polygons for labelme, or PNG masks.
+    """Write predictions as files of single images: polygons for labelme, or PNG masks; own images as COCO's files, too.
 
     Args:
-        image_format: one of `IMAGE_FORMATS`.
+        image_format: one of `IMAGE_FORMATS`, or of `OWN_FORMATS` if there is no split.
         predictions: a prediction file, or the folder of `igvg predict`.
         split: what is predicted; None: the user's own images, in a folder of `igvg predict --image`.
         out: the folder to make.
@@ -119,7 +128,7 @@ def export_images(
             options |= {"split": split.name}
             images = group_split(file, stack.enter_context(ShardReader(split.shards, split.name)))
         stage = Stage(name=STAGE, out=out, inputs=inputs, options=options)
-        return write_folder(stage, lambda folder: IMAGE_FORMATS[image_format](folder, images), force=force)
+        return write_folder(stage, lambda folder: OWN_FORMATS[image_format](folder, images), force=force)
 
 
 def import_labelme(
@@ -230,7 +239,9 @@ def _read_own_texts(predictions: Path) -> list[str]:
         ArtifactError: the folder was not made by it.
     """
     folder = predictions if predictions.is_dir() else predictions.parent
-    texts = read_artifact(folder, "predict").options.get("texts")
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+    if not has_own_images(predictions):
         raise ArtifactError(f"{folder} holds no predictions of own images; add the --shards and --split of its images")
+    texts = read_artifact(folder, "predict").options["texts"]
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ArtifactError(f"{folder / RECORD} lists no texts; predict the images again")
     return texts

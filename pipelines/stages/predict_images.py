@@ -22,6 +22,7 @@ from pipelines.prediction.families import find_family
 from pipelines.prediction.image_predictions import ImagePredictions, group_own_images
 from pipelines.prediction.labelme_export import write_labelme
 from pipelines.prediction.png_export import write_png_masks
+from pipelines.prediction.prediction import Prediction
 from pipelines.prediction.prediction_file import PREDICTIONS
 from pipelines.report.image_outputs import ImageOutputs
 from pipelines.stages.artifact import KeyedFolder, Stage, StageResult
@@ -34,6 +35,7 @@ from pipelines.stages.prediction_work import (
     run_prediction,
 )
 from shards.errors import SettingsError
+from shards.masks import merge_rles
 from shards.progress import begin_stage
 
 if TYPE_CHECKING:
@@ -132,7 +134,15 @@ def write_files(out: Path, images: CheckedImages, outputs: ImageOutputs) -> dict
 def _group_images(file: Path, images: CheckedImages) -> Iterator[ImagePredictions]:
     sizes = dict(zip(images.names, images.sizes, strict=True))
     for image in group_own_images(file, images.texts):
-        yield replace(image, size=sizes[image.file_name])
+        predictions = tuple(map(_drop_mask, image.predictions))
+        yield replace(image, size=sizes[image.file_name], predictions=predictions)
+
+
+def _drop_mask(prediction: Prediction) -> Prediction:
+    """The prediction; its mask is emptied if there is no target, as overlays draw none."""
+    if prediction.mask is None or not prediction.no_target:
+        return prediction
+    return replace(prediction, mask=merge_rles([], *prediction.mask["size"]))
 
 
 def _open(

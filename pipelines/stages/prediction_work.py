@@ -50,7 +50,9 @@ def digest_models(settings: AnySettings, checkpoint: Path, masks: Path | None) -
     """
     family = find_family(checkpoint)
     if family is not None and isinstance(settings, PredictSettings):
-        raise SettingsError(f"{checkpoint} is a {family.name} model, not igvg's own network; use igvg predict with it")
+        raise SettingsError(
+            f"{checkpoint} is a model of {family.name}, not igvg's own network; use igvg predict with it"
+        )
     check_masks(family, masks)
     if family is None or isinstance(settings, PredictSettings):
         return {"checkpoint": digest_checkpoint(checkpoint)}

@@ -15,7 +15,7 @@ from pipelines.prediction.prediction_file import PREDICTIONS
 from pipelines.prediction.raw_store import INDEX, RAW_FOLDER, RawReader
 from pipelines.report.gallery_writer import GalleryCounts, PredictionSource, count_workers, write_gallery
 from pipelines.report.learning_section import read_training_log
-from pipelines.report.page import render_page
+from pipelines.report.page import digest_page, render_page
 from pipelines.report.summary import PredictionSet, build_summary
 from pipelines.report.threshold_section import ThresholdCurve, threshold_grid
 from pipelines.stages.artifact import RECORD, UNFINISHED, KeyedFolder, Stage, StageResult, read_artifact
@@ -48,6 +48,7 @@ def run(
     settings: ReportSettings,
     out: Path | KeyedFolder,
     *,
+    names: Sequence[str] = (),
     force: bool = False,
     workers: int | None = None,
 ) -> StageResult[None]:
@@ -59,8 +60,9 @@ def run(
         shards: folder that `igvg prepare` made; None for a training run alone.
         settings: the split, how it is scored, and how many expressions are shown.
         out: the folder to make.
-        force: replace `out` if it holds a report, and nothing else. The page names the sets by their paths, but a
-            report of the same predictions under another path is the same work.
+        names: of the sets of predictions, in their order. Without any the page names them by their paths, and a report
+            of the same predictions under another path is the same work.
+        force: replace `out` if it holds a report, and nothing else.
         workers: processes that draw; None takes one for each processor. The report does not depend on it.
 
     Returns:
@@ -73,8 +75,12 @@ def run(
     """
     found = open_sources(sources)
     _check_sources(found, shards, settings)
-    inputs = _digest_sources(found)
+    # A page that another igvg wrote is another page.
+    inputs = _digest_sources(found) | {"page of igvg": digest_page()}
     options: dict[str, Any] = fingerprinted_settings(settings)
+    if names:
+        named = tuple(replace(each, name=name) for each, name in zip(found.sets, names, strict=True))
+        found, options["names"] = replace(found, sets=named), list(names)
     if found.sets:
         assert shards is not None
         inputs |= {"shards": digest_shards(shards)}
@@ -159,6 +165,8 @@ def _find_shared_outputs(source: PredictionSource, sets: Sequence[PredictionSour
 
 def _check_sources(found: ReportSources, shards: Path | None, settings: ReportSettings) -> None:
     if not found.sets:
+        if shards is not None:
+            log("--shards and --split are not used: there are no predictions among the sources")
         if found.run and not (found.run / LOG).is_file():
             remedy = "give a folder that igvg train made"
             raise DataError("no log of a training", file=found.run / LOG, remedy=remedy)

@@ -56,6 +56,20 @@ def test_a_folder_becomes_coco_files_and_coco_results_become_predictions(
     assert read_scores(back, shards) == read_scores(truth, shards)
 
 
+def test_own_images_become_the_files_that_predict_saves_and_need_no_shards(tmp_path: Path) -> None:
+    Image.new("RGB", (60, 50), "red").save(tmp_path / "a.png")
+    found = tmp_path / "found"
+    words = ("--image", tmp_path / "a.png", "--text", "the red square", "--set", "postprocess.score_threshold=0.1")
+    result = igvg("predict", "--checkpoint", "shapes", *words, "--save", "coco", "--out", found)
+    assert result.returncode == 0, result.stderr
+    result = igvg("convert", found, "--out", tmp_path / "coco")
+    assert (result.returncode, result.stderr) == (0, "")
+    saved = {file.name: file.read_bytes() for file in (found / "coco").iterdir()}
+    written = {file.name: file.read_bytes() for file in (tmp_path / "coco").iterdir()}
+    assert len(json.loads(saved["boxes.json"])) > 0
+    assert {**saved, "artifact.json": written["artifact.json"]} == written
+
+
 def test_without_predictions_the_annotations_alone_are_written(tmp_path: Path, shards: Path, truth: Path) -> None:
     coco, alone = tmp_path / "coco", tmp_path / "alone"
     result = convert("--out", alone, shards=shards)
@@ -132,7 +146,7 @@ def test_predictions_on_own_images_need_no_shards(tmp_path: Path) -> None:
 
 def test_without_shards_the_predictions_must_be_those_of_own_images(tmp_path: Path, shards: Path, truth: Path) -> None:
     error = only_error(igvg("convert", truth, "--to", "png", "--out", tmp_path / "masks"))
-    assert "holds no artifact.json" in error
+    assert error.endswith("run holds no predictions of own images; add the --shards and --split of its images")
     for words in (["--shards", shards], ["--split", "val"]):
         result = igvg("convert", truth, "--to", "png", "--out", tmp_path / "masks", *words)
         assert result.returncode == 2

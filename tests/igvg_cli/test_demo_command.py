@@ -45,6 +45,7 @@ def test_the_last_line_is_the_page_of_a_report(demo: tuple[Path, str]) -> None:
     document = json.loads(demo[1])["grefcoco/val"]
     for name in ("start", "after training"):
         assert f">{document[name]['metrics']['gIoU']:.2f}<" in text
+        assert f"<dd>{name}</dd>" in text
 
 
 def test_held_out_images_are_none_of_those_trained_on(demo: tuple[Path, str]) -> None:

@@ -25,6 +25,8 @@ REPEATED = "import sys\nsys.modules['uvicorn'] = None\nfrom igvg_cli.__main__ im
 def test_a_signal_ends_the_server_in_one_line(signum: int, word: str, status: int) -> None:
     with run_server() as server:
         assert server.predict(draw_shapes(), "the red square").status == 200
+        # What clients send wrongly is no matter of the server's log.
+        assert server.ask("POST", "/predict", b"--b?", Content_Type="multipart/form-data; boundary=b").status == 400
         start = time.monotonic()
         returned, stderr = server.stop(signum)
         assert time.monotonic() - start < 10

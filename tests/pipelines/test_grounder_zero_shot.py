@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-import transformers
 from PIL import Image
 
 from pipelines import Grounder, Grounding, load_pretrained
@@ -19,7 +17,7 @@ from pipelines.prediction.families import FAMILIES, default_settings
 from pipelines.stages import predict_images
 from shards.errors import CheckpointError, SettingsError
 from shards.masks import encode_mask
-from tests.support.zero_shot_models import save_model
+from tests.support.zero_shot_models import need_torchvision, save_model
 
 NAME = "noise.png"
 TEXTS = ["the red car", "A dog.", "the two red cars", "left", "a text that has many more tokens than the model takes"]
@@ -28,12 +26,13 @@ LOW = 0.02
 pytestmark = pytest.mark.filterwarnings("ignore:the text:UserWarning")
 
 
-def need_torchvision(family: str) -> Any:
-    absent = importlib.util.find_spec("torchvision") is None or not hasattr(transformers, FAMILIES[family].model_class)
-    return pytest.param(family, marks=pytest.mark.skipif(absent, reason=f"{family} needs torchvision"))
-
-
-FAMILY_NAMES = ["grounding-dino", "mm-grounding-dino", "owlvit", *map(need_torchvision, ("omdet-turbo", "sam3"))]
+FAMILY_NAMES = [
+    "grounding-dino",
+    "mm-grounding-dino",
+    "owlvit",
+    "owlv2",
+    *map(need_torchvision, ("omdet-turbo", "sam3")),
+]
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,10 @@ def test_processors_of_other_libraries_can_read_the_picture_s_settings(folder: P
 
 
 def test_a_missing_folder_and_a_damaged_part_are_named(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="nowhere is no checkpoint folder"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"nowhere is no checkpoint; give a folder with config\.json .*, the name shapes, or USER/REPO",
+    ):
         load_checkpoint(tmp_path / "nowhere")
     (folder / "preprocessor_config.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"preprocessor_config\.json: is damaged"):

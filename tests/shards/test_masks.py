@@ -87,8 +87,8 @@ def test_run_lengths_are_read_as_a_list_a_string_or_bytes(form: str) -> None:
 @pytest.mark.parametrize(
     ("segmentation", "words"),
     [
-        (None, "is a NoneType, neither polygons nor run lengths"),
-        ("M0,0", "is a str, neither"),
+        (None, "is of type NoneType, neither polygons nor run lengths"),
+        ("M0,0", "is of type str, neither"),
         ([["a", "b", "c", "d", "e", "f"]], "not a flat list of numbers"),
         ([[[0, 0], [4, 0], [4, 4]]], "not a flat list of finite numbers"),
         ([[0, 0, 4, 0, 4, float("nan")]], "not a flat list of finite numbers"),

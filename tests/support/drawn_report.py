@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,22 +84,6 @@ def write_report(
         encoding="utf-8",
     )
     return page
-
-
-def read_index(page: Path) -> dict[str, Any]:
-    """What data/expressions.js of a report says."""
-    text = (page.parent / "data" / "expressions.js").read_text(encoding="ascii")
-    index: dict[str, Any] = json.loads(text.removeprefix("igvg.loadExpressions(").removesuffix(");\n"))
-    return index
-
-
-def read_detail(page: Path, index: int) -> dict[str, Any]:
-    """What the details of a report say about the expression at an index."""
-    chunk = index // DETAILS_SIZE
-    text = (page.parent / "data" / f"details-{chunk:04d}.js").read_text(encoding="ascii")
-    listed = json.loads(text.removeprefix(f"igvg.loadDetails({chunk},").removesuffix(");\n"))
-    detail: dict[str, Any] = listed[index % DETAILS_SIZE]
-    return detail
 
 
 def _write_scene(folder: Path, file: str, scene: Scene, scale: int, random: np.random.Generator) -> ShownImage:

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import transformers
 
+from pipelines.prediction.families import FAMILIES
 from pipelines.prediction.transformers_model import quiet
 
 TEXT = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 WIDTH = 32
 SIDE = 64
 VERSION = int(transformers.__version__.partition(".")[0])
+
+
+def need_torchvision(family: str) -> Any:
+    """A family as a parameter of a test: skipped without torchvision, or where transformers lacks the model."""
+    absent = importlib.util.find_spec("torchvision") is None or not hasattr(transformers, FAMILIES[family].model_class)
+    reason = f"the processor of {family} needs torchvision, and that of SAM 3 transformers 5"
+    return pytest.param(family, marks=pytest.mark.skipif(absent, reason=reason))
 
 
 def save_model(family: str, folder: Path) -> Path:

@@ -211,7 +211,7 @@ igvg.layers = (() => {
     context.fillText(text, left + 5 * unit, top + height / 2);
   }
 
-  /** The numbers of instances, with scores for predictions. */
+  /** The numbers of instances, with scores for predictions; at their points where neither boxes nor masks are shown. */
   function writeLabels(pen, truth, result, shown) {
     const taken = [];
     if (shown.has("boxes") || shown.has("instance-masks")) {
@@ -220,6 +220,11 @@ igvg.layers = (() => {
         const score = result.scores?.[index];
         const label = score === undefined ? `${index + 1}` : `${index + 1}  ${score.toFixed(2)}`;
         writeLabel(pen, label, [box[0], box[1] - 19 * pen.unit], pickColor(index), taken);
+      });
+    } else if (shown.has("points")) {
+      (result.points ?? []).forEach(([x, y], index) => {
+        if (pen.hidden.has(index)) return;
+        writeLabel(pen, `${index + 1}`, [x + 9 * pen.unit, y - 9.5 * pen.unit], pickColor(index), taken);
       });
     }
     if (shown.has("truth-boxes") || shown.has("truth-masks")) {

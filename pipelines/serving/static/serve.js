@@ -59,8 +59,11 @@ var igvg = globalThis.igvg ?? {};
   function findMissing(texts) {
     if (!file) return "Choose an image first.";
     if (!texts.length) return "Say what to look for.";
-    const most = health?.limits.expressions ?? Infinity;
-    return texts.length > most ? `The server takes at most ${most} expressions at a time.` : "";
+    const { expressions: most, expression_characters: longest } = health?.limits ?? {};
+    if (texts.length > most) return `The server takes at most ${most} expressions at a time.`;
+    // The server counts code points.
+    if (texts.some((text) => [...text].length > longest)) return `An expression has at most ${longest} characters.`;
+    return "";
   }
 
   function capitalize(text) {
@@ -180,17 +183,11 @@ var igvg = globalThis.igvg ?? {};
     return notes;
   }
 
-  /** Boxes of the answer in pixels of the image. */
-  function scaleBoxes(boxes) {
-    const scale = answer.image_width / answer.width;
-    return boxes.map((box) => box.map((value) => value * scale));
-  }
-
   function showSelected() {
     const result = answer.results[selected];
     find("result-heading").textContent = result.text;
     find("notes").replaceChildren(...listNotes(result));
-    const panel = { set: 0, hidden, result: { ...result, boxes: scaleBoxes(result.boxes) } };
+    const panel = { set: 0, hidden, result, area: answer.width * answer.height };
     const existence = make("p", { text: `Existence ${result.existence.toFixed(2)}` });
     find("facts").replaceChildren(existence, igvg.facts.makeInstances({ sets: ["igvg"] }, panel, draw));
     showLayers();

@@ -57,6 +57,7 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
         ("epochs=0", "epochs = 0"),
         ("precision=fp16", "should be 'auto', 'fp32' or 'bf16'"),
         ("model.image_size=97", "image_size 97 is not a multiple of patch_size 12"),
+        ("splits=testB", r"""splits = 'testB': expected a list, such as \["testB"\]"""),
     ],
 )
 def test_a_wrong_override_is_an_error_that_helps(text: str, said: str) -> None:

@@ -181,6 +181,12 @@ def test_a_damaged_image_is_named(keep: int) -> None:
         decode_image(encode(Image.fromarray(noise), "PNG")[:keep], "street.png")
 
 
+def test_an_image_that_is_too_large_is_to_be_reduced(tmp_path: Path) -> None:
+    Image.new("1", (20_000, 18_000)).save(tmp_path / "huge.png")
+    with pytest.raises(DataError, match=r"huge.png: has more than 178 megapixels, which Pillow refuses; reduce the im"):
+        read_image(tmp_path / "huge.png")
+
+
 # Orientation
 
 
@@ -208,6 +214,16 @@ def test_own_images_are_turned_upright_as_pillow_turns_them(tmp_path: Path, kind
     np.testing.assert_array_equal(read_image(file), upright)
     np.testing.assert_array_equal(read_image(file), TURNS[value](stored))
     np.testing.assert_array_equal(decode_image(file.read_bytes(), "turned"), stored)
+
+
+@pytest.mark.parametrize("value", TURNS)
+def test_images_that_are_larger_than_a_tile_are_turned_whole(tmp_path: Path, value: int) -> None:
+    marks = Image.Exif()
+    marks[ORIENTATION] = value
+    noise = np.random.default_rng(1).integers(0, 256, (193, 70, 3), dtype=np.uint8)
+    file = tmp_path / "turned.png"
+    file.write_bytes(encode(Image.fromarray(noise), "PNG", exif=marks))
+    np.testing.assert_array_equal(read_image(file), TURNS[value](noise))
 
 
 def test_a_turned_tiff_is_turned_once(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_a_file_is_read_as_by_the_command_and_sixteen_bits_as_well(tmp_path: Pat
         (np.zeros((4, 5), dtype=np.int64), "holds int64"),
         (np.full((4, 5), 200.0), "floats from 200.0 to 200.0"),
         (np.full((4, 5), np.nan), "floats from nan to nan"),
-        (7, "is a int"),
+        (7, "is of type int"),
     ],
 )  # fmt: skip
 def test_something_else_is_refused_in_one_line(image: Any, words: str) -> None:

@@ -58,6 +58,22 @@ def test_weights_buffers_and_outputs_equal_those_of_the_plain_network(folder: Pa
     assert found.pred_boxes is found.boxes
 
 
+@pytest.mark.parametrize("kind", ["whole", "damaged"])
+def test_loading_logs_nothing(folder: Path, caplog: pytest.LogCaptureFixture, kind: str) -> None:
+    logger = transformers.utils.logging.get_logger("transformers")
+    logger.addHandler(caplog.handler)
+    try:
+        if kind == "damaged":
+            save_file({}, folder / "model.safetensors", metadata={"format": "pt"})
+            with pytest.raises(CheckpointError, match="missing"):
+                load(folder)
+        else:
+            load(folder)
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert not caplog.messages
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_weights_of_half_precision_predict_from_images_of_any_precision(folder: Path, dtype: torch.dtype) -> None:
     model, (pixels, *text) = load(folder, dtype=dtype), INPUTS

@@ -159,7 +159,7 @@ GOOD = {"image_id": 2, "bbox": [0, 0, 1, 1], "score": 0.5}
         ({"score": "high"}, 'score "high" is not a finite number'),
         ({"score": None}, "score null is not a finite number"),
         ({"bbox": None}, "has neither 'bbox' nor 'segmentation'"),
-        ({"segmentation": "x"}, "segmentation is a str"),
+        ({"segmentation": "x"}, "segmentation is of type str"),
         ({"segmentation": {"size": [1, 1], "counts": [1]}}, r"size \[1, 1\] in an image of \[8, 12\]"),
         ({"segmentation": {"size": [8, 12], "counts": [97]}}, "do not add up to the 96 pixels"),
         ({"segmentation": {"size": [8, 12], "counts": "o"}}, "no compressed string"),

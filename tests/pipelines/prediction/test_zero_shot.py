@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import json
 from dataclasses import replace
@@ -23,19 +22,13 @@ from pipelines.prediction.zero_shot import count_tokens, fit_text, prepare_input
 from shards.errors import CheckpointError
 from shards.reader import ShardReader
 from tests.support.pipeline_runs import run_here
-from tests.support.zero_shot_models import make_clip_tokenizer, save_model
+from tests.support.zero_shot_models import make_clip_tokenizer, need_torchvision, save_model
 
 LOW = 0.02
 
 
-def require_torchvision(family: str) -> Any:
-    absent = importlib.util.find_spec("torchvision") is None or not hasattr(transformers, FAMILIES[family].model_class)
-    reason = f"the processor of {family} needs torchvision, and that of SAM 3 transformers 5"
-    return pytest.param(family, marks=pytest.mark.skipif(absent, reason=reason))
-
-
 FAMILY_NAMES = [
-    "grounding-dino", "mm-grounding-dino", "owlvit", "owlv2", *map(require_torchvision, ("omdet-turbo", "sam3"))
+    "grounding-dino", "mm-grounding-dino", "owlvit", "owlv2", *map(need_torchvision, ("omdet-turbo", "sam3"))
 ]  # fmt: skip
 
 

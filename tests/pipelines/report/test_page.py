@@ -18,7 +18,8 @@ from tests.support.browser import (
     needs_chromium,
     open_tab,
 )
-from tests.support.drawn_report import read_index, write_report
+from tests.support.drawn_report import write_report
+from tests.support.report_data import read_index
 
 HOSTILE = (
     "<script>document.title = 'broken'</script>",
@@ -101,6 +102,20 @@ def test_nothing_is_wider_than_the_screen(browser: Browser, report: Path, width:
 
 
 @needs_chromium
+def test_images_of_two_sets_stand_at_one_height_whatever_their_names(browser: Browser, report: Path) -> None:
+    with open_tab(browser, f"{report.as_uri()}#grefcoco/9/9", width=1000) as tab:
+        expect(tab.page.locator("#viewer canvas").last).to_be_visible()
+        lengths = tab.page.locator(".panel-name").evaluate_all(
+            "(names) => names.map((name) => name.textContent.length)"
+        )
+        assert max(lengths) > 2 * min(lengths)
+        first, second = tab.page.locator(".stage").evaluate_all(
+            "(stages) => stages.map((stage) => stage.getBoundingClientRect().top)"
+        )
+        assert first == second
+
+
+@needs_chromium
 def test_expressions_and_names_that_look_like_html_are_shown_as_text(browser: Browser, report: Path) -> None:
     with open_tab(browser, report) as tab:
         for index, text in enumerate(HOSTILE):
@@ -168,7 +183,7 @@ def test_the_grid_holds_only_tiles_near_the_screen(browser: Browser, tmp_path: P
         tab.page.evaluate("scrollTo(0, document.body.scrollHeight)")
         last = tab.page.locator(".tile[aria-posinset='300']")
         expect(last).to_be_in_viewport()
-        assert last.locator(".tile-text").text_content() == read_index(page)["text"][-1]
+        assert last.locator(".tile-text").text_content() == read_index(page.parent)["text"][-1]
         assert tab.page.locator(".tile").count() < 60
 
 

@@ -10,7 +10,8 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.support.browser import launch_browser, needs_chromium, open_tab
-from tests.support.drawn_report import read_detail, read_index, write_report
+from tests.support.drawn_report import write_report
+from tests.support.report_data import read_details, read_index
 
 pytestmark = needs_chromium
 LAYERS = {
@@ -40,7 +41,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def find_full(report: Path) -> int:
     """The first expression with several targets and several instances."""
-    kinds, instances = read_index(report)["kind"], read_index(report)["results"][0]["instances"]
+    kinds, instances = read_index(report.parent)["kind"], read_index(report.parent)["results"][0]["instances"]
     return next(
         i for i, (kind, count) in enumerate(zip(kinds, instances, strict=True)) if kind == "several" and count > 1
     )
@@ -72,7 +73,7 @@ def read_pixel(canvas: Locator, x: float, y: float, width: int) -> list[int]:
 
 
 def test_a_link_opens_its_expression(browser: Browser, report: Path) -> None:
-    index = read_index(report)
+    index = read_index(report.parent)
     with open_tab(browser, link(report, 117)) as tab:
         assert tab.page.locator("#viewer-text").text_content() == index["text"][117]
         expect(tab.page.locator("[data-part=id]")).to_have_text("grefcoco/117/117")
@@ -114,8 +115,8 @@ def test_a_layer_is_drawn_while_it_is_switched_on(full: Page, name: str) -> None
 
 def test_masks_are_drawn_where_they_are(browser: Browser, report: Path) -> None:
     index = find_full(report)
-    detail, at = read_detail(report, index), read_index(report)["image"][index]
-    width = read_index(report)["images"]["width"][at]
+    detail, at = read_details(report.parent)[index], read_index(report.parent)["image"][index]
+    width = read_index(report.parent)["images"]["width"][at]
     with open_tab(browser, link(report, index)) as tab:
         canvas = find_canvas(tab.page)
         hide_all(tab.page)
@@ -137,6 +138,21 @@ def test_instances_switch_by_box_and_by_digit(browser: Browser, report: Path) ->
         assert canvas.evaluate(PIXELS) == both
         tab.page.keyboard.press("1")
         assert canvas.evaluate(PIXELS) not in (both, one)
+
+
+def test_points_are_numbered_where_neither_boxes_nor_masks_are_shown(full: Page, report: Path) -> None:
+    """Beside a point lies a label in its color."""
+    index = find_full(report)
+    x, y = read_details(report.parent)[index]["results"][0]["points"][0]
+    data = read_index(report.parent)
+    width = data["images"]["width"][data["image"][index]]
+    canvas = find_canvas(full)
+    hide_all(full)
+    full.keyboard.press("p")
+    pixel = width / canvas.evaluate("(canvas) => canvas.clientWidth")
+    assert read_pixel(canvas, x + 11 * pixel, y - 8 * pixel, width) == [230, 159, 0, 255]
+    full.keyboard.press("b")
+    assert read_pixel(canvas, x + 11 * pixel, y - 8 * pixel, width) != [230, 159, 0, 255]
 
 
 @pytest.mark.parametrize("letter", ["i", "b", "p"])
@@ -174,7 +190,7 @@ def test_the_image_follows_the_size_of_the_screen(browser: Browser, report: Path
 
 
 def test_previous_and_next_follow_filter_and_sorting(browser: Browser, report: Path) -> None:
-    index = read_index(report)
+    index = read_index(report.parent)
     iou = index["results"][0]["iou"]
     order = sorted((i for i in range(130) if index["kind"][i] == "one"), key=lambda each: -iou[each])
     with open_tab(browser, f"{report.as_uri()}#?kind=one&sort=iou-down") as tab:
@@ -191,11 +207,11 @@ def test_previous_and_next_follow_filter_and_sorting(browser: Browser, report: P
 
 
 def test_from_outside_of_the_filters_next_leads_to_the_first(browser: Browser, report: Path) -> None:
-    kinds = read_index(report)["kind"]
+    kinds = read_index(report.parent)["kind"]
     with open_tab(browser, link(report, kinds.index("several"), "?kind=none")) as tab:
         expect(tab.page.locator("[data-part=position]")).to_have_text("outside of the filters")
         tab.page.keyboard.press("j")
-        expect(tab.page.locator("[data-part=id]")).to_have_text(read_index(report)["id"][kinds.index("none")])
+        expect(tab.page.locator("[data-part=id]")).to_have_text(read_index(report.parent)["id"][kinds.index("none")])
 
 
 def test_escape_leads_back_to_the_tile(browser: Browser, report: Path) -> None:
@@ -214,7 +230,7 @@ def test_escape_leads_back_to_the_tile(browser: Browser, report: Path) -> None:
 
 
 def test_each_panel_draws_its_own_set(browser: Browser, pair: Path) -> None:
-    details = [read_detail(pair, index)["results"] for index in range(40)]
+    details = [detail["results"] for detail in read_details(pair.parent)]
     index = next(i for i, (first, second) in enumerate(details) if first["boxes"] and not second["boxes"])
     with open_tab(browser, link(pair, index)) as tab:
         hide_all(tab.page)
@@ -255,7 +271,7 @@ def test_closing_an_expression_opened_by_a_link_stays_on_the_page(browser: Brows
 
 
 def test_no_target_is_said_in_words(browser: Browser, report: Path) -> None:
-    index = read_index(report)
+    index = read_index(report.parent)
     kinds, instances = index["kind"], index["results"][0]["instances"]
     both = next(i for i in range(130) if kinds[i] == "none" and instances[i] == 0)
     found = next(i for i in range(130) if kinds[i] == "none" and instances[i])
@@ -278,7 +294,7 @@ def test_layers_stay_as_they_are_from_one_expression_to_the_next(browser: Browse
 
 
 def test_two_sets_stand_side_by_side(browser: Browser, pair: Path) -> None:
-    index = read_index(pair)
+    index = read_index(pair.parent)
     with open_tab(browser, link(pair, 1)) as tab:
         boxes = [panel.bounding_box() for panel in tab.page.locator(".panel").all()]
         assert boxes[0]

@@ -97,6 +97,15 @@ def test_the_split_is_told_by_kind_of_expression(single: Summary) -> None:
     assert [(row.label, *row.cells) for row in figure.values.rows] == [
         ("no target", "10", "25.0\xa0%"), ("one target", "20", "50.0\xa0%"), ("several targets", "10", "25.0\xa0%"),
     ]  # fmt: skip
+    assert single.composition
+    assert single.composition.expressions == "40"
+    assert list(single.composition.kinds) == [(row.label, *row.cells) for row in figure.values.rows]
+
+
+def test_no_two_headings_of_a_section_are_the_same(double: Summary) -> None:
+    for section in double.sections:
+        titles = [section.title, *(figure.title for figure in section.figures)]
+        assert len({*titles}) == len(titles)
 
 
 def test_two_sets_have_the_differences_of_igvg_compare(folder: Path, double: Summary) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from tests.support.drawn_images import draw_shapes
@@ -18,6 +20,7 @@ def test_requests_under_another_name_are_refused(server: GroundingServer, path: 
     "headers",
     [
         {"Origin": "https://evil.example"}, {"Origin": "null"}, {"Origin": "http://localhost:1"},
+        {"Origin": "http://["},
         {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"},
     ],
     ids=str,
@@ -58,6 +61,13 @@ def test_without_the_token_nothing_but_the_page_is_given(
     assert reply.status == 401
     assert reply.headers["WWW-Authenticate"] == "Bearer"
     assert guarded.ask("GET", "/").status == 200
+
+
+def test_a_server_on_all_addresses_has_the_name_that_it_printed(guarded: GroundingServer) -> None:
+    name = socket.gethostname()
+    for host in (name, f"{name}:{guarded.port}", f"{name}.example"):
+        assert guarded.ask("GET", "/", Host=host).status == 200
+    assert guarded.ask("GET", "/", Host=f"x{name}").status == 403
 
 
 def test_with_the_token_all_is_given(guarded: GroundingServer) -> None:

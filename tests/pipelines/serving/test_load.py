@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import itertools
+import select
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
+from http.client import HTTPConnection
 from typing import Any
 
 import pytest
 
 from pipelines import Grounder
-from pipelines.config.settings import ServeSettings
+from pipelines.config.settings import PostprocessSettings, ServeSettings
+from pipelines.serving.answers import build_answer, write_masks
 from pipelines.serving.app import build_app
 from pipelines.serving.guard import Access
+from pipelines.serving.results import KeptResult
 from pipelines.serving.server import build_server, format_url, open_socket
-from pipelines.serving.service import GroundingService
+from pipelines.serving.service import AbandonedError, GroundingService
 from shards.errors import NonFiniteError
 from tests.support.drawn_images import draw_shapes
+from tests.support.drawn_outputs import draw_output
 from tests.support.grounding_server import Client, encode_form, resident_mebibytes, run_server
 
 CLIENTS = 20
-# Each predicts once, and post-processes once again.
-PAIRS = 100
+# Each is a prediction, and its post-processing once again. The first fill what the server keeps.
+KEPT, WARM_UP_PAIRS, PAIRS = 32, 60, 100
 # What two hundred further requests may add to memory.
 GROWTH_MEBIBYTES = 4
 # The C library then returns freed memory at once, and what is in use is seen.
@@ -33,7 +42,7 @@ ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
 
 def test_twenty_clients_at_once_are_answered_and_memory_does_not_grow() -> None:
     image = draw_shapes()
-    with run_server("--set", "kept_results=32", **ALLOCATOR) as server, ThreadPoolExecutor(CLIENTS) as clients:
+    with run_server("--set", f"kept_results={KEPT}", **ALLOCATOR) as server, ThreadPoolExecutor(CLIENTS) as clients:
 
         def use(index: int) -> list[int]:
             reply = server.predict(image, "the red square", f"the circle {index}")
@@ -41,16 +50,16 @@ def test_twenty_clients_at_once_are_answered_and_memory_does_not_grow() -> None:
             return [reply.status, again.status]
 
         memory = []
-        for _ in range(2):
-            assert list(clients.map(use, range(PAIRS))) == [[200, 200]] * PAIRS
+        for pairs in (WARM_UP_PAIRS, PAIRS):
+            assert list(clients.map(use, range(pairs))) == [[200, 200]] * pairs
             memory.append(resident_mebibytes(server.process.pid))
         health = server.health()
     assert memory[1] - memory[0] < GROWTH_MEBIBYTES, memory
-    assert health["results"] == 32
+    assert health["results"] == KEPT
     assert health["waiting"] == 0
-    assert health["expressions"] == 2 * 2 * PAIRS
+    assert health["expressions"] == 2 * (WARM_UP_PAIRS + PAIRS)
     # Requests that waited together shared forward passes.
-    assert health["forward_passes"] < 2 * PAIRS
+    assert health["forward_passes"] < WARM_UP_PAIRS + PAIRS
 
 
 class Gate:
@@ -90,7 +99,8 @@ def serve_here(
     unforeseen: list[Exception] = []
     with open_socket("127.0.0.1", 0) as bound:
         server = build_server(
-            build_app(service, Access(host="127.0.0.1"), (unforeseen if errors is None else errors).append)
+            build_app(service, Access(host="127.0.0.1"), (unforeseen if errors is None else errors).append),
+            service.settings.timeout_seconds,
         )
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
         thread.start()
@@ -99,7 +109,7 @@ def serve_here(
         finally:
             server.should_exit = True
             thread.join()
-            service.queue.close()
+            service.close()
     assert unforeseen == []
 
 
@@ -173,6 +183,83 @@ def test_a_body_that_arrives_too_slowly_is_given_up(grounder: Grounder) -> None:
         head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: 1000\r\n\r\n--b"
         connection.sendall(head.encode())
         assert connection.recv(1 << 16).startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"GET / HTTP/1.1\r\nHost:", b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3000],
+    ids=["nothing", "half a head", "much that is not read"],
+)  # fmt: skip
+def test_a_connection_whose_client_stops_is_cut_off(grounder: Grounder, sent: bytes) -> None:
+    with (
+        serve_here(grounder, timeout_seconds=0.5) as (client, _),
+        socket.create_connection(("127.0.0.1", client.port), timeout=20) as connection,
+    ):
+        connection.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            connection.sendall(sent)
+        wait_until(lambda: is_cut_off(connection))
+        assert client.health()["status"] == "ok"
+
+
+def is_cut_off(connection: socket.socket) -> bool:
+    """Whether the other end has closed a connection; nothing is taken out of it."""
+    poll = select.poll()
+    poll.register(connection, select.POLLRDHUP | select.POLLHUP | select.POLLERR)
+    return bool(poll.poll(0))
+
+
+def test_connections_with_requests_stay_open_longer(grounder: Grounder) -> None:
+    with serve_here(grounder, timeout_seconds=2.0) as (client, _):
+        connection = HTTPConnection("127.0.0.1", client.port, timeout=20)
+        connection.connect()
+        ends = connection.sock.getsockname()
+        for _ in range(5):
+            connection.request("GET", "/health")
+            assert connection.getresponse().read()
+            assert connection.sock.getsockname() == ends
+            time.sleep(0.6)
+        connection.close()
+
+
+def test_work_that_nobody_waits_for_ends_and_takes_no_further_thread(grounder: Grounder) -> None:
+    started, ended = [], []
+
+    def run(check: Callable[[], None]) -> None:
+        started.append(threading.get_ident())
+        try:
+            for _ in range(500):
+                time.sleep(0.01)
+                check()
+        except AbandonedError:
+            ended.append(threading.get_ident())
+            raise
+
+    async def abandon(service: GroundingService) -> int:
+        tasks = [asyncio.create_task(service.run_in_thread(run)) for _ in range(20)]
+        await asyncio.sleep(0.1)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        return await service.run_in_thread(lambda _: 7)
+
+    service = GroundingService(grounder, ServeSettings())
+    assert asyncio.run(abandon(service)) == 7
+    service.close()
+    assert len(started) == len(set(started)) <= 2
+    assert sorted(ended) == sorted(started)
+
+
+@pytest.mark.parametrize("write", [partial(build_answer, "id"), write_masks])
+def test_masks_that_nobody_waits_for_are_not_made(write: Callable[..., object]) -> None:
+    result = KeptResult((draw_output("a", (20, 30), 0),) * 2, ("the red star",) * 2)
+    settings = PostprocessSettings(score_threshold=0.0)
+    checks = itertools.count()
+    write(result, settings, check=lambda: next(checks))
+    num_queries = len(result.raw[0].points)
+    assert next(checks) == 2 * (1 + num_queries)
+    left = iter(range(3))
+    with pytest.raises(StopIteration):
+        write(result, settings, check=lambda: next(left))
 
 
 def test_outputs_that_are_no_numbers_are_an_error_without_details(grounder: Grounder) -> None:

@@ -35,6 +35,12 @@ GIVE = """
 """
 
 
+# The id of the control that has the focus, and its place on the page.
+FOCUSED = """
+() => [document.activeElement.id, document.activeElement.getBoundingClientRect().top + scrollY]
+"""
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with launch_browser() as running:
@@ -69,6 +75,8 @@ def test_the_answers_of_the_api_are_shown(browser: Browser, server: GroundingSer
             assert tab.page.locator("#facts").inner_text().startswith(f"Existence {result['existence']:.2f}")
             scores = [f"{score:.3f}" for score in result["scores"]]
             assert tab.page.locator("#facts tbody tr td:nth-child(2)").all_inner_texts() == scores
+            shares = [f"{100 * (x1 - x0) * (y1 - y0) / (240 * 160):.1f}" for x0, y0, x1, y1 in result["boxes"]]
+            assert tab.page.locator("#facts tbody tr td:nth-child(3)").all_inner_texts() == shares
             assert tab.page.get_by_text("No target", exact=True).is_visible() is result["no_target"]
         assert tab.page.locator("img").count() == 1
 
@@ -192,6 +200,26 @@ def test_the_page_fits_360_pixels_and_keeps_the_image_in_view(browser: Browser, 
         assert 0 <= box["y"] < 300
 
 
+@pytest.mark.parametrize("width", [360, 1400])
+def test_controls_follow_each_other_as_they_stand(browser: Browser, server: GroundingServer, width: int) -> None:
+    """In one column from above; in two, the form comes before the answers and these before the settings."""
+    with open_tab(browser, server.url, width=width) as tab:
+        find(tab.page)
+        names = ["file", "texts", "find", "download-mask", "download-json", "setting-score_threshold", "setting-nms"]
+        tab.page.locator("#theme").focus()
+        reached, tops = [], []
+        while "setting-nms" not in reached:
+            tab.page.keyboard.press("Tab")
+            name, top = tab.page.evaluate(FOCUSED)
+            assert len(reached) < 40
+            reached.append(name)
+            tops.append(top)
+        assert [name for name in reached if name in names] == names
+        if width == 360:
+            # Those in one row differ by some pixels.
+            assert all(top >= max(tops[:index], default=0) - 10 for index, top in enumerate(tops))
+
+
 def test_an_image_that_the_browser_cannot_show_is_named(browser: Browser, server: GroundingServer) -> None:
     scan = {"name": "scan.tiff", "mimeType": "image/tiff", "buffer": draw_shapes(kind="tiff")}
     with open_tab(browser, server.url) as tab:
@@ -216,6 +244,9 @@ def test_what_is_missing_or_refused_is_said(browser: Browser, server: GroundingS
         page.get_by_label("Choose an image").set_input_files(FILE)
         page.get_by_role("button", name="Find").click()
         expect(problem).to_have_text("Say what to look for.")
+        page.get_by_label("Expressions, one a line").fill("x" * 1001)
+        page.get_by_role("button", name="Find").click()
+        expect(problem).to_have_text("An expression has at most 1000 characters.")
         page.get_by_label("Expressions, one a line").fill("star")
         page.get_by_label("Choose an image").set_input_files(FILE | {"buffer": b"no image"})
         expect(problem).to_contain_text("not an image")

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipelines.config.settings import PredictSettings, ZeroShotSettings
+from pipelines.config.settings import PostprocessSettings, PredictSettings, ZeroShotSettings
 from pipelines.data.image_queries import query_images
 from pipelines.report.image_outputs import ImageOutputs
 from pipelines.stages import predict_images
 from shards.errors import ArtifactError, SettingsError
+from shards.masks import rle_area
 from tests.support.zero_shot_models import save_model
 
 SHAPES = Path("shapes")
@@ -82,6 +83,21 @@ def test_what_a_zero_shot_model_does_not_give_is_refused_before_it_is_loaded(
     with pytest.raises(SettingsError, match=words):
         predict_images.run_on_images(settings, folder, queries, tmp_path / "out", outputs=outputs)
     assert not (tmp_path / "out").exists()
+
+
+def test_files_of_an_expression_without_a_target_hold_no_mask(image: Path, tmp_path: Path) -> None:
+    settings = PredictSettings(workers=0, postprocess=PostprocessSettings(score_threshold=1.0))
+    out = tmp_path / "out"
+    predict_images.run_on_images(settings, SHAPES, query_images([image], ["the red square"]), out, outputs=ALL)
+    prediction = json.loads((out / "predictions.jsonl").read_text())
+    assert prediction["no_target"]
+    assert rle_area(prediction["mask"]) > 0
+    with Image.open(out / "masks" / "a.png-0.png") as mask:
+        assert mask.size == (60, 50)
+        assert mask.getbbox() is None
+    assert [entry["file"] for entry in json.loads((out / "cutouts" / "index.json").read_text())] == [None]
+    assert json.loads((out / "json" / "a.json").read_text())["shapes"] == []
+    assert json.loads((out / "coco" / "segmentations.json").read_text()) == []
 
 
 def test_boxes_alone_become_json_and_coco_with_the_sizes_of_the_images(image: Path, tmp_path: Path) -> None:

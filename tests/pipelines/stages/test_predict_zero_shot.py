@@ -9,15 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
 from PIL import Image
+from transformers import SamModel
 
 from pipelines.config.settings import PredictSettings, ZeroShotSettings
 from pipelines.data.image_decoding import decode_image
 from pipelines.data.image_queries import query_images
 from pipelines.prediction import zero_shot_chunks
+from pipelines.prediction.box_masks import load_segmenter
 from pipelines.prediction.families import default_settings
 from pipelines.prediction.transformers_model import load_model
 from pipelines.stages import convert, predict, predict_images
@@ -125,6 +128,34 @@ def test_the_masks_of_sam_are_those_of_its_own_processor_for_the_boxes(
     assert json.loads(capsys.readouterr().out)["metrics"]["gIoU"] is not None
 
 
+def test_a_mask_model_prepares_and_encodes_an_image_once_for_its_neighboring_expressions(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segmenter = load_segmenter(models / "sam", "SamModel", "SamProcessor", torch.device("cpu"))
+    draw = np.random.default_rng(0)
+    image = draw.integers(0, 255, (40, 50, 3), dtype=np.uint8)
+    boxes = [np.sort(draw.uniform(0, 40, (count, 2, 2)), axis=1).reshape(-1, 4) for count in (2, 0, 3)]
+    alone = [segmenter.segment(image, [each], "fp32")[0] for each in boxes]
+    calls: list[str] = []
+
+    def count(kind: type[Any], name: str) -> None:
+        called = getattr(kind, name)
+
+        def counted(self: Any, *inputs: Any, **options: Any) -> Any:
+            calls.append(name)
+            return called(self, *inputs, **options)
+
+        monkeypatch.setattr(kind, name, counted)
+
+    count(type(segmenter.processor.image_processor), "preprocess")
+    count(SamModel, "get_image_embeddings")
+    together = segmenter.segment(image, boxes, "fp32")
+    assert calls == ["preprocess", "get_image_embeddings"]
+    assert [masks.shape for masks in together] == [(2, 40, 50), (0, 40, 50), (3, 40, 50)]
+    for masks, expected in zip(together, alone, strict=True):
+        assert np.array_equal(masks, expected)
+
+
 @pytest.mark.skipif(
     importlib.util.find_spec("torchvision") is None or not hasattr(transformers, "Sam2Model"),
     reason="the processor of SAM 2 needs torchvision and a transformers that has it",
@@ -206,7 +237,7 @@ def test_settings_that_do_not_fit_the_model_are_refused(models: Path, pipeline: 
     of_dino = ZeroShotSettings(split="val", threshold=0.1, text_threshold=0.2)
     with pytest.raises(SettingsError, match="OWL-ViT has no text_threshold; its thresholds are threshold"):
         predict.run(of_dino, models / "owlvit", shards, out)
-    with pytest.raises(SettingsError, match="is a OWL-ViT model, not igvg's own network"):
+    with pytest.raises(SettingsError, match="is a model of OWL-ViT, not igvg's own network"):
         predict.run(PredictSettings(split="val"), models / "owlvit", shards, out)
     with pytest.raises(SettingsError, match="igvg's own network gives masks"):
         predict.run(PredictSettings(split="val"), pipeline / "run", shards, out, masks=models / "sam")

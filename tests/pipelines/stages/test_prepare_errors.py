@@ -55,7 +55,7 @@ def remove_picture(published: Published) -> None:
 
 SPOILERS = {
     corrupt_target: ("unknown annotation", r"grefs\(unc\)\.json, ref 4: instances\.json has no annotation 999"),
-    corrupt_segmentation: ("unusable annotation", "image 9: annotation 90: segmentation is a str"),
+    corrupt_segmentation: ("unusable annotation", "image 9: annotation 90: segmentation is of type str"),
     corrupt_size: ("unusable picture", "image 9: the image has 30 × 40 pixels, the annotations say 40 × 30"),
     corrupt_picture: ("unusable picture", r"000000000009\.jpg, image 9: is text that begins .*, not an image"),
     cut_picture: ("unusable picture", r"000000000009\.jpg, image 9: is damaged or cut short"),

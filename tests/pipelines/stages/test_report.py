@@ -91,7 +91,9 @@ def test_a_report_is_recognized_and_other_inputs_or_settings_are_explained(
     assert not report.run([other], shards, VAL, out, force=True).cached
     assert read_index(out)["sets"] == [str(other)]
     report.run([predicted], shards, VAL, out, force=True)
-    assert read_artifact(out, "report").inputs.keys() == {"predictions 1", "raw outputs 1", "shards"}
+    assert read_artifact(out, "report").inputs.keys() == {
+        "predictions 1", "raw outputs 1", "shards", "page of igvg",
+    }  # fmt: skip
 
 
 def test_two_runs_of_a_report_write_the_same_bytes(shards: Path, predicted: Path, tmp_path: Path) -> None:
@@ -152,8 +154,28 @@ def test_two_sets_and_a_training_are_reported_together(
     assert result.counts["sets"] == 2
     assert read_index(tmp_path / "report")["sets"] == [str(predicted), str(file)]
     assert read_artifact(tmp_path / "report").inputs.keys() == {
-        "predictions 1", "raw outputs 1", "predictions 2", "log", "shards",
+        "predictions 1", "raw outputs 1", "predictions 2", "log", "shards", "page of igvg",
     }  # fmt: skip
+
+
+def test_a_page_of_another_igvg_is_not_taken_for_this_one(
+    shards: Path, predicted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "report"
+    report.run([predicted], shards, VAL, out)
+    monkeypatch.setattr(report, "digest_page", lambda: "another")
+    with pytest.raises(ArtifactError, match="input page of igvg differs; choose another --out, or replace it"):
+        report.run([predicted], shards, VAL, out)
+
+
+def test_names_of_sets_that_are_given_stand_in_for_their_paths(shards: Path, predicted: Path, tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "other.jsonl", predict_truth())
+    out = tmp_path / "report"
+    report.run([predicted, file], shards, VAL, out, names=("start", "after training"))
+    assert read_index(out)["sets"] == ["start", "after training"]
+    assert str(tmp_path) not in (out / "index.html").read_text(encoding="utf-8")
+    with pytest.raises(ArtifactError, match="names"):
+        report.run([predicted, file], shards, VAL, out, names=("first", "second"))
 
 
 @pytest.mark.parametrize("with_shards", [False, True])
@@ -161,7 +183,10 @@ def test_a_training_alone_is_reported_without_a_gallery(
     shards: Path, run_folder: Path, tmp_path: Path, with_shards: bool
 ) -> None:
     settings = VAL if with_shards else ReportSettings()
-    result = report.run([run_folder], shards if with_shards else None, settings, tmp_path / "report")
+    logged: list[str] = []
+    with set_sink(log=logged.append):
+        result = report.run([run_folder], shards if with_shards else None, settings, tmp_path / "report")
+    assert any("are not used: there are no predictions" in line for line in logged) == with_shards
     assert result.counts == {"sets": 0, "expressions": 0, "images": 0}
     assert list_names(tmp_path / "report") == ["artifact.json", "index.html"]
     page = (tmp_path / "report" / "index.html").read_text()
