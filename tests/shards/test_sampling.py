@@ -93,6 +93,15 @@ def test_ranks_split_a_step_evenly_and_completely(
 
 
 @settings(deadline=None)
+@given(totals, seeds, st.integers(0, 10**12), st.integers(1, 20))
+def test_the_example_at_a_position_depends_on_seed_and_epoch_alone(
+    total: int, seed: int, start: int, count: int
+) -> None:
+    expected = [epoch_permutation(total, seed, at // total)[at % total] for at in range(start, start + count)]
+    assert sample_indices(total, seed=seed, start=start, count=count).tolist() == expected
+
+
+@settings(deadline=None)
 @given(totals, seeds, st.sampled_from(WORLD_SIZES), st.integers(1, 4), st.integers(1, 3))
 def test_all_ranks_together_see_every_expression_once_per_epoch(
     total: int, seed: int, world_size: int, per_rank: int, epochs: int
