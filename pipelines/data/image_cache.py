@@ -39,7 +39,7 @@ from shards.index import ShardIndex
 from shards.progress import log
 
 CACHE_FOLDER = "cache"
-_SUFFIX = ".images"
+CACHE_SUFFIX = ".images"
 _FORMAT = 1
 _PAGE = 4096
 _ENTRY_BYTES = 8
@@ -60,7 +60,7 @@ class CacheLayout:
     @property
     def name(self) -> str:
         """The name of the file."""
-        return f"{self.split}-{self.size}-{self.key[:_KEY_LENGTH]}{_SUFFIX}"
+        return f"{self.split}-{self.size}-{self.key[:_KEY_LENGTH]}{CACHE_SUFFIX}"
 
     @property
     def header(self) -> bytes:
@@ -169,6 +169,25 @@ def read_entries(descriptor: int, layout: CacheLayout) -> NDArray[np.int64]:
     entries = np.zeros(layout.num_images, dtype="<i8")
     entries[: len(table) // _ENTRY_BYTES] = np.frombuffer(table, dtype="<i8", count=len(table) // _ENTRY_BYTES)
     return np.where(entries & _PRESENT, entries & (_PRESENT - 1), -1)
+
+
+def find_damage(file: Path) -> str:
+    """What is wrong with a cache file, after all its images were compared with their CRC-32s; "" if nothing is."""
+    with file.open("rb") as stream:
+        try:
+            values = json.loads(stream.read(_PAGE))
+            size, count = int(values["size"]), int(values["images"])
+            layout = CacheLayout(split=file.name.split(f"-{size}-")[0], size=size, num_images=count, key=values["key"])
+        except (ValueError, KeyError, TypeError) as error:
+            return f"has a damaged header ({type(error).__name__})"
+        if layout.name != file.name:
+            return f"holds the cache {layout.name}"
+        for index, crc32 in enumerate(read_entries(stream.fileno(), layout).tolist()):
+            pixels = os.pread(stream.fileno(), layout.image_bytes, layout.end(index)) if crc32 >= 0 else b""
+            if crc32 >= 0 and zlib.crc32(pixels) != crc32:
+                state = "breaks off" if len(pixels) < layout.image_bytes else "is damaged"
+                return f"{state} at image {index}; igvg prepare --cache {size} mends it, or remove it"
+    return ""
 
 
 def _list_versions() -> dict[str, str | None]:

@@ -76,7 +76,7 @@ def cache_folder(shards: Path, size: int, *, limit: float, workers: int | None =
 
 def _build_cache(reader: ShardReader, layout: CacheLayout, count: int, workers: int, *, check: bool) -> ImageCache:
     file = find_cache(reader.folder, layout)
-    total, gigabytes = layout.num_images, layout.end(count) / GIGABYTE
+    total = layout.num_images
     if not count:
         log(f"image cache {file}: none of its {total:,} images fits the limit")
         return ImageCache(file, layout)
@@ -84,7 +84,7 @@ def _build_cache(reader: ShardReader, layout: CacheLayout, count: int, workers: 
         missing = _find_missing(descriptor, layout, count, check=check)
         state = f"{len(missing):,} of them are to be decoded" if len(missing) else "complete"
         rest = f"; {total - count:,} more do not fit the limit" if count < total else ""
-        log(f"image cache {file}: {count:,} images, {gigabytes:.2f} GB, {state}{rest}")
+        log(f"image cache {file}: {count:,} images, {_format_bytes(layout.end(count))}, {state}{rest}")
         if len(missing):
             with name_file(file):
                 _refuse_full_disk(file, layout.image_bytes * len(missing))
@@ -165,8 +165,12 @@ def _find_missing(descriptor: int, layout: CacheLayout, count: int, *, check: bo
 def _refuse_full_disk(file: Path, needed: int) -> None:
     free = shutil.disk_usage(file.parent).free
     if needed > free:
-        what = f"the image cache needs {needed / GIGABYTE:.2f} GB more, and the disk has {free / GIGABYTE:.2f} GB left"
+        what = f"the image cache needs {_format_bytes(needed)} more, and the disk has {_format_bytes(free)} left"
         raise DataError(what, file=file, remedy="free space, or lower its limit (cache_limit, --cache-limit)")
+
+
+def _format_bytes(count: int) -> str:
+    return f"{count / GIGABYTE:.2f} GB" if count >= GIGABYTE / 10 else f"{count / 1e6:.2f} MB"
 
 
 def _write_images(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
-from pipelines.data.image_cache import CACHE_FOLDER
+from pipelines.data.image_cache import CACHE_FOLDER, CACHE_SUFFIX, find_damage
 from pipelines.data.tokenizer import SENTENCEPIECE_NAME
 from pipelines.inspection.content_checks import check_content
 from pipelines.inspection.findings import Inventory
@@ -57,7 +57,9 @@ def check_artifact(folder: Path, inventory: Inventory) -> list[Path]:
             # igvg import itself advises to put it there.
             continue
         if record.stage == "prepare" and extra.parent == folder / CACHE_FOLDER:
-            # Made from the artifact by igvg prepare --cache or igvg train, and checked when it is read.
+            # Made from the artifact by igvg prepare --cache or igvg train; every image is checked when it is used.
+            if inventory.full and extra.suffix == CACHE_SUFFIX and (damage := find_damage(extra)):
+                inventory.add(extra, damage)
             continue
         inventory.add(extra, "is not part of the artifact")
     for file in sorted(listed):

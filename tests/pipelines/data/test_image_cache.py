@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from pipelines.data.datasets import GroundingDataset, read_texts
-from pipelines.data.image_cache import ImageCache, describe_cache, find_cache
+from pipelines.data.image_cache import ImageCache, describe_cache, find_cache, find_damage
 from pipelines.data.image_cache_building import build_caches, cache_folder
 from pipelines.data.loader import load_batches
 from pipelines.data.processor import Processor
@@ -122,7 +122,7 @@ def test_a_complete_cache_is_read_without_the_image_files(shards: Path) -> None:
 def test_the_size_is_said_before_a_cache_is_built(shards: Path, lines: list[str]) -> None:
     build(shards)
     build(shards)
-    assert f"{IMAGES} images, 0.00 GB, {IMAGES} of them are to be decoded" in lines[0]
+    assert f"{IMAGES} images, 0.03 MB, {IMAGES} of them are to be decoded" in lines[0]
     assert lines[1].endswith("complete")
 
 
@@ -170,6 +170,21 @@ def test_a_cache_that_was_cut_short_is_completed(shards: Path, size: int) -> Non
     assert find(shards).read_bytes() == intact
 
 
+@pytest.mark.parametrize(
+    ("offset", "words"),
+    [(1, "damaged header"), (-1, "is damaged at image 29"), (8192, "is damaged at image 0"), (4096 + 8, "at image 1;")],
+)
+def test_verification_names_what_is_damaged(shards: Path, offset: int, words: str) -> None:
+    build(shards)
+    file = find(shards)
+    assert find_damage(file) == ""
+    place = offset % file.stat().st_size
+    overwrite(file, place, bytes([file.read_bytes()[place] ^ 1]))
+    assert words in find_damage(file)
+    os.truncate(file, 9000)
+    assert find_damage(file)
+
+
 def test_preparing_a_cache_again_checks_every_image(shards: Path) -> None:
     build(shards)
     intact = find(shards).read_bytes()
@@ -201,7 +216,7 @@ def test_the_limit_is_that_of_all_splits_together(shards: Path) -> None:
 
 def test_a_disk_without_space_is_one_line(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    with pytest.raises(DataError, match=r"needs 0\.00 GB more.*cache_limit"):
+    with pytest.raises(DataError, match=r"needs 0\.02 MB more, and the disk has 0\.00 MB left.*cache_limit"):
         build(shards)
 
 
