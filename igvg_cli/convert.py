@@ -24,6 +24,7 @@ class TargetFormat(StrEnum):
     coco = "coco"
     labelme = "labelme"
     png = "png"
+    grefcoco = "grefcoco"
 
 
 class SourceFormat(StrEnum):
@@ -32,6 +33,7 @@ class SourceFormat(StrEnum):
     coco = "coco"
     labelme = "labelme"
     png = "png"
+    grefcoco = "grefcoco"
 
 
 def convert(
@@ -60,7 +62,8 @@ def convert(
         TargetFormat | None,
         typer.Option(
             metavar="FORMAT",
-            help="Format to write: coco (COCO's files, the default), labelme (JSON with polygons) or png (masks).",
+            help="Format to write: coco (COCO's files, the default), labelme (JSON with polygons), "
+            "png (masks); or grefcoco (the shards' annotations in its published files).",
         ),
     ] = None,
     from_: Annotated[
@@ -86,10 +89,17 @@ def convert(
 
     Example: igvg convert found --to labelme --out labels
 
+    Example: igvg convert --shards shards/own --to grefcoco --out published
+
     Example: igvg convert labels --from labelme --out corrected.jsonl
 
     In COCO's files every expression is an image of its own; all predictions have category 1: evaluate with useCats = 0.
     """
+    if to is TargetFormat.grefcoco:
+        if inputs or from_ is not None or annotations is not None or score_threshold or shards is None:
+            raise typer.BadParameter("--to grefcoco takes --shards, --split and --out alone")
+        _export_grefcoco(shards, split, out, force=force)
+        return
     request = Request(inputs=inputs or [], to=to, source=from_ or _recognize(inputs or []))
     if request.writes and (len(request.inputs) > 1 or annotations is not None or score_threshold):
         raise typer.BadParameter("several inputs, --annotations and --score-threshold go with COCO results (.json)")
@@ -118,6 +128,14 @@ def convert(
         elif chosen is not None:
             results = _name_results(request, annotations, score_threshold)
             result = stage.import_results(results, chosen.shards, chosen.name, out, force=force)
+    _report(out, result)
+
+
+def _export_grefcoco(shards: Path, split: str | None, out: Path, *, force: bool) -> None:
+    from pipelines.stages import convert as stage
+
+    with render.show_progress("converting"):
+        result = stage.export_grefcoco(shards, split, out, force=force)
     _report(out, result)
 
 

@@ -21,12 +21,15 @@ from pipelines.prediction.prediction_file import PREDICTIONS, read_predictions, 
 from pipelines.stages.artifact import RECORD, Stage, StageResult, read_artifact
 from pipelines.stages.inputs import digest_input, digest_shards, find_predictions
 from pipelines.stages.whole_folder import read_loose_record, write_folder
+from shards.annotations.grefcoco_export import write_grefcoco
 from shards.errors import ArtifactError, DataError
 from shards.files import digest_file, name_file, remove_drafts, temporary_path
+from shards.index import list_splits
 from shards.progress import log
 from shards.reader import ShardReader
 
 STAGE = "convert"
+GREFCOCO = "grefcoco"
 IMAGE_FORMATS: Mapping[str, Callable[[Path, Iterator[ImagePredictions]], dict[str, int]]] = {
     "labelme": write_labelme,
     "png": write_png_masks,
@@ -98,6 +101,37 @@ def has_own_images(predictions: Path) -> bool:
     """Whether a prediction file, or the folder of `igvg predict`, has a record that lists texts for own images."""
     options = read_loose_record(predictions if predictions.is_dir() else predictions.parent).get("options")
     return isinstance(options, dict) and "texts" in options
+
+
+def export_grefcoco(shards: Path, split: str | None, out: Path, *, force: bool = False) -> StageResult[None]:
+    """Write prepared shards in gRefCOCO's published layout: grefs(unc).json and instances.json.
+
+    Args:
+        shards: folder that `igvg prepare` made.
+        split: one of its splits; None: all of them.
+        out: the folder to make.
+        force: replace `out` if it holds what this function made, and nothing else.
+
+    Raises:
+        DataError: the layout cannot say what the shards hold; names the first expression.
+        ArtifactError: `out` holds something else, or the shards are damaged.
+    """
+    options = {"to": GREFCOCO, **({"split": split} if split else {})}
+    stage = Stage(name=STAGE, out=out, inputs={"shards": digest_shards(shards)}, options=options)
+    names = [split] if split else list_splits(shards)
+    with contextlib.ExitStack() as stack:
+        readers = {name: stack.enter_context(ShardReader(shards, name)) for name in names}
+
+        def write(folder: Path) -> dict[str, int]:
+            try:
+                counts = write_grefcoco(folder, readers)
+            except DataError as error:
+                raise DataError(error.what, file=shards, record=error.record, remedy=error.remedy) from error
+            if unmasked := counts["unmasked"]:
+                log(f"Warning: {unmasked} objects have no mask: their segmentation is an empty list")
+            return counts
+
+        return write_folder(stage, write, force=force)
 
 
 def export_images(

@@ -9,7 +9,7 @@ from shards.annotations.fields import read_flag
 from shards.annotations.refer import Record, RefFormat, read_ann_ids
 from shards.errors import DataError
 
-_NO_TARGET = -1
+NO_TARGET = -1
 
 
 def read_target(record: Record, sentence: Record) -> tuple[int, ...]:  # noqa: ARG001
@@ -22,9 +22,9 @@ def read_target(record: Record, sentence: Record) -> tuple[int, ...]:  # noqa: A
     if empty and record.get("ann_id") in (None, []):
         return ()
     ann_ids = read_ann_ids(record)
-    if _NO_TARGET in ann_ids and len(set(ann_ids)) > 1:
+    if NO_TARGET in ann_ids and len(set(ann_ids)) > 1:
         raise DataError(f"ann_id mixes -1, which means no target, with annotations: {list(ann_ids)[:8]}")
-    return () if empty or _NO_TARGET in ann_ids else ann_ids
+    return () if empty or NO_TARGET in ann_ids else ann_ids
 
 
 REF_FORMAT = RefFormat(("grefs(unc).json", "grefs(unc).p"), read_target)

@@ -1,0 +1,85 @@
+"""Shards in gRefCOCO's published layout, which gives the same records when it is prepared again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from pipelines.config.settings import JsonLinesSettings, PrepareSettings
+from pipelines.stages import convert, prepare
+from shards.errors import DataError
+from shards.reader import ShardReader
+from tests.support.tiny_shards import make_items, write_items
+
+TARGETS = [
+    {"box": [0.1, 0.7, 20.3, 15.9], "polygons": [[1, 1, 20, 1, 20, 15, 1, 15]]},
+    {"rle": {"size": [30, 40], "counts": [300, 60, 840]}},
+]
+LINES: list[dict[str, Any]] = [
+    {"image": "a/1.png", "text": ["Both!", "the two"], "targets": TARGETS, "split": "val"},
+    {"image": "a/1.png", "text": "none", "targets": [], "split": "val"},
+    {"image": "2.png", "text": "one", "targets": TARGETS[1:], "split": "train"},
+]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "images" / "a").mkdir(parents=True)
+    for name in ("a/1.png", "2.png"):
+        Image.new("RGB", (40, 30)).save(tmp_path / "images" / name)
+    return tmp_path
+
+
+def prepare_own(home: Path, lines: list[dict[str, Any]]) -> Path:
+    (home / "own.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    settings = JsonLinesSettings(dataset="jsonl", name="mine")
+    prepare.run(settings, home / "own.jsonl", [home / "images"], home / "own", workers=0)
+    return home / "own"
+
+
+def list_records(shards: Path, split: str) -> list[dict[str, Any]]:
+    with ShardReader(shards, split) as reader:
+        documents = json.dumps([record.to_json() for record in reader.records()])
+    found: list[dict[str, Any]] = json.loads(documents.replace('"mine/', '"grefcoco/'))
+    return found
+
+
+def test_records_are_the_same_after_a_round_trip(home: Path) -> None:
+    own = prepare_own(home, LINES)
+    convert.export_grefcoco(own, None, home / "published")
+    settings = PrepareSettings(dataset="grefcoco")
+    prepare.run(settings, home / "published", [home / "images"], home / "again", workers=0)
+    for split in ("train", "val"):
+        assert list_records(home / "again", split) == list_records(own, split)
+    convert.export_grefcoco(home / "again", None, home / "second")
+    for name in ("grefs(unc).json", "instances.json"):
+        assert (home / "second" / name).read_bytes() == (home / "published" / name).read_bytes()
+
+
+def test_one_split_is_written_alone_and_finished_work_is_found(home: Path) -> None:
+    own = prepare_own(home, LINES)
+    counts = convert.export_grefcoco(own, "val", home / "published").counts
+    assert counts == {"images": 1, "annotations": 2, "refs": 2, "expressions": 3, "unmasked": 0}
+    assert convert.export_grefcoco(own, "val", home / "published").cached
+
+
+def test_objects_without_a_mask_have_an_empty_segmentation(home: Path) -> None:
+    own = prepare_own(home, [{"image": "2.png", "text": "it", "targets": [{"box": [1, 2, 3, 4]}]}])
+    assert convert.export_grefcoco(own, None, home / "published").counts["unmasked"] == 1
+    (entry,) = json.loads((home / "published" / "instances.json").read_bytes())["annotations"]
+    assert (entry["bbox"], entry["segmentation"]) == ([1, 2, 2, 2], [])
+
+
+def test_refs_with_sentences_about_different_targets_are_refused(tmp_path: Path) -> None:
+    ((record, file),) = make_items(tmp_path / "images", [2])
+    same = tuple(dataclasses.replace(expression, ref_id=5) for expression in record.expressions)
+    write_items(tmp_path / "shards", [(dataclasses.replace(record, expressions=same), file)])
+    words = "grefcoco/100/1: its ann_id is not that of the others of ref 5, which gRefCOCO cannot say"
+    with pytest.raises(DataError, match=words):
+        convert.export_grefcoco(tmp_path / "shards", None, tmp_path / "published")
+    assert not (tmp_path / "published").exists()
