@@ -121,7 +121,7 @@ def test_blank_lines_carriage_returns_and_a_byte_order_mark_are_passed_over(home
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"tekst": "it"}, "has the unknown key 'tekst'; did you mean text?"),
+        ({"txt": "it"}, "has the unknown key 'txt'; did you mean text?"),
         ({"image": "../1.png"}, "image is '../1.png'; write its path below the folder that --images gives"),
         ({"image": "/data/1.png"}, "write its path below the folder"),
         ({"image": "a\n1.png"}, "which names no file"),
