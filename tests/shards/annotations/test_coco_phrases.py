@@ -129,7 +129,7 @@ def test_an_annotation_that_cannot_be_used_is_named(home: Path, annotation: dict
 
 @pytest.mark.parametrize("categories", [None, [], [{"id": 1}], [{"id": 1, "name": ""}], 7])
 def test_categories_without_names_are_refused(home: Path, categories: Any) -> None:
-    with pytest.raises(DataError, match="categories|category"):
+    with pytest.raises(DataError, match=r"categories|category"):
         select(home, make_document() | {"categories": categories})
 
 
