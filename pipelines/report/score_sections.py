@@ -80,7 +80,7 @@ def describe_scores(names: Sequence[str], reports: Sequence[ScoreReport]) -> Sec
         key="scores",
         title="Scores",
         lead=f"{first.dataset}, split {first.split}: {first.expressions:,} expressions, masks scored {size}. "
-        + ("Lines are 95\xa0% intervals of a bootstrap over images." if first.intervals else ""),
+        + ("Lines are 95\xa0% intervals of a bootstrap over images." if any((first.intervals or {}).values()) else ""),
         notes=tuple(notes),
         table=_tabulate_scores(names, reports),
         figures=(*_draw_scores(names, reports), _draw_composition(first)),

@@ -102,6 +102,14 @@ def test_the_split_is_told_by_kind_of_expression(single: Summary) -> None:
     assert list(single.composition.kinds) == [(row.label, *row.cells) for row in figure.values.rows]
 
 
+def test_intervals_are_mentioned_where_there_are_any(single: Summary, tmp_path: Path) -> None:
+    assert "intervals" in single.sections[0].lead
+    # A bootstrap over a single image has none.
+    write_shards(tmp_path, images=1)
+    write_lines(tmp_path / "a.jsonl", predict_truth(images=1))
+    assert "intervals" not in build_summary([make_set(tmp_path, "a.jsonl")], VAL).sections[0].lead
+
+
 def test_no_two_headings_of_a_section_are_the_same(double: Summary) -> None:
     for section in double.sections:
         titles = [section.title, *(figure.title for figure in section.figures)]
