@@ -11,6 +11,8 @@ from tests.support.pipeline_runs import run_pipeline
 
 # Several processes test at a time: with as many threads as there are processors each, they would wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Workers of pytest-xdist have a width, which commands would take for that of a terminal.
+os.environ.pop("COLUMNS", None)
 
 # How long an example takes depends on the machine, and says nothing about the code.
 settings.register_profile("igvg", deadline=None, suppress_health_check=[HealthCheck.too_slow])

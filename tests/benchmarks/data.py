@@ -15,7 +15,7 @@ from shards.synthetic.writer import write_published
 from tests.benchmarks import reading
 from tests.benchmarks.figures import Figure, time_best
 
-PICTURES = 600
+IMAGES = 600
 
 
 def measure() -> list[Figure]:
@@ -23,7 +23,7 @@ def measure() -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         drawing = time_best(
-            lambda: write_published(home, seed=1, train_images=PICTURES, held_out_images=1), repeats=1, warm_up=0
+            lambda: write_published(home, seed=1, train_images=IMAGES, held_out_images=1), repeats=1, warm_up=0
         )
         shards = home / "shards"
         preparing = time_best(lambda: _prepare(home, shards), repeats=1, warm_up=0)
@@ -34,8 +34,8 @@ def measure() -> list[Figure]:
         reading_seconds = time_best(lambda: [data[number] for number in numbers], repeats=3)
         photos = reading.measure(home / "photos")
     return [
-        Figure("draw shapes", PICTURES / drawing, "pictures/s"),
-        Figure("prepare", PICTURES / 2 / preparing, "pictures/s"),
+        Figure("draw shapes", IMAGES / drawing, "images/s"),
+        Figure("prepare", IMAGES / 2 / preparing, "images/s"),
         Figure("read examples at 96 px, out of order", len(numbers) / reading_seconds, "examples/s"),
         *photos,
     ]
