@@ -223,7 +223,7 @@ def inspect(settings: PrepareSettings, annotations: Path, images: Sequence[Path]
     return Inspection(
         missing=tuple(Missing(names=tuple(list_names(image)), folders=tuple(images)) for image in selection.missing),
         collector=collector,
-        images=len({draft.image.image_id for draft, _ in selection.items}),
+        images=len({draft.image.key for draft, _ in selection.items}),
         expressions=sum(len(draft.expressions) for draft, _ in selection.items),
     )
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipelines.config.settings import CocoSettings, JsonLinesSettings, PrepareSettings, TextSettings
 from pipelines.data.tokenizer import clean_expression
-from shards.annotations.coco import CocoImage
+from shards.annotations.coco import CocoImage, ImageKey
 from shards.annotations.coco_phrases import CategoryTexts, list_instances_files, read_coco_phrases
 from shards.annotations.drafts import (
     ImageDraft,
@@ -74,7 +74,7 @@ def select_items(settings: PrepareSettings, annotations: Path, images: Sequence[
     own = settings.dataset in OWN_LAYOUTS
     file = annotations if own else locate_instances(settings.dataset, annotations)
     usable = drop_unusable_annotations(drafts, file, collector)
-    items = [(draft, located[draft.image.image_id]) for draft in usable if draft.image.image_id in located]
+    items = [(draft, located[draft.image.key]) for draft in usable if draft.image.key in located]
     for draft, _ in items:
         _note_expressions(draft, notes)
     return Selection(items=items, missing=missing, collector=collector, notes=notes)
@@ -120,42 +120,43 @@ def _locate_images(
     folders: Sequence[Path],
     collector: ErrorCollector,
     list_names: Callable[[CocoImage], Sequence[str]],
-) -> tuple[dict[int, Path], list[CocoImage]]:
-    """Image files by image id, and the images without a file; missing and ambiguous files are collected."""
+) -> tuple[dict[ImageKey, Path], list[CocoImage]]:
+    """Image files, and the images without a file; missing and ambiguous files are collected."""
     listed = " or ".join(str(folder) for folder in folders)
-    by_id = {draft.image.image_id: draft.image for draft in drafts}
-    located: dict[int, Path] = {}
+    # Files of different splits of a detection set may each number their images from 1.
+    by_key = {draft.image.key: draft.image for draft in drafts}
+    located: dict[ImageKey, Path] = {}
     missing = []
-    for image_id, image in by_id.items():
+    for key, image in by_key.items():
         try:
             file = locate_image(image, files, list_names)
         except DataError as error:
             collector.add(error, AMBIGUOUS)
             continue
         if file:
-            located[image_id] = file
+            located[key] = file
         else:
             missing.append(image)
             names = [name if name.isprintable() else ascii(name) for name in list_names(image)]
             what = f"no image {', '.join(names)} in {listed}"
             # The ids of images that were counted while the file was read say nothing to its author.
-            record = f"image {image_id}" if list_names is candidate_names else f"image {image.file_name}"
+            record = f"image {image.image_id}" if list_names is candidate_names else f"image {image.file_name}"
             collector.add(DataError(what, record=record), MISSING)
-    for image_id, shared in find_shared_files(located).items():
-        del located[image_id]
+    for key, shared in find_shared_files(located).items():
+        del located[key]
         collector.add(shared, AMBIGUOUS)
     return located, missing
 
 
 def _read_missing_sizes(
-    drafts: Sequence[ImageDraft], located: dict[int, Path], collector: ErrorCollector
+    drafts: Sequence[ImageDraft], located: dict[ImageKey, Path], collector: ErrorCollector
 ) -> list[ImageDraft]:
     """Drafts of known size: the image file gives it where the annotations do not."""
     measured = []
     for draft in drafts:
         if draft.image.width:
             measured.append(draft)
-        elif file := located.get(draft.image.image_id):
+        elif file := located.get(draft.image.key):
             try:
                 with warnings.catch_warnings(action="ignore"), Image.open(file) as image:
                     width, height = image.size

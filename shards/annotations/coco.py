@@ -20,6 +20,8 @@ INSTANCES_FILE = "instances.json"
 _SHOWN = 3
 
 Entry = TypeVar("Entry")
+ImageKey = tuple[int, str]
+"""The id of an image and its file name: the id alone may stand for different images in different files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -35,6 +37,11 @@ class CocoImage:
     height: int
     same_name: tuple[int, ...] = ()
     same_base_name: tuple[int, ...] = ()
+
+    @property
+    def key(self) -> ImageKey:
+        """What tells images of several files apart."""
+        return self.image_id, self.file_name
 
     def __repr__(self) -> str:
         # A part of `source` in index.json, as in ImageDraft.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shards.annotations import grefcoco, instancevg, refcoco, refzom
-from shards.annotations.coco import INSTANCES_FILE, Annotation, CocoImage, CocoInstances, read_instances
+from shards.annotations.coco import INSTANCES_FILE, Annotation, CocoImage, CocoInstances, ImageKey, read_instances
 from shards.annotations.error_collector import ErrorCollector
 from shards.annotations.instances import build_instance
 from shards.annotations.own_instances import OwnAnnotation, build_own_instance
@@ -130,22 +130,23 @@ def drop_unusable_annotations(drafts: Sequence[ImageDraft], file: Path, collecto
     collected, each once. The sizes of all images must be known.
     """
     usable: list[ImageDraft] = []
-    errors: dict[int, DataError] = {}
-    lost: dict[int, list[str]] = {}
+    errors: dict[tuple[int, ImageKey], DataError] = {}
+    lost: dict[tuple[int, ImageKey], list[str]] = {}
     for draft in drafts:
         kept: dict[int, Instance] = {}
         for index, annotation in enumerate(draft.annotations):
             try:
                 kept[index] = _build_instance(annotation, draft.image)
             except DataError as error:
-                errors.setdefault(annotation.ann_id, error)
+                key = annotation.ann_id, draft.image.key
+                errors.setdefault(key, error)
                 needing = [expression.id for expression in draft.expressions if index in expression.instances]
-                lost.setdefault(annotation.ann_id, []).extend(needing)
+                lost.setdefault(key, []).extend(needing)
         expressions = [each for each in draft.expressions if kept.keys() >= set(each.instances)]
         if expressions:
             usable.append(_select_expressions(draft, kept, expressions))
-    for ann_id, found in errors.items():
-        what = f"{found.what}; expressions that need it: {len(lost[ann_id])}, the first {lost[ann_id][0]}"
+    for key, found in errors.items():
+        what = f"{found.what}; expressions that need it: {len(lost[key])}, the first {lost[key][0]}"
         collector.add(DataError(what, file=file, record=found.record), UNUSABLE)
     return usable
 

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from shards.annotations.coco import CocoImage
+from shards.annotations.coco import CocoImage, ImageKey
 from shards.annotations.file_names import COCO_PREFIXES, base_name, coco_name, full_name
 from shards.errors import DataError
 from shards.file_kinds import explain_unreadable
@@ -97,21 +97,17 @@ def locate_image(
     return None
 
 
-def find_shared_files(located: Mapping[int, Path]) -> dict[int, DataError]:
-    """Images, by their ids, whose file was found for other images too."""
+def find_shared_files(located: Mapping[ImageKey, Path]) -> dict[ImageKey, DataError]:
+    """Images whose file was found for images of other ids too."""
     owners: dict[Path, list[int]] = defaultdict(list)
-    for image_id, file in located.items():
+    for (image_id, _), file in located.items():
         owners[file].append(image_id)
-    return {
-        image_id: DataError(
-            f"is the file found for image {next(other for other in ids if other != image_id)} too; correct file_name",
-            file=file,
-            record=f"image {image_id}",
-        )
-        for file, ids in owners.items()
-        if len(ids) > 1
-        for image_id in ids
-    }
+    shared = {}
+    for key, file in located.items():
+        if others := [other for other in owners[file] if other != key[0]]:
+            what = f"is the file found for image {others[0]} too; correct file_name"
+            shared[key] = DataError(what, file=file, record=f"image {key[0]}")
+    return shared
 
 
 def _first_differing(files: Sequence[Path]) -> Path | None:

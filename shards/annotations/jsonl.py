@@ -55,7 +55,7 @@ class _ImageParts:
     """What the lines about one image of a split say."""
 
     annotations: dict[str, OwnAnnotation] = field(default_factory=dict)
-    """By the canonical JSON of the target."""
+    """By the keys of the targets."""
     expressions: list[Expression] = field(default_factory=list)
 
 
@@ -87,7 +87,7 @@ def read_jsonl(file: Path, name: str, collector: ErrorCollector, splits: Sequenc
         image_ids.setdefault(line.image, len(image_ids) + 1)
         parts = grouped.setdefault((line.split, line.image), _ImageParts())
         for ref_id, texts, targets in line.expressions:
-            keys = [json.dumps(target, sort_keys=True) for target in targets]
+            keys = [_write_key(target) for target in targets]
             for index, (key, target) in enumerate(zip(keys, targets, strict=True), 1):
                 if key not in parts.annotations:
                     num_annotations += 1
@@ -304,6 +304,20 @@ def _read_box(target: dict[str, Any]) -> Box | None:
         order = "x0, y0, x1, y1 with x0 < x1 and y0 < y1" if key == "box" else "x, y, width, height above 0"
         raise DataError(f"has {key} {reprlib.repr(values)}, which covers nothing; expected {order}")
     return x0, y0, x1, y1
+
+
+def _write_key(target: dict[str, Any]) -> str:
+    """A text that equal targets share: 10 is 10.0, and a `bbox` is the `box` that covers the same."""
+    shape = {key: target[key] for key in _MASK_KEYS if key in target}
+    return f"{_read_box(target)} {json.dumps(_unify_numbers(shape), sort_keys=True)}"
+
+
+def _unify_numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _unify_numbers(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_unify_numbers(each) for each in value]
+    return float(value) if _is_number(value) else value
 
 
 def _is_number(value: Any) -> bool:

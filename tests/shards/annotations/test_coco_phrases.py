@@ -141,3 +141,19 @@ def test_categories_without_names_are_refused(home: Path, categories: Any) -> No
 )  # fmt: skip
 def test_plurals_are_english(category: str, plural: str) -> None:
     assert form_plural(category) == plural
+
+
+def test_files_of_several_splits_may_each_number_their_images_and_annotations_from_1(home: Path) -> None:
+    for split, file_name, box in (("train", "5.png", [1, 1, 4, 4]), ("val", "6.png", [20, 9, 6, 6])):
+        document = make_document(annotate(1, 1, "dog", bbox=box), annotate(2, 2, "dog", bbox=[90, 90, 9, 9]), images=2)
+        document["images"][0]["file_name"] = file_name
+        document["images"][1]["file_name"] = f"1{file_name}"
+        (home / "annotations").mkdir(exist_ok=True)
+        (home / "annotations" / f"{split}.json").write_text(json.dumps(document))
+    selection = select_items(CocoSettings(dataset="coco", empty=0), home / "annotations", [home / "images"])
+    found = [(draft.split, draft.image.file_name, file.name, build_record(draft)) for draft, file in selection.items]
+    assert [(*names, record.instances[0].box) for *names, record in found] == [
+        ("train", "5.png", "5.png", (1, 1, 5, 5)),
+        ("val", "6.png", "6.png", (20, 9, 26, 15)),
+    ]
+    assert len(selection.collector) == 2, "annotation 2 of each file lies outside its image"

@@ -78,9 +78,9 @@ def test_one_name_for_two_images_is_refused(tmp_path: Path) -> None:
 
 
 def test_one_file_that_is_found_for_two_images_is_refused_for_both() -> None:
-    shared = find_shared_files({1: Path("a.jpg"), 2: Path("b.jpg"), 3: Path("a.jpg")})
-    assert sorted(shared) == [1, 3]
-    assert "a.jpg, image 1: is the file found for image 3 too" in str(shared[1])
+    shared = find_shared_files({(1, "a"): Path("a.jpg"), (2, "b"): Path("b.jpg"), (3, "c"): Path("a.jpg")})
+    assert sorted(shared) == [(1, "a"), (3, "c")]
+    assert "a.jpg, image 1: is the file found for image 3 too" in str(shared[1, "a"])
 
 
 def test_a_name_in_two_folders_with_other_content_is_refused_and_both_are_named(tmp_path: Path) -> None:

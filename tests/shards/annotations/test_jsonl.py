@@ -208,3 +208,11 @@ def test_a_folder_or_a_missing_file_is_refused(home: Path) -> None:
     for path in (home, home / "none.jsonl"):
         with pytest.raises(DataError, match=r"give the \.jsonl file as --annotations"):
             select_items(JsonLinesSettings(dataset="jsonl"), path, [home / "images"])
+
+
+def test_targets_are_equal_whichever_way_their_numbers_are_written(home: Path) -> None:
+    targets = [{"box": [10, 5, 20, 15]}, {"box": [10.0, 5.0, 20, 15]}, {"bbox": [10, 5, 10, 10]}]
+    outlines = [{"polygons": SQUARE}, {"polygons": [[float(value) for value in SQUARE[0]]]}]
+    (record,) = read(home, {**LINE, "targets": targets + outlines})
+    assert [instance.mask is None for instance in record.instances] == [True, False]
+    assert record.expressions[0].instances == (0, 1)
