@@ -8,11 +8,12 @@ SHARDS/cache/SPLIT-SIZE-KEY.images holds a header, a table and the images at fix
 3 S S bytes for each     (S, S, 3) RGB, as `Processor.read` makes it of the image's file
 ```
 
-The key is a digest of the split's images and of the versions of the libraries that decode and resize them: other
-shards, sizes and versions have another file. An image counts only if the table has its CRC-32, which is written after
-it, and every process compares the two when it first reads the image. So an interrupted build goes on where it stopped,
-and of a damaged file no pixel is used: such images are decoded again. Each image is checked at its first use and not
-the whole file at once, because gigabytes may be needed late, or by another process.
+The key is a digest of the split's images, of the versions of the libraries that decode and resize them, and of the kind
+of processor, whose kernels round differently: other shards, sizes, versions and processors have another file. An image
+counts only if the table has its CRC-32, which is written after it, and every process compares the two when it first
+reads the image. So an interrupted build goes on where it stopped, and of a damaged file no pixel is used: such images
+are decoded again. Each image is checked at its first use and not the whole file at once, because gigabytes may be
+needed late, or by another process.
 
 Images are read at their offsets and not through a mapping of the file into memory. Processes share the pages of the
 file either way, and a mapped file that is cut short ends the process.
@@ -24,6 +25,7 @@ import contextlib
 import hashlib
 import json
 import os
+import platform
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,6 +37,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.files import read_range
 from shards.index import ShardIndex
 from shards.progress import log
 
@@ -176,14 +179,20 @@ def find_damage(file: Path) -> str:
     with file.open("rb") as stream:
         try:
             values = json.loads(stream.read(_PAGE))
-            size, count = int(values["size"]), int(values["images"])
-            layout = CacheLayout(split=file.name.split(f"-{size}-")[0], size=size, num_images=count, key=values["key"])
-        except (ValueError, KeyError, TypeError) as error:
+            size, count, key = int(values["size"]), int(values["images"]), str(values["key"])
+            if min(size, count) < 0:
+                raise ValueError
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             return f"has a damaged header ({type(error).__name__})"
+        split = file.name.rpartition(f"-{size}-")[0]
+        layout = CacheLayout(split=split, size=size, num_images=count, key=key)
         if layout.name != file.name:
-            return f"holds the cache {layout.name}"
+            return f"holds the cache {layout.name!r}"
+        # Nothing larger than the file is read into memory, whatever its header says.
+        if (end := os.fstat(stream.fileno()).st_size) < layout.first_image:
+            return f"breaks off after {end:,} bytes"
         for index, crc32 in enumerate(read_entries(stream.fileno(), layout).tolist()):
-            pixels = os.pread(stream.fileno(), layout.image_bytes, layout.end(index)) if crc32 >= 0 else b""
+            pixels = read_range(stream.fileno(), layout.end(index), layout.image_bytes) if crc32 >= 0 else b""
             if crc32 >= 0 and zlib.crc32(pixels) != crc32:
                 state = "breaks off" if len(pixels) < layout.image_bytes else "is damaged"
                 return f"{state} at image {index}; igvg prepare --cache {size} mends it, or remove it"
@@ -194,5 +203,11 @@ def _list_versions() -> dict[str, str | None]:
     """The versions of what decides an image's pixels; torch is not loaded for its own."""
     from PIL import features
 
+    flags: list[str] = []
+    # Torch's kernels for processors with AVX2 fuse products and sums.
+    with contextlib.suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as stream:
+        flags = stream.read(_PAGE).split()
+    fused = "avx2" in flags and os.environ.get("ATEN_CPU_CAPABILITY") != "default"
     libraries = {name: features.version(name) for name in ("jpg", "libjpeg_turbo", "webp", "zlib")}
+    libraries["processor"] = f"{platform.machine()} {fused}"
     return libraries | {name: metadata.version(name) for name in ("pillow", "torch", "numpy")}

@@ -32,8 +32,11 @@ from shards.reader import ShardReader
 from shards.workers import map_ordered
 
 GIGABYTE = 1_000_000_000
+# More than any disk has.
+_MAX_GIGABYTES = 1e9
 _IMAGES_PER_TASK = 8
 _POLL_SECONDS = 0.5
+_READ_ONLY = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL})
 
 
@@ -47,14 +50,15 @@ def build_caches(
         size: side of the images in pixels.
         limit: gigabytes of all caches together at most. Images that do not fit are decoded at every use.
         workers: processes that decode; 0: this one.
-        check: also compare all images that are there with their checksums; otherwise each is when it is first read.
+        check: also compare all images that are there with their checksums, and stop where the files cannot be written;
+            otherwise each image is compared when it is first read, and of such files what is there is used.
 
     Raises:
         DataError: an image is damaged, or the disk has too little space.
         OSError: a file cannot be written.
         WorkerError: a worker died.
     """
-    caches, left = [], int(limit * GIGABYTE)
+    caches, left = [], int(min(_MAX_GIGABYTES, limit) * GIGABYTE)
     for reader in readers:
         layout = describe_cache(reader.index, size)
         count = layout.fit(left)
@@ -80,7 +84,16 @@ def _build_cache(reader: ShardReader, layout: CacheLayout, count: int, workers: 
     if not count:
         log(f"image cache {file}: none of its {total:,} images fits the limit")
         return ImageCache(file, layout)
-    with _open_locked(file, layout) as descriptor:
+    with contextlib.ExitStack() as stack:
+        try:
+            descriptor = stack.enter_context(_open_locked(file, layout))
+        except OSError as error:
+            if check or error.errno not in _READ_ONLY:
+                raise
+            # Shards of a group often lie where its members cannot write.
+            cache = ImageCache(file, layout)
+            log(f"image cache {file}: cannot be written; {len(cache):,} of {total:,} images are in it")
+            return cache
         missing = _find_missing(descriptor, layout, count, check=check)
         state = f"{len(missing):,} of them are to be decoded" if len(missing) else "complete"
         rest = f"; {total - count:,} more do not fit the limit" if count < total else ""

@@ -257,3 +257,69 @@ def test_of_two_builds_at_once_one_works_and_the_other_waits(shards: Path) -> No
     assert said.count("are to be decoded") == 1
     assert said.count("complete") == 1
     assert len(ImageCache(find(shards), describe_cache(ShardReader(shards, "val").index, 900))) == IMAGES
+
+
+AS_READER = """
+import encodings.utf_8_sig, os, sys
+from pathlib import Path
+import pipelines.data.image_reading
+from PIL import Image
+from pipelines.data.image_cache_building import build_caches
+from shards.progress import set_sink
+from shards.reader import ShardReader
+Image.init()
+readers = [ShardReader(Path(sys.argv[1]), "val")]
+os.setuid(12345)
+with set_sink(log=lambda line: print(line, flush=True)):
+    print([len(cache) for cache in build_caches(readers, int(sys.argv[2]), limit=1, workers=0)])
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_cache_is_read_where_it_cannot_be_written(shards: Path) -> None:
+    cache_folder(shards, SIDE, limit=1, workers=0)
+    for folder in (shards, *shards.parents):
+        if folder.stat().st_uid == 0 and folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o055)
+    for size, count in ((SIDE, IMAGES), (2 * SIDE, 0)):
+        command = [sys.executable, "-c", AS_READER, str(shards), str(size)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment(), check=False)
+        assert (done.returncode, done.stdout.splitlines()[-1]) == (0, f"[{count}]"), done.stderr
+        assert f"cannot be written; {count} of {IMAGES} images are in it" in done.stdout
+
+
+def test_processors_whose_kernels_round_differently_have_another_file(
+    shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    (reader,) = open_data(shards, cached=False).readers
+    layout = describe_cache(reader.index, SIDE)
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
+    fused = "avx2" in Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+    assert (describe_cache(reader.index, SIDE) != layout) == fused
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("a.images", b"[" * 4096),
+        ("val-8-5.images", b'{"size":8,"images":2,"key":5}'),
+        ("a.images", b'{"size":Infinity,"images":2,"key":"x"}'),
+        ("val-8-x.images", b'{"size":8,"images":1000000000000000,"key":"x"}'),
+        ("val-8-y.images", b'{"size":8,"images":-5,"key":"y"}'),
+        ("val-100000000-y.images", b'{"size":100000000,"images":1,"key":"y"}'.ljust(4096) + b"\xff" * 4096),
+    ],
+)
+def test_verification_survives_every_header(name: str, header: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(header.ljust(4096))
+    assert find_damage(tmp_path / name)
+
+
+def test_names_of_splits_may_look_like_sizes(tmp_path: Path) -> None:
+    file = tmp_path / "a-8-b-8-y.images"
+    file.write_bytes(b'{"size":8,"images":1,"key":"y"}'.ljust(4096) + bytes(4096))
+    assert find_damage(file) == ""
+
+
+def test_no_limit_is_a_limit(shards: Path) -> None:
+    assert len(build(shards, limit=float("inf"))[0]) == IMAGES
