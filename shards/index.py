@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +20,7 @@ from shards.record import ImageRecord
 from shards.remote_folders import find_remote
 
 INDEX = "index.json"
+_FILE_NAME = re.compile(r"[^/\x00-\x1f\x7f-\x9f]+")
 IMAGE_EXTENSIONS = frozenset({"bmp", "gif", "jpeg", "jpg", "pgm", "png", "ppm", "tif", "tiff", "webp"})
 
 
@@ -180,7 +182,7 @@ def _check_entry(entry: ShardEntry) -> ShardEntry:
     """
     counts = (entry.records, entry.expressions, entry.bytes)
     valid = all(type(count) is int and count >= 0 for count in counts) and type(entry.name) is str
-    if not valid or not entry.name or "/" in entry.name:
+    if not valid or not _FILE_NAME.fullmatch(entry.name) or entry.name in (".", ".."):
         raise ValueError(f"shard {entry.name!r}")
     return entry
 

@@ -155,3 +155,15 @@ def test_a_missing_shard_is_found(copied: Path) -> None:
     (copied / "val/val-000001.tar").unlink()
     with pytest.raises(DataError, match=r"val-000001.tar: the shard is missing"):
         verify_shards(copied, index)
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../train/train-000000.tar", "/etc/passwd", "a\0b", "a\nb", "\x1b[31m"]
+)
+def test_a_shard_that_is_no_name_of_a_file_is_refused(copied: Path, name: str) -> None:
+    file = copied / "val" / "index.json"
+    document = json.loads(file.read_bytes())
+    document["shards"][0]["name"] = name
+    file.write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(DataError, match=r"^[^\n]*index.json: damaged index \(ValueError: shard [^\n]*$"):
+        read_index(copied, "val")
