@@ -34,25 +34,36 @@ _KINDS = {tarfile.LNKTYPE: "a link", tarfile.SYMTYPE: "a link", tarfile.GNUTYPE_
 # Keywords of extended headers that change where the next member lies.
 _REDEFINED = re.compile(rb"\d+ (?:size|GNU\.sparse\.\w+(?:\.\w+)?)=")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+# SPLIT-000000, and 000000 alone.
+_NUMBERED = re.compile(r"(?:(?P<split>.+)-)?[0-9]+")
 _REMEDY = "write the shards again without it"
 
 
 def find_tars(folder: Path) -> dict[str, list[Path]]:
-    """The tars of each split: those of FOLDER/SPLIT or, where FOLDER holds them itself, SPLIT-NUMBER.tar.
+    """The tars of each split: those of FOLDER/SPLIT or, where FOLDER holds them itself, SPLIT.tar and SPLIT-NUMBER.tar.
 
     Raises:
-        DataError: there is no such folder, or it holds no tars.
+        DataError: there is no such folder, it holds no tars or does not tell their splits, or one is no file.
     """
     if not folder.is_dir():
         raise DataError("no such folder", file=folder, remedy="give the folder that holds the tars")
+    remedy = "name them SPLIT-000000.tar, or put each split into a folder of its own"
+    own, nested = (sorted(folder.glob(pattern)) for pattern in ("*.tar", "*/*.tar"))
+    nested = [file for file in nested if not file.parent.name.startswith(".")]
+    if own and nested:
+        what = f"holds tars and folders of tars, {own[0].name} and {nested[0].parent.name}"
+        raise DataError(what, file=folder, remedy="give the folder of one of the two")
     splits: dict[str, list[Path]] = {}
-    for file in sorted(folder.glob("*.tar")):
-        splits.setdefault(file.stem.rpartition("-")[0] or file.stem, []).append(file)
-    for file in [] if splits else sorted(folder.glob("*/*.tar")):
-        splits.setdefault(file.parent.name, []).append(file)
+    for file in own or nested:
+        if not file.is_file():
+            raise DataError("is not a regular file", file=file, remedy="remove it, or copy the shard itself there")
+        found = _NUMBERED.fullmatch(file.stem) if own else None
+        if found and not found["split"]:
+            raise DataError("its name does not tell its split", file=file, remedy=remedy)
+        split = file.parent.name if nested else found["split"] if found else file.stem
+        splits.setdefault(split, []).append(file)
     splits = {split: files for split, files in splits.items() if not split.startswith(".")}
     if not splits:
-        remedy = "name them SPLIT-000000.tar, or put each split into a folder of its own"
         raise DataError("holds no .tar files", file=folder, remedy=remedy)
     return splits
 

@@ -31,11 +31,19 @@ _FREE_BYTES = 256 << 20
 
 
 def find_cache_folder() -> Path:
-    """IGVG_CACHE, or igvg in the user's folder for caches."""
-    if folder := os.environ.get(CACHE_VARIABLE):
-        return Path(folder).expanduser().absolute()
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser().absolute() / "igvg"
+    """IGVG_CACHE, or igvg in the user's folder for caches.
+
+    Raises:
+        SettingsError: there is neither.
+    """
+    given = os.environ.get(CACHE_VARIABLE)
+    base = given or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    try:
+        folder = Path(base).expanduser().absolute()
+    except RuntimeError as error:
+        what = f"there is no home folder for the cache of remote shards, {base}"
+        raise SettingsError(f"{what}; set {CACHE_VARIABLE} to a folder") from error
+    return folder if given else folder / "igvg"
 
 
 def read_cache_limit() -> int:

@@ -248,3 +248,28 @@ def test_splits_are_folders_or_the_beginnings_of_names(tmp_path: Path) -> None:
     for name in ("none", "missing", "pipe:cat x"):
         with pytest.raises(DataError):
             find_tars(tmp_path / name)
+
+
+def test_a_name_without_a_number_is_the_split_itself(tmp_path: Path) -> None:
+    for name in ("set-train.tar", "set-val.tar", "test.tar"):
+        (tmp_path / name).touch()
+    assert list(find_tars(tmp_path)) == ["set-train", "set-val", "test"]
+
+
+@pytest.mark.parametrize("name", ["000000.tar", "a/x.tar"])
+def test_splits_that_the_names_do_not_tell_are_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for each in ("val-000000.tar", name):
+        (tmp_path / each).touch()
+    with pytest.raises(DataError, match=r"does not tell its split|tars and folders of tars"):
+        find_tars(tmp_path)
+
+
+def test_pipes_and_devices_are_refused_unopened(tmp_path: Path) -> None:
+    for folder in ("pipe", "device"):
+        (tmp_path / folder).mkdir()
+    os.mkfifo(tmp_path / "pipe" / "val-0.tar")
+    (tmp_path / "device" / "val-0.tar").symlink_to("/dev/zero")
+    for folder in ("pipe", "device"):
+        with pytest.raises(DataError, match="not a regular file"):
+            find_tars(tmp_path / folder)

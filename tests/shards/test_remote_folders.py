@@ -340,3 +340,14 @@ def test_a_missing_package_is_named(url: str) -> None:
 def test_an_unknown_scheme_is_one_line() -> None:
     with pytest.raises(SettingsError, match="htps:// is no address"):
         open_quickly("htps://example.org/set")
+
+
+def test_without_a_home_folder_the_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def expand(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("IGVG_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "expanduser", expand)
+    with pytest.raises(SettingsError, match="IGVG_CACHE"):
+        locate_shards("https://example.com/shards")
