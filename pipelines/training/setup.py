@@ -196,7 +196,10 @@ def mix_shards(settings: TrainSettings, shards: Sequence[Path], data: GroundingD
     sizes = [sum(next(part_sizes) for _ in list_parts([folder], settings.splits)) for folder in shards]
     for folder, size in zip(shards, sizes, strict=True):
         if not size:
-            raise DataError("holds no expressions to train on", file=folder, remedy="leave it out")
+            remedy = "leave it out"
+            if settings.exclude_held_out:
+                remedy += ", or set exclude_held_out=false if its images are those of a held-out split"
+            raise DataError("holds no expressions to train on", file=folder, remedy=remedy)
     return Mixture(sizes=tuple(sizes), weights=reduce_ratios(settings.ratios))
 
 

@@ -45,7 +45,8 @@ def build_own_instance(annotation: OwnAnnotation, image: CocoImage) -> Instance:
     """The instance that an annotation is.
 
     Raises:
-        DataError: its box lies outside the image, or its mask is malformed or covers no pixel of the image.
+        DataError: its box lies outside the image, its mask is malformed or covers no pixel of the image, or a `box`
+            does not touch its mask.
     """
     try:
         mask = _build_mask(annotation, image)
@@ -56,6 +57,9 @@ def build_own_instance(annotation: OwnAnnotation, image: CocoImage) -> Instance:
         if mask is None:
             raise DataError("has no box inside the image, and no mask", record=annotation.origin)
         box = masks.rle_to_box(mask)
+    elif annotation.box and mask is not None and not _overlap(box, around := masks.rle_to_box(mask)):
+        what = f"box {list(box)} does not touch its mask, which lies in {list(around)}"
+        raise DataError(f"{what}; a box is x0, y0, x1, y1, a bbox x, y, width, height", record=annotation.origin)
     return Instance(ann_id=annotation.ann_id, category_id=annotation.category_id, box=box, mask=mask)
 
 
@@ -82,6 +86,10 @@ def _fit_box(box: Box, image: CocoImage) -> Box:
     return fitted
 
 
+def _overlap(one: Box, two: Box) -> bool:
+    return max(one[0], two[0]) < min(one[2], two[2]) and max(one[1], two[1]) < min(one[3], two[3])
+
+
 def read_png_mask(file: Path, height: int, width: int) -> Rle:
     """The mask of a PNG file of one channel.
 
@@ -89,6 +97,8 @@ def read_png_mask(file: Path, height: int, width: int) -> Rle:
         DataError: it is missing or damaged, no PNG, of several channels or another size, or covers no pixel.
     """
     try:
+        if file.exists() and not file.is_file():
+            raise OSError("a pipe would be waited for")
         with warnings.catch_warnings(action="ignore"), Image.open(file, formats=("PNG",)) as image:
             size, bands = image.size, len(image.getbands())
             # Before the pixels are decoded: a file of another size may be huge.

@@ -127,3 +127,11 @@ def test_a_training_of_which_nothing_is_left_is_refused(tmp_path: Path) -> None:
     write_images(folder, "val", {9: 9})
     with pytest.raises(DataError, match="all training images are also in held-out splits; leave exclude_held_out off"):
         open_training([folder], tmp_path / "out", exclude_held_out=True)
+
+
+def test_a_set_of_a_mixture_of_which_nothing_is_left_is_refused_with_what_left_it_out(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "refcoco", "train", {9: 9})
+    other = write_images(tmp_path / "grefcoco", "train", {25: 25})
+    write_images(other, "val", {9: 9})
+    with pytest.raises(DataError, match="no expressions to train on; leave it out, or set exclude_held_out=false"):
+        open_training([folder, other], tmp_path / "out", exclude_held_out=True, ratios=(1.0, 1.0))

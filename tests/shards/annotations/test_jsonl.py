@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -216,3 +218,22 @@ def test_targets_are_equal_whichever_way_their_numbers_are_written(home: Path) -
     (record,) = read(home, {**LINE, "targets": targets + outlines})
     assert [instance.mask is None for instance in record.instances] == [True, False]
     assert record.expressions[0].instances == (0, 1)
+
+
+def test_a_box_that_does_not_touch_its_mask_is_refused(home: Path) -> None:
+    line = {**LINE, "text": "the other", "targets": [{"box": [25, 20, 35, 28], "polygons": SQUARE}]}
+    assert "box [25.0, 20.0, 35.0, 28.0] does not touch its mask, which lies in [10.0, 5.0, 20.0, 15.0]" in refuse(
+        home, line
+    )
+
+
+def test_a_pipe_in_place_of_a_mask_is_refused_without_waiting(home: Path) -> None:
+    pipe = home / "pipe.png"
+    os.mkfifo(pipe)
+    # A reader that waits would get an empty file from this writer: the test fails instead of hanging.
+    writer = threading.Thread(target=pipe.write_bytes, args=(b"",), daemon=True)
+    writer.start()
+    assert "mask pipe.png: is a device or a pipe" in refuse(home, {**LINE, "targets": [{"mask": "pipe.png"}]})
+    writer.join(0.2)
+    assert writer.is_alive(), "the pipe was read"
+    os.close(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))
