@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shards.annotations.coco import Annotation, CocoImage, load_json, parse_instances
+from shards.annotations.coco import Annotation, CocoImage, CocoInstances, load_json, parse_instances
 from shards.annotations.drafts import REFUSED, ImageDraft
 from shards.annotations.error_collector import ErrorCollector
 from shards.annotations.fields import read_integer, read_text
@@ -113,8 +113,10 @@ def _read_split(
         else:
             shown[annotation.image_id].setdefault(categories[annotation.category_id], []).append(annotation)
     wording = _Wording(name, texts, {category: rank for rank, category in enumerate(sorted(set(categories.values())))})
+    unknown = _find_refused(document["annotations"], instances, categories)
     drafts = [
-        _draft_image(split, instances.images[image_id], shown[image_id], wording, notes) for image_id in sorted(shown)
+        _draft_image(split, instances.images[image_id], shown[image_id], wording, unknown.get(image_id, set()), notes)
+        for image_id in sorted(shown)
     ]
     return [draft for draft in drafts if draft.expressions]
 
@@ -136,14 +138,33 @@ class _Wording:
         return Expression(id=f"{self.dataset}/{ref_id}/0", text=text, instances=instances, ref_id=ref_id)
 
 
+def _find_refused(entries: list[Any], instances: CocoInstances, categories: dict[int, str]) -> dict[int, set[str]]:
+    """For each image the categories of its refused annotations: what it shows of them is not known.
+
+    An annotation without a category may be of any.
+    """
+    refused: dict[int, set[str]] = {}
+    for entry in entries:
+        if not isinstance(entry, dict) or not isinstance(entry.get("image_id"), int):
+            continue
+        if isinstance(entry.get("id"), int) and entry["id"] in instances.annotations:
+            continue
+        category = entry.get("category_id")
+        name = categories.get(category) if isinstance(category, int) else None
+        found = set(categories.values()) if name is None else {name}
+        refused.setdefault(entry["image_id"], set()).update(found)
+    return refused
+
+
 def _draft_image(
-    split: str, image: CocoImage, shown: dict[str, list[Annotation]], wording: _Wording, notes: ErrorCollector
-) -> ImageDraft:
+    split: str, image: CocoImage, shown: dict[str, list[Annotation]], wording: _Wording, refused: set[str],
+    notes: ErrorCollector,
+) -> ImageDraft:  # fmt: skip
     # Of the image alone, so that it does not depend on the other images.
     source = random.Random(f"{wording.texts.seed}/{image.image_id}")  # noqa: S311, nothing secret
     annotations: list[OwnAnnotation] = []
     expressions = []
-    for category in sorted(shown):
+    for category in sorted(shown.keys() - refused):
         found = shown[category]
         if any(each.iscrowd for each in found):
             what = f"{category}: a crowd region stands for several of them; no expression is about it"
@@ -153,7 +174,7 @@ def _draft_image(
         annotations += map(_own_annotation, found)
         indices = tuple(range(first, len(annotations)))
         expressions.append(wording.write(category, image.image_id, source, indices))
-    absent = [category for category in wording.ranks if category not in shown]
+    absent = [category for category in wording.ranks if category not in shown and category not in refused]
     drawn = sorted(source.sample(absent, min(wording.texts.num_empty, len(absent))))
     expressions += [wording.write(category, image.image_id, source, ()) for category in drawn]
     return ImageDraft(split=split, image=image, annotations=tuple(annotations), expressions=tuple(expressions))
@@ -168,7 +189,7 @@ def _own_annotation(annotation: Annotation) -> OwnAnnotation:
 
 
 def _read_categories(document: Any, file: Path) -> dict[int, str]:
-    """The names of the categories by their ids; different categories may share a name, and are one then.
+    """The names of the categories by their ids; categories whose names differ in capitals alone are one.
 
     Raises:
         DataError: there is no list of them, or one has no id or no name.
@@ -177,9 +198,11 @@ def _read_categories(document: Any, file: Path) -> dict[int, str]:
     if not isinstance(entries, list) or not entries:
         raise DataError("has no list 'categories'", file=file, remedy="add one with the id and name of each")
     categories: dict[int, str] = {}
+    names: dict[str, str] = {}
     for index, entry in enumerate(entries, 1):
         try:
             category_id, name = read_integer(entry, "id"), " ".join(read_text(entry, "name").split())
+            name = names.setdefault(name.casefold(), name)
             if not name or categories.get(category_id, name) != name:
                 raise DataError(f"the name {name!r:.40} is empty or not the only one of id {category_id}")
         except DataError as error:

@@ -157,3 +157,27 @@ def test_files_of_several_splits_may_each_number_their_images_and_annotations_fr
         ("val", "6.png", "6.png", (20, 9, 26, 15)),
     ]
     assert len(selection.collector) == 2, "annotation 2 of each file lies outside its image"
+
+
+@pytest.mark.parametrize("changes", [{"bbox": [1, 1, 0, 0]}, {"id": "two"}], ids=["no area", "no id"])
+def test_no_expression_is_about_a_category_with_a_refused_annotation(home: Path, changes: dict[str, Any]) -> None:
+    document = make_document(annotate(1, 1, "dog"), annotate(2, 1, "dog", **changes), annotate(3, 1, "person"))
+    document["annotations"].append(annotate(4, 2, "person", **changes))
+    selection = select(home, document, empty=4)
+    found = [sorted((each.text, bool(each.instances)) for each in draft.expressions) for draft, _ in selection.items]
+    others = [("all bicycles", False), ("all wine glasses", False)]
+    assert found[0] == sorted([*others, ("all people", True)]), "one of the two dogs is not known"
+    assert found[1] == sorted([*others, ("all dogs", False)]), "image 2 shows a person"
+
+
+def test_an_image_with_an_object_of_no_category_gets_no_expressions(home: Path) -> None:
+    document = make_document(annotate(1, 1, "dog"), annotate(2, 1, "dog", category_id=None), annotate(3, 2, "dog"))
+    selection = select(home, document, empty=4)
+    assert [draft.image.image_id for draft, _ in selection.items] == [2, 3]
+
+
+def test_categories_whose_names_differ_in_capitals_alone_are_one(home: Path) -> None:
+    document = make_document(annotate(1, 1, "dog"), annotate(2, 1, "person"), images=1)
+    document["categories"] = [{"id": 20, "name": "dog"}, {"id": 10, "name": "Dog"}]
+    (record,) = read(home, document, empty=4)
+    assert [(each.text, each.instances) for each in record.expressions] == [("all dogs", (0, 1))]
