@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from pipelines.stages.artifact import KeyedFolder, Stage, StageResult
 from pipelines.stages.inputs import digest_input
+from pipelines.stages.whole_folder import hold_folder
 from shards.errors import DataError
 from shards.files import digest_file, replace_file, replace_folder
 from shards.foreign_shards import check_members, find_tars, read_records
@@ -52,11 +54,22 @@ def run(folder: Path, out: Path | KeyedFolder, *, splits: Sequence[str] = (), fo
     # "." and links have no name beside which to work.
     target = stage.folder.resolve()
     working = target.with_name(f".{target.name}.working")
+    with hold_folder(working, stage.folder):
+        # Another process may have finished it meanwhile.
+        if cached := stage.find(force=force):
+            with contextlib.suppress(OSError):
+                working.rmdir()
+            return cached
+        return _write(stage, working, chosen)
+
+
+def _write(stage: Stage, working: Path, chosen: Mapping[str, Sequence[Path]]) -> StageResult[None]:
+    """Write all splits to the working folder, which then takes the place of the stage's."""
     in_working = replace(stage, out=working)
     # Work of other inputs that lies there was given up.
     in_working.start(force=True)
     try:
-        with replace_folder(target, working):
+        with replace_folder(stage.folder.resolve(), working):
             counts = _write_splits(working, chosen)
             result = in_working.finish({"splits": counts, "skipped": {}})
     except DataError:

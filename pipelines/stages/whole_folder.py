@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
-from collections.abc import Callable, Mapping
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,39 @@ from typing import Any
 from pipelines.stages.artifact import RECORD, Stage, StageResult
 from shards.errors import ArtifactError
 from shards.files import remove_drafts, replace_folder, temporary_path
+
+# Workers of a killed process notice its end and go, too.
+_LOCK_SECONDS = 5.0
+
+
+@contextlib.contextmanager
+def hold_folder(working: Path, out: Path) -> Iterator[None]:
+    """Inside, no other process works in a folder, which is made if there is none.
+
+    The lock is on the folder itself, so that it goes with the process. File systems without locks have none.
+
+    Raises:
+        ArtifactError: another process works there; names `out`.
+    """
+    working.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(working, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    deadline = time.monotonic() + _LOCK_SECONDS
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    what = f"another process writes {out}; wait for it, then run the same command again"
+                    raise ArtifactError(what) from error
+                time.sleep(0.1)
+            except OSError:
+                break
+            else:
+                break
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_folder(stage: Stage, write: Callable[[Path], Mapping[str, Any]], *, force: bool = False) -> StageResult[None]:
