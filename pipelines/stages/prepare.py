@@ -6,6 +6,7 @@ interrupted work there.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -31,6 +32,7 @@ from pipelines.stages.selection import (
     list_own_files,
     select_items,
 )
+from pipelines.stages.whole_folder import hold_folder
 from shards.annotations.coco import INSTANCES_FILE
 from shards.annotations.drafts import DATASETS, ImageDraft, build_record, expect_files, list_files
 from shards.annotations.error_collector import ErrorCollector
@@ -113,6 +115,25 @@ def run(
     # "." and links have no name beside which to work.
     folder = stage.folder.resolve()
     working = folder.with_name(f".{folder.name}.working")
+    with hold_folder(working, stage.folder):
+        # Another process may have finished it meanwhile.
+        if cached := stage.find(force=force):
+            with contextlib.suppress(OSError):
+                working.rmdir()
+            return cached
+        return _write(stage, working, settings, selection, annotations, workers)
+
+
+def _write(
+    stage: Stage,
+    working: Path,
+    settings: PrepareSettings,
+    selection: Selection,
+    annotations: Path,
+    workers: int | None,
+) -> StageResult[None]:
+    """Write all splits to the working folder, which then takes the place of the stage's."""
+    collector, folder = selection.collector, stage.folder.resolve()
     in_working = replace(stage, out=working)
     # Work of other inputs that lies there was given up.
     in_working.start(force=True)
