@@ -35,7 +35,8 @@ class _Document:
         """
         known = getattr(self, f"{kind}s").setdefault(entry_id, entry)
         if known != entry:
-            raise DataError(f"two {kind}s that differ have this id", record=f"{kind} {entry_id}")
+            what = f"two {kind}s that differ have this id"
+            raise DataError(what, record=f"{kind} {entry_id}", remedy="write one split at a time: --split")
 
 
 def write_grefcoco(folder: Path, readers: Mapping[str, ShardReader]) -> dict[str, int]:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from pipelines.config.settings import JsonLinesSettings, PrepareSettings
 from pipelines.stages import convert, prepare
+from shards.annotations.grefcoco_export import _Document
 from shards.errors import DataError
 from shards.reader import ShardReader
 from tests.support.tiny_shards import make_items, write_items
@@ -83,3 +84,11 @@ def test_refs_with_sentences_about_different_targets_are_refused(tmp_path: Path)
     with pytest.raises(DataError, match=words):
         convert.export_grefcoco(tmp_path / "shards", None, tmp_path / "published")
     assert not (tmp_path / "published").exists()
+
+
+def test_splits_whose_images_share_ids_are_written_one_at_a_time() -> None:
+    document = _Document()
+    document.add("image", 1, {"id": 1, "file_name": "a.jpg"})
+    document.add("image", 1, {"id": 1, "file_name": "a.jpg"})
+    with pytest.raises(DataError, match="image 1: two images that differ have this id; write one split at a time"):
+        document.add("image", 1, {"id": 1, "file_name": "b.jpg"})
