@@ -15,7 +15,7 @@ from shards.record import LONGEST_SIDE
 
 # Kinds whose decoders run no other program, as that of EPS does.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
-"""Pillow's names of the accepted formats; a JPEG of several pictures is its first."""
+"""Pillow's names of the accepted formats; of a JPEG with several images the first is read."""
 _NAME = "the image"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -19,7 +20,7 @@ import pytest
 
 from shards import remote_folders as folders
 from shards import remote_prefetch as prefetch
-from shards.errors import DataError, SettingsError
+from shards.errors import DataError
 from shards.files import digest_file
 from shards.index import list_splits
 from shards.reader import ShardReader
@@ -78,6 +79,15 @@ def open_quickly(url: str, split: str = "val") -> ShardReader:
     folder = locate_shards(url)
     folders._folders[folder] = replace(folders._folders[folder], retries=FAST)
     return ShardReader(folder, split)
+
+
+def measure_cached(cache: Path) -> int:
+    """Bytes of the shards in the cache; the thread that fetches ahead may remove some while they are counted."""
+    total = 0
+    for file in list_cached(cache):
+        with contextlib.suppress(FileNotFoundError):
+            total += file.stat().st_size
+    return total
 
 
 def read_all(reader: ShardReader) -> list[tuple[object, bytes]]:
@@ -215,7 +225,7 @@ def test_the_cache_stays_within_its_limit(
     for _ in range(2):
         for index in range(len(reader)):
             assert reader.image(index) == ShardReader(prepared, "val").image(index)
-            assert sum(file.stat().st_size for file in list_cached(cache)) <= 30_000
+            assert measure_cached(cache) <= 30_000
 
 
 def test_the_shard_that_was_opened_longest_ago_goes_and_none_that_is_open(server: ShardServer, cache: Path) -> None:
@@ -323,31 +333,3 @@ def test_fsspec_reads_what_is_not_http(prepared: Path, server: ShardServer) -> N
     assert read_all(open_quickly(prepared.as_uri())) == expected
     with pytest.raises(DataError, match=r"memory://bucket/none/artifact.json: .*there is no such file"):
         open_quickly("memory://bucket/none")
-
-
-@pytest.mark.parametrize("url", ["s3://bucket/set", "gs://bucket/set"])
-def test_a_missing_package_is_named(url: str) -> None:
-    package = {"s3": "s3fs", "gs": "gcsfs"}[url[:2]]
-    try:
-        __import__(package)
-    except ImportError:
-        with pytest.raises(SettingsError, match=package):
-            open_quickly(url)
-    else:
-        pytest.skip(f"{package} is installed")
-
-
-def test_an_unknown_scheme_is_one_line() -> None:
-    with pytest.raises(SettingsError, match="htps:// is no address"):
-        open_quickly("htps://example.org/set")
-
-
-def test_without_a_home_folder_the_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def expand(path: Path) -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.delenv("IGVG_CACHE", raising=False)
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(Path, "expanduser", expand)
-    with pytest.raises(SettingsError, match="IGVG_CACHE"):
-        locate_shards("https://example.com/shards")
