@@ -1,16 +1,28 @@
-"""log.jsonl: a JSON object per line, with losses every few steps and scores of every validation."""
+"""log.jsonl: a JSON object per line, about a step every few steps and about every validation."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from pipelines.training.step_timer import StepSpeed
 from shards.files import name_file, replace_file
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StepResult:
+    """What an optimizer step measured, detached, on its device."""
+
+    losses: Mapping[str, Tensor]
+    """The scalars of `compute_losses`, of this rank's last micro-batch."""
+    gradient_norm: Tensor
+    """L2 norm of the gradient over all parameters before clipping, a scalar."""
 
 
 class TrainingLog:
@@ -32,19 +44,34 @@ class TrainingLog:
         """Write a line where a training begins or is resumed."""
         self._append({"step": step, "epoch": round(epoch, 4), "start": facts})
 
-    def write_losses(
-        self, step: int, epoch: float, losses: Mapping[str, Tensor], rate: float, learning_rates: Mapping[str, float]
-    ) -> None:
-        """Write a line of losses, null where one is not finite; reading the values waits for the device."""
-        values = {name: _round(value.item()) for name, value in losses.items()}
-        position = {"step": step, "epoch": round(epoch, 4), "expressions_per_second": round(rate, 2)}
-        self._append({**position, "learning_rates": dict(learning_rates), "losses": values})
+    def write_step(
+        self, step: int, epoch: float, result: StepResult, speed: StepSpeed, learning_rates: Mapping[str, float]
+    ) -> dict[str, Any]:
+        """Write a line about a step and return it; values that are not finite are null.
 
-    def write_scores(self, step: int, epoch: float, scores: Mapping[str, Any]) -> None:
-        """Write a line of validation metrics, by shard folder."""
-        self._append({"step": step, "epoch": round(epoch, 4), "scores": dict(scores)})
+        Reading the values waits for the device.
+        """
+        losses = {name: _round(value.item()) for name, value in result.losses.items()}
+        line = {
+            "step": step,
+            "epoch": round(epoch, 4),
+            "expressions_per_second": round(speed.expressions_per_second, 2),
+            "data_wait": round(speed.data_wait, 4),
+            "peak_memory_mb": round(speed.peak_memory_mb, 1),
+            "gradient_norm": _round(result.gradient_norm.item()),
+            "learning_rates": dict(learning_rates),
+            "losses": losses,
+        }
+        self._append(line)
+        return line
 
-    def _append(self, line: dict[str, Any]) -> None:
+    def write_scores(self, step: int, epoch: float, scores: Mapping[str, Any]) -> dict[str, Any]:
+        """Write a line of validation metrics, by shard folder, and return it."""
+        line = {"step": step, "epoch": round(epoch, 4), "scores": dict(scores)}
+        self._append(line)
+        return line
+
+    def _append(self, line: Mapping[str, Any]) -> None:
         if self.writes:
             with name_file(self.file), self.file.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(line, allow_nan=False) + "\n")

@@ -6,6 +6,7 @@ The position in the data is the number of examples seen so far, so that a traini
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Generator, Iterator
 
@@ -18,11 +19,13 @@ from pipelines.pretrained import save_checkpoint
 from pipelines.runtime.precision import autocast_context, log_compute_dtype
 from pipelines.runtime.signals import GracefulStop, SharedStop, Stopped
 from pipelines.training.divergence import DivergenceError, require_finite
+from pipelines.training.log import StepResult
 from pipelines.training.losses import compute_losses, count_step
 from pipelines.training.optimizer import learning_rates, lr_factor, set_learning_rates
 from pipelines.training.recovery import advise_after_divergence
 from pipelines.training.setup import Training
 from pipelines.training.state import save_state
+from pipelines.training.step_timer import StepSpeed, StepTimer
 from pipelines.training.validation import validate
 from shards.errors import NonFiniteError, WorkerError
 from shards.progress import report_progress
@@ -51,12 +54,13 @@ def run_steps(training: Training) -> None:
     """The training loop: batch, forward, loss, backward, clip, step (in `train_step`), log, save, validate."""
     settings, accelerator, log = training.settings, training.accelerator, training.log
     first_step, total = training.step, training.total_steps
-    started = saved = time.monotonic()
+    saved = time.monotonic()
     log.forget_after(first_step, scored=training.validated_step == first_step)
     report_progress(first_step, total)
     log.write_start(first_step, training.epoch, processes=accelerator.num_processes, precision=training.compute_dtype)
     log_compute_dtype("training", settings.precision, training.compute_dtypes, accelerator.device)
     shared_stop = SharedStop(accelerator)
+    timer = StepTimer(accelerator.device)
     with (
         GracefulStop() as stop,
         contextlib.closing(open_batches(training)) as batches,
@@ -64,16 +68,13 @@ def run_steps(training: Training) -> None:
     ):
         if first_step and training.should_validate and training.validated_step != first_step:
             run_validation(training, stop)
-        for batch in batches:
-            losses = train_step(training, batch)
+        for batch in timer.time_batches(batches, settings.batch_size):
+            result = train_step(training, batch)
             training.step += 1
             if training.step % settings.log_steps == 0 or training.step == total:
-                rate = (training.step - first_step) * settings.batch_size / (time.monotonic() - started)
-                rates = learning_rates(training.optimizer)
-                log.write_losses(training.step, training.epoch, losses, rate, rates)
-                report_progress(training.step, total, f"loss {losses['total']:.3f}, {rate:.1f} expressions/s")
+                log_step(training, result, timer.lap())
             if training.should_validate or training.step % settings.log_steps == 0:
-                require_finite(training.model, losses["total"], accelerator)
+                require_finite(training.model, result.losses["total"], accelerator)
             signum = shared_stop.reduce(stop.signum)
             state_is_old = time.monotonic() - saved > 60 * settings.checkpoint_minutes
             if signum is not None or training.should_validate or state_is_old:
@@ -87,14 +88,24 @@ def run_steps(training: Training) -> None:
                 run_validation(training, stop)
 
 
+def log_step(training: Training, result: StepResult, speed: StepSpeed) -> None:
+    """Log a step, and show its total loss and the speed beside the progress."""
+    rates = learning_rates(training.optimizer)
+    line = training.log.write_step(training.step, training.epoch, result, speed, rates)
+    total = line["losses"]["total"]
+    loss = "not finite" if total is None else f"{total:.3f}"
+    remark = f"loss {loss}, {speed.expressions_per_second:.1f} expressions/s"
+    report_progress(training.step, training.total_steps, remark)
+
+
 def open_batches(training: Training) -> Generator[Batch, None, None]:
     """This rank's part of every batch from the present step to the last."""
     batch_indices = (training.sample_step(step) for step in range(training.step, training.total_steps))
     return load_batches(training.data, batch_indices, workers=training.settings.workers)
 
 
-def train_step(training: Training, batch: Batch) -> dict[str, torch.Tensor]:
-    """One optimizer step on this rank's part of a batch; returns the detached losses of the last micro-batch."""
+def train_step(training: Training, batch: Batch) -> StepResult:
+    """One optimizer step on this rank's part of a batch."""
     settings, accelerator, model = training.settings, training.accelerator, training.parallel_model
     factor = lr_factor(settings.optimizer, training.step, training.steps_per_epoch, training.total_steps)
     set_learning_rates(training.optimizer, factor)
@@ -117,11 +128,11 @@ def train_step(training: Training, batch: Batch) -> dict[str, torch.Tensor]:
             assert micro_batch.targets is not None
             losses = compute_losses(output, micro_batch.targets, settings.matching, settings.loss, counts)
             (losses["total"] / len(micro_batches)).backward()  # type: ignore[no-untyped-call]
-    if settings.optimizer.clip_norm:
-        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.optimizer.clip_norm)
+    # Clipping to an infinite norm measures it and changes no gradient.
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.optimizer.clip_norm or math.inf)
     training.optimizer.step()
     training.optimizer.zero_grad(set_to_none=True)
-    return {name: value.detach() for name, value in losses.items()}
+    return StepResult(losses={name: value.detach() for name, value in losses.items()}, gradient_norm=norm.detach())
 
 
 def run_validation(training: Training, stop: GracefulStop) -> None:

@@ -7,15 +7,18 @@ from pathlib import Path
 
 import torch
 
-from pipelines.training.log import TrainingLog
+from pipelines.training.log import StepResult, TrainingLog
+from pipelines.training.step_timer import StepSpeed
 
 RATES = {"encoder": 5e-5, "head": 5e-4}
+SPEED = StepSpeed(expressions_per_second=12.345, data_wait=0.01234, peak_memory_mb=512.34)
 
 
 def write_some(file: Path) -> TrainingLog:
     log = TrainingLog(file)
     for step in (10, 20, 30):
-        log.write_losses(step, step / 100, {"total": torch.tensor(1 / step)}, 12.345, RATES)
+        result = StepResult(losses={"total": torch.tensor(1 / step)}, gradient_norm=torch.tensor(0.5))
+        log.write_step(step, step / 100, result, SPEED, RATES)
     return log
 
 
@@ -30,6 +33,9 @@ def test_every_line_is_an_object_of_its_own(tmp_path: Path) -> None:
         "step": 10,
         "epoch": 0.1,
         "expressions_per_second": 12.35,
+        "data_wait": 0.0123,
+        "peak_memory_mb": 512.3,
+        "gradient_norm": 0.5,
         "learning_rates": {"encoder": 5e-5, "head": 5e-4},
         "losses": {"total": 0.1},
     }
@@ -64,9 +70,11 @@ def test_other_processes_write_nothing(tmp_path: Path) -> None:
     assert not log.file.exists()
 
 
-def test_losses_that_are_not_finite_are_null_so_that_every_line_is_json(tmp_path: Path) -> None:
+def test_values_that_are_not_finite_are_null_so_that_every_line_is_json(tmp_path: Path) -> None:
     log = TrainingLog(tmp_path / "log.jsonl")
-    log.write_losses(1, 0.1, {"total": torch.tensor(float("nan")), "boxes": torch.tensor(float("inf"))}, 1.0, RATES)
+    losses = {"total": torch.tensor(float("nan")), "boxes": torch.tensor(float("inf"))}
+    log.write_step(1, 0.1, StepResult(losses=losses, gradient_norm=torch.tensor(float("inf"))), SPEED, RATES)
     assert "NaN" not in (tmp_path / "log.jsonl").read_text()
     (line,) = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
     assert line["losses"] == {"total": None, "boxes": None}
+    assert line["gradient_norm"] is None

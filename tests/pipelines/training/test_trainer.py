@@ -99,6 +99,14 @@ def test_gradients_are_cut_to_the_norm_that_is_set_and_keep_their_direction(shar
         torch.testing.assert_close(found[0.01][name], gradient * (0.01 / whole), rtol=1e-3, atol=1e-7)
 
 
+@pytest.mark.parametrize("clip_norm", [0.0, 0.01])
+def test_the_gradient_norm_of_a_step_is_that_before_clipping(shards: Path, tmp_path: Path, clip_norm: float) -> None:
+    plain = open_small(shards, tmp_path / "plain", model=QUIET, optimizer=OptimizerSettings(clip_norm=0))
+    whole = measure_norm(measure_step(plain, gather(plain, range(4))))
+    training = open_small(shards, tmp_path / "run", model=QUIET, optimizer=OptimizerSettings(clip_norm=clip_norm))
+    assert float(train_step(training, gather(training, range(4))).gradient_norm) == pytest.approx(whole, rel=1e-5)
+
+
 def test_a_gradient_of_one_step_is_forgotten_in_the_next(shards: Path, tmp_path: Path) -> None:
     slow = OptimizerSettings(encoder_lr=1e-30, head_lr=1e-30, clip_norm=0)
     training = open_small(shards, tmp_path, model=QUIET, optimizer=slow)
@@ -112,7 +120,7 @@ def test_dropout_differs_from_step_to_step(shards: Path, tmp_path: Path) -> None
     losses = []
     for step in (0, 0, 1):
         training.step = step
-        losses.append(float(train_step(training, gather(training, range(4)))["total"]))
+        losses.append(float(train_step(training, gather(training, range(4))).losses["total"]))
     assert losses[0] == losses[1] != losses[2]
 
 
