@@ -22,7 +22,7 @@ from functools import partial
 from multiprocessing import resource_tracker, util
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
-from typing import Any, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from shards.errors import WorkerError
 from shards.shared_slots import SharedSlots, Slot
@@ -89,6 +89,51 @@ def map_ordered(
         stop()
 
 
+class BackgroundCall(Generic[Result]):
+    """One call of a function in a worker process of its own, while this process goes on.
+
+    Args:
+        function: makes the result; pickled unless workers are forked. It calls `check_parent` now and then.
+        remedy: what the user can do if the worker dies, a clause.
+
+    If the system starts no worker, `result` calls the function.
+    """
+
+    def __init__(self, function: Callable[[], Result], *, remedy: str) -> None:
+        self._function, self._remedy = function, remedy
+        self._pool = _start_workers(partial(_run_worker, partial(_call, function), None, None), 1, None)
+        # Also called when the interpreter exits.
+        self._stop = util.Finalize(self, _stop_workers, args=(self._pool,), exitpriority=10)
+        for worker in self._pool:
+            with _explain_death(worker, remedy):
+                _send(worker.pipe, (None, None))
+
+    @property
+    def is_done(self) -> bool:
+        """Whether `result` returns at once."""
+        return any(wait([worker.pipe], timeout=0) for worker in self._pool)
+
+    def result(self) -> Result:
+        """What the function returned; waits for it. May be called once.
+
+        Raises:
+            WorkerError: the worker died.
+            Exception: whatever the function raised.
+        """
+        if not self._pool:
+            return self._function()
+        (worker,) = self._pool
+        with contextlib.closing(self), _explain_death(worker, self._remedy):
+            succeeded, value = _receive(worker.pipe)
+        if not succeeded:
+            raise value
+        return cast("Result", value)
+
+    def close(self) -> None:
+        """End the worker."""
+        self._stop()
+
+
 def check_parent() -> None:
     """Exit from a worker whose parent has closed the pipe or has ended.
 
@@ -98,6 +143,10 @@ def check_parent() -> None:
     # A busy worker is sent nothing, so that only a closed pipe can be read.
     if wait(_own_ends, timeout=0):
         raise SystemExit
+
+
+def _call(function: Callable[[], Result], _: None) -> Result:
+    return function()
 
 
 def _run_tasks(pool: list[_Worker], tasks: Iterable[Any], remedy: str, slots: SharedSlots | None) -> Iterator[Any]:

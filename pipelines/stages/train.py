@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from pipelines.config.overrides import fingerprinted_settings
 from pipelines.config.ratios import check_ratios
 from pipelines.config.settings import TrainSettings
-from pipelines.data.truncation import describe_findings, find_truncated_expressions
 from pipelines.hub.names import find_commit
 from pipelines.networks import resolve_checkpoint
 from pipelines.runtime.distributed import explain_lost_process
@@ -53,6 +52,7 @@ def run(
     if cached := stage.find(force=force):
         return cached
     # Torch takes seconds to load: only when there is work to do.
+    from pipelines.data.cut_expressions import CutExpressions
     from pipelines.training.recovery import LAST_GOOD_FOLDER
     from pipelines.training.setup import setup_training, start_processes
     from pipelines.training.state import STATE_FOLDER, restore_state
@@ -65,9 +65,9 @@ def run(
         training = setup_training(settings, shards, stage.folder, accelerator)
         if accelerator.is_main_process:
             stage.start(force=force)
-            cut = count_cut_expressions(training)
             if training.leaks.images:
                 log(training.leaks.describe(excluded=settings.exclude_held_out))
+            training.cut = CutExpressions(training.data)
         accelerator.wait_for_everyone()
         # The state of another training was refused, or has been removed.
         restore_state(training)
@@ -79,7 +79,7 @@ def run(
                 "best": training.best,
                 "processes": accelerator.num_processes,
                 "precision": " then ".join(training.compute_dtypes),
-                "cut": cut,
+                "cut": training.cut.count if training.cut else 0,
                 "datasets": name_datasets(training),
                 **describe_leaks(training),
                 **({"mixture": training.examples_by_set} if training.mixture else {}),
@@ -104,16 +104,6 @@ def describe_leaks(training: Training) -> dict[str, Any]:
     """The counts of training images in held-out splits, where there are any or they are to be left out."""
     excluded = training.settings.exclude_held_out
     return {"held_out": training.leaks.to_json(excluded=excluded)} if training.leaks.images or excluded else {}
-
-
-def count_cut_expressions(training: Training) -> int:
-    """How many training expressions are cut at the token limit; logs it before the training begins."""
-    processor = training.data.processor
-    expressions = training.data.expressions()
-    findings = list(find_truncated_expressions(processor.tokenizer, expressions, processor.max_tokens))
-    for line in describe_findings(findings, processor.max_tokens, each=False):
-        log(line)
-    return len(findings)
 
 
 def describe(settings: TrainSettings, shards: Sequence[Path], out: Path | KeyedFolder) -> Stage:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipelines.config.settings import TrainSettings
 from pipelines.data.batch import Batch
+from pipelines.data.cut_expressions import CutExpressions
 from pipelines.data.datasets import GroundingDataset, Part
 from pipelines.data.image_cache_building import build_caches
 from pipelines.data.loader import count_cpus
@@ -53,6 +54,8 @@ class Training:
     validation_data: dict[Path, GroundingDataset]
     """The validation splits by shard folder; empty if the shards hold none."""
     log: TrainingLog
+    cut: CutExpressions | None = None
+    """The training expressions that are cut at the token limit, counted by the first rank of `igvg train`."""
     mixture: Mixture | None = None
     """The ratios of the shard folders; None: each expression comes once an epoch."""
     step: int = 0

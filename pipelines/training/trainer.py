@@ -73,6 +73,8 @@ def run_steps(training: Training) -> None:
             training.step += 1
             if training.step % settings.log_steps == 0 or training.step == total:
                 log_step(training, result, timer.lap())
+                if training.cut:
+                    training.cut.log_when_counted()
             if training.should_validate or training.step % settings.log_steps == 0:
                 require_finite(training.model, result.losses["total"], accelerator)
             signum = shared_stop.reduce(stop.signum)

@@ -12,7 +12,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from shards.errors import DataError, WorkerError
-from shards.workers import map_ordered
+from shards.workers import BackgroundCall, map_ordered
 from tests.support.paths import ROOT
 
 start = partial(map_ordered, method="fork", remedy="use fewer")
@@ -147,17 +147,30 @@ def test_no_worker_outlives_the_work() -> None:
             os.kill(process, 0)
 
 
-def test_where_no_process_can_be_started_the_work_is_done_here() -> None:
+@contextmanager
+def few_files() -> Iterator[None]:
+    """Inside, files can be opened for one pipe, not for more."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     opened = sum(1 for _ in Path("/proc/self/fd").iterdir())
     try:
-        # Enough for one pipe, not for all.
         resource.setrlimit(resource.RLIMIT_NOFILE, (opened + 3, hard))
-        with closing(start(tell_process, range(5), workers=8)) as results:
-            found = list(results)
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_where_no_process_can_be_started_the_work_is_done_here() -> None:
+    with few_files(), closing(start(tell_process, range(5), workers=8)) as results:
+        found = list(results)
     assert found == [(task, os.getpid()) for task in range(5)]
+
+
+def test_where_no_process_can_be_started_a_background_call_is_made_here() -> None:
+    with few_files():
+        call = BackgroundCall(partial(tell_process, 5), remedy="use fewer")
+    assert not call.is_done
+    assert call.result() == (5, os.getpid())
+    call.close()
 
 
 PROGRAM = """
@@ -197,3 +210,24 @@ def test_signals_to_all_processes_reach_the_parent_alone_and_its_death_ends_the_
     process.kill()
     # Everybody holds the standard error open: its end is the last one's end.
     assert process.communicate(timeout=15)[1] == ""
+
+
+def test_a_background_call_goes_on_beside_this_process() -> None:
+    started = time.monotonic()
+    with closing(BackgroundCall(partial(finish_the_first_last, 0), remedy="use fewer")) as call:
+        assert not call.is_done
+        assert time.monotonic() - started < 0.2
+        while not call.is_done:
+            time.sleep(0.01)
+        assert call.result() == 0
+    with closing(BackgroundCall(partial(tell_process, 5), remedy="use fewer")) as call:
+        task, process = call.result()
+    assert (task, process != os.getpid()) == (5, True)
+    assert not multiprocessing.active_children()
+
+
+def test_a_background_call_raises_what_its_function_raised_and_names_its_death() -> None:
+    with pytest.raises(DataError, match=r"a\.json, line 3: no three"):
+        BackgroundCall(partial(refuse_three, 3), remedy="use fewer").result()
+    with pytest.raises(WorkerError, match=r"killed by SIGKILL.*; use fewer$"):
+        BackgroundCall(partial(end_by, signal.SIGKILL, 1), remedy="use fewer").result()

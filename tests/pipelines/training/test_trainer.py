@@ -15,11 +15,11 @@ from safetensors.torch import load_file
 
 from pipelines.config.settings import OptimizerSettings, PostprocessSettings
 from pipelines.data.batch import Batch, collate
+from pipelines.data.cut_expressions import CutExpressions
 from pipelines.data.tokenizer import PAD_ID
-from pipelines.stages.train import count_cut_expressions
 from pipelines.training.setup import Training, list_parts, open_validation
 from pipelines.training.state import save_state
-from pipelines.training.trainer import open_batches, train_step, validate_and_save_best
+from pipelines.training.trainer import open_batches, train, train_step, validate_and_save_best
 from pipelines.training.validation import validate
 from shards.errors import DataError
 from shards.progress import set_sink
@@ -334,6 +334,19 @@ def test_training_expressions_that_are_cut_are_counted_and_told(shards: Path, tm
     for limit, count in ((longest, 0), (longest - 1, len(training.data))):
         training.data.processor = replace(training.data.processor, max_tokens=limit)
         with set_sink(log=lines.append):
-            assert count_cut_expressions(training) == count
+            assert CutExpressions(training.data).count == count
     assert len(lines) == 1
     assert f"12 expressions have more than the {longest - 1} tokens" in lines[0]
+
+
+def test_expressions_that_are_cut_are_told_while_the_training_runs(shards: Path, tmp_path: Path) -> None:
+    training = open_small(shards, tmp_path, max_steps=3, validation_split="none")
+    training.data.processor = replace(training.data.processor, max_tokens=3)
+    lines: list[tuple[int, str]] = []
+    training.cut = CutExpressions(training.data)
+    while not training.cut.is_counted:
+        pass
+    with set_sink(log=lambda line: lines.append((training.step, line))):
+        train(training)
+    assert [step for step, line in lines if "more than the 3 tokens" in line] == [1]
+    assert training.cut.count == len(training.data)
