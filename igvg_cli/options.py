@@ -46,6 +46,16 @@ MixedShardFolders = Annotated[
     ),
 ]
 """`pipelines.config.ratios.take_ratios` reads the ratios, and `locate_shards` the rest."""
+HeldOut = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--held-out",
+        metavar="DIR|URL",
+        help="Prepared folder that is not trained on: training images in its held-out splits are counted, or left out "
+        "with exclude_held_out. Repeatable.",
+        show_default=False,
+    ),
+]
 Preset = Annotated[
     Literal["tiny", "base", "large"],
     typer.Option(metavar="NAME", help="Size of the network and its recipe: tiny, base or large."),

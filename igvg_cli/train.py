@@ -27,6 +27,7 @@ def train(
         ),
     ] = None,
     set_: options.Set = None,
+    held_out: options.HeldOut = None,
     show_settings: Annotated[
         bool, typer.Option("--show-settings", help="Print all settings as TOML, as --config takes it, and stop.")
     ] = False,
@@ -54,6 +55,7 @@ def train(
         raise typer.BadParameter(f"{'--out' if shards else '--shards'} is missing; only --show-settings needs none")
     overrides = [*(set_ or []), *([f"init={init}"] if init else [])]
     settings = read_settings(train_preset(preset), config, overrides, recipe=find_recipe(recipe))
+    settings = replace(settings, held_out=(*settings.held_out, *(held_out or ())))
     folders, settings = take_ratios(shards or [], settings)
     if show_settings or not folders or out is None:
         render.print_text(format_toml(to_mapping(settings)).rstrip())

@@ -187,6 +187,8 @@ class TrainSettings:
     """In which ratios examples come from the shard folders, a number each; none: each expression once an epoch."""
     exclude_held_out: Flag = False
     """Leave out training images that are also in a held-out split of one of the sets."""
+    held_out: tuple[str, ...] = ()
+    """Prepared folders, or addresses of them, whose held-out splits count as those of the sets; none is trained on."""
     validation_split: str = "val"
     """The split to validate on, of every shard folder that has it."""
     validation_limit: Count = 2000
@@ -311,4 +313,4 @@ class ReportSettings:
 # Settings that do not change a byte of what a stage writes.
 NOT_FINGERPRINTED = frozenset({"workers", "cache", "cache_limit", "checkpoint_minutes", "log_steps"})
 # Settings of later versions, and the values under which everything is as before: these are not fingerprinted.
-ADDED_SETTINGS: dict[str, object] = {"ratios": [], "exclude_held_out": False}
+ADDED_SETTINGS: dict[str, object] = {"ratios": [], "exclude_held_out": False, "held_out": []}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.config.overrides import overlay_settings
+from pipelines.config.ratios import check_distinct, check_ratios
 from pipelines.config.settings import PredictSettings, ScoreSettings, TrainSettings
 from pipelines.evaluation.score_report import ScoreReport
 from pipelines.experiments.experiment import predict_split, train_network
@@ -99,8 +100,10 @@ def run(table: Table, settings: TrainSettings, shards: Sequence[Path], split: st
 
     Raises:
         ArtifactError, CheckpointError, DataError: as the stages raise.
-        SettingsError: no folder holds the split, or a variant is not possible.
+        SettingsError: no folder holds the split, a folder is given twice, or a variant is not possible.
     """
+    check_ratios(settings.ratios, shards)
+    check_distinct(shards, settings.ratios)
     scored = [folder for folder in shards if (folder / split / INDEX).is_file()]
     if not scored:
         raise SettingsError(f"none of the --shards holds split '{split}'; give --split, or prepare it")

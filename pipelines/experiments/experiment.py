@@ -11,10 +11,11 @@ annotations = "data/grefcoco"
 images = ["data/train2014"]
 
 [train]
-shards = ["grefcoco"]                   # names from above, or prepared folders; all names if left out
+shards = ["grefcoco"]                   # names from above, or prepared folders, "A:2" with a ratio; without it all
 preset = "tiny"
 recipe = "grefcoco"                     # what igvg train --recipe takes; the keys below change it
 init = "beit3.zip"                      # what igvg train --init takes
+held_out = ["refcoco"]                  # names or folders that are not trained on, as igvg train --held-out
 epochs = 3                              # any setting of igvg train
 
 [predict]
@@ -38,6 +39,7 @@ from typing import Any
 
 from pipelines.config.overrides import overlay_settings, read_toml
 from pipelines.config.presets import train_preset
+from pipelines.config.ratios import check_distinct, take_ratios
 from pipelines.config.recipes import find_recipe
 from pipelines.config.settings import PredictSettings, PrepareSettings, ScoreSettings, TrainSettings, ZeroShotSettings
 from pipelines.evaluation.score_report import ScoreReport
@@ -100,12 +102,12 @@ def read_experiment(file: Path) -> Experiment:
     home = file.parent
     steps = {name: _read_step(name, table, file) for name, table in tables.get("prepare", {}).items()}
     training, predicting, scoring = (dict(tables.get(stage, {})) for stage in STAGES[1:])
-    train_on = _read_strings(training.pop("shards", list(steps)), f"{file}: train.shards")
+    train_on, train_settings = _read_sets(training, steps, file)
     predict_on, score_on = (
         tuple(_split_pair(pair, where) for pair in _read_strings(table.pop("splits", []), where))
         for table, where in ((predicting, f"{file}: predict.splits"), (scoring, f"{file}: score.splits"))
     )
-    names = (*train_on, *(name for name, _ in (*predict_on, *score_on)))
+    names = (*train_on, *train_settings.held_out, *(name for name, _ in (*predict_on, *score_on)))
     scored = _read_strings(scoring.pop("predictions", []), f"{file}: score.predictions")
     checkpoint, masks = (
         _read_string(predicting.pop(key, ""), f"{file}: predict.{key}") for key in ("checkpoint", "masks")
@@ -115,7 +117,7 @@ def read_experiment(file: Path) -> Experiment:
         stages=frozenset(tables) & frozenset(STAGES),
         folders={name: _find_shards(name, steps, file) for name in names if name not in steps},
         prepare=steps,
-        train=_read_training(training, file),
+        train=train_settings,
         train_on=train_on,
         predict=PredictSettings(),
         predict_on=predict_on,
@@ -168,7 +170,8 @@ def run_stages(experiment: Experiment) -> Stages:
     network = experiment.checkpoint
     if "train" in experiment.stages:
         train_on, preset = [shards[name] for name in experiment.train_on], experiment.train.preset
-        network = train_network(experiment.out, experiment.train, train_on, preset)
+        held_out = tuple(str(shards[name]) for name in experiment.train.held_out)
+        network = train_network(experiment.out, replace(experiment.train, held_out=held_out), train_on, preset)
     scores = []
     for name, split in experiment.predict_on:
         assert network is not None, "read_experiment checks it"
@@ -286,6 +289,20 @@ def _read_step(name: str, table: Any, file: Path) -> PrepareStep:
         images=tuple(file.parent / folder for folder in images),
         settings=prepare.choose_settings(values, f"{file}: prepare.{name}"),
     )
+
+
+def _read_sets(
+    table: dict[str, Any], steps: Mapping[str, PrepareStep], file: Path
+) -> tuple[tuple[str, ...], TrainSettings]:
+    """The sets to train on, and the settings of the training with their ratios."""
+    where, home = f"{file}: train.shards", file.parent
+    texts = _read_strings(table.pop("shards", list(steps)), where)
+    settings = _read_training(table, file)
+    names, settings = take_ratios(texts, settings, lambda name: name in steps or (home / name).exists(), source=where)
+    check_distinct(
+        [Path(f"[prepare.{name}]") if name in steps else home / name for name in names], settings.ratios, source=where
+    )
+    return tuple(names), settings
 
 
 def _read_training(table: Mapping[str, Any], file: Path) -> TrainSettings:

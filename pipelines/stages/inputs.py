@@ -168,13 +168,17 @@ def digest_transformers_model(path: Path) -> str:
     return "+".join(digest_input(file) for name in _READ_BY_TRANSFORMERS for file in sorted(folder.glob(name)))
 
 
-def digest_training_inputs(shards: Sequence[Path], init: str, tokenizer: str) -> dict[str, Any]:
+def digest_training_inputs(
+    shards: Sequence[Path], init: str, tokenizer: str, held_out: Sequence[Path] = ()
+) -> dict[str, Any]:
     """The digests of everything that a training starts from.
 
     Raises:
         ArtifactError: something is missing or damaged.
     """
-    inputs: dict[str, Any] = {f"shards {position}": digest_shards(folder) for position, folder in enumerate(shards, 1)}
+    inputs: dict[str, Any] = {}
+    for name, folders in (("shards", shards), ("held out", held_out)):
+        inputs |= {f"{name} {position}": digest_shards(folder) for position, folder in enumerate(folders, 1)}
     if init:
         alone = tokenizer and Path(init).is_file()
         inputs["init"] = digest_input(Path(init)) if alone else digest_checkpoint(Path(init))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.config.overrides import fingerprinted_settings
-from pipelines.config.ratios import check_ratios
+from pipelines.config.ratios import check_distinct, check_ratios
 from pipelines.config.settings import TrainSettings
 from pipelines.hub.names import find_commit
 from pipelines.networks import resolve_checkpoint
@@ -17,6 +17,7 @@ from pipelines.runtime.signals import GracefulStop
 from pipelines.stages.artifact import KeyedFolder, Stage, StageResult
 from pipelines.stages.inputs import digest_training_inputs
 from shards.progress import begin_stage, log
+from shards.remote_folders import locate_shards
 
 if TYPE_CHECKING:
     from pipelines.training.setup import Training
@@ -44,6 +45,7 @@ def run(
     """
     begin_stage("training")
     check_ratios(settings.ratios, shards)
+    check_distinct(shards, settings.ratios)
     commit = find_commit(start) if settings.init and (start := resolve_checkpoint(settings.init)) else None
     if commit:
         # A name of the hub may mean another commit a moment later.
@@ -65,7 +67,7 @@ def run(
         training = setup_training(settings, shards, stage.folder, accelerator)
         if accelerator.is_main_process:
             stage.start(force=force)
-            if training.leaks.images:
+            if training.leaks.images or settings.held_out:
                 log(training.leaks.describe(excluded=settings.exclude_held_out))
             training.cut = CutExpressions(training.data)
         accelerator.wait_for_everyone()
@@ -101,13 +103,15 @@ def name_datasets(training: Training) -> list[str]:
 
 
 def describe_leaks(training: Training) -> dict[str, Any]:
-    """The counts of training images in held-out splits, where there are any or they are to be left out."""
+    """The counts of training images in held-out splits, where there are any or it is set what to do with them."""
     excluded = training.settings.exclude_held_out
-    return {"held_out": training.leaks.to_json(excluded=excluded)} if training.leaks.images or excluded else {}
+    told = training.leaks.images or excluded or training.settings.held_out
+    return {"held_out": training.leaks.to_json(excluded=excluded)} if told else {}
 
 
 def describe(settings: TrainSettings, shards: Sequence[Path], out: Path | KeyedFolder) -> Stage:
     """The stage of a training; its files count by their content, not their paths."""
-    without_paths = replace(settings, init="", text=replace(settings.text, tokenizer=""))
-    inputs = digest_training_inputs(shards, settings.init, settings.text.tokenizer)
+    without_paths = replace(settings, init="", held_out=(), text=replace(settings.text, tokenizer=""))
+    held_out = [locate_shards(text) for text in settings.held_out]
+    inputs = digest_training_inputs(shards, settings.init, settings.text.tokenizer, held_out)
     return Stage(name="train", out=out, inputs=inputs, options=fingerprinted_settings(without_paths))

@@ -29,9 +29,13 @@ class Leaks:
     """Training expressions about these images."""
     splits: dict[str, int]
     """The held-out splits by FOLDER/SPLIT, and how many of these images each of them holds."""
+    compared: int
+    """Number of held-out splits."""
 
     def describe(self, *, excluded: bool) -> str:
         """One line for the log."""
+        if not self.images:
+            return f"No training image is in one of the {self.compared} held-out splits"
         count = f"{self.images:,} training images ({self.expressions:,} expressions)"
         where = join_first([f"{name} ({shared:,})" for name, shared in self.splits.items()], _SHOWN)
         if excluded:
@@ -55,7 +59,7 @@ def find_leaks(shards: Sequence[Path], parts: Sequence[tuple[Path, str]], splits
     """What the training splits share with the held-out splits of all folders; only indexes are read.
 
     Args:
-        shards: the folders.
+        shards: the folders, those that are not trained on included.
         parts: the training splits.
         splits: names of training splits; no split of these names is held out.
 
@@ -79,4 +83,5 @@ def find_leaks(shards: Sequence[Path], parts: Sequence[tuple[Path, str]], splits
             int(each.index.expressions[leaked].sum()) for each, leaked in zip(training, records, strict=True)
         ),
         splits={each.name: count for each, count in zip(others, shared, strict=True) if count},
+        compared=len(others),
     )

@@ -29,8 +29,10 @@ from pipelines.training.leaks import Leaks, find_leaks
 from pipelines.training.log import TrainingLog
 from pipelines.training.optimizer import build_optimizer
 from shards.errors import DataError, SettingsError
+from shards.image_identity import held_out_splits
 from shards.index import list_splits
 from shards.mixing import Mixture, reduce_ratios
+from shards.remote_folders import locate_shards
 from shards.sampling import sample_batch, split_by_rank
 
 
@@ -141,7 +143,7 @@ def setup_training(settings: TrainSettings, shards: Sequence[Path], out: Path, a
         CheckpointError, DataError, SettingsError: a file to start from, a shard or a setting does not fit.
     """
     parts = list_parts(shards, settings.splits)
-    leaks = find_leaks(shards, parts, settings.splits)
+    leaks = find_leaks([*shards, *locate_held_out(settings)], parts, settings.splits)
     left_out = leaks.records if settings.exclude_held_out and leaks.images else ()
     model, tokenizer = build_model(settings, parts, left_out)
     processor = Processor(tokenizer=tokenizer, max_tokens=settings.text.max_tokens, image_size=model.config.image_size)
@@ -183,9 +185,27 @@ def list_parts(shards: Sequence[Path], splits: Sequence[str]) -> list[Part]:
         chosen = [(folder, split) for split in splits if split in found]
         if not chosen:
             what = f"holds none of the splits to train on ({', '.join(splits)})"
-            raise DataError(what, file=folder, remedy=f"set splits to some of {', '.join(found) or 'what it has'}")
+            remedy = f"set splits to some of {', '.join(found) or 'what it has'}"
+            if held_out_splits(found, splits):
+                remedy += ", or give it as --held-out if its images must not be trained on"
+            raise DataError(what, file=folder, remedy=remedy)
         parts += chosen
     return parts
+
+
+def locate_held_out(settings: TrainSettings) -> list[Path]:
+    """The folders that are compared with the training splits and not trained on.
+
+    Raises:
+        DataError: a folder has no held-out split.
+    """
+    folders = [locate_shards(text) for text in settings.held_out]
+    for folder in folders:
+        found = list_splits(folder)
+        if not held_out_splits(found, settings.splits):
+            what = f"holds no held-out split ({', '.join(found) or 'no split at all'})"
+            raise DataError(what, file=folder, remedy="leave it out of held_out, or give it as --shards")
+    return folders
 
 
 def mix_shards(settings: TrainSettings, shards: Sequence[Path], data: GroundingDataset) -> Mixture:

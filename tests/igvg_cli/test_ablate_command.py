@@ -23,7 +23,8 @@ def arguments(table: str, shards: Path, out: Path, *more: str) -> list[str]:
 
 
 def test_every_variant_is_trained_with_its_value_and_scored(shards: Path, tmp_path: Path) -> None:
-    result = igvg(*arguments("table-9", shards, tmp_path / "out", "--format", "json"))
+    words = arguments("table-9", Path(f"{shards}:2"), tmp_path / "out", "--format", "json")
+    result = igvg(*words, "--held-out", str(shards))
     assert result.returncode == 0, result.stderr
     document = json.loads(result.stdout)
     assert document["setting"] == "matching.point_cost"
@@ -31,6 +32,7 @@ def test_every_variant_is_trained_with_its_value_and_scored(shards: Path, tmp_pa
     for variant in document["variants"]:
         record = read_artifact(Path(variant["checkpoint"]), "train")
         assert record.options["matching"]["point_cost"] == variant["value"]
+        assert (record.options["ratios"], "held out 1" in record.inputs) == ([2.0], True)
         assert variant["score"]["expressions"] == json.loads((shards / "val" / INDEX).read_text())["expressions"]
         again = igvg("score", variant["predictions"], "--shards", shards, "--split", "val", "--format", "json")
         assert json.loads(again.stdout) == variant["score"]

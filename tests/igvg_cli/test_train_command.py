@@ -27,6 +27,11 @@ def test_settings_are_shown_as_toml_that_config_reads_back_and_nothing_is_made(t
     assert [file.name for file in tmp_path.iterdir()] == ["shown.toml"]
 
 
+def test_sets_to_compare_with_are_added_to_those_of_the_settings() -> None:
+    words = ("--set", 'held_out=["a"]', "--held-out", "b", "--held-out", "s3://c/d")
+    assert tomllib.loads(show(*words))["held_out"] == ["a", "b", "s3://c/d"]
+
+
 def test_wrong_settings_are_not_shown() -> None:
     assert "did you mean epochs" in only_error(igvg("train", "--set", "epocs=1", "--show-settings"))
     assert "no recipe refcco; did you mean refcoco?" in only_error(

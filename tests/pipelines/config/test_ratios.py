@@ -9,8 +9,9 @@ import pytest
 
 from pipelines.config.overrides import fingerprinted_settings, read_settings
 from pipelines.config.presets import train_preset
-from pipelines.config.ratios import check_ratios, split_ratio, take_ratios
+from pipelines.config.ratios import check_distinct, check_ratios, split_ratio, take_ratios
 from shards.errors import SettingsError
+from shards.remote_folders import locate_shards
 
 SETTINGS = train_preset("tiny")
 
@@ -86,3 +87,26 @@ def test_there_is_one_ratio_for_each_folder() -> None:
 def test_settings_without_ratios_have_the_fingerprint_that_they_had_before_there_were_any() -> None:
     assert "ratios" not in fingerprinted_settings(SETTINGS)
     assert fingerprinted_settings(replace(SETTINGS, ratios=(2.0, 1.0)))["ratios"] == [2.0, 1.0]
+
+
+@pytest.mark.parametrize("again", ["data", "./data", "other/../data", "link"])
+def test_a_folder_that_is_given_twice_is_refused_under_any_name(
+    again: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("data", "other"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to("data")
+    monkeypatch.chdir(tmp_path)
+    check_distinct([Path("data"), Path("other")])
+    with pytest.raises(SettingsError, match=r"--shards: .*(given twice|are the same folder); give it once$"):
+        check_distinct([Path("data"), Path("other"), Path(again)])
+    with pytest.raises(SettingsError, match="give it once, with one ratio"):
+        check_distinct([Path("data"), Path(again)], (2.0, 1.0))
+
+
+def test_an_address_that_is_given_twice_is_refused_and_shown_without_its_password() -> None:
+    urls = [f"https://me:secret@host/data{end}" for end in ("", "/")]
+    check_distinct([locate_shards(urls[0]), locate_shards("https://host/other")])
+    with pytest.raises(SettingsError, match="are the same folder") as error:
+        check_distinct([locate_shards(url) for url in urls])
+    assert "secret" not in str(error.value)

@@ -66,6 +66,23 @@ def test_a_training_s_recipe_lies_between_the_preset_and_its_other_settings(tmp_
     assert train.model.encoder_dim == train_preset("tiny").model.encoder_dim
 
 
+def test_shards_may_carry_their_ratios_and_a_name_that_ends_like_one_is_a_name(tmp_path: Path) -> None:
+    (tmp_path / "own:3").mkdir()
+    shards = 'shards = ["first:2", "own:3", "ref-zom:0.5"]'
+    experiment = read(tmp_path, TEXT.replace("epochs = 3", shards))
+    assert experiment.train_on == ("first", "own:3", "ref-zom")
+    assert experiment.train.ratios == (2.0, 1.0, 0.5)
+    assert experiment.folders == {"own:3": tmp_path / "own:3"}
+
+
+def test_sets_to_compare_with_are_names_or_folders(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    text = TEXT.replace("epochs = 3", 'shards = "first"\nheld_out = ["ref-zom", "own"]')
+    experiment = read(tmp_path, text)
+    assert (experiment.train.held_out, experiment.train_on) == (("ref-zom", "own"), ("first",))
+    assert experiment.folders == {"own": tmp_path / "own"}
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
@@ -127,6 +144,13 @@ def test_splits_are_pairs_of_name_and_split(tmp_path: Path) -> None:
         ('preset = "tiny"', 'preset = ["tiny"]', "train.preset is ['tiny'], not a string"),
         ("epochs = 3", "shards = 3", "train.shards is 3, not a list of strings"),
         ("epochs = 3", "shards = []", "train has no shards"),
+        ("epochs = 3", 'shards = ["first:0", "ref-zom"]', "train.shards first:0: a ratio is a number above 0"),
+        (
+            "epochs = 3",
+            'shards = ["first:2", "first"]',
+            "train.shards: [prepare.first] is given twice; give it once, with",
+        ),
+        ("epochs = 3", 'held_out = ["third"]', "third is not prepared; there are first, ref-zom, and no folder"),
         ("epochs = 3", 'shards = ["first", "third"]', "third is not prepared; there are first, ref-zom, and no folder"),
         ('splits = ["first/val", "ref-zom/test"]', "", "predict has no splits"),
         ("[predict]", '[predict]\ncheckpoint = "runs/other"', "predict has a checkpoint, and train makes one"),

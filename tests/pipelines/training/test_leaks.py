@@ -72,7 +72,7 @@ def test_what_is_left_out_is_no_example_and_no_text_and_the_rest_keeps_its_order
     assert (len(whole.data), len(kept.data), kept.data.part_sizes) == (12, 6, [4, 2])
 
 
-def test_sets_without_what_they_share_are_mixed_by_their_ratios(sets: list[Path], tmp_path: Path) -> None:
+def scored_sets_without_what_they_share_are_mixed_by_their_ratios(sets: list[Path], tmp_path: Path) -> None:
     training = open_training(sets, tmp_path / "out", exclude_held_out=True, ratios=(1.0, 3.0))
     assert training.mixture is not None
     assert training.mixture.sizes == (4, 2)
@@ -120,6 +120,63 @@ def test_without_leaks_nothing_is_said_and_the_record_is_as_before(sets: list[Pa
     record = json.loads((tmp_path / "out" / "artifact.json").read_text())
     assert "held_out" not in record["counts"]
     assert "exclude_held_out" not in record["options"]
+
+
+@pytest.fixture(scope="module")
+def scored_sets(sets: list[Path]) -> list[Path]:
+    """Sets that are only scored on: image 9 of the first training split is in one of them, none in the other."""
+    home = sets[0].parent
+    return [
+        write_images(home / "ref-zom", "test", {9: 209, 70: 70}),
+        write_images(home / "rrefcoco", "val", {80: 80}),
+    ]
+
+
+def test_a_set_with_held_out_splits_alone_is_compared_and_neither_trained_nor_validated_on(
+    sets: list[Path], scored_sets: list[Path], tmp_path: Path
+) -> None:
+    lines: list[str] = []
+    changes = {"held_out": tuple(map(str, scored_sets)), "validation_split": "val", "ratios": (1.0,)}
+    with set_sink(log=lines.append):
+        train.run(choose(**changes), sets[:1], tmp_path / "out")
+    (warning,) = [line for line in lines if "held-out" in line]
+    assert warning.startswith(
+        "Warning: 1 training images (2 expressions) are also in held-out splits: ref-zom/test (1);"
+    )
+    record = json.loads((tmp_path / "out" / "artifact.json").read_text())
+    assert record["counts"]["held_out"]["splits"] == {"ref-zom/test": 1}
+    assert (record["counts"]["expressions"], len(record["counts"]["mixture"])) == (8, 1)
+    assert [name for name in record["inputs"] if name != "shards 1"] == ["held out 1", "held out 2"]
+    assert "held_out" not in record["options"]
+    training = open_training(sets[:1], tmp_path / "kept", exclude_held_out=True, **changes)
+    assert (len(training.data), list(training.validation_data)) == (6, sets[:1])
+
+
+def test_a_training_says_that_no_image_is_in_the_sets_that_it_was_compared_with(
+    sets: list[Path], scored_sets: list[Path], tmp_path: Path
+) -> None:
+    lines: list[str] = []
+    with set_sink(log=lines.append):
+        train.run(choose(held_out=(str(scored_sets[1]),)), sets[:1], tmp_path / "out")
+    assert "No training image is in one of the 2 held-out splits" in lines
+    record = json.loads((tmp_path / "out" / "artifact.json").read_text())
+    assert record["counts"]["held_out"]["images"] == 0
+
+
+def test_a_set_without_a_training_split_is_refused_among_those_to_train_on(
+    sets: list[Path], scored_sets: list[Path], tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=r"none of the splits to train on \(train\); .* give it as --held-out if"):
+        open_training([sets[0], scored_sets[0]], tmp_path / "out")
+
+
+def test_a_set_without_a_held_out_split_is_refused_among_those_to_compare_with(
+    sets: list[Path], tmp_path: Path
+) -> None:
+    folder = write_images(tmp_path / "other", "train2", {9: 9})
+    for held_out, said in ((folder, r"holds no held-out split \(train2\)"), (tmp_path / "none", "no such folder")):
+        with pytest.raises(DataError, match=said):
+            open_training(sets, tmp_path / "out", held_out=(str(held_out),))
 
 
 def test_a_training_of_which_nothing_is_left_is_refused(tmp_path: Path) -> None:

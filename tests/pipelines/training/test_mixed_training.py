@@ -106,3 +106,10 @@ def test_a_folder_without_expressions_cannot_be_mixed(sets: list[Path], tmp_path
     empty = write_shards(tmp_path / "empty", references=())
     with pytest.raises(DataError, match=f"{empty}: holds no expressions to train on; leave it out"):
         open_mixed([sets[0], empty], tmp_path / "out")
+
+
+def test_a_set_that_is_given_twice_is_refused_before_anything_is_made(sets: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(sets[0])
+    with pytest.raises(SettingsError, match="are the same folder; give it once, with one ratio"):
+        train.run(choose(), [sets[0], tmp_path / "link"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
