@@ -103,6 +103,12 @@ def near_match_hint(name: str, known: Iterable[str], near: Sequence[str] = ()) -
     return f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
 
 
+def to_line(text: str, longest: int = 200) -> str:
+    """A text from a file as it is or, where it would break the line of an error or fill it, escaped and cut off."""
+    shown = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text[:longest])
+    return shown if len(shown) <= longest and len(text) <= longest else f"{shown[:longest]}…"
+
+
 def join_first(items: Sequence[str], limit: int, separator: str = ", ") -> str:
     """The first `limit` items in one line, and how many more there are."""
     shown = separator.join(items[:limit])

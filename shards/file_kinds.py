@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from shards.errors import DataError, describe_system_error
+from shards.errors import DataError, describe_system_error, to_line
 
 _HEAD = 4096
 _SHOWN = 40
@@ -88,7 +88,7 @@ def explain_unreadable(
     if content is not None and content.kind not in kinds:
         return DataError(f"is {content.words}, not {expected}", file=file, remedy=content.remedy or remedy)
     reason = " ".join(str(error).split()) or type(error).__name__
-    reason = reason if len(reason) <= _MAX_REASON_LENGTH else f"{reason[:_MAX_REASON_LENGTH]}…"
+    reason = to_line(reason, _MAX_REASON_LENGTH)
     what = "is damaged or cut short" if content and content.kind != "text" else f"is damaged or not {expected}"
     return DataError(f"{what} ({reason})", file=file, record=record or None, remedy=remedy)
 
@@ -185,8 +185,7 @@ def _describe_text(head: bytes) -> Content | None:
     text = " ".join(text.split())
     if text.startswith(("{", "[")):
         return Content("JSON", "JSON", _NO_REMEDY)
-    shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
-    return Content("text", f'text that begins "{shown}"' if text else "blank text", _NO_REMEDY)
+    return Content("text", f'text that begins "{to_line(text, _SHOWN)}"' if text else "blank text", _NO_REMEDY)
 
 
 def _describe_zip(file: Path) -> Content:

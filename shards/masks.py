@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from shards.errors import DataError
+from shards.errors import DataError, to_line
 from shards.record import Box, Expression, ImageRecord, Rle
 
 _MAX_COORDINATE = 1e6
@@ -42,7 +42,7 @@ def encode_segmentation(segmentation: Any, height: int, width: int) -> Rle:
         try:
             points = np.asarray(polygon, dtype=np.float64)
         except (TypeError, ValueError, OverflowError) as error:
-            raise DataError(f"a polygon that is not a flat list of numbers: {error}") from error
+            raise DataError(f"a polygon that is not a flat list of numbers: {to_line(str(error))}") from error
         if points.ndim != 1 or not np.isfinite(points).all():
             raise DataError("a polygon that is not a flat list of finite numbers")
         if (np.abs(points) > _MAX_COORDINATE).any():
@@ -62,9 +62,9 @@ def _encode_rle(segmentation: dict[str, Any], height: int, width: int) -> Rle:
     try:
         size, counts = [int(side) for side in segmentation["size"]], segmentation["counts"]
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"run lengths without size and counts: {error}") from error
+        raise DataError(f"run lengths without size and counts: {to_line(str(error))}") from error
     if size != [height, width]:
-        raise DataError(f"run lengths of size {size} in an image of [{height}, {width}]")
+        raise DataError(f"run lengths of size {to_line(str(size))} in an image of [{height}, {width}]")
     try:
         return validate_rle(counts, height, width)
     except ValueError as error:

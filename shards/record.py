@@ -17,6 +17,8 @@ from shards.errors import DataError
 
 LONGEST_SIDE = (1 << 15) - 1
 """Pixels of an image's longer side."""
+MAX_PIXELS = 178_956_970
+"""Pixels of an image; Pillow decodes none with more."""
 
 Box = tuple[float, float, float, float]
 

@@ -32,7 +32,7 @@ from shards.annotations.image_files import (
 )
 from shards.annotations.jsonl import own_names, read_jsonl
 from shards.datasets import OWN_LAYOUTS
-from shards.errors import DataError
+from shards.errors import DataError, to_line
 
 Item = tuple[ImageDraft, Path]
 
@@ -137,10 +137,9 @@ def _locate_images(
             located[key] = file
         else:
             missing.append(image)
-            names = [name if name.isprintable() else ascii(name) for name in list_names(image)]
-            what = f"no image {', '.join(names)} in {listed}"
+            what = f"no image {', '.join(map(to_line, list_names(image)))} in {listed}"
             # The ids of images that were counted while the file was read say nothing to its author.
-            record = f"image {image.image_id}" if list_names is candidate_names else f"image {image.file_name}"
+            record = f"image {image.image_id}" if list_names is candidate_names else f"image {to_line(image.file_name)}"
             collector.add(DataError(what, record=record), MISSING)
     for key, shared in find_shared_files(located).items():
         del located[key]
@@ -162,7 +161,9 @@ def _read_missing_sizes(
                     width, height = image.size
             except Exception as error:  # a parser may raise anything on a damaged file
                 record = f"image {draft.image.image_id}"
-                collector.add(DataError(f"is no image ({error})", file=file, record=record), UNUSABLE_IMAGE)
+                collector.add(
+                    DataError(f"is no image ({to_line(str(error))})", file=file, record=record), UNUSABLE_IMAGE
+                )
             else:
                 measured.append(replace(draft, image=replace(draft.image, width=width, height=height)))
     return measured

@@ -15,6 +15,7 @@ from shards.annotations.fields import read_flag, read_integer, read_text
 from shards.annotations.file_names import base_name, full_name
 from shards.errors import DataError
 from shards.files import read_json
+from shards.record import MAX_PIXELS
 
 INSTANCES_FILE = "instances.json"
 _SHOWN = 3
@@ -144,6 +145,8 @@ def _read_image(entry: Any) -> tuple[int, CocoImage]:
     width, height = read_integer(entry, "width"), read_integer(entry, "height")
     if width <= 0 or height <= 0:
         raise DataError(f"an image of {width} × {height} pixels")
+    if width * height > MAX_PIXELS:
+        raise DataError(f"an image of {width} × {height} pixels; at most {MAX_PIXELS:,} are read")
     image_id = read_integer(entry, "id")
     if image_id < 0:
         raise DataError(f"an image with the number {image_id}")

@@ -31,7 +31,7 @@ def to_integer(value: Any, name: str) -> int:
         value = int(value)
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < _MAX_INTEGER:
         return value
-    raise DataError(f"{name} is {reprlib.repr(value)}, not a whole number")
+    raise DataError(f"{name} is {show_value(value)}, not a whole number")
 
 
 def read_text(record: Any, key: str) -> str:
@@ -44,7 +44,7 @@ def read_text(record: Any, key: str) -> str:
     if isinstance(value, bytes):
         value = decode_bytes(value)
     if not isinstance(value, str):
-        raise DataError(f"{key} is {reprlib.repr(value)}, not a text")
+        raise DataError(f"{key} is {show_value(value)}, not a text")
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -71,7 +71,15 @@ def read_flag(record: Any, key: str, *, default: bool) -> bool:
         return default
     if value in (0, 1):
         return bool(value)
-    raise DataError(f"{key} is {reprlib.repr(value)}, neither true nor false")
+    raise DataError(f"{key} is {show_value(value)}, neither true nor false")
+
+
+def show_value(value: Any) -> str:
+    """A value in few characters, also one that holds itself or a whole number that Python does not write out."""
+    try:
+        return reprlib.repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
 
 
 def read_value(record: Any, key: str) -> Any:

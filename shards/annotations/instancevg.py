@@ -33,6 +33,7 @@ from shards.annotations.file_names import coco_name
 from shards.annotations.refer import Ref, Sentence
 from shards.datasets import DatasetName
 from shards.errors import DataError
+from shards.record import MAX_PIXELS
 
 # The release, its documentation and its configurations use different names; the last is also COCO's.
 FILES = ("instance.json", "instances_withid.json", "instances_nogoogle_withid.json", INSTANCES_FILE)
@@ -233,6 +234,8 @@ def _read_image(entry: Any) -> CocoImage:
     width, height = (read_integer(entry, "width"), read_integer(entry, "height")) if sized else (0, 0)
     if width < 0 or height < 0:
         raise DataError(f"has an image of {width} × {height} pixels")
+    if width * height > MAX_PIXELS:
+        raise DataError(f"has an image of {width} × {height} pixels; at most {MAX_PIXELS:,} are read")
     return CocoImage(image_id=image_id, file_name=name, width=width, height=height)
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from shards.annotations.fields import show_value
+
 
 class UnsafePickleError(Exception):
     """A pickle that holds more than plain data."""
@@ -118,7 +120,7 @@ class _DType:
 
     def __init__(self, code: Any, align: Any = False, copy: Any = False) -> None:  # noqa: ARG002
         if not isinstance(code, str) or not _DTYPE_CODE.fullmatch(code):
-            raise UnsafePickleError(f"it holds NumPy values of type {code!r:.40}")
+            raise UnsafePickleError(f"it holds NumPy values of type {show_value(code)}")
         self.code = code
 
     def __setstate__(self, state: Any) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from shards.annotations.coco import load_json
 from shards.annotations.duplicates import UniqueEntries
 from shards.annotations.error_collector import ErrorCollector
-from shards.annotations.fields import decode_bytes, read_integer, read_text, read_value, to_integer
+from shards.annotations.fields import decode_bytes, read_integer, read_text, read_value, show_value, to_integer
 from shards.annotations.safe_pickle import load_pickle
 from shards.errors import DataError
 
@@ -101,7 +101,7 @@ def read_refs(ref_format: RefFormat, file: Path, collector: ErrorCollector, spli
 def _describe_value(value: Any) -> str:
     """A value that is no list, in a few words."""
     if isinstance(value, dict):
-        keys = ", ".join(f"{key!r:.20}" for key in itertools.islice(value, _SHOWN))
+        keys = ", ".join(f"{show_value(key):.20}" for key in itertools.islice(value, _SHOWN))
         return f"a dictionary of {len(value)} keys ({keys}{', …' if len(value) > _SHOWN else ''})"
     if isinstance(value, (list, tuple)):
         return f"a {type(value).__name__} of {len(value)} entries" if value else f"an empty {type(value).__name__}"

@@ -1,7 +1,8 @@
 """Reads pickles of unknown origin as data, without running code from them.
 
 Only containers, numbers and strings are built; NumPy's scalars and small arrays become such, too. Before that, pickles
-are refused that could exhaust memory or the stack without naming a class: by large memo indices or by nested tuples.
+are refused that could exhaust memory, the stack or any time without naming a class: by large memo indices, by nested
+tuples, or by tuples that hold the same tuple twice, whose hash takes twice as long with each level.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from typing import Any, NoReturn
 
 from typing_extensions import Buffer
 
-from shards.annotations.fields import decode_bytes
+from shards.annotations.fields import decode_bytes, show_value
 from shards.annotations.numpy_pickle import SafeGlobals, UnsafePickleError
-from shards.errors import DataError
+from shards.errors import DataError, to_line
 from shards.file_kinds import explain_unreadable
 
 # Hashing nested tuples recurses in C without a limit; this depth still fits on any stack.
@@ -28,6 +29,16 @@ _TUPLE_OPCODES = frozenset({"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "FROZENSET"})
 # A cached extension is returned without a call of `find_class`.
 _EXTENSION_OPCODES = frozenset({"EXT1", "EXT2", "EXT4"})
 _MEMO_OPCODES = frozenset({"PUT", "LONG_BINPUT"})
+_PUT_OPCODES = frozenset({"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"})
+_GET_OPCODES = frozenset({"GET", "BINGET", "LONG_BINGET"})
+# What these leave on the stack is no tuple.
+_OTHER_VALUES = frozenset(
+    {
+        "EMPTY_LIST", "LIST", "EMPTY_DICT", "DICT", "EMPTY_SET", "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE",
+        "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8",
+        "GLOBAL", "STACK_GLOBAL", "REDUCE",
+    }
+)  # fmt: skip
 _OPCODES = {ord(opcode.code): opcode for opcode in pickletools.opcodes}
 _LENGTH_WIDTHS = {
     pickletools.TAKEN_FROM_ARGUMENT1: 1,
@@ -51,11 +62,11 @@ class _DataUnpickler(pickle.Unpickler):
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         found = self._globals.find(module_name, global_name)
         if found is None:
-            raise UnsafePickleError(f"it asks for {module_name}.{global_name}")
+            raise UnsafePickleError(f"it asks for {to_line(f'{module_name}.{global_name}')}")
         return found
 
     def persistent_load(self, pid: Any) -> NoReturn:
-        raise UnsafePickleError(f"it refers to {pid!r}, an object outside the file")
+        raise UnsafePickleError(f"it refers to {show_value(pid)}, an object outside the file")
 
 
 def load_pickle(file: Path) -> Any:
@@ -86,7 +97,7 @@ def load_pickle(file: Path) -> Any:
 
 
 def _describe_error(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_REASON_LENGTH]
+    return to_line(" ".join(f"{type(error).__name__}: {error}".split()), _MAX_REASON_LENGTH)
 
 
 def _decode_python2_string(data: Buffer, errors: str = "strict", /) -> tuple[str, int]:  # noqa: ARG001
@@ -107,7 +118,7 @@ def _check_opcodes(data: bytes) -> None:
     """Check a pickle's opcodes without running them.
 
     Raises:
-        UnsafePickleError: it uses extensions, a memo index beyond its size, or too many tuples.
+        UnsafePickleError: it uses extensions, a memo index beyond its size, too many tuples, or one several times.
     """
     tuples = 0
     for name, first, last in _iterate_opcodes(data):
@@ -120,6 +131,28 @@ def _check_opcodes(data: bytes) -> None:
         tuples += name in _TUPLE_OPCODES
     if tuples > _MAX_TUPLES:
         raise UnsafePickleError(f"it holds {tuples} tuples, and published files none")
+    if tuples and _shares_tuples(data):
+        raise UnsafePickleError("it holds the same tuple several times, and published files none")
+
+
+def _shares_tuples(data: bytes) -> bool:
+    """Whether a pickle may hold one tuple in several places: by copying the stack's top, or a memo that may be one."""
+    previous = ""
+    indices, tuples = set[int](), set[int]()
+    for name, first, last in _iterate_opcodes(data):
+        if name == "DUP":
+            return True
+        if name in _PUT_OPCODES or name in _GET_OPCODES:
+            argument = data[first:last]
+            index = int(argument) if name in ("PUT", "GET") else int.from_bytes(argument, "little")
+            if name in _GET_OPCODES and index in tuples:
+                return True
+            if name in _PUT_OPCODES:
+                index = len(indices) if name == "MEMOIZE" else index
+                indices.add(index)
+                tuples |= set() if previous in _OTHER_VALUES else {index}
+        previous = name
+    return False
 
 
 def _iterate_opcodes(data: bytes) -> Iterator[tuple[str, int, int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shards.errors import join_first, near_match_hint
+from shards.errors import join_first, near_match_hint, to_line
 
 
 def test_a_misspelled_name_is_answered_with_the_nearest_known_one() -> None:
@@ -22,3 +22,15 @@ def test_names_that_are_given_as_near_go_first() -> None:
 @pytest.mark.parametrize(("count", "text"), [(0, ""), (1, "0"), (3, "0; 1; 2"), (5, "0; 1; 2 and 2 more")])
 def test_of_many_items_the_first_are_listed_and_the_others_counted(count: int, text: str) -> None:
     assert join_first([str(number) for number in range(count)], 3, "; ") == text
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("café 7", "café 7"), ("a\nb\x1b[2J", "a\\nb\\x1b[2J"), ("\udcff\u202e", "\\udcff\\u202e"),
+        ("x" * 201, "x" * 200 + "…"),
+        ("\n" * 200, "\\n" * 100 + "…"),
+    ],
+)  # fmt: skip
+def test_a_text_from_a_file_becomes_a_part_of_one_line(text: str, line: str) -> None:
+    assert to_line(text) == line

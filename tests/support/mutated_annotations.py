@@ -1,18 +1,14 @@
 """Annotation files with a few bytes or values changed: each is a valid reading or errors of one line each.
 
-By hand, every layout with as many inputs as one likes: `python -m tests.support.mutated_annotations 2500`.
+By hand, with as many inputs as one likes: `python -m tests.support.fuzzing`.
 """
 
 from __future__ import annotations
 
-import copy
+import io
 import json
 import pickle
 import random
-import resource
-import sys
-import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,24 +16,32 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipelines.config.settings import PrepareSettings
+from pipelines.stages.prepare import choose_settings, describe
 from pipelines.stages.selection import select_items
 from shards.annotations.drafts import build_record
 from shards.errors import DataError
-from shards.masks import rle_area
+from shards.image_validation import read_valid_image
+from shards.masks import decode_mask, rle_area
 from shards.record import ImageRecord
+from tests.support.mutations import change_bytes, change_opcodes, change_value, encode_json, encode_opcodes
+from tests.support.refusals import read_or_refuse
 
 SIZE = (40, 30)
-VALUES: tuple[Any, ...] = (
-    None, True, False, 0, 1, -1, 7, 8, 70, 71, 2**31, 2**63, 10**30, 0.5, 1e308, float("nan"), float("inf"), "", "7",
-    "\n", "../x", "clip/\nframe.png", "\ud800", "\0", "x" * 3000, [], [[]], {}, [-1], [70, -1], [[1, 2]], [[1e7] * 6],
-    {"size": [30, 40], "counts": [1200]}, {"size": [30, 40], "counts": "PPPP"}, {"size": [10**9, 10**9], "counts": []},
-)  # fmt: skip
-TOKENS = (
-    b"null", b"NaN", b"1e999", b"-1", b'""', b"[]", b"{}", b"[", b"}", b'"', b",", b"\\ud800", b"\xff", b"\0", b"[[[[",
-    b"]", b"(", b"}(", b"t", b"R", b"b", b"0", b"2", b"h\x00", b"q\x01", b"r\xff\xff\xff\xff", b"c__builtin__\nlist\n",
-    b"cnumpy\ndtype\n", b"ccollections\nOrderedDict\n", b"\x8c\x03abc", b"B\xff\xff\xff\x7f", b"X\xff\xff\xff\xff",
-    b".",
+REFS = {
+    "grefcoco": "grefs(unc).p", "ref-zom": "Ref-ZOM(final).p", "rrefcoco": "refs(unc).p", "rrefcoco+": "refs(unc).p",
+    "rrefcocog": "refs(umd).p", "refcoco": "refs(unc).p", "refcoco+": "refs(google).p", "refcocog": "refs(umd).p",
+}  # fmt: skip
+"""The pickle of refs of each data set."""
+MERGED = {
+    "grefcoco": "val", "ref-zom": "val", "rrefcoco": "val_rrefcoco", "rrefcoco+": "val_rrefcoco+",
+    "rrefcocog": "val_rrefcocog", "refcoco": "val_refcoco_unc", "refcoco+": "val_refcocoplus_unc",
+    "refcocog": "val_refcocog_google",
+}  # fmt: skip
+"""The set of each data set's split val in InstanceVG's merged layout."""
+LAYOUTS = (
+    "instances.json", "grefs json", *(f"{dataset} pickle" for dataset in REFS),
+    *(f"{dataset} merged" for dataset in MERGED),
+    "instance_index.json", "json lines", "mask.png", "categories",
 )  # fmt: skip
 
 
@@ -81,71 +85,33 @@ def make_lines() -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def change_value(document: Any, source: random.Random) -> Any:
-    """A copy with one to three values replaced, left out or doubled, anywhere."""
-    changed = copy.deepcopy(document)
-    for _ in range(source.randint(1, 3)):
-        places = list(_list_places(changed))
-        if not places:
-            return changed
-        holder, key = source.choice(places)
-        action = source.randrange(4)
-        if action == 0:
-            del holder[key]
-        elif action == 1 and isinstance(holder, list):
-            holder.append(copy.deepcopy(holder[key]))
-        else:
-            holder[key] = copy.deepcopy(source.choice(VALUES))
-    return changed
-
-
-def change_bytes(data: bytes, source: random.Random) -> bytes:
-    """One to four bytes changed, pieces left out or doubled, tokens put in, or the end cut off."""
-    for _ in range(source.randint(1, 4)):
-        start = source.randrange(len(data) + 1)
-        end = min(len(data), start + source.randint(0, 8))
-        action = source.randrange(5)
-        if action == 0:
-            data = data[:start] + bytes([source.randrange(256)]) + data[start + 1 :]
-        elif action == 1:
-            data = data[:start] + data[end:]
-        elif action == 2:
-            data = data[:end] + data[start:end] + data[end:]
-        elif action == 3:
-            data = data[:start] + source.choice(TOKENS) + data[source.choice((start, end)) :]
-        elif source.randrange(8) == 0:
-            data = data[:start]
-    return data
-
-
 def write_mutated(folder: Path, layout: str, seed: int) -> str:
     """Write annotation files of which one is changed; returns the data set that they are."""
     source = random.Random(f"{layout}/{seed}")
     instances, refs, merged = make_documents()
-    separate = [entry | {"iscrowd": entry["id"] % 80 == 1} for entry in instances["annotations"]]
-    categories = instances | {
-        "annotations": separate,
-        "categories": [{"id": 3, "name": "dog"}, {"id": 4, "name": "wine glass"}],
-    }
-    dataset, name, document, encode = {
-        "instances.json": ("grefcoco", "instances.json", instances, _to_json),
-        "grefs json": ("grefcoco", "grefs(unc).json", refs, _to_json),
-        "refs pickle": ("rrefcoco", "refs(unc).p", refs, _to_pickle(source)),
-        "merged": ("grefcoco", "instance.json", merged, _to_json),
-        "json lines": ("jsonl", "own.jsonl", make_lines(), _to_lines),
-        "categories": ("coco", "own.json", categories, _to_json),
-    }[layout]
-    if dataset == "jsonl":
-        mask = np.zeros(SIZE[::-1], dtype=np.uint8)
-        mask[5:15, 10:20] = 255
-        Image.fromarray(mask).save(folder / "mask.png")
-    elif layout not in ("merged", "categories"):
-        (folder / "instances.json").write_bytes(_to_json(instances))
-        (folder / "grefs(unc).json").write_bytes(_to_json(refs))
-    if source.randrange(2):
-        document = change_value(document, source)
-    data = encode(document)
-    (folder / name).write_bytes(change_bytes(data, source) if source.randrange(2) else data)
+    dataset = layout.rpartition(" ")[0]
+    if layout in ("json lines", "mask.png"):
+        _write_mask(folder / "mask.png", source if layout == "mask.png" else None)
+        (folder / "own.jsonl").write_bytes(_change(make_lines(), _to_lines, source, layout == "json lines"))
+        return "jsonl"
+    if layout == "categories":
+        (folder / "own.json").write_bytes(_change(_make_categories(instances), encode_json, source))
+        return "coco"
+    if layout == "instance_index.json" or (dataset in MERGED and layout.endswith("merged")):
+        dataset = dataset or "rrefcoco"
+        samples = merged["val"] if not dataset.startswith("rref") else [[sample] for sample in merged["val"]]
+        indexed = layout == "instance_index.json"
+        document, ranges = {MERGED[dataset]: samples}, {MERGED[dataset]: [[0, 1], [1, 3]]}
+        (folder / "instance.json").write_bytes(_change(document, encode_json, source, not indexed))
+        (folder / "instance_index.json").write_bytes(_change(ranges, encode_json, source, indexed))
+        return dataset
+    (folder / "instances.json").write_bytes(_change(instances, encode_json, source, layout == "instances.json"))
+    if layout in ("instances.json", "grefs json"):
+        (folder / "grefs(unc).json").write_bytes(_change(refs, encode_json, source, layout == "grefs json"))
+        return "grefcoco"
+    if dataset == "ref-zom":
+        refs = [ref | {"source": "zero" if ref["ref_id"] == 2 else "comp"} for ref in refs]
+    (folder / REFS[dataset]).write_bytes(_change_pickle(refs, source))
     return dataset
 
 
@@ -153,25 +119,54 @@ def read_mutated(folder: Path, images: Path, layout: str, seed: int) -> str:
     """Read one input as `igvg prepare` does; says what came of it.
 
     Raises:
-        AssertionError: an error has several lines, or a record contradicts itself.
+        AssertionError: an error has several lines, or a record contradicts itself; or it took too much time or memory.
     """
     for file in folder.iterdir():
         file.unlink()
     dataset = write_mutated(folder, layout, seed)
-    outcome, lines = "read", []
-    try:
-        annotations = folder / {"jsonl": "own.jsonl", "coco": "own.json"}.get(dataset, "")
-        selection = select_items(PrepareSettings(dataset=dataset), annotations, [images])
-        for draft, _ in selection.items:
-            record = build_record(draft)
-            assert all(rle_area(instance.mask) for instance in record.instances if instance.mask is not None)
-            assert ImageRecord.from_json(json.loads(json.dumps(record.to_json()))) == record
-        lines = [str(error) for _, error in (*selection.collector, *selection.notes)]
-        selection.collector.raise_if_any()
-    except DataError as error:
-        outcome, lines = "refused", [*lines, str(error)]
-    assert all(len(line.splitlines()) == 1 for line in lines), f"{layout} {seed}: {lines}"
-    return outcome
+    return read_or_refuse(lambda: _read(dataset, folder, images), folder.parent, f"{layout} {seed}")
+
+
+def _read(dataset: str, folder: Path, images: Path) -> None:
+    annotations = folder / {"jsonl": "own.jsonl", "coco": "own.json"}.get(dataset, "")
+    settings = choose_settings({"dataset": dataset}, "fuzz")
+    describe(settings, annotations, [images], folder / "out")
+    selection = select_items(settings, annotations, [images])
+    for draft, file in selection.items:
+        record = build_record(draft)
+        assert file.parent.parent == images, file
+        check_record(record)
+        assert len(repr(draft)) < 1_000_000
+        try:
+            read_valid_image(file, record)
+        except DataError as error:
+            selection.collector.add(error)
+    for _, error in (*selection.collector, *selection.notes):
+        assert str(error).isprintable(), str(error)
+    selection.collector.raise_if_any()
+
+
+def check_record(record: ImageRecord) -> None:
+    """Check a record against what a reader of shards may rely on, and that it survives being written.
+
+    Raises:
+        AssertionError: it contradicts itself.
+    """
+    assert ImageRecord.from_json(json.loads(json.dumps(record.to_json()))) == record
+    assert type(record.image_id) is int
+    assert 0 <= record.image_id < 2**63
+    for instance in record.instances:
+        x0, y0, x1, y1 = instance.box
+        assert 0 <= x0 < x1 <= record.width, instance.box
+        assert 0 <= y0 < y1 <= record.height, instance.box
+        if instance.mask is not None:
+            assert decode_mask(instance.mask).shape == (record.height, record.width)
+            assert rle_area(instance.mask)
+    for expression in record.expressions:
+        assert expression.text.strip()
+        assert expression.text.encode()
+        assert all(0 <= index < len(record.instances) for index in expression.instances)
+    assert len({expression.id for expression in record.expressions}) == len(record.expressions)
 
 
 def draw_images(folder: Path) -> Path:
@@ -182,59 +177,48 @@ def draw_images(folder: Path) -> Path:
     return folder
 
 
-LAYOUTS = ("instances.json", "grefs json", "refs pickle", "merged", "json lines", "categories")
+def _change(
+    document: Any, encode: Callable[[Any, random.Random | None], bytes], source: random.Random, changed: bool = True
+) -> bytes:
+    """A document as it is or, where it is to be changed, with other values or bytes."""
+    if not changed:
+        return encode(document, None)
+    if source.randrange(3):
+        document = change_value(document, source)
+        return encode(document, source)
+    return change_bytes(encode(document, None), source)
 
 
-def _list_places(document: Any) -> list[tuple[Any, Any]]:
-    if isinstance(document, dict):
-        found: list[tuple[Any, Any]] = [(document, key) for key in document]
-    elif isinstance(document, list):
-        found = [(document, index) for index in range(len(document))]
+def _change_pickle(refs: list[dict[str, Any]], source: random.Random) -> bytes:
+    kind = source.randrange(4)
+    if kind == 0:
+        return change_opcodes(encode_opcodes(refs, python2=source.random() < 0.5), source)
+    document = change_value(refs, source) if kind < 3 else refs
+    if source.randrange(2):
+        data = b"".join(encode_opcodes(document, python2=source.random() < 0.5))
     else:
-        return []
-    return found + [place for holder, key in found for place in _list_places(holder[key])]
+        number = source.choice([int, np.int64])
+        for ref in document if isinstance(document, list) else ():
+            if isinstance(ref, dict) and type(ref.get("ref_id")) is int and abs(ref["ref_id"]) < 2**31:
+                ref["ref_id"] = number(ref["ref_id"])
+        data = pickle.dumps(document, source.randrange(6))
+    return change_bytes(data, source) if kind == 3 else data
 
 
-def _to_json(document: Any) -> bytes:
-    return json.dumps(document).encode()
+def _make_categories(instances: dict[str, Any]) -> dict[str, Any]:
+    separate = [entry | {"iscrowd": entry["id"] % 80 == 1} for entry in instances["annotations"]]
+    categories = [{"id": 3, "name": "dog"}, {"id": 4, "name": "wine glass"}]
+    return instances | {"annotations": separate, "categories": categories}
 
 
-def _to_lines(document: Any) -> bytes:
+def _write_mask(file: Path, source: random.Random | None) -> None:
+    mask = np.zeros(SIZE[::-1], dtype=np.uint8)
+    mask[5:15, 10:20] = 255
+    stream = io.BytesIO()
+    Image.fromarray(mask).save(stream, "PNG")
+    file.write_bytes(change_bytes(stream.getvalue(), source) if source else stream.getvalue())
+
+
+def _to_lines(document: Any, source: random.Random | None) -> bytes:
     lines = document if isinstance(document, list) else [document]
-    return b"\n".join(map(_to_json, lines))
-
-
-def _to_pickle(source: random.Random) -> Callable[[Any], bytes]:
-    protocol = source.randrange(6)
-    number = source.choice([int, np.int64])
-
-    def encode(document: Any) -> bytes:
-        if isinstance(document, list) and document and isinstance(document[0], dict):
-            document[0]["ref_id"] = number(4)
-        # A lone surrogate is written as Python writes it, and cannot be encoded otherwise.
-        return pickle.dumps(document, protocol)
-
-    return encode
-
-
-def main(count: int) -> None:
-    """Read `count` inputs of each layout and tell what came of them."""
-    with tempfile.TemporaryDirectory() as home:
-        images, folder = draw_images(Path(home) / "images"), Path(home) / "annotations"
-        folder.mkdir()
-        for layout in LAYOUTS:
-            started, slowest, refused = time.monotonic(), 0.0, 0
-            for seed in range(count):
-                begun = time.monotonic()
-                refused += read_mutated(folder, images, layout, seed) == "refused"
-                slowest = max(slowest, time.monotonic() - begun)
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-            taken = time.monotonic() - started
-            sys.stdout.write(
-                f"{layout}: {count} inputs, {refused} refused, {taken:.0f} s, the slowest {slowest:.2f} s, {peak} MB\n"
-            )
-            sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2500)
+    return b"\n".join(encode_json(line, source) for line in lines)

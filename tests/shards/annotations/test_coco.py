@@ -74,6 +74,7 @@ def test_an_annotation_that_lacks_a_key_is_reported(tmp_path: Path, key: str) ->
     ("change", "words"),
     [
         ({"width": 0}, "image 7: an image of 0 × 30 pixels"),
+        ({"width": 60_000_000}, "image 7: an image of 60000000 × 30 pixels; at most 178,956,970 are read"),
         ({"height": "tall"}, "image 7: height is 'tall', not a whole number"),
         ({"file_name": 7}, "image 7: file_name is 7, not a text"),
         ({"file_name": "\ud800"}, "not valid Unicode"),

@@ -125,10 +125,10 @@ def test_what_a_pickle_may_call_it_cannot_change(tmp_path: Path) -> None:
 
 def test_calls_copy_no_more_than_the_file_holds(tmp_path: Path) -> None:
     """A list of 100,000 pairs made a dictionary, a thousand times: gigabytes, of a file of 400 kB."""
-    pairs = b"](" + b"(I1\nI2\nl" * 20_000 + b"e"
+    pairs = b"]q\x00(" + b"(I1\nI2\nl" * 20_000 + b"e0"
     copies = b"(" + b"ccollections\nOrderedDict\n(h\x00tR" * 1000 + b"l."
     with pytest.raises(DataError, match="copies more than it holds"):
-        _load(tmp_path, b"\x80\x02" + pairs + b"q\x000" + copies)
+        _load(tmp_path, b"\x80\x02" + pairs + copies)
 
 
 @pytest.mark.parametrize(
@@ -179,6 +179,31 @@ def test_a_memo_of_four_billion_entries_is_refused_before_it_is_made(tmp_path: P
 def test_tuples_nested_a_million_times_as_a_key_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds 1000000 tuples"):
         _load(tmp_path, b"\x80\x02}N" + b"\x85" * 1_000_000 + b"Ns.")
+
+
+_DOUBLED = {
+    "copies": b")" + b"2\x86" * 60,
+    "memo": b")q\0" + b"".join(b"0(h%ch%ctq%c" % (level, level, level + 1) for level in range(60)),
+    "memoized": b")\x94" + b"".join(b"0(h%ch%ct\x94" % (level, level) for level in range(60)),
+    "no items": b")p0\n" + b"".join(b"0(g%d\ng%d\nt(ep%d\n" % (level, level, level + 1) for level in range(60)),
+    "frozen": b"(\x91\x94" + b"".join(b"0(h%cK\x01th%c\x86(h%cK\x02t\x91\x94" % ((level,) * 3) for level in range(60)),
+}
+
+
+@pytest.mark.parametrize("kind", _DOUBLED)
+def test_a_key_of_tuples_that_hold_the_same_tuple_twice_is_refused(kind: str, tmp_path: Path) -> None:
+    """Its hash would take 2^60 steps."""
+    with pytest.raises(DataError, match="the same tuple several times"):
+        _load(tmp_path, b"\x80\x04}" + _DOUBLED[kind] + b"Ns.")
+
+
+@pytest.mark.parametrize("end", [b"Q.", b"0cnumpy\ndtype\nh%c\x85R." % 60], ids=["reference", "dtype"])
+def test_an_error_about_lists_that_hold_the_same_list_twice_is_short(end: bytes, tmp_path: Path) -> None:
+    """Written out they would be 2^60 lists."""
+    lists = b"]q\0" + b"".join(b"0]q%c(h%ch%ce" % (level + 1, level, level) for level in range(60))
+    with pytest.raises(DataError, match=r"not plain data: it (refers to|holds NumPy values of type) ") as error:
+        _load(tmp_path, b"\x80\x02" + lists + end)
+    assert len(str(error.value)) < 2000
 
 
 def test_deeply_nested_lists_are_read_without_recursion(tmp_path: Path) -> None:
