@@ -205,6 +205,8 @@ class TrainSettings:
     """Gigabytes of these files at most; images that do not fit are decoded at every use."""
     checkpoint_minutes: Weight = 10.0
     """Minutes between two saved training states."""
+    max_skipped_steps: Positive = 5
+    """A step with a loss or gradient that is not finite is skipped; after so many in a row the training stops."""
     log_steps: Positive = 20
     """Optimizer steps between two lines of the log."""
     model: IGVGConfig = dataclasses.field(default_factory=IGVGConfig)
@@ -311,6 +313,8 @@ class ReportSettings:
 
 
 # Settings that do not change a byte of what a stage writes.
-NOT_FINGERPRINTED = frozenset({"workers", "cache", "cache_limit", "checkpoint_minutes", "log_steps"})
+NOT_FINGERPRINTED = frozenset({
+    "workers", "cache", "cache_limit", "checkpoint_minutes", "max_skipped_steps", "log_steps",
+})  # fmt: skip
 # Settings of later versions, and the values under which everything is as before: these are not fingerprinted.
 ADDED_SETTINGS: dict[str, object] = {"ratios": [], "exclude_held_out": False, "held_out": []}

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-    from torch import Tensor
+
+    from pipelines.runtime.host_copy import HostCopy
 
 
 Handler = Callable[[int, FrameType | None], None]
@@ -183,26 +184,35 @@ class GracefulStop:
             raise Stopped(signum)
 
 
-class SharedStop:
-    """Lets all ranks of a training stop after the same step: if only one stopped, the others would wait for it.
+class SharedRequests:
+    """Lets all ranks of a training stop, or save its state, after the same step.
 
-    Every rank calls `reduce` once a step. The result of the reduction is read one step later, so that no rank waits for
-    the device.
+    If only one stopped, the others would wait for it. Every rank calls `reduce` once a step. The result of the
+    reduction is read one step later, so that no rank waits for the device.
     """
 
     def __init__(self, accelerator: Accelerator) -> None:
         self._accelerator = accelerator
-        self._reduced: Tensor | None = None
+        self._reduced: HostCopy | None = None
+        self._save_requested = False
 
-    def reduce(self, signum: int | None) -> int | None:
-        """The signal after which all ranks stop now, if there is one; `signum` is what this rank received."""
+    def reduce(self, signum: int | None, *, save: bool) -> tuple[int | None, bool]:
+        """The signal after which all ranks stop now, if there is one, and whether all ranks save the state now.
+
+        `signum` is what this rank received, `save` whether it asks to save.
+        """
         if self._accelerator.num_processes == 1:
-            return signum
+            return signum, save
         import torch
 
-        previous, device = self._reduced, self._accelerator.device
-        flags = torch.stack([torch.full((), float(signum == each), device=device) for each in SIGNALS])
-        self._reduced = self._accelerator.reduce(flags, reduction="sum")
+        from pipelines.runtime.host_copy import HostCopy
+
+        # A request that is on its way is not made twice.
+        self._save_requested = save and not self._save_requested
+        requests = [*(signum == each for each in SIGNALS), self._save_requested]
+        flags = torch.stack([torch.full((), float(flag), device=self._accelerator.device) for flag in requests])
+        previous, self._reduced = self._reduced, HostCopy(self._accelerator.reduce(flags, reduction="sum"))
         if previous is None:
-            return None
-        return next((int(each) for each, flag in zip(SIGNALS, previous.tolist(), strict=True) if flag), None)
+            return None, False
+        *signals, save_now = map(bool, previous.read().tolist())
+        return next((int(each) for each, flag in zip(SIGNALS, signals, strict=True) if flag), None), save_now

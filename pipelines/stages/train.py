@@ -83,6 +83,7 @@ def run(
                 "precision": " then ".join(training.compute_dtypes),
                 "cut": training.cut.count if training.cut else 0,
                 "datasets": name_datasets(training),
+                **({"skipped_steps": training.skipped_steps} if training.skipped_steps else {}),
                 **describe_leaks(training),
                 **({"mixture": training.examples_by_set} if training.mixture else {}),
                 **({"hub": commit} if commit else {}),

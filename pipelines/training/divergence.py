@@ -1,4 +1,4 @@
-"""Checks that losses, outputs and weights are finite."""
+"""Checks that outputs and weights are finite."""
 
 from __future__ import annotations
 
@@ -22,15 +22,14 @@ class DivergenceError(NonFiniteError):
         super().__init__(message)
 
 
-def require_finite(model: nn.Module, loss: Tensor, accelerator: Accelerator) -> None:
-    """Stop all ranks if the loss or a weight of any of them is not finite.
+def require_finite(model: nn.Module, accelerator: Accelerator) -> None:
+    """Stop all ranks if a weight of any of them is not finite.
 
     Raises:
         DivergenceError: on every rank.
     """
-    finite = torch.stack([loss.isfinite().all().to(accelerator.device), weights_are_finite(model)]).all()
-    if accelerator.reduce((~finite).float(), reduction="sum").item():
-        raise DivergenceError("losses or weights are not finite: training has diverged", on_all_ranks=True)
+    if accelerator.reduce((~weights_are_finite(model)).float(), reduction="sum").item():
+        raise DivergenceError("weights are not finite: training has diverged", on_all_ranks=True)
 
 
 def weights_are_finite(model: nn.Module) -> Tensor:

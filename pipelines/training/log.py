@@ -23,6 +23,8 @@ class StepResult:
     """The scalars of `compute_losses`, of this rank's last micro-batch."""
     gradient_norm: Tensor
     """L2 norm of the gradient over all parameters before clipping, a scalar."""
+    skipped: Tensor
+    """1 if all ranks skipped the step because a loss or the gradient is not finite, else 0; scalar, float."""
 
 
 class TrainingLog:
@@ -42,7 +44,7 @@ class TrainingLog:
 
     def write_start(self, step: int, epoch: float, **facts: Any) -> None:
         """Write a line where a training begins or is resumed."""
-        self._append({"step": step, "epoch": round(epoch, 4), "start": facts})
+        self.append({"step": step, "epoch": round(epoch, 4), "start": facts})
 
     def write_step(
         self, step: int, epoch: float, result: StepResult, speed: StepSpeed, learning_rates: Mapping[str, float]
@@ -62,16 +64,17 @@ class TrainingLog:
             "learning_rates": dict(learning_rates),
             "losses": losses,
         }
-        self._append(line)
+        self.append(line)
         return line
 
     def write_scores(self, step: int, epoch: float, scores: Mapping[str, Any]) -> dict[str, Any]:
         """Write a line of validation metrics, by shard folder, and return it."""
         line = {"step": step, "epoch": round(epoch, 4), "scores": dict(scores)}
-        self._append(line)
+        self.append(line)
         return line
 
-    def _append(self, line: Mapping[str, Any]) -> None:
+    def append(self, line: Mapping[str, Any]) -> None:
+        """Write a line."""
         if self.writes:
             with name_file(self.file), self.file.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(line, allow_nan=False) + "\n")

@@ -118,10 +118,9 @@ def compute_losses(
     Returns:
         Scalars without their weights: `classes`, `boxes`, `giou` of the last decoder layer and `classes_layer1` … of
         earlier ones; `instance_dice`, `instance_bce` (matched masks), `negative_…` (unmatched masks), `global_…`,
-        `attention_…`; `existence`; and `total`.
+        `attention_…`; `existence`; and `total`, which is not a number if the matching costs are not finite.
 
     Raises:
-        DivergenceError: the outputs are not finite.
         NonFiniteError: target boxes are not finite.
     """
     class_logits = torch.stack((*output.aux_class_logits, output.class_logits)).float()
@@ -148,6 +147,8 @@ def compute_losses(
         output.existence_logits, targets.exists, settings.existence_balance, weights / counts.parts
     )
     terms["total"] = weighted_sum(terms, settings)
+    if not matches.finite:
+        terms["total"] = terms["total"] * torch.nan
     return terms
 
 

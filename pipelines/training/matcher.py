@@ -5,7 +5,7 @@ Letters: N decoder layers, B batch, Q queries, T largest number of targets of an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,6 @@ from torch.nn.utils.rnn import pad_sequence
 
 from pipelines.config.settings import MatchingSettings
 from pipelines.model.box_ops import box_cxcywh_to_xyxy, generalized_box_iou
-from pipelines.training.divergence import DivergenceError
 from shards.errors import NonFiniteError
 
 
@@ -34,6 +33,8 @@ class Matches:
     """(N, P) indices of targets, concatenated over the images."""
     unmatched: Tensor
     """(N, B·Q - P) indices of all other queries."""
+    finite: bool = True
+    """Whether all costs were finite numbers; otherwise the pairs mean nothing."""
 
 
 @torch.no_grad()
@@ -53,19 +54,22 @@ def hungarian_match(
         settings: weights of the costs.
 
     Raises:
-        DivergenceError: an output is not finite; says which.
         NonFiniteError: a target box is not finite.
     """
     targets = pad_sequence(list(target_boxes), batch_first=True)
-    costs = np.zeros((*boxes.shape[:3], 0), dtype=np.float32)
+    costs, finite = np.zeros((*boxes.shape[:3], 0), dtype=np.float32), True
     if targets.shape[1]:
         costs = compute_costs(class_logits, boxes, points, targets, settings).cpu().numpy()
-        if not np.isfinite(costs).all():
-            tensors = {"class logits": class_logits, "boxes": boxes, "points": points, "target boxes": targets}
-            raise _explain_costs(tensors)
+        finite = bool(np.isfinite(costs).all())
+        if not finite:
+            if not torch.isfinite(targets).all():
+                raise NonFiniteError("target boxes are not finite: the data is damaged")
+            # This rank goes on like all others, so that none waits for it; the step will be skipped.
+            costs = np.zeros_like(costs)
     pairs = _assign(costs, [len(boxes) for boxes in target_boxes])
     packed = torch.from_numpy(np.concatenate(pairs, axis=1)).to(boxes.device)
-    return Matches(*torch.split(packed, [part.shape[1] for part in pairs], dim=1))
+    queries, matched, unmatched = torch.split(packed, [part.shape[1] for part in pairs], dim=1)
+    return Matches(queries, matched, unmatched, finite)
 
 
 def compute_costs(
@@ -109,10 +113,3 @@ def _assign(
         targets.append(np.concatenate(columns))
         unmatched.append(np.delete(np.arange(num_images * num_queries), queries[-1]))
     return np.stack(queries), np.stack(targets), np.stack(unmatched)
-
-
-def _explain_costs(tensors: Mapping[str, Tensor]) -> NonFiniteError:
-    names = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
-    if names == ["target boxes"]:
-        return NonFiniteError("target boxes are not finite: the data is damaged")
-    return DivergenceError(f"{' and '.join(names) or 'matching costs'} are not finite: training has diverged")

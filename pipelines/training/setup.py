@@ -63,7 +63,14 @@ class Training:
     step: int = 0
     """Optimizer steps so far."""
     last_micro_batch: Batch | None = None
-    """The last input of the network, on its device; weights are tried on it before they are saved."""
+    """The last input of a step that was not skipped; weights are tried on it before they are saved.
+
+    The first one of all if every step was skipped.
+    """
+    skipped_steps: int = 0
+    """Steps so far that were skipped because a loss or the gradient was not finite."""
+    skipped_in_a_row: int = 0
+    """How many of them were the last steps."""
     validated_step: int = 0
     """The last step after which the validation splits were scored."""
     best: float = -1.0

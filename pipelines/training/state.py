@@ -39,6 +39,7 @@ def save_state(training: Training) -> None:
         "step": training.step,
         "scored": training.validated_step,
         "best": training.best,
+        "skipped": [training.skipped_steps, training.skipped_in_a_row],
         "arithmetics": list(training.compute_dtypes),
         "model": training.model.state_dict(),
         "optimizer": training.optimizer.state_dict(),
@@ -61,6 +62,7 @@ def restore_state(training: Training) -> None:
         training.optimizer.load_state_dict(state["optimizer"])
         training.step, training.best = state["step"], state["best"]
         training.validated_step = state.get("scored", training.step)
+        training.skipped_steps, training.skipped_in_a_row = state.get("skipped", (0, 0))
         before = tuple(state.get("arithmetics", ()))
         training.compute_dtypes = before if before[-1:] == training.compute_dtypes else before + training.compute_dtypes
     require_equal(training.step, "the step of the saved state")
@@ -121,6 +123,9 @@ def find_mismatch(state: Mapping[str, Any], training: Training) -> str:
     dtypes = state.get("arithmetics", [])
     if not isinstance(dtypes, list) or not all(each in ("fp32", "bf16") for each in dtypes):
         return f"arithmetics is {dtypes!r}, not a list of fp32 and bf16"
+    skipped = state.get("skipped", [0, 0])
+    if not isinstance(skipped, list) or len(skipped) != 2 or not all(type(each) is int for each in skipped):
+        return f"skipped is {skipped!r}, not two whole numbers"
     model = state.get("model")
     if isinstance(model, dict) and FORMER_NAME in model:
         return "an earlier igvg wrote it, whose tensors have other names"

@@ -17,13 +17,14 @@ from pipelines.data.image_transforms import normalize_images
 from pipelines.data.loader import load_batches
 from pipelines.pretrained import save_checkpoint
 from pipelines.runtime.precision import autocast_context, log_compute_dtype
-from pipelines.runtime.signals import GracefulStop, SharedStop, Stopped
+from pipelines.runtime.signals import GracefulStop, SharedRequests, Stopped
 from pipelines.training.divergence import DivergenceError, require_finite
 from pipelines.training.log import StepResult
 from pipelines.training.losses import compute_losses, count_step
 from pipelines.training.optimizer import learning_rates, lr_factor, set_learning_rates
 from pipelines.training.recovery import advise_after_divergence
 from pipelines.training.setup import Training
+from pipelines.training.skipped import BatchNormStatistics, SkippedSteps, find_skipped
 from pipelines.training.state import save_state
 from pipelines.training.step_timer import StepSpeed, StepTimer
 from pipelines.training.validation import validate
@@ -59,7 +60,7 @@ def run_steps(training: Training) -> None:
     report_progress(first_step, total)
     log.write_start(first_step, training.epoch, processes=accelerator.num_processes, precision=training.compute_dtype)
     log_compute_dtype("training", settings.precision, training.compute_dtypes, accelerator.device)
-    shared_stop = SharedStop(accelerator)
+    requests, skipped = SharedRequests(accelerator), SkippedSteps(training)
     timer = StepTimer(accelerator.device)
     with (
         GracefulStop() as stop,
@@ -71,15 +72,18 @@ def run_steps(training: Training) -> None:
         for batch in timer.time_batches(batches, settings.batch_size):
             result = train_step(training, batch)
             training.step += 1
+            skipped.add(batch, result)
             if training.step % settings.log_steps == 0 or training.step == total:
                 log_step(training, result, timer.lap())
                 if training.cut:
                     training.cut.log_when_counted()
             if training.should_validate or training.step % settings.log_steps == 0:
-                require_finite(training.model, result.losses["total"], accelerator)
-            signum = shared_stop.reduce(stop.signum)
+                skipped.settle()
+                require_finite(training.model, accelerator)
             state_is_old = time.monotonic() - saved > 60 * settings.checkpoint_minutes
-            if signum is not None or training.should_validate or state_is_old:
+            signum, save_now = requests.reduce(stop.signum, save=state_is_old)
+            if signum is not None or training.should_validate or save_now:
+                skipped.settle()
                 save_state(training)
                 saved = time.monotonic()
             if signum is not None:
@@ -107,7 +111,7 @@ def open_batches(training: Training) -> Generator[Batch, None, None]:
 
 
 def train_step(training: Training, batch: Batch) -> StepResult:
-    """One optimizer step on this rank's part of a batch."""
+    """One optimizer step on this rank's part of a batch; it is skipped if it is not finite: nothing changes."""
     settings, accelerator, model = training.settings, training.accelerator, training.parallel_model
     factor = lr_factor(settings.optimizer, training.step, training.steps_per_epoch, training.total_steps)
     set_learning_rates(training.optimizer, factor)
@@ -121,8 +125,8 @@ def train_step(training: Training, batch: Batch) -> StepResult:
         world_size=accelerator.num_processes, micro_batches=settings.micro_batches,
     )  # fmt: skip
     micro_batches = batch.split(settings.micro_batches)
+    statistics = BatchNormStatistics(training.model)
     for index, micro_batch in enumerate(micro_batches, start=1):
-        training.last_micro_batch = micro_batch
         with accelerator.no_sync(model) if index < len(micro_batches) else contextlib.nullcontext():
             with autocast_context(accelerator.device, training.compute_dtype):
                 pixel_values = normalize_images(micro_batch.pixel_values)
@@ -132,9 +136,14 @@ def train_step(training: Training, batch: Batch) -> StepResult:
             (losses["total"] / len(micro_batches)).backward()  # type: ignore[no-untyped-call]
     # Clipping to an infinite norm measures it and changes no gradient.
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.optimizer.clip_norm or math.inf)
+    step_losses = {name: value.detach() for name, value in losses.items()}
+    skipped = find_skipped(step_losses["total"], norm, accelerator)
+    statistics.restore(skipped)
+    # As torch's GradScaler does: Adam reads it on the device, and then changes nothing.
+    training.optimizer.found_inf = skipped  # type: ignore[attr-defined]
     training.optimizer.step()
     training.optimizer.zero_grad(set_to_none=True)
-    return StepResult(losses={name: value.detach() for name, value in losses.items()}, gradient_norm=norm.detach())
+    return StepResult(losses=step_losses, gradient_norm=norm.detach(), skipped=skipped)
 
 
 def run_validation(training: Training, stop: GracefulStop) -> None:

@@ -35,7 +35,7 @@ from tests.support.small_network import CONFIG, save_small_network
 
 OUT = Path("out")
 # What changes how fast or how safely a stage works, and no byte of what it makes.
-NOT_FINGERPRINTED = {"workers", "cache", "cache_limit", "checkpoint_minutes", "log_steps"}
+NOT_FINGERPRINTED = {"workers", "cache", "cache_limit", "checkpoint_minutes", "max_skipped_steps", "log_steps"}
 # Files and folders, which count by what they hold.
 BY_CONTENT = {"init", "text.tokenizer"}
 WORDS = (

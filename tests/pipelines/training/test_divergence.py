@@ -70,7 +70,8 @@ def test_weights_that_are_finite_and_give_no_finite_outputs_never_replace_a_save
     training = open_small(write_shards(tmp_path / "drawn"), tmp_path / "run")
     save_state(training)
     before = (tmp_path / "run" / "state" / "state.pt").read_bytes()
-    train_step(training, next(iter(open_batches(training))))
+    training.last_micro_batch = batch = next(iter(open_batches(training)))
+    train_step(training, batch)
     for weights in training.model.parameters():
         weights.data.mul_(1e25)
     with pytest.raises(DivergenceError, match="weights or outputs are not finite"):
