@@ -200,26 +200,35 @@ def flush_tree(folder: Path) -> None:
         flush(Path(parent))
 
 
-def remove_stale(folder: Path, matches: Callable[[str], bool] = lambda _: True, *, deep: bool = False) -> None:
+def remove_stale(
+    folder: Path, matches: Callable[[str], bool] = lambda _: True, *, deep: bool = False, running: bool = False
+) -> None:
     """Remove temporary files and folders that ended processes left.
 
     Args:
         folder: where they lie.
         matches: whether a file name is considered.
         deep: also search subfolders, and remove what running processes write; only for a folder that no other uses.
+        running: also remove what has the id of a running process.
     """
+    running = running or deep
     with contextlib.suppress(OSError):
         for path in folder.rglob(".*") if deep else folder.glob(".*"):
             found = _TEMPORARY_NAME.fullmatch(path.name)
             ours = found is not None or (deep and _LIBRARY_NAME.fullmatch(path.name) is not None)
-            if not ours or not matches(path.name) or (found and not deep and _is_running(int(found["pid"]))):
+            if not ours or not matches(path.name) or (found and not running and is_running(int(found["pid"]))):
                 continue
             _remove(path)
 
 
-def remove_drafts(file: Path) -> None:
-    """Remove the temporary files and folders of ended processes that were to become `file`."""
-    remove_stale(file.parent, lambda name: name.startswith(f".{file.name}."))
+def remove_drafts(file: Path, *, locked: bool = False) -> None:
+    """Remove the temporary files and folders of ended processes that were to become `file`.
+
+    In another container, or after a restart, a process may have had the id of one that runs now: with `locked`, which
+    says that no other process writes `file`, the id does not count.
+    """
+    prefix = f".{file.name}."
+    remove_stale(file.parent, lambda name: name.startswith(prefix), running=locked)
 
 
 def _remove(path: Path) -> None:
@@ -231,7 +240,8 @@ def _remove(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _is_running(process: int) -> bool:
+def is_running(process: int) -> bool:
+    """Whether this host has a process with an id."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

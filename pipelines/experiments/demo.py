@@ -33,9 +33,10 @@ from pipelines.stages import predict, predict_images, report, score, train
 from pipelines.stages.artifact import KeyedFolder, Stage
 from pipelines.stages.inputs import digest_shards
 from pipelines.stages.prediction_work import AnySettings
+from pipelines.stages.whole_folder import continue_folder
 from shards import masks
 from shards.errors import ArtifactError
-from shards.files import replace_folder, write_bytes
+from shards.files import write_bytes
 from shards.progress import begin_stage, log
 from shards.reader import ShardReader
 from shards.record import ImageRecord, leaves_crowds_out
@@ -170,12 +171,16 @@ def draw_data(stage: Stage, plan: DemoPlan, workers: int) -> None:
     if stage.find():
         log(f"shapes: {folder} is up to date")
         return
-    working = folder.with_name(f".{folder.name}.working")
     begin_stage("drawing")
     sizes = {"train_images": plan.train_images, "held_out_images": plan.held_out_images}
-    with replace_folder(folder, working):
+
+    def draw(working: Path) -> dict[str, int]:
         shapes.write_published(working, seed=SEED, **sizes, workers=workers)
-        replace(stage, out=working).finish({"pictures": plan.train_images + 3 * plan.held_out_images})
+        return {"pictures": plan.train_images + 3 * plan.held_out_images}
+
+    with stage.claim() as cached:
+        if not cached:
+            continue_folder(stage, draw)
     log(f"shapes: {folder} is drawn")
 
 
@@ -210,12 +215,15 @@ def save_untrained(home: Path, experiment: Experiment, shards: list[Path]) -> Pa
     from pipelines.pretrained import save_checkpoint
     from pipelines.training.initialization import build_model
 
-    torch.manual_seed(experiment.train.seed)
-    stage.start()
-    parts = [(folder, "train") for folder in shards]
-    model, tokenizer = build_model(experiment.train, parts)
-    save_checkpoint(stage.folder, model, tokenizer, experiment.train.text.max_tokens)
-    stage.finish({})
+    with stage.claim() as cached:
+        if cached:
+            return stage.folder
+        torch.manual_seed(experiment.train.seed)
+        stage.start()
+        parts = [(folder, "train") for folder in shards]
+        model, tokenizer = build_model(experiment.train, parts)
+        save_checkpoint(stage.folder, model, tokenizer, experiment.train.text.max_tokens)
+        stage.finish({})
     return stage.folder
 
 
@@ -248,10 +256,11 @@ def write_baseline(home: Path, name: str, shards: Path, split: str, title: str) 
     stage = Stage(name="baseline", out=folder, inputs=inputs, options=options)
     if stage.find():
         return stage.folder
-    stage.start()
-    with ShardReader(shards, split) as reader:
-        write_predictions(stage.folder / PREDICTIONS, _repeat_predictions(reader, BASELINES[title]))
-    stage.finish({})
+    with stage.claim() as cached, ShardReader(shards, split) as reader:
+        if not cached:
+            stage.start()
+            write_predictions(stage.folder / PREDICTIONS, _repeat_predictions(reader, BASELINES[title]))
+            stage.finish({})
     return stage.folder
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ from pipelines.config.settings import PrepareSettings, TrainSettings
 from pipelines.networks import SHIPPED
 from pipelines.stages import prepare, train
 from pipelines.stages.artifact import Stage
-from shards.files import replace_file, replace_folder, write_json
+from pipelines.stages.whole_folder import continue_folder
+from shards.files import replace_file, write_json
 from shards.progress import set_sink
 from shards.synthetic import writer as shapes
 
@@ -80,12 +80,15 @@ def store_halves(checkpoint: Path, folder: Path, counts: dict[str, Any]) -> Path
 def _draw(folder: Path, train_images: int) -> Path:
     options = {"seed": SEED, "train_pictures": train_images, "held_out_pictures": HELD_OUT_IMAGES}
     stage = Stage(name="shapes", out=folder, inputs={}, options=options)
-    if not stage.find():
-        working = folder.with_name(f".{folder.name}.working")
+
+    def draw(working: Path) -> dict[str, int]:
         sizes = {"train_images": train_images, "held_out_images": HELD_OUT_IMAGES}
-        with replace_folder(folder, working):
-            shapes.write_refcoco(working, seed=SEED, **sizes, workers=2)
-            replace(stage, out=working).finish({"images": train_images + HELD_OUT_IMAGES})
+        shapes.write_refcoco(working, seed=SEED, **sizes, workers=2)
+        return {"images": train_images + HELD_OUT_IMAGES}
+
+    with stage.claim() as cached:
+        if not cached:
+            continue_folder(stage, draw)
     return folder
 
 

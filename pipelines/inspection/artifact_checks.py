@@ -22,6 +22,7 @@ from pipelines.stages.artifact import (
     compute_fingerprint,
     read_record,
 )
+from pipelines.stages.folder_lock import is_lock
 from pipelines.stages.score import SCORES
 from shards.errors import ArtifactError
 from shards.files import digest_file, dump_json, read_json
@@ -53,6 +54,8 @@ def check_artifact(folder: Path, inventory: Inventory) -> list[Path]:
     _check_record(folder, record, inventory)
     listed = _check_listed(folder, record, inventory)
     for extra in sorted(set(files) - listed - {folder / RECORD}):
+        if is_lock(extra):
+            continue
         if extra.name == SENTENCEPIECE_NAME and record.stage == "import" and not record.counts.get("tokenizer"):
             # igvg import itself advises to put it there.
             continue

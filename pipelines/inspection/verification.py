@@ -14,6 +14,7 @@ from pipelines.inspection.folders import FolderKind, find_kind
 from pipelines.inspection.prediction_checks import check_raw
 from pipelines.inspection.shard_checks import check_split, check_splits, is_written_by_igvg
 from pipelines.stages.artifact import RECORD, SHARD_SUFFIX
+from pipelines.stages.folder_lock import is_lock
 from shards.errors import ArtifactError, CheckpointError, join_first
 from shards.progress import begin_stage
 
@@ -83,7 +84,7 @@ def _visit_inner(folder: Path, inventory: Inventory) -> None:
         # Hidden folders are other programs', but for work of igvg that was interrupted.
         if child.is_dir() and not child.is_symlink() and (not child.name.startswith(".") or is_artifact(child)):
             _visit(child, inventory)
-    inventory.loose += [inventory.name(child) for child in children if not child.is_dir()]
+    inventory.loose += [inventory.name(child) for child in children if not child.is_dir() and not is_lock(child)]
 
 
 def _check_kind(folder: Path, kind: FolderKind, inventory: Inventory) -> None:

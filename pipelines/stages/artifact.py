@@ -2,7 +2,7 @@
 
 The fingerprint hashes the stage, the content of its inputs and the settings that decide its bytes, never paths, times
 or worker counts. A folder with the same fingerprint is finished work. A folder with another one is left alone, and the
-error names the difference.
+error names the difference. One command at a time works in a folder.
 """
 
 from __future__ import annotations
@@ -11,23 +11,28 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pipelines.config.overrides import describe_differences
+from pipelines.stages.folder_lock import inner_lock, is_lock, lock_folder, refuse_locked
 from shards.errors import ArtifactError, DataError, join_first
 from shards.file_kinds import describe_content
-from shards.files import digest_file, read_json, remove_stale, write_json
+from shards.files import TEMPORARY, digest_file, read_json, remove_stale, write_json
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 RECORD = "artifact.json"
 UNFINISHED = "unfinished.json"
 SHARD_SUFFIX = ".tar"
 # igvg run and igvg demo name their folders themselves and have no --force: remove the folder.
 _MAKE_AGAIN = "remove its folder, or make it again with --force"
+_REPLACE = "choose another --out, or replace it with --force"
 _PACKAGES = ("igvg", "numpy", "pillow", "pycocotools", "torch", "transformers")
 _KEY_LENGTH = 8
 
@@ -126,7 +131,7 @@ class Stage:
         folder = self.folder
         if folder.exists() and not folder.is_dir():
             raise ArtifactError(f"{folder} is a file; --out must be a folder")
-        if not folder.is_dir() or not any(folder.iterdir()):
+        if not _holds_files(folder):
             return None
         if not (folder / RECORD).exists():
             if (folder / UNFINISHED).exists():
@@ -141,10 +146,33 @@ class Stage:
             raise ArtifactError(f"{what}: {self._explain(found)}")
         return StageResult(report=None, artifact=found, cached=True, folder=folder)
 
+    @contextlib.contextmanager
+    def claim(
+        self, *, force: bool = False, accelerator: Accelerator | None = None
+    ) -> Iterator[StageResult[None] | None]:
+        """Keep other commands out of the folder; yields what `find` finds in it then.
+
+        Of processes that work together, those of `accelerator`, the main one keeps others out for all of them.
+
+        Raises:
+            ArtifactError: another command works in the folder, or with `force` in a subfolder; or as `find` raises.
+        """
+        is_main = accelerator is None or accelerator.is_main_process
+        with lock_folder(self.folder) if is_main else contextlib.nullcontext():
+            if accelerator:
+                accelerator.wait_for_everyone()
+            cached = self.find(force=force)
+            if force and is_main:
+                refuse_locked(self.folder)
+            if accelerator:
+                # Every process has checked the folder before the first one writes.
+                accelerator.wait_for_everyone()
+            yield cached
+
     def start(self, *, force: bool = False) -> bool:
         """Open the folder for work in place; True if it continues interrupted work of the same fingerprint.
 
-        `force` removes what igvg left there before, finished or not.
+        `force` removes what igvg left there before, finished or not. Other commands must be kept out: `claim`.
 
         Raises:
             ArtifactError: the folder holds interrupted work of other inputs or settings.
@@ -155,14 +183,15 @@ class Stage:
             with contextlib.suppress(ArtifactError):
                 begun = read_record(marker)
             if begun is not None and begun.fingerprint == self.fingerprint:
-                # What a killed process was writing. No other process writes before this one has started the work.
+                # What a killed process was writing.
                 remove_stale(folder, deep=True)
                 return True
             if not force:
-                changes = "its record is damaged" if begun is None else self._explain(begun)
+                damaged = f"its record is damaged; {_REPLACE}"
+                changes = damaged if begun is None else self._explain(begun)
                 raise ArtifactError(f"{folder} holds unfinished work of other inputs or settings: {changes}")
-        if force and (marker.exists() or (folder / RECORD).exists()):
-            shutil.rmtree(folder)
+        if force:
+            self.clear()
         folder.mkdir(parents=True, exist_ok=True)
         write_json(marker, asdict(self._record()))
         return False
@@ -177,8 +206,9 @@ class Stage:
         files = {
             str(name): file.stat().st_size
             for file in sorted(self.folder.rglob("*"))
-            # Temporary files of a killed process are no part of the result.
-            if file.is_file() and file.name not in (RECORD, UNFINISHED) and not file.match(".*.tmp")
+            # Temporary files and locks of a killed process are no part of the result.
+            if file.is_file() and file.name not in (RECORD, UNFINISHED) and not file.match(TEMPORARY)
+            if not is_lock(file)
             if (name := file.relative_to(self.folder)).parts[0] not in scratch
         }
         digests = {name: digest_file(self.folder / name) for name in files if not name.endswith(SHARD_SUFFIX)}
@@ -190,6 +220,25 @@ class Stage:
         for folder in scratch:
             shutil.rmtree(self.folder / folder, ignore_errors=True)
         return StageResult(report=None, artifact=artifact, folder=self.folder)
+
+    def clear(self) -> None:
+        """Remove everything from the folder.
+
+        What says that igvg made the folder is removed last: after a kill `force` can remove the rest. Work that is half
+        removed is not continued.
+        """
+        if not _holds_files(self.folder):
+            return
+        if not (self.folder / RECORD).exists():
+            write_json(self.folder / UNFINISHED, asdict(replace(self._record(), fingerprint="")))
+        last = [self.folder / name for name in (UNFINISHED, RECORD) if (self.folder / name).exists()]
+        for path in list(self.folder.iterdir()):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path not in (*last, inner_lock(self.folder)):
+                path.unlink()
+        for path in last:
+            path.unlink()
 
     def read(self) -> StageResult[None]:
         """The artifact that another process has finished."""
@@ -206,7 +255,7 @@ class Stage:
         # The name of an input may hold spaces; its digests, on both sides of an arrow, do not.
         changes += [f"input {change.rsplit(' ', 3)[0]} differs" for change in changed_inputs]
         shown = join_first(changes, 6)
-        return f"{shown or 'made by another version of igvg'}; choose another --out, or replace it with --force"
+        return f"{shown or 'made by another version of igvg'}; {_REPLACE}"
 
 
 def compute_fingerprint(name: str, inputs: Mapping[str, Any], options: Mapping[str, Any]) -> str:
@@ -263,6 +312,11 @@ def read_record(file: Path) -> Artifact:
         if not isinstance(getattr(record, name), kind):
             raise ArtifactError(f"{file} is no record of a stage ({name} is no {kind.__name__}); {remedy}")
     return record
+
+
+def _holds_files(folder: Path) -> bool:
+    """Whether a folder is there and holds more than the locks of killed processes."""
+    return folder.is_dir() and not all(is_lock(path) for path in folder.iterdir())
 
 
 def _refuse_other_stage(folder: Path, stage: str) -> None:

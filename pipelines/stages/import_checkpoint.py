@@ -68,7 +68,10 @@ def run(
     cached = stage.find(force=force)
     if cached and cached.counts.get("queries") == 1 and "max_tokens" not in cached.counts:
         raise ArtifactError(f"{out} was imported by an earlier igvg with 50 tokens, but trained with 20; add --force")
-    return cached or _convert(file, tokenizer, options, stage, force=force)
+    if cached:
+        return cached
+    with stage.claim(force=force) as cached:
+        return cached or _convert(file, tokenizer, options, stage, force=force)
 
 
 def refuse_repository(checkpoint: Path) -> None:

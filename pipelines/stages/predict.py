@@ -103,15 +103,17 @@ def run_on_raw(settings: PostprocessSettings, raw: Path, out: Path, *, force: bo
             report_progress(done, len(reader))
             yield encode_result(result)
 
-    # Beside `out`, which keeps its content until all predictions are written.
-    out.absolute().parent.mkdir(parents=True, exist_ok=True)
-    remove_drafts(out.absolute())
-    with temporary_path(out.absolute()) as draft:
-        with name_file(out / PREDICTIONS, draft):
-            expressions = write_predictions(draft, postprocess_all())
-        stage.start(force=force)
-        draft.replace(out / PREDICTIONS)
-    return stage.finish({"expressions": expressions, "no_target": empty})
+    with stage.claim(force=force) as cached:
+        if cached:
+            return cached
+        # Beside `out`, which keeps its content until all predictions are written.
+        remove_drafts(out.absolute(), locked=True)
+        with temporary_path(out.absolute()) as draft:
+            with name_file(out / PREDICTIONS, draft):
+                expressions = write_predictions(draft, postprocess_all())
+            stage.start(force=force)
+            draft.replace(out / PREDICTIONS)
+        return stage.finish({"expressions": expressions, "no_target": empty})
 
 
 def refuse_nesting(out: Path, raw: Path) -> None:

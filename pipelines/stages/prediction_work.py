@@ -108,9 +108,11 @@ def run_prediction(
         return cached
     # Torch takes seconds to load: only when there is work to do.
     accelerator = start_accelerator()
-    with explain_lost_process(accelerator):
+    with explain_lost_process(accelerator), stage.claim(force=force, accelerator=accelerator) as cached:
+        if cached:
+            return cached
         work = open_work(stage.folder, accelerator)
-        # Every process has checked the folder before the first one writes.
+        # Every process can work before the first one writes.
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             stage.start(force=force)

@@ -6,13 +6,11 @@ interrupted work there.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +30,7 @@ from pipelines.stages.selection import (
     list_own_files,
     select_items,
 )
-from pipelines.stages.whole_folder import hold_folder
+from pipelines.stages.whole_folder import continue_folder
 from shards.annotations.coco import INSTANCES_FILE
 from shards.annotations.drafts import DATASETS, ImageDraft, build_record, expect_files, list_files
 from shards.annotations.error_collector import ErrorCollector
@@ -41,7 +39,6 @@ from shards.annotations.jsonl import list_mask_files
 from shards.annotations.refer import SPLIT_NAME
 from shards.datasets import OWN_LAYOUTS
 from shards.errors import DataError, SettingsError
-from shards.files import replace_folder
 from shards.progress import begin_stage, part_of_progress
 from shards.writer import write_split
 
@@ -109,54 +106,31 @@ def run(
     stage = describe(settings, annotations, images, out)
     if cached := stage.find(force=force):
         return cached
-    selection = select_items(settings, annotations, images)
-    collector = selection.collector
-    _check_usable(collector, settings, annotations, num_images=len(selection.items))
-    # "." and links have no name beside which to work.
-    folder = stage.folder.resolve()
-    working = folder.with_name(f".{folder.name}.working")
-    with hold_folder(working, stage.folder):
-        # Another process may have finished it meanwhile.
-        if cached := stage.find(force=force):
-            with contextlib.suppress(OSError):
-                working.rmdir()
+    with stage.claim(force=force) as cached:
+        if cached:
             return cached
-        return _write(stage, working, settings, selection, annotations, workers)
+        selection = select_items(settings, annotations, images)
+        _check_usable(selection.collector, settings, annotations, num_images=len(selection.items))
+        return continue_folder(stage, lambda folder: _write(folder, settings, selection, annotations, workers))
 
 
 def _write(
-    stage: Stage,
-    working: Path,
-    settings: PrepareSettings,
-    selection: Selection,
-    annotations: Path,
-    workers: int | None,
-) -> StageResult[None]:
-    """Write all splits to the working folder, which then takes the place of the stage's."""
-    collector, folder = selection.collector, stage.folder.resolve()
-    in_working = replace(stage, out=working)
-    # Work of other inputs that lies there was given up.
-    in_working.start(force=True)
-    try:
-        with replace_folder(folder, working):
-            splits = _write_splits(working, selection, workers)
-            _check_usable(
-                collector, settings, annotations, num_images=sum(counts["pictures"] for counts in splits.values())
-            )
-            for name, listed in ((SKIPPED, collector), (NOTES, selection.notes)):
-                (working / name).unlink(missing_ok=True)
-                if len(listed):
-                    listed.save(working / name)
-            counts = {"splits": splits, "skipped": collector.count_kinds()}
-            if commit := find_commit(annotations):
-                counts["hub"] = commit
-            if len(selection.notes):
-                counts["notes"] = selection.notes.count_kinds()
-            result = in_working.finish(counts)
-    except DataError:
-        shutil.rmtree(working)
-        raise
-    return replace(result, folder=stage.folder)
+    folder: Path, settings: PrepareSettings, selection: Selection, annotations: Path, workers: int | None
+) -> dict[str, Any]:
+    """Write all splits, and the lists of what was left out; returns the counts."""
+    splits = _write_splits(folder, selection, workers)
+    collector, notes = selection.collector, selection.notes
+    _check_usable(collector, settings, annotations, num_images=sum(counts["pictures"] for counts in splits.values()))
+    for name, listed in ((SKIPPED, collector), (NOTES, notes)):
+        (folder / name).unlink(missing_ok=True)
+        if len(listed):
+            listed.save(folder / name)
+    counts = {"splits": splits, "skipped": collector.count_kinds()}
+    if commit := find_commit(annotations):
+        counts["hub"] = commit
+    if len(notes):
+        counts["notes"] = notes.count_kinds()
+    return counts
 
 
 def choose_settings(values: Mapping[str, Any], source: str) -> PrepareSettings:
@@ -273,7 +247,7 @@ def _check_usable(collector: ErrorCollector, settings: PrepareSettings, annotati
         raise DataError(f"no image is left to prepare ({kinds or 'nothing was skipped'})", file=annotations)
 
 
-def _write_splits(working: Path, selection: Selection, workers: int | None) -> dict[str, dict[str, int]]:
+def _write_splits(folder: Path, selection: Selection, workers: int | None) -> dict[str, dict[str, int]]:
     """Write all splits; returns their counts."""
     items = selection.items
     splits: dict[str, list[Item]] = {}
@@ -283,7 +257,7 @@ def _write_splits(working: Path, selection: Selection, workers: int | None) -> d
     counts, before = {}, 0
     for split, chosen in splits.items():
         with part_of_progress(before, len(items)):
-            result = write_split(working, split, chosen, build_record, workers=processes)
+            result = write_split(folder, split, chosen, build_record, workers=processes)
         for error in result.errors:
             selection.collector.add(error, UNUSABLE_IMAGE)
         written = set(result.index.image_ids.tolist())

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from pipelines.stages.artifact import KeyedFolder, Stage, StageResult
 from pipelines.stages.inputs import digest_input
-from pipelines.stages.whole_folder import hold_folder
+from pipelines.stages.whole_folder import continue_folder
 from shards.errors import DataError
-from shards.files import digest_file, replace_file, replace_folder
+from shards.files import digest_file, replace_file
 from shards.foreign_shards import check_members, find_tars, read_records
 from shards.index import ShardContents, join_shards, write_index
 from shards.indexing import index_shard
@@ -51,31 +49,10 @@ def run(folder: Path, out: Path | KeyedFolder, *, splits: Sequence[str] = (), fo
     stage = _describe(chosen, out)
     if cached := stage.find(force=force):
         return cached
-    # "." and links have no name beside which to work.
-    target = stage.folder.resolve()
-    working = target.with_name(f".{target.name}.working")
-    with hold_folder(working, stage.folder):
-        # Another process may have finished it meanwhile.
-        if cached := stage.find(force=force):
-            with contextlib.suppress(OSError):
-                working.rmdir()
-            return cached
-        return _write(stage, working, chosen)
-
-
-def _write(stage: Stage, working: Path, chosen: Mapping[str, Sequence[Path]]) -> StageResult[None]:
-    """Write all splits to the working folder, which then takes the place of the stage's."""
-    in_working = replace(stage, out=working)
-    # Work of other inputs that lies there was given up.
-    in_working.start(force=True)
-    try:
-        with replace_folder(stage.folder.resolve(), working):
-            counts = _write_splits(working, chosen)
-            result = in_working.finish({"splits": counts, "skipped": {}})
-    except DataError:
-        shutil.rmtree(working)
-        raise
-    return replace(result, folder=stage.folder)
+    with stage.claim(force=force) as cached:
+        return cached or continue_folder(
+            stage, lambda working: {"splits": _write_splits(working, chosen), "skipped": {}}
+        )
 
 
 def _choose_splits(folder: Path, splits: Sequence[str]) -> dict[str, list[Path]]:

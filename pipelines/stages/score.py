@@ -59,15 +59,18 @@ def run(
     if cached := stage.find(force=force):
         _log_warnings(cached.counts.get("warnings", ()))
         return cached.with_report(_read_report(stage.folder / SCORES))
-    outcomes = evaluate_split(file, shards, settings.split, settings.resolution)
-    report = build_report(outcomes, settings)
-    stage.start(force=force)
-    write_json(stage.folder / SCORES, report.to_json())
-    _write_table(stage.folder / TABLE, outcomes)
-    counts: dict[str, Any] = {"expressions": report.expressions}
-    if outcomes.warnings:
-        counts["warnings"] = list(outcomes.warnings)
-    finished = stage.finish(counts)
+    with stage.claim(force=force) as cached:
+        if cached:
+            return cached.with_report(_read_report(stage.folder / SCORES))
+        outcomes = evaluate_split(file, shards, settings.split, settings.resolution)
+        report = build_report(outcomes, settings)
+        stage.start(force=force)
+        write_json(stage.folder / SCORES, report.to_json())
+        _write_table(stage.folder / TABLE, outcomes)
+        counts: dict[str, Any] = {"expressions": report.expressions}
+        if outcomes.warnings:
+            counts["warnings"] = list(outcomes.warnings)
+        finished = stage.finish(counts)
     _log_warnings(outcomes.warnings)
     return finished.with_report(report)
 

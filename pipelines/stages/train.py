@@ -61,9 +61,9 @@ def run(
     from pipelines.training.trainer import train
 
     accelerator = start_processes(settings)
-    with explain_lost_process(accelerator):
-        # Every process has checked the folder before the first one writes.
-        accelerator.wait_for_everyone()
+    with explain_lost_process(accelerator), stage.claim(force=force, accelerator=accelerator) as cached:
+        if cached:
+            return cached
         training = setup_training(settings, shards, stage.folder, accelerator)
         if accelerator.is_main_process:
             stage.start(force=force)

@@ -3,51 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pipelines.stages.artifact import RECORD, Stage, StageResult
-from shards.errors import ArtifactError
+from pipelines.stages.folder_lock import is_lock
+from shards.errors import ArtifactError, DataError
 from shards.files import remove_drafts, replace_folder, temporary_path
-
-# Workers of a killed process notice its end and go, too.
-_LOCK_SECONDS = 5.0
-
-
-@contextlib.contextmanager
-def hold_folder(working: Path, out: Path) -> Iterator[None]:
-    """Inside, no other process works in a folder, which is made if there is none.
-
-    The lock is on the folder itself, so that it goes with the process. File systems without locks have none.
-
-    Raises:
-        ArtifactError: another process works there; names `out`.
-    """
-    working.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(working, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    deadline = time.monotonic() + _LOCK_SECONDS
-    try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                if time.monotonic() > deadline:
-                    what = f"another process writes {out}; wait for it, then run the same command again"
-                    raise ArtifactError(what) from error
-                time.sleep(0.1)
-            except OSError:
-                break
-            else:
-                break
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def write_folder(stage: Stage, write: Callable[[Path], Mapping[str, Any]], *, force: bool = False) -> StageResult[None]:
@@ -60,14 +25,42 @@ def write_folder(stage: Stage, write: Callable[[Path], Mapping[str, Any]], *, fo
     """
     if cached := stage.find(force=force):
         return cached
-    if force:
-        _refuse_other_content(stage.folder, stage.name)
-    # "." and links have no name beside which to work.
-    out = stage.folder.resolve()
-    remove_drafts(out)
-    with temporary_path(out) as working, replace_folder(out, working):
-        result = replace(stage, out=working).finish(write(working))
+    with stage.claim(force=force) as cached:
+        if cached:
+            return cached
+        if force:
+            _refuse_other_content(stage.folder, stage.name)
+        # "." and links have no name beside which to work.
+        out = stage.folder.resolve()
+        remove_drafts(out, locked=True)
+        with temporary_path(out) as working, replace_folder(out, working):
+            result = replace(stage, out=working).finish(write(working))
     return replace(result, folder=stage.folder)
+
+
+def continue_folder(stage: Stage, write: Callable[[Path], Mapping[str, Any]]) -> StageResult[None]:
+    """As `write_folder` of a folder that the caller has claimed; interrupted work is continued where it stopped.
+
+    Work of other inputs that lies there was given up. Nothing stays after a DataError.
+    """
+    out = stage.folder.resolve()
+    working = out.with_name(f".{out.name}.working")
+    in_working = replace(stage, out=working)
+    # What a process left that was killed between two renames.
+    remove_drafts(out, locked=True)
+    with replace_folder(out, working):
+        result = None
+        with contextlib.suppress(ArtifactError):
+            result = in_working.find()
+        if result is None:
+            in_working.start(force=True)
+            try:
+                result = in_working.finish(write(working))
+            except DataError:
+                in_working.clear()
+                working.rmdir()
+                raise
+    return replace(result, folder=stage.folder, cached=False)
 
 
 def read_loose_record(folder: Path, name: str = RECORD) -> dict[str, Any]:
@@ -88,6 +81,6 @@ def _refuse_other_content(out: Path, stage: str) -> None:
         raise ArtifactError(f"{out} was not made by igvg {stage}; choose another --out")
     files = list(record.get("files") or ())
     folders = {str(parent) for name in files for parent in Path(name).parents}
-    found = {str(path.relative_to(out)) for path in out.rglob("*")}
+    found = {str(path.relative_to(out)) for path in out.rglob("*") if not is_lock(path)}
     if others := sorted(found - {RECORD, *files, *folders}):
         raise ArtifactError(f"{out} holds {others[0]}, which igvg {stage} did not make; choose another --out")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.stages import prepare_webdataset, whole_folder
+from pipelines.stages import prepare_webdataset
 from pipelines.stages.artifact import read_artifact
 from shards.errors import ArtifactError, DataError
 from shards.reader import ShardReader
@@ -128,15 +128,3 @@ def test_the_command_prepares_shards_and_refuses_what_does_not_go_with_them(thei
     line = only_error(igvg("prepare", "webdataset", "--annotations", f"pipe:touch {marker}", "--out", tmp_path / "x"))
     assert "no such folder" in line
     assert not marker.exists()
-
-
-def test_a_folder_that_another_process_writes_is_left_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(whole_folder, "_LOCK_SECONDS", 0.2)
-    with (
-        whole_folder.hold_folder(tmp_path / ".out.working", tmp_path / "out"),
-        pytest.raises(ArtifactError, match="another process writes"),
-        whole_folder.hold_folder(tmp_path / ".out.working", tmp_path / "out"),
-    ):
-        pass
-    with whole_folder.hold_folder(tmp_path / ".out.working", tmp_path / "out"):
-        pass
