@@ -16,6 +16,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.block_shuffle import ShardBlocks
 from shards.errors import SettingsError
 from shards.sampling import sample_indices
 
@@ -35,6 +36,8 @@ class Mixture:
     """Expressions of each set."""
     weights: tuple[int, ...]
     """Examples of each set in a block."""
+    blocks: tuple[ShardBlocks, ...] = ()
+    """The blocks of shards of each set, if expressions are shuffled within these; set i has stream i."""
 
     @property
     def block_size(self) -> int:
@@ -53,7 +56,11 @@ class Mixture:
         for stream, (size, seen) in enumerate(zip(self.sizes, self.count_examples(start, seed=seed), strict=True)):
             chosen = sets == stream
             turns = int(chosen.sum())
-            indices[chosen] = first + sample_indices(size, seed=seed, start=seen, count=turns, stream=stream)
+            if self.blocks:
+                drawn = self.blocks[stream].sample(seed=seed, start=seen, count=turns)
+            else:
+                drawn = sample_indices(size, seed=seed, start=seen, count=turns, stream=stream)
+            indices[chosen] = first + drawn
             first += size
         return indices
 

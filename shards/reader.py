@@ -17,7 +17,7 @@ from shards.file_kinds import describe_content, explain_unreadable
 from shards.files import read_range
 from shards.index import Members, parse_record, read_index
 from shards.record import ImageRecord
-from shards.remote_folders import find_remote, open_cache
+from shards.remote_folders import RemoteFolder, RemoteShard, find_remote, open_cache
 from shards.remote_prefetch import SHARDS_AHEAD, prefetch
 
 _MAX_OPEN = 1000
@@ -32,7 +32,7 @@ class ShardReader:
     A tar is opened when first needed and read without moving a file position, so that a reader may be forked, pickled
     to another process or shared by threads. Of the files that the process may open a reader keeps a small part; beyond
     these it closes the tar that it opened first. The tars of a remote folder are fetched when first needed, and those
-    that follow in the background.
+    that follow in the background while `fetches_ahead` is set.
 
     Raises:
         DataError: no such folder or split, or a damaged index.
@@ -42,6 +42,7 @@ class ShardReader:
         self.folder, self.split = folder, split
         self.index = read_index(folder, split)
         self._remote = find_remote(folder)
+        self.fetches_ahead = True
         if self._remote is not None:
             entries = [(shard.name, shard.bytes, shard.sha256) for shard in self.index.shards]
             self._remote_shards = self._remote.describe_shards(split, entries)
@@ -74,6 +75,11 @@ class ShardReader:
         """All records in shard order; no image is read."""
         for index in range(len(self)):
             yield self.record(index)
+
+    @property
+    def remote_shards(self) -> list[tuple[RemoteFolder, RemoteShard]]:
+        """The shards of a remote folder with this, in order; none of a folder on this machine."""
+        return [] if self._remote is None else [(self._remote, shard) for shard in self._remote_shards]
 
     def close(self) -> None:
         """Close the tars; the next read opens them again."""
@@ -142,8 +148,10 @@ class ShardReader:
             return os.open(self.folder / self.split / self.index.shards[shard].name, os.O_RDONLY | os.O_CLOEXEC)
         descriptor = self._remote.open_shard(self._remote_shards[shard])
         # In random order, what is fetched ahead may push out what is needed next, unless everything fits.
-        if shard == self._last_opened + 1 or sum(each.bytes for each in self.index.shards) <= open_cache().limit:
-            prefetch(self._remote, self._remote_shards[shard + 1 : shard + 1 + SHARDS_AHEAD])
+        if self.fetches_ahead and (
+            shard == self._last_opened + 1 or sum(each.bytes for each in self.index.shards) <= open_cache().limit
+        ):
+            prefetch(self.remote_shards[shard + 1 : shard + 1 + SHARDS_AHEAD])
         self._last_opened = shard
         return descriptor
 

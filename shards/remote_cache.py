@@ -148,8 +148,12 @@ class ShardCache:
         """Remove a damaged shard."""
         self.file(sha256).unlink(missing_ok=True)
 
-    def make_room(self, size: int) -> None:
-        """Remove the shards that were opened longest ago and are not open until `size` more bytes fit."""
+    def make_room(self, size: int) -> bool:
+        """Remove the shards that were opened longest ago and are not open until `size` more bytes fit.
+
+        Returns:
+            Whether they fit.
+        """
         found = []
         for file in self.folder.glob("*.tar"):
             with contextlib.suppress(FileNotFoundError):
@@ -158,13 +162,14 @@ class ShardCache:
         held = sum(held for _, held, _ in found)
         limit = min(self.limit, held + shutil.disk_usage(self.folder).free - _FREE_BYTES)
         if held + size <= limit:
-            return
+            return True
         self._remove_unfinished()
         for _, removed, file in sorted(found):
             if held + size <= limit:
                 break
             if _remove_unused(file):
                 held -= removed
+        return held + size <= limit
 
     def _remove_unfinished(self) -> None:
         """Remove what killed processes were writing."""
@@ -172,6 +177,13 @@ class ShardCache:
             with self.lock(file.name[1:], wait=False) as locked:
                 if locked:
                     file.unlink(missing_ok=True)
+
+
+def release(descriptor: int) -> None:
+    """Close what `ShardCache.open` has opened, also for processes that were forked meanwhile."""
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
 
 
 def _remove_unused(file: Path) -> bool:

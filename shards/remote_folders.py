@@ -145,8 +145,9 @@ class RemoteFolder:
     def _fetch_shard(
         self, cache: ShardCache, shard: RemoteShard, is_cancelled: Callable[[], bool] | None = None
     ) -> None:
-        """Fetch a shard whose lock is held: once if it can be cancelled, else with retries."""
-        cache.make_room(shard.size)
+        """Fetch a shard whose lock is held: once, and if it fits, if that can be cancelled, else with retries."""
+        if not cache.make_room(shard.size) and is_cancelled:
+            return
         temporary, expected = cache.temporary(shard.sha256), Expected(size=shard.size, sha256=shard.sha256)
         name = f"{shard.split}/{shard.name}"
         try:

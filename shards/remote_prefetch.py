@@ -23,7 +23,7 @@ class _Background:
     cancelled = threading.Event()
 
 
-def prefetch(remote: RemoteFolder, shards: Sequence[RemoteShard]) -> None:
+def prefetch(shards: Sequence[tuple[RemoteFolder, RemoteShard]]) -> None:
     """Begin to fetch shards, in order; does nothing while the shards of an earlier call are still being fetched.
 
     A shard that cannot be fetched is left to whoever needs it, who tries again and says why.
@@ -31,7 +31,7 @@ def prefetch(remote: RemoteFolder, shards: Sequence[RemoteShard]) -> None:
     if not shards or (_Background.thread is not None and _Background.thread.is_alive()):
         return
     _Background.cancelled = threading.Event()
-    arguments = (remote, list(shards), _Background.cancelled)
+    arguments = (list(shards), _Background.cancelled)
     _Background.thread = threading.Thread(target=_fetch, args=arguments, name="igvg-prefetch", daemon=True)
     _Background.thread.start()
 
@@ -44,8 +44,8 @@ def cancel() -> None:
         thread.join(_JOIN_SECONDS)
 
 
-def _fetch(remote: RemoteFolder, shards: list[RemoteShard], cancelled: threading.Event) -> None:
-    for shard in shards:
+def _fetch(shards: list[tuple[RemoteFolder, RemoteShard]], cancelled: threading.Event) -> None:
+    for remote, shard in shards:
         with contextlib.suppress(TransferError, TransferCancelledError, IGVGError, OSError):
             remote.fetch_ahead(shard, cancelled.is_set)
         if cancelled.is_set():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from shards.block_shuffle import ShardBlocks
 from shards.mixing import Mixture
 from tests.support.launched_processes import torchrun
 from tests.support.overlapping_sets import write_images
@@ -19,8 +20,22 @@ SETTINGS = ("batch_size=6", "epochs=4", 'splits=["train"]', 'validation_split="n
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     home = tmp_path_factory.mktemp("sets")
-    one = write_images(home / "grefcoco", "train", {n: n for n in range(1, 14)}, coco=False, texts=[("left", (0,))])
-    two = write_images(home / "refcoco", "train", {n: 100 + n for n in range(1, 7)}, coco=False, texts=[("box", (1,))])
+    one = write_images(
+        home / "grefcoco",
+        "train",
+        {n: n for n in range(1, 14)},
+        coco=False,
+        texts=[("left", (0,))],
+        records_per_shard=3,
+    )
+    two = write_images(
+        home / "refcoco",
+        "train",
+        {n: 100 + n for n in range(1, 7)},
+        coco=False,
+        texts=[("box", (1,))],
+        records_per_shard=3,
+    )
     return [one, two]
 
 
@@ -59,6 +74,17 @@ def test_processes_share_epochs_and_resume_what_others_began(sets: list[Path], t
     assert len({tuple(epoch) for epoch in epochs}) == 4
     later = list_steps(sets, tmp_path / "later", processes=1, first=5)
     assert [take_turns(step) for step in later] == steps[5:]
+
+
+def test_processes_share_blocks_of_shards_and_resume_what_others_began(sets: list[Path], tmp_path: Path) -> None:
+    shuffled = "shuffle_block_shards=2"
+    seen = list_steps(sets, tmp_path / "out", shuffled, processes=3, workers=1)
+    blocks = ShardBlocks(shard_sizes=(3, 3, 3, 3, 1, 3, 3), block_shards=2)
+    indices = blocks.sample(seed=6666, start=0, count=78).tolist()
+    ids = [f"grefcoco/{index + 1}/0" if index < 13 else f"refcoco/{index - 12}/0" for index in indices]
+    assert [id_ for step in seen for id_ in take_turns(step)] == ids
+    later = list_steps(sets, tmp_path / "later", shuffled, processes=2, first=5)
+    assert [take_turns(step) for step in later] == [take_turns(step) for step in seen[5:]]
 
 
 def test_processes_share_a_mixture(sets: list[Path], tmp_path: Path) -> None:

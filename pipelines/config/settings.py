@@ -185,6 +185,8 @@ class TrainSettings:
     """Splits to train on, of every shard folder that has them."""
     ratios: tuple[Annotated[Rate, Field(le=1e6)], ...] = ()
     """In which ratios examples come from the shard folders, a number each; none: each expression once an epoch."""
+    shuffle_block_shards: Count = 0
+    """Shards whose expressions are shuffled together, for sets larger than the disk; 0: all expressions are."""
     exclude_held_out: Flag = False
     """Leave out training images that are also in a held-out split of one of the sets."""
     held_out: tuple[str, ...] = ()
@@ -317,4 +319,9 @@ NOT_FINGERPRINTED = frozenset({
     "workers", "cache", "cache_limit", "checkpoint_minutes", "max_skipped_steps", "log_steps",
 })  # fmt: skip
 # Settings of later versions, and the values under which everything is as before: these are not fingerprinted.
-ADDED_SETTINGS: dict[str, object] = {"ratios": [], "exclude_held_out": False, "held_out": []}
+ADDED_SETTINGS: dict[str, object] = {
+    "ratios": [],
+    "shuffle_block_shards": 0,
+    "exclude_held_out": False,
+    "held_out": [],
+}

@@ -42,7 +42,9 @@ class ExampleDataset(Protocol):
 
 
 class GroundingDataset:
-    """The examples of one or several splits, in shard order; `part_sizes` are the expressions of each split.
+    """The examples of one or several splits, in shard order.
+
+    `part_sizes` are the expressions of each split, `shard_sizes` those of each of its shards.
 
     Args:
         parts: the splits, in order.
@@ -66,6 +68,10 @@ class GroundingDataset:
             counts = [np.where(without, 0, count) for without, count in zip(left_out, counts, strict=True)]
         self._index = ExampleIndex(counts)
         self.part_sizes = [int(count.sum()) for count in counts]
+        self.shard_sizes = [
+            np.bincount(reader.index.shard_indices, count, len(reader.index.shards)).astype(np.int64)
+            for reader, count in zip(self.readers, counts, strict=True)
+        ]
         self._last: tuple[tuple[int, int], ImageRecord, NDArray[np.uint8]] | None = None
 
     def __len__(self) -> int:

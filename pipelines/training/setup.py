@@ -28,6 +28,7 @@ from pipelines.training.initialization import build_model
 from pipelines.training.leaks import Leaks, find_leaks
 from pipelines.training.log import TrainingLog
 from pipelines.training.optimizer import build_optimizer
+from pipelines.training.shard_blocks import BlockStreams, RemoteShardOfFolder, split_into_blocks
 from shards.errors import DataError, SettingsError
 from shards.image_identity import held_out_splits
 from shards.index import list_splits
@@ -60,6 +61,8 @@ class Training:
     """The training expressions that are cut at the token limit, counted by the first rank of `igvg train`."""
     mixture: Mixture | None = None
     """The ratios of the shard folders; None: each expression comes once an epoch."""
+    blocks: BlockStreams | None = None
+    """The blocks of shards in which expressions are shuffled; None: all are shuffled together."""
     step: int = 0
     """Optimizer steps so far."""
     last_micro_batch: Batch | None = None
@@ -100,9 +103,23 @@ class Training:
         if self.mixture:
             indices = self.mixture.sample(seed=seed, start=start, count=batch_size)
             return split_by_rank(indices, rank, world_size)
+        if self.blocks:
+            indices = self.blocks.streams[0].sample(seed=seed, start=start, count=batch_size)
+            return split_by_rank(indices, rank, world_size)
         return sample_batch(
             len(self.data), seed=seed, start=start, batch_size=batch_size, rank=rank, world_size=world_size
         )
+
+    def list_shards_ahead(self, step: int) -> list[RemoteShardOfFolder]:
+        """The remote shards of the blocks that are read at a step and next, up to the last step."""
+        if not self.blocks:
+            return []
+        seed, batch_size = self.settings.seed, self.settings.batch_size
+        positions, ends = (
+            self.mixture.count_examples(at * batch_size, seed=seed) if self.mixture else [at * batch_size]
+            for at in (step, self.total_steps)
+        )
+        return self.blocks.list_ahead(positions, ends, seed=seed)
 
     @property
     def examples_by_set(self) -> list[dict[str, float]]:
@@ -163,6 +180,10 @@ def setup_training(settings: TrainSettings, shards: Sequence[Path], out: Path, a
         limit = settings.cache_limit
         data.caches = build_caches(data.readers, processor.image_size, limit=limit, workers=count_cpus())
     compute_dtype = resolve_shared_precision(settings.precision, accelerator)
+    blocks = None
+    if settings.shuffle_block_shards:
+        counts = [len(list_parts([folder], settings.splits)) for folder in shards] if settings.ratios else [len(parts)]
+        blocks = split_into_blocks(settings.shuffle_block_shards, data, counts)
     return Training(
         settings=settings,
         out=out,
@@ -176,7 +197,8 @@ def setup_training(settings: TrainSettings, shards: Sequence[Path], out: Path, a
         leaks=leaks,
         validation_data=open_validation(shards, settings.validation_split, processor),
         log=TrainingLog(out / "log.jsonl", writes=accelerator.is_main_process),
-        mixture=mix_shards(settings, shards, data) if settings.ratios else None,
+        mixture=mix_shards(settings, shards, data, blocks) if settings.ratios else None,
+        blocks=blocks,
     )
 
 
@@ -215,7 +237,9 @@ def locate_held_out(settings: TrainSettings) -> list[Path]:
     return folders
 
 
-def mix_shards(settings: TrainSettings, shards: Sequence[Path], data: GroundingDataset) -> Mixture:
+def mix_shards(
+    settings: TrainSettings, shards: Sequence[Path], data: GroundingDataset, blocks: BlockStreams | None = None
+) -> Mixture:
     """The ratios of the shard folders; the splits of a folder are one set.
 
     Raises:
@@ -230,7 +254,8 @@ def mix_shards(settings: TrainSettings, shards: Sequence[Path], data: GroundingD
             if settings.exclude_held_out:
                 remedy += ", or set exclude_held_out=false if its images are those of a held-out split"
             raise DataError("holds no expressions to train on", file=folder, remedy=remedy)
-    return Mixture(sizes=tuple(sizes), weights=reduce_ratios(settings.ratios))
+    streams = blocks.streams if blocks else ()
+    return Mixture(sizes=tuple(sizes), weights=reduce_ratios(settings.ratios), blocks=streams)
 
 
 def open_validation(shards: Sequence[Path], split: str, processor: Processor) -> dict[Path, GroundingDataset]:

@@ -24,6 +24,7 @@ from pipelines.training.losses import compute_losses, count_step
 from pipelines.training.optimizer import learning_rates, lr_factor, set_learning_rates
 from pipelines.training.recovery import advise_after_divergence
 from pipelines.training.setup import Training
+from pipelines.training.shard_blocks import hold_blocks
 from pipelines.training.skipped import BatchNormStatistics, SkippedSteps, find_skipped
 from pipelines.training.state import save_state
 from pipelines.training.step_timer import StepSpeed, StepTimer
@@ -107,7 +108,13 @@ def log_step(training: Training, result: StepResult, speed: StepSpeed) -> None:
 def open_batches(training: Training) -> Generator[Batch, None, None]:
     """This rank's part of every batch from the present step to the last."""
     batch_indices = (training.sample_step(step) for step in range(training.step, training.total_steps))
-    return load_batches(training.data, batch_indices, workers=training.settings.workers)
+    if training.blocks:
+        for reader in training.data.readers:
+            # Of what was read before nothing is needed, and the shards that follow are none of the next block.
+            reader.close()
+            reader.fetches_ahead = False
+    batches = load_batches(training.data, batch_indices, workers=training.settings.workers)
+    return hold_blocks(batches, training.step, training.list_shards_ahead) if training.blocks else batches
 
 
 def train_step(training: Training, batch: Batch) -> StepResult:

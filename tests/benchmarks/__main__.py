@@ -17,7 +17,7 @@ import torch
 
 from igvg_cli.render import note
 from igvg_cli.tables import print_table
-from tests.benchmarks import command_line, data, first_answer, network, report, report_page, scoring, sweeping
+from tests.benchmarks import command_line, data, first_answer, network, report, report_page, scoring, shuffle, sweeping
 from tests.benchmarks.figures import Figure
 
 GROUPS = {
@@ -28,6 +28,7 @@ GROUPS = {
     "report": report.measure,
     "report-page": report_page.measure,
     "scoring": scoring.measure,
+    "shuffle": shuffle.measure,
     "sweeping": sweeping.measure,
 }
 

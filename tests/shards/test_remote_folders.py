@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 import os
 import pickle
@@ -26,28 +24,12 @@ from shards.index import list_splits
 from shards.reader import ShardReader
 from shards.remote_folders import Retries, locate_shards
 from tests.support.paths import ROOT
+from tests.support.remote_artifacts import list_cached, measure_cached, write_artifact
 from tests.support.shard_server import ShardServer, serve_folder
 from tests.support.tiny_shards import make_items, write_items
 
 SHARD = "val/val-000001.tar"
 FAST = Retries(attempts=4, wait=0.01, timeout=0.5)
-
-
-def write_artifact(folder: Path) -> None:
-    """The part of the record of `igvg prepare` that is read from afar."""
-    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and file.suffix in (".tar", ".json")]
-    names = {file.relative_to(folder).as_posix(): file for file in files if file.name != "artifact.json"}
-    document = {
-        "stage": "prepare",
-        "fingerprint": "f" * 64,
-        "inputs": {},
-        "options": {},
-        "files": {name: file.stat().st_size for name, file in names.items()},
-        "digests": {name: digest_file(file) for name, file in names.items() if file.suffix == ".json"},
-    }
-    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
-    document["checksum"] = hashlib.sha256(canonical.encode()).hexdigest()
-    (folder / "artifact.json").write_text(json.dumps(document), encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -81,21 +63,8 @@ def open_quickly(url: str, split: str = "val") -> ShardReader:
     return ShardReader(folder, split)
 
 
-def measure_cached(cache: Path) -> int:
-    """Bytes of the shards in the cache; the thread that fetches ahead may remove some while they are counted."""
-    total = 0
-    for file in list_cached(cache):
-        with contextlib.suppress(FileNotFoundError):
-            total += file.stat().st_size
-    return total
-
-
 def read_all(reader: ShardReader) -> list[tuple[object, bytes]]:
     return [(reader.record(index), reader.image(index)) for index in range(len(reader))]
-
-
-def list_cached(cache: Path) -> list[Path]:
-    return sorted((cache / "shards").glob("*.tar"))
 
 
 def list_unfinished(cache: Path) -> list[Path]:

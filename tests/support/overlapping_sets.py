@@ -10,7 +10,7 @@ from PIL import Image
 
 from shards.annotations.file_names import coco_name
 from shards.record import Expression
-from shards.writer import write_split
+from shards.writer import RECORDS_PER_SHARD, write_split
 from tests.support.drawn_shards import HEIGHT, WIDTH, make_record, return_record
 
 Texts = Sequence[tuple[str, tuple[int, ...]]]
@@ -19,7 +19,13 @@ TEXTS: Texts = (("left", (0,)), ("nothing", ()))
 
 
 def write_images(
-    folder: Path, split: str, colors: Mapping[int, int], *, coco: bool = True, texts: Texts = TEXTS
+    folder: Path,
+    split: str,
+    colors: Mapping[int, int],
+    *,
+    coco: bool = True,
+    texts: Texts = TEXTS,
+    records_per_shard: int = RECORDS_PER_SHARD,
 ) -> Path:
     """A split of one image for each id, of the color (id → red); images have COCO's names, or are named own-ID.png."""
     sources = folder.parent / f"{folder.name}-images"
@@ -35,5 +41,5 @@ def write_images(
             for number, (text, chosen) in enumerate(texts)
         )
         items.append((replace(record, expressions=expressions), file))
-    write_split(folder, split, items, return_record)
+    write_split(folder, split, items, return_record, records_per_shard=records_per_shard)
     return folder
