@@ -202,9 +202,9 @@ class TrainSettings:
     workers: Count = 2
     """Worker processes that read and decode images, for each training process."""
     cache: Flag = False
-    """Keep the resized training images in a file beside the shards, built at the first use."""
+    """Keep the resized images of training and validation splits in files beside the shards, built at the first use."""
     cache_limit: Weight = 50.0
-    """Gigabytes of these files at most; images that do not fit are decoded at every use."""
+    """Gigabytes of all such files at most; images that do not fit are decoded at every use."""
     checkpoint_minutes: Weight = 10.0
     """Minutes between two saved training states."""
     max_skipped_steps: Positive = 5

@@ -3,17 +3,17 @@
 SHARDS/cache/SPLIT-SIZE-KEY.images holds a header, a table and the images at fixed places:
 
 ```
-4096 bytes               one line of JSON, padded with spaces: format, size, number of images, key
+4096 bytes               one line of JSON, padded with spaces: format, size, number of images, key, source
 8 bytes for each image   little-endian: 0, or 2^32 + the CRC-32 of the image that is there; padded to 4096 bytes
 3 S S bytes for each     (S, S, 3) RGB, as `Processor.read` makes it of the image's file
 ```
 
-The key is a digest of the split's images, of the versions of the libraries that decode and resize them, and of the kind
-of processor, whose kernels round differently: other shards, sizes, versions and processors have another file. An image
-counts only if the table has its CRC-32, which is written after it, and every process compares the two when it first
-reads the image. So an interrupted build goes on where it stopped, and of a damaged file no pixel is used: such images
-are decoded again. Each image is checked at its first use and not the whole file at once, because gigabytes may be
-needed late, or by another process.
+The source is a digest of the split's images. The key is one of these, of the versions of the libraries that decode and
+resize them, and of the kind of processor, whose kernels round differently: other shards, sizes, versions and processors
+have another file. An image counts only if the table has its CRC-32, which is written after it, and every process
+compares the two when it first reads the image. So an interrupted build goes on where it stopped, and of a damaged file
+no pixel is used: such images are decoded again. Each image is checked at its first use and not the whole file at once,
+because gigabytes may be needed late, or by another process.
 
 Images are read at their offsets and not through a mapping of the file into memory. Processes share the pages of the
 file either way, and a mapped file that is cut short ends the process.
@@ -22,6 +22,7 @@ file either way, and a mapped file that is cut short ends the process.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -43,7 +44,7 @@ from shards.progress import log
 
 CACHE_FOLDER = "cache"
 CACHE_SUFFIX = ".images"
-_FORMAT = 1
+_FORMAT = 2
 _PAGE = 4096
 _ENTRY_BYTES = 8
 _PRESENT = 1 << 32
@@ -59,6 +60,8 @@ class CacheLayout:
     """Side of the images in pixels."""
     num_images: int
     key: str
+    source: str = ""
+    """Digest of the image files."""
 
     @property
     def name(self) -> str:
@@ -69,7 +72,7 @@ class CacheLayout:
     def header(self) -> bytes:
         """The first bytes of the file."""
         values = {"format": _FORMAT, "size": self.size, "images": self.num_images, "key": self.key}
-        return json.dumps(values).encode().ljust(_PAGE - 1) + b"\n"
+        return json.dumps(values | {"source": self.source}).encode().ljust(_PAGE - 1) + b"\n"
 
     @property
     def image_bytes(self) -> int:
@@ -92,9 +95,30 @@ class CacheLayout:
 
 def describe_cache(index: ShardIndex, size: int) -> CacheLayout:
     """The layout of the cache of a split's images at `size` pixels."""
-    digest = hashlib.sha256(json.dumps([_FORMAT, size, index.split, _list_versions()], sort_keys=True).encode())
-    digest.update(index.images.sizes.astype("<i8").tobytes() + index.images.crc32s.astype("<i8").tobytes())
-    return CacheLayout(split=index.split, size=size, num_images=len(index), key=digest.hexdigest())
+    source = digest_source(index)
+    values = [_FORMAT, size, index.split, _list_versions(), source]
+    key = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    return CacheLayout(split=index.split, size=size, num_images=len(index), key=key, source=source)
+
+
+def digest_source(index: ShardIndex) -> str:
+    """The digest of a split's image files, by their sizes and checksums in order."""
+    digest = hashlib.sha256(index.images.sizes.astype("<i8").tobytes())
+    digest.update(index.images.crc32s.astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
+def read_source(file: Path) -> str | None:
+    """The source of a cache file, whatever its key; "" if an earlier igvg wrote it, None if its header is none.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with file.open("rb") as stream, contextlib.suppress(ValueError, RecursionError):
+        values = json.loads(stream.read(_PAGE))
+        if isinstance(values, dict) and {"format", "size", "images", "key"} <= values.keys():
+            return str(values.get("source", "")) if values["format"] == _FORMAT else ""
+    return None
 
 
 def find_cache(shards: Path, layout: CacheLayout) -> Path:
@@ -143,6 +167,9 @@ class ImageCache:
         """The CRC-32 of each image that was there when the file was opened, else -1."""
         with contextlib.suppress(FileNotFoundError):
             self._descriptor = os.open(self.file, os.O_RDONLY | os.O_CLOEXEC)
+            with contextlib.suppress(OSError):
+                # No other process removes the file to make room while this one reads it.
+                fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
             if os.pread(self._descriptor, _PAGE, 0) == self.layout.header:
                 return read_entries(self._descriptor, self.layout)
         return np.full(self.layout.num_images, -1, dtype=np.int64)

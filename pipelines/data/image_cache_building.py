@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -24,12 +24,15 @@ from pipelines.data.image_cache import (
     read_entries,
     write_entry,
 )
+from pipelines.data.image_cache_room import format_bytes, make_room, name_lock
 from shards.errors import DataError
 from shards.files import name_file, remove_drafts, replace_file
 from shards.index import list_splits
 from shards.progress import log, report_progress
 from shards.reader import ShardReader
 from shards.workers import map_ordered
+
+_Part = tuple[ShardReader, CacheLayout]
 
 GIGABYTE = 1_000_000_000
 # More than any disk has.
@@ -48,7 +51,8 @@ def build_caches(
     Args:
         readers: the splits.
         size: side of the images in pixels.
-        limit: gigabytes of all caches together at most. Images that do not fit are decoded at every use.
+        limit: gigabytes of all caches in the folders together at most, also of other sizes and splits: those used least
+            recently are removed if they leave too little room. Images that do not fit are decoded at every use.
         workers: processes that decode; 0: this one.
         check: also compare all images that are there with their checksums, and stop where the files cannot be written;
             otherwise each image is compared when it is first read, and of such files what is there is used.
@@ -58,13 +62,26 @@ def build_caches(
         OSError: a file cannot be written.
         WorkerError: a worker died.
     """
-    caches, left = [], int(min(_MAX_GIGABYTES, limit) * GIGABYTE)
-    for reader in readers:
-        layout = describe_cache(reader.index, size)
-        count = layout.fit(left)
-        left -= layout.end(count) if count else 0
-        caches.append(_build_cache(reader, layout, count, workers, check=check))
-    return caches
+    total = int(min(_MAX_GIGABYTES, limit) * GIGABYTE)
+    layouts = [describe_cache(reader.index, size) for reader in readers]
+    files = [find_cache(reader.folder, layout) for reader, layout in zip(readers, layouts, strict=True)]
+    # A split may be given twice.
+    parts = {file: (reader, layout) for file, reader, layout in zip(files, readers, layouts, strict=True)}
+    needed = [layout.end(count) for (_, layout), count in _share_limit(parts.values(), total) if count]
+    others = make_room([reader.folder for reader in readers], parts, sum(needed), total)
+    caches = {
+        find_cache(reader.folder, layout): _build_cache(reader, layout, count, workers, check=check)
+        for (reader, layout), count in _share_limit(parts.values(), total - others)
+    }
+    return [caches[file] for file in files]
+
+
+def _share_limit(parts: Iterable[_Part], limit: int) -> Iterator[tuple[_Part, int]]:
+    """Each split with how many of its images are cached, the first ones first, in `limit` bytes together."""
+    for reader, layout in parts:
+        count = layout.fit(limit)
+        limit -= layout.end(count) if count else 0
+        yield (reader, layout), count
 
 
 def cache_folder(shards: Path, size: int, *, limit: float, workers: int | None = None) -> list[ImageCache]:
@@ -97,7 +114,7 @@ def _build_cache(reader: ShardReader, layout: CacheLayout, count: int, workers: 
         missing = _find_missing(descriptor, layout, count, check=check)
         state = f"{len(missing):,} of them are to be decoded" if len(missing) else "complete"
         rest = f"; {total - count:,} more do not fit the limit" if count < total else ""
-        log(f"image cache {file}: {count:,} images, {_format_bytes(layout.end(count))}, {state}{rest}")
+        log(f"image cache {file}: {count:,} images, {format_bytes(layout.end(count))}, {state}{rest}")
         if len(missing):
             with name_file(file):
                 _refuse_full_disk(file, layout.image_bytes * len(missing))
@@ -110,9 +127,8 @@ def _build_cache(reader: ShardReader, layout: CacheLayout, count: int, workers: 
 def _open_locked(file: Path, layout: CacheLayout) -> Iterator[int]:
     """A descriptor of the cache file, which is made if there is none, while no other process builds it."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    lock = os.open(file.with_name(f".{file.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    lock = _lock(file, layout)
     try:
-        _wait_for_lock(lock, file, layout)
         remove_drafts(file)
         if not _begins_with(file, layout.header):
             with replace_file(file) as draft, draft.open("wb") as stream:
@@ -120,11 +136,30 @@ def _open_locked(file: Path, layout: CacheLayout) -> Iterator[int]:
                 stream.truncate(layout.first_image)
         descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
         try:
+            # Room is made by removing what was used least recently.
+            os.utime(file)
             yield descriptor
         finally:
             os.close(descriptor)
     finally:
         # Closing it ends the lock, as the end of the process does.
+        os.close(lock)
+
+
+def _lock(file: Path, layout: CacheLayout) -> int:
+    """A descriptor that holds the lock of a cache file."""
+    while True:
+        lock = os.open(name_lock(file), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            _wait_for_lock(lock, file, layout)
+            # A process that removed the cache has removed the lock with it.
+            if os.path.samestat(os.fstat(lock), name_lock(file).stat()):
+                return lock
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(lock)
+            raise
         os.close(lock)
 
 
@@ -178,12 +213,8 @@ def _find_missing(descriptor: int, layout: CacheLayout, count: int, *, check: bo
 def _refuse_full_disk(file: Path, needed: int) -> None:
     free = shutil.disk_usage(file.parent).free
     if needed > free:
-        what = f"the image cache needs {_format_bytes(needed)} more, and the disk has {_format_bytes(free)} left"
+        what = f"the image cache needs {format_bytes(needed)} more, and the disk has {format_bytes(free)} left"
         raise DataError(what, file=file, remedy="free space, or lower its limit (cache_limit, --cache-limit)")
-
-
-def _format_bytes(count: int) -> str:
-    return f"{count / GIGABYTE:.2f} GB" if count >= GIGABYTE / 10 else f"{count / 1e6:.2f} MB"
 
 
 def _write_images(

@@ -176,9 +176,9 @@ def setup_training(settings: TrainSettings, shards: Sequence[Path], out: Path, a
     if left_out and not len(data):
         what = "all training images are also in held-out splits"
         raise DataError(what, file=parts[0][0], remedy="leave exclude_held_out off, or train on other sets")
+    validation_data = open_validation(shards, settings.validation_split, processor)
     if settings.cache:
-        limit = settings.cache_limit
-        data.caches = build_caches(data.readers, processor.image_size, limit=limit, workers=count_cpus())
+        cache_images([data, *validation_data.values()], processor.image_size, settings.cache_limit)
     compute_dtype = resolve_shared_precision(settings.precision, accelerator)
     blocks = None
     if settings.shuffle_block_shards:
@@ -195,7 +195,7 @@ def setup_training(settings: TrainSettings, shards: Sequence[Path], out: Path, a
         compute_dtypes=(compute_dtype,),
         data=data,
         leaks=leaks,
-        validation_data=open_validation(shards, settings.validation_split, processor),
+        validation_data=validation_data,
         log=TrainingLog(out / "log.jsonl", writes=accelerator.is_main_process),
         mixture=mix_shards(settings, shards, data, blocks) if settings.ratios else None,
         blocks=blocks,
@@ -265,3 +265,17 @@ def open_validation(shards: Sequence[Path], split: str, processor: Processor) ->
         for folder in shards
         if split in list_splits(folder)
     }
+
+
+def cache_images(datasets: Sequence[GroundingDataset], size: int, limit: float) -> None:
+    """Have data sets read images from caches of at most `limit` gigabytes together; the first ones come first.
+
+    Raises:
+        DataError: an image is damaged, or the disk has too little space.
+        OSError: a file cannot be written.
+        WorkerError: a worker died.
+    """
+    readers = [reader for data in datasets for reader in data.readers]
+    caches = iter(build_caches(readers, size, limit=limit, workers=count_cpus()))
+    for data in datasets:
+        data.caches = [next(caches) for _ in data.readers]

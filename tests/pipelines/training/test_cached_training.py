@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pipelines.training.trainer import train
+from pipelines.training.validation import validate
 from tests.support.small_training import open_small, write_set
 
 
@@ -38,3 +39,14 @@ def test_a_cache_without_room_changes_nothing(tmp_path: Path) -> None:
     losses, _ = train_small(shards, tmp_path / "decoded")
     assert train_small(shards, tmp_path / "cached", cache=True, cache_limit=0.0)[0] == losses
     assert not (shards / "cache").exists()
+
+
+def test_validation_splits_are_read_from_caches_too(tmp_path: Path) -> None:
+    shards = write_set(tmp_path)
+    expected = validate(open_small(shards, tmp_path / "decoded"))
+    training = open_small(shards, tmp_path / "cached", cache=True)
+    # The validation reads no image file.
+    (tar,) = (shards / "val").glob("*.tar")
+    tar.write_bytes(tar.read_bytes().replace(b"IHDR", b"IHDX"))
+    assert validate(training) == expected
+    assert len(expected[0]) == 1
