@@ -78,7 +78,10 @@ class ShardCache:
         return self.folder / f"{sha256}.tar"
 
     def temporary(self, sha256: str) -> Path:
-        """Where a shard is written before it is complete; only who holds its lock may touch it."""
+        """Where a shard is written before it is complete; only who holds its lock may touch it.
+
+        It stays after a failure, to be continued.
+        """
         return self.folder / f".{sha256}.tmp"
 
     def open(self, sha256: str, size: int) -> int | None:
@@ -128,6 +131,10 @@ class ShardCache:
                 except BlockingIOError:
                     yield False
                     return
+                except OSError as error:
+                    what = f"{self.folder} is on a file system without locks ({error.strerror})"
+                    remedy = f"set {CACHE_VARIABLE} to a folder on a disk of this machine"
+                    raise SettingsError(f"{what}; {remedy}") from error
                 yield True
                 # Closing is not enough where a process was forked meanwhile.
                 fcntl.flock(descriptor, fcntl.LOCK_UN)

@@ -27,6 +27,9 @@ INDEX = "index.json"
 _MAX_DOCUMENT_BYTES = 1 << 30
 _REFUSED_ATTEMPTS = 3
 _REMEDY = "check the address, the network and your access, then run the same command again"
+_NO_ARTIFACT = (
+    f"check the address and your access; it must be that of a folder with the {ARTIFACT} that igvg prepare writes"
+)
 _SPLIT_INDEX = re.compile(r"([^/.\0\n][^/\0\n]*)/index\.json")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -150,15 +153,12 @@ class RemoteFolder:
             return
         temporary, expected = cache.temporary(shard.sha256), Expected(size=shard.size, sha256=shard.sha256)
         name = f"{shard.split}/{shard.name}"
-        try:
-            with name_file(cache.file(shard.sha256), temporary):
-                if is_cancelled:
-                    self._download(name, temporary, expected, is_cancelled=is_cancelled)
-                else:
-                    self._retry(name, lambda: self._download(name, temporary, expected))
-                cache.admit(shard.sha256)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with name_file(cache.file(shard.sha256), temporary):
+            if is_cancelled:
+                self._download(name, temporary, expected, is_cancelled=is_cancelled)
+            else:
+                self._retry(name, lambda: self._download(name, temporary, expected))
+            cache.admit(shard.sha256)
 
     def _download(self, name: str, target: Path, expected: Expected, **options: Any) -> None:
         download(join_url(self.url, name), target, expected, timeout=self.retries.timeout, **options)
@@ -182,7 +182,8 @@ class RemoteFolder:
             except TransferError as error:
                 if made == self.retries.attempts or (error.refused and made >= _REFUSED_ATTEMPTS):
                     what = f"cannot be fetched, {made} attempts failed: {error.what}"
-                    raise DataError(what, file=self.show(name), remedy=_REMEDY) from error
+                    remedy = _NO_ARTIFACT if name == ARTIFACT and error.refused else _REMEDY
+                    raise DataError(what, file=self.show(name), remedy=remedy) from error
                 log(f"{self.show(name)}: {error.what}; attempt {made + 1} in {wait:g} s")
                 time.sleep(wait)
                 wait *= 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import pickle
@@ -18,7 +20,7 @@ import pytest
 
 from shards import remote_folders as folders
 from shards import remote_prefetch as prefetch
-from shards.errors import DataError
+from shards.errors import DataError, SettingsError
 from shards.files import digest_file
 from shards.index import list_splits
 from shards.reader import ShardReader
@@ -140,7 +142,12 @@ def test_a_server_that_fails_on_is_named_with_the_shard(
     assert why in message
     assert "\n" not in message
     prefetch.cancel()
-    assert not list_unfinished(cache)
+    # What has come is continued later, and what is no part of the shard is not kept.
+    kept = list_unfinished(cache / "shards")
+    assert len(kept) == (failure in ("truncate", "shorter-length", "trickle"))
+    whole = (server.folder / SHARD).read_bytes()
+    assert all(0 < len(file.read_bytes()) < len(whole) and whole.startswith(file.read_bytes()) for file in kept)
+    assert not list_unfinished(cache / "folders")
     assert len(list_cached(cache)) <= 3
 
 
@@ -258,6 +265,61 @@ def test_a_process_that_is_killed_leaves_no_damaged_shard(prepared: Path, server
     assert len(list_unfinished(cache)) == 1
     assert read_all(open_quickly(server.url)) == read_all(ShardReader(prepared, "val"))
     assert not list_unfinished(cache)
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_an_interrupted_download_is_continued_where_the_server_gives_parts(
+    prepared: Path, server: ShardServer, cache: Path, ranges: bool
+) -> None:
+    server.ranges = ranges
+    server.failures[SHARD] = ["truncate"] * 3
+    size = (server.folder / SHARD).stat().st_size
+    reader = open_quickly(server.url)
+    reader.fetches_ahead = False
+    assert read_all(reader) == read_all(ShardReader(prepared, "val"))
+    assert server.sent[SHARD] == (size if ranges else 3 * (size // 2) + size)
+    assert not list_unfinished(cache)
+
+
+@pytest.mark.parametrize("left", ["beginning", "other bytes", "whole", "whole but other", "longer"])
+@pytest.mark.parametrize("failure", ["", "other-range", "unsatisfiable"])
+def test_what_a_killed_process_left_is_used_or_removed_and_never_trusted(
+    prepared: Path, server: ShardServer, cache: Path, left: str, failure: str
+) -> None:
+    server.ranges, server.failures[SHARD] = True, [failure] if failure else []
+    whole = (server.folder / SHARD).read_bytes()
+    contents = {
+        "beginning": whole[:7000], "other bytes": bytes(7000), "whole": whole, "whole but other": bytes(len(whole)),
+        "longer": whole + b"more",
+    }  # fmt: skip
+    reader = open_quickly(server.url)
+    reader.fetches_ahead = False
+    temporary = folders.open_cache().temporary(reader.index.shards[1].sha256)
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    temporary.write_bytes(contents[left])
+    assert read_all(reader) == read_all(ShardReader(prepared, "val"))
+    assert not list_unfinished(cache)
+    if not failure:
+        rest = {"beginning": len(whole) - 7000, "whole": 0, "other bytes": 2 * len(whole) - 7000}
+        assert server.sent[SHARD] == rest.get(left, len(whole))
+
+
+def test_a_cache_on_a_file_system_without_locks_is_one_line(
+    server: ShardServer, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(SettingsError, match=r"on a file system without locks \(No locks.*; set IGVG_CACHE to a folder"):
+        read_all(open_quickly(server.url))
+    assert not list_cached(cache)
+
+
+def test_a_folder_without_its_artifact_is_one_line(server: ShardServer) -> None:
+    (server.folder / "artifact.json").unlink()
+    with pytest.raises(DataError, match=r"cannot be fetched.*404.*that of a folder with the artifact.json"):
+        open_quickly(server.url)
 
 
 @pytest.mark.parametrize(

@@ -21,13 +21,17 @@ class ShardServer:
     truncate: the connection ends after half of the file. corrupt: a byte is changed. longer: more comes than the file
     holds. wrong-length: Content-Length is twice the size. shorter-length: Content-Length is half the size. silent:
     nothing comes. trickle: a byte each 0.1 s. close: the connection ends without an answer. delay: it takes 0.3 s.
-    slow: the file takes about 2 s.
+    slow: the file takes about 2 s. other-range: not the part that was asked for. unsatisfiable: 416 to any Range.
+
+    With `ranges` parts of files are given. `sent` counts the bytes of each file.
     """
 
     folder: Path
     failures: dict[str, list[int | str]] = field(default_factory=dict)
     requests: Counter[str] = field(default_factory=Counter)
     complete: Counter[str] = field(default_factory=Counter)
+    sent: Counter[str] = field(default_factory=Counter)
+    ranges: bool = False
     headers: list[dict[str, str]] = field(default_factory=list)
     port: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -58,13 +62,20 @@ def serve_folder(folder: Path) -> Iterator[ShardServer]:
                 self.send_error(failure if isinstance(failure, int) else 404)
                 return
             try:
-                self.give(file.read_bytes(), failure)
+                self.give(name, file.read_bytes(), failure)
             except OSError:
                 return
             if not failure:
                 state.complete[name] += 1
 
-        def give(self, data: bytes, failure: str) -> None:
+        def give(self, name: str, data: bytes, failure: str) -> None:
+            start, total = 0, len(data)
+            if state.ranges and "Range" in self.headers:
+                start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+                if failure == "unsatisfiable":
+                    self.send_error(416)
+                    return
+                data = data[start:]
             if failure == "close":
                 self.connection.close()
                 return
@@ -73,10 +84,14 @@ def serve_folder(folder: Path) -> Iterator[ShardServer]:
                 return
             if failure == "delay":
                 time.sleep(0.3)
-            self.send_response(200)
+            self.send_response(206 if start else 200)
+            if start:
+                given = start + 1 if failure == "other-range" else start
+                self.send_header("Content-Range", f"bytes {given}-{total - 1}/{total}")
             lengths = {"wrong-length": 2 * len(data), "shorter-length": len(data) // 2, "longer": len(data) + 10**6}
             self.send_header("Content-Length", str(lengths.get(failure, len(data))))
             self.end_headers()
+            state.sent[name] += len(data) // 2 if failure == "truncate" else len(data)
             if failure == "truncate":
                 self.wfile.write(data[: len(data) // 2])
             elif failure == "corrupt":
