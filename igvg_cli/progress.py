@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from igvg_cli.live import LiveTable
 from pipelines.runtime.launch import is_main_process
 from shards.progress import set_sink
 
@@ -120,18 +121,19 @@ def has_terminal() -> bool:
 
 
 @contextlib.contextmanager
-def show_progress(label: str, *, write: Callable[[str], None], interval: float) -> Iterator[None]:
+def show_progress(label: str, *, write: Callable[[str], None], interval: float, live: bool = False) -> Iterator[None]:
     """Show what a block reports by `shards.progress.report_progress`.
 
     Args:
         label: what the command does, e.g. training.
         write: takes a plain line where there is no terminal.
         interval: seconds between two plain lines.
+        live: on a terminal also a table of what `shards.progress.report_values` reports.
     """
     if Display.quiet or not is_main_process(os.environ):
         yield
     elif has_terminal():
-        with _show_bar(label) as advance, set_sink(progress=advance):
+        with _show_bar(label, live=live):
             yield
     else:
         with ProgressLines(label, interval=interval, write=write) as advance, set_sink(progress=advance):
@@ -139,8 +141,9 @@ def show_progress(label: str, *, write: Callable[[str], None], interval: float) 
 
 
 @contextlib.contextmanager
-def _show_bar(label: str) -> Iterator[Advance]:
-    from rich.console import Console
+def _show_bar(label: str, *, live: bool) -> Iterator[None]:
+    from rich.console import Console, Group
+    from rich.live import Live
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     from rich.table import Column
 
@@ -150,14 +153,21 @@ def _show_bar(label: str) -> Iterator[Advance]:
     counted = MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=7))
     left = TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7))
     texts = TextColumn("{task.description}"), TextColumn("{task.fields[remark]}")
-    with Progress(texts[0], *drawn, counted, left, texts[1], console=console, transient=True) as bar:
-        task = bar.add_task(label, total=None, remark="")
+    bar = Progress(texts[0], *drawn, counted, left, texts[1], console=console, transient=True)
+    task = bar.add_task(label, total=None, remark="")
+    table = LiveTable()
 
-        def advance(done: int, total: int, remark: str) -> None:
-            if total:
-                bar.update(task, completed=done, total=total, remark=remark)
-            else:
-                name = remark if remark.startswith(label) else f"{label}: {remark}"
-                bar.reset(task, total=None, description=name, remark="")
+    def advance(done: int, total: int, remark: str) -> None:
+        if total:
+            bar.update(task, completed=done, total=total, remark=remark)
+        else:
+            name = remark if remark.startswith(label) else f"{label}: {remark}"
+            bar.reset(task, total=None, description=name, remark="")
 
-        yield advance
+    if not live:
+        with bar, set_sink(progress=advance):
+            yield
+        return
+    shown = Live(console=console, transient=True, get_renderable=lambda: Group(table.render(), bar))
+    with shown, set_sink(progress=advance, values=table.update):
+        yield

@@ -172,6 +172,6 @@ def note(message: str) -> None:
     streams.write_error(streams.fit_to_terminal(message, sys.stderr) + "\n")
 
 
-def show_progress(label: str) -> contextlib.AbstractContextManager[None]:
+def show_progress(label: str, *, live: bool = False) -> contextlib.AbstractContextManager[None]:
     """Show the progress of a block on standard error: see `igvg_cli.progress.show_progress`."""
-    return progress.show_progress(label, write=note, interval=progress.INTERVAL)
+    return progress.show_progress(label, write=note, interval=progress.INTERVAL, live=live)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -31,6 +32,26 @@ def train(
     show_settings: Annotated[
         bool, typer.Option("--show-settings", help="Print all settings as TOML, as --config takes it, and stop.")
     ] = False,
+    log_with: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Also log to an experiment tracker: tensorboard, wandb, mlflow or trackio. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="On a terminal, show losses, rates and scores in a table while it trains.")
+    ] = False,
+    profile: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Record a trace of N steps, and print the most expensive operations and what waits for the GPU.",
+            show_default=False,
+        ),
+    ] = 0,
     force: options.Force = False,
 ) -> None:
     """Train the network on prepared shards; run the same command again to continue a stopped training.
@@ -53,7 +74,12 @@ def train(
 
     if not show_settings and (not shards or out is None):
         raise typer.BadParameter(f"{'--out' if shards else '--shards'} is missing; only --show-settings needs none")
-    overrides = [*(set_ or []), *([f"init={init}"] if init else [])]
+    overrides = [
+        *(set_ or []),
+        *([f"init={init}"] if init else []),
+        *([f"log_with={json.dumps(log_with)}"] if log_with else []),
+        *([f"profile_steps={profile}"] if profile else []),
+    ]
     settings = read_settings(train_preset(preset), config, overrides, recipe=find_recipe(recipe))
     settings = replace(settings, held_out=(*settings.held_out, *(held_out or ())))
     folders, settings = take_ratios(shards or [], settings)
@@ -66,7 +92,7 @@ def train(
 
     if settings.init:
         settings = replace(settings, init=str(download_checkpoint(settings.init)))
-    with render.show_progress("training"):
+    with render.show_progress("training", live=live):
         result = stage.run(settings, [locate_shards(folder) for folder in folders], out, force=force)
     if result.cached:
         render.note(f"{out} is up to date: same shards, same settings; nothing to do.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 
@@ -15,6 +15,8 @@ class Sink:
     """Takes (done, total, remark)."""
     log: Callable[[str], None] | None = None
     """Takes a line."""
+    values: Callable[[Mapping[str, float]], None] | None = None
+    """Takes what a training measured, by name."""
 
 
 class _Current:
@@ -23,11 +25,16 @@ class _Current:
 
 @contextlib.contextmanager
 def set_sink(
-    *, progress: Callable[[int, int, str], None] | None = None, log: Callable[[str], None] | None = None
+    *,
+    progress: Callable[[int, int, str], None] | None = None,
+    log: Callable[[str], None] | None = None,
+    values: Callable[[Mapping[str, float]], None] | None = None,
 ) -> Iterator[None]:
-    """Inside, progress and log lines of this process go to these functions; None keeps the function from outside."""
+    """Inside, what this process reports goes to these functions; None keeps the function from outside."""
     outside = _Current.sink
-    _Current.sink = replace(outside, progress=progress or outside.progress, log=log or outside.log)
+    _Current.sink = replace(
+        outside, progress=progress or outside.progress, log=log or outside.log, values=values or outside.values
+    )
     try:
         yield
     finally:
@@ -38,6 +45,12 @@ def report_progress(done: int, total: int, remark: str = "") -> None:
     """Report that `done` of `total` units of the present stage are done."""
     if _Current.sink.progress:
         _Current.sink.progress(done, total, remark)
+
+
+def report_values(values: Mapping[str, float]) -> None:
+    """Report what a training measured, by name, e.g. `losses/total`."""
+    if _Current.sink.values:
+        _Current.sink.values(values)
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ Rate = Annotated[float, Field(gt=0)]
 Side = Annotated[int, Field(ge=0, le=8192)]
 Precision = Literal["auto", "fp32", "bf16"]
 Preset = Literal["tiny", "base", "large"]
+Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -211,6 +212,10 @@ class TrainSettings:
     """A step with a loss or gradient that is not finite is skipped; after so many in a row the training stops."""
     log_steps: Positive = 20
     """Optimizer steps between two lines of the log."""
+    log_with: tuple[Tracker, ...] = ()
+    """Experiment trackers that get what the log gets."""
+    profile_steps: Count = 0
+    """Steps of which a trace is recorded, after the first ones; 0: none."""
     model: IGVGConfig = dataclasses.field(default_factory=IGVGConfig)
     """The network's sizes and choices."""
     text: TextSettings = dataclasses.field(default_factory=TextSettings)
@@ -316,7 +321,8 @@ class ReportSettings:
 
 # Settings that do not change a byte of what a stage writes.
 NOT_FINGERPRINTED = frozenset({
-    "workers", "cache", "cache_limit", "checkpoint_minutes", "max_skipped_steps", "log_steps",
+    "workers", "cache", "cache_limit", "checkpoint_minutes", "max_skipped_steps", "log_steps", "log_with",
+    "profile_steps",
 })  # fmt: skip
 # Settings of later versions, and the values under which everything is as before: these are not fingerprinted.
 ADDED_SETTINGS: dict[str, object] = {

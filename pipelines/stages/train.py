@@ -58,8 +58,10 @@ def run(
     from pipelines.training.recovery import LAST_GOOD_FOLDER
     from pipelines.training.setup import setup_training, start_processes
     from pipelines.training.state import STATE_FOLDER, restore_state
+    from pipelines.training.trackers import require_trackers
     from pipelines.training.trainer import train
 
+    require_trackers(settings.log_with)
     accelerator = start_processes(settings)
     with explain_lost_process(accelerator), stage.claim(force=force, accelerator=accelerator) as cached:
         if cached:

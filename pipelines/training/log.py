@@ -12,7 +12,9 @@ from typing import Any
 from torch import Tensor
 
 from pipelines.training.step_timer import StepSpeed
+from pipelines.training.trackers import RunTrackers, flatten_line
 from shards.files import name_file, replace_file
+from shards.progress import report_values
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,10 +30,14 @@ class StepResult:
 
 
 class TrainingLog:
-    """Appends to a file; does nothing if `writes` is false, as on all ranks but 0."""
+    """Appends to a file; does nothing if `writes` is false, as on all ranks but 0.
+
+    Lines about steps and validations also go to `trackers` and to the progress sink.
+    """
 
     def __init__(self, file: Path, *, writes: bool = True) -> None:
         self.file, self.writes = file, writes
+        self.trackers = RunTrackers()
 
     def forget_after(self, step: int, *, scored: bool = True) -> None:
         """Drop the lines after the step from which a training is resumed; without `scored` also this step's scores."""
@@ -74,10 +80,14 @@ class TrainingLog:
         return line
 
     def append(self, line: Mapping[str, Any]) -> None:
-        """Write a line."""
+        """Write a line, and hand its numbers to the trackers and the progress sink."""
         if self.writes:
             with name_file(self.file), self.file.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(line, allow_nan=False) + "\n")
+            if "start" not in line:
+                values = flatten_line(line)
+                self.trackers.write(line["step"], values)
+                report_values(values)
 
 
 def _round(value: float) -> float | None:

@@ -22,12 +22,14 @@ from pipelines.training.divergence import DivergenceError, require_finite
 from pipelines.training.log import StepResult
 from pipelines.training.losses import compute_losses, count_step
 from pipelines.training.optimizer import learning_rates, lr_factor, set_learning_rates
+from pipelines.training.profiling import StepProfiler
 from pipelines.training.recovery import advise_after_divergence
 from pipelines.training.setup import Training
 from pipelines.training.shard_blocks import hold_blocks
 from pipelines.training.skipped import BatchNormStatistics, SkippedSteps, find_skipped
-from pipelines.training.state import save_state
+from pipelines.training.state import STATE_FOLDER, save_state
 from pipelines.training.step_timer import StepSpeed, StepTimer
+from pipelines.training.trackers import open_trackers
 from pipelines.training.validation import validate
 from shards.errors import NonFiniteError, WorkerError
 from shards.progress import report_progress
@@ -42,8 +44,11 @@ def train(training: Training) -> None:
         Stopped: a signal was received; the last step is saved.
         WorkerError: a worker process died; the last step is saved.
     """
+    settings, state_folder = training.settings, training.out / STATE_FOLDER
     try:
-        run_steps(training)
+        with open_trackers(settings, training.out, state_folder, training.step, training.accelerator) as trackers:
+            training.log.trackers = trackers
+            run_steps(training)
     except DivergenceError as error:
         advice = advise_after_divergence(training)
         if error.on_all_ranks:
@@ -63,15 +68,18 @@ def run_steps(training: Training) -> None:
     log_compute_dtype("training", settings.precision, training.compute_dtypes, accelerator.device)
     requests, skipped = SharedRequests(accelerator), SkippedSteps(training)
     timer = StepTimer(accelerator.device)
+    profiled_steps = settings.profile_steps if accelerator.is_main_process else 0
     with (
         GracefulStop() as stop,
         contextlib.closing(open_batches(training)) as batches,
         _save_if_workers_die(training),
+        StepProfiler(profiled_steps, training.out, accelerator.device) as profiler,
     ):
         if first_step and training.should_validate and training.validated_step != first_step:
             run_validation(training, stop)
         for batch in timer.time_batches(batches, settings.batch_size):
-            result = train_step(training, batch)
+            with profiler.step():
+                result = train_step(training, batch)
             training.step += 1
             skipped.add(batch, result)
             if training.step % settings.log_steps == 0 or training.step == total:

@@ -35,7 +35,10 @@ from tests.support.small_network import CONFIG, save_small_network
 
 OUT = Path("out")
 # What changes how fast or how safely a stage works, and no byte of what it makes.
-NOT_FINGERPRINTED = {"workers", "cache", "cache_limit", "checkpoint_minutes", "max_skipped_steps", "log_steps"}
+NOT_FINGERPRINTED = {
+    "workers", "cache", "cache_limit", "checkpoint_minutes", "max_skipped_steps", "log_steps", "log_with",
+    "profile_steps",
+}  # fmt: skip
 # Files and folders, which count by what they hold.
 BY_CONTENT = {"init", "text.tokenizer"}
 WORDS = (
@@ -61,7 +64,7 @@ def propose(value: Any) -> Iterator[Any]:
     elif isinstance(value, str):
         yield from (word for word in WORDS if word != value)
     else:
-        yield from ([0.5, *value[1:]], [*value, 9], [*value, "another"])
+        yield from ([0.5, *value[1:]], [*value, 9], [*value, "another"], [*value, "tensorboard"])
 
 
 def change(settings: Any, key: str) -> Any:
