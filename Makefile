@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo browser test test-api test-wheel test-lowest check bench docs clean
+.PHONY: setup demo browser test test-api test-kills test-wheel test-lowest check bench docs clean
 
 setup: .venv/.installed
 
@@ -27,6 +27,10 @@ test: setup
 # A thousand requests that schemathesis draws from the OpenAPI description of igvg serve.
 test-api: setup
 	$(BIN)/pytest -m slow tests/pipelines/serving/test_openapi.py
+
+# Every command killed at 25 random moments of its work; KILLS=100 makes more.
+test-kills: setup
+	$(BIN)/pytest -m slow -s tests/test_kills.py
 
 # The wheel, installed into a fresh environment and used outside of the repository.
 test-wheel: setup
