@@ -77,24 +77,28 @@ def run(
         restore_state(training)
         train(training)
         if accelerator.is_main_process:
-            counts = {
-                "steps": training.step,
-                "expressions": len(training.data),
-                "best": training.best,
-                "processes": accelerator.num_processes,
-                "precision": " then ".join(training.compute_dtypes),
-                "cut": training.cut.count if training.cut else 0,
-                "datasets": name_datasets(training),
-                **({"skipped_steps": training.skipped_steps} if training.skipped_steps else {}),
-                **describe_leaks(training),
-                **({"mixture": training.examples_by_set} if training.mixture else {}),
-                **({"hub": commit} if commit else {}),
-            }
             # A signal no longer interrupts: there is nothing left to save.
             with GracefulStop():
-                stage.finish(counts, scratch=(STATE_FOLDER, LAST_GOOD_FOLDER))
+                stage.finish(count_training(training, commit), scratch=(STATE_FOLDER, LAST_GOOD_FOLDER))
         accelerator.wait_for_everyone()
     return stage.read()
+
+
+def count_training(training: Training, commit: str | None) -> dict[str, Any]:
+    """What `artifact.json` says about a finished training; `commit` is that of a checkpoint on the hub."""
+    return {
+        "steps": training.step,
+        "expressions": len(training.data),
+        "best": training.best,
+        "processes": training.accelerator.num_processes,
+        "precision": " then ".join(training.compute_dtypes),
+        "cut": training.cut.count if training.cut else 0,
+        "datasets": name_datasets(training),
+        **({"skipped_steps": training.skipped_steps} if training.skipped_steps else {}),
+        **describe_leaks(training),
+        **({"mixture": training.examples_by_set} if training.mixture else {}),
+        **({"hub": commit} if commit else {}),
+    }
 
 
 def name_datasets(training: Training) -> list[str]:
