@@ -16,7 +16,8 @@ no pixel is used: such images are decoded again. Each image is checked at its fi
 because gigabytes may be needed late, or by another process.
 
 Images are read at their offsets and not through a mapping of the file into memory. Processes share the pages of the
-file either way, and a mapped file that is cut short ends the process.
+file either way, and a mapped file that is cut short ends the process. An image takes 39 µs of processor time so and
+29 µs from a mapping (320 pixels, `python -m tests.benchmarks data`), of about 390 µs for an example.
 """
 
 from __future__ import annotations
