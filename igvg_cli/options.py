@@ -60,6 +60,10 @@ Preset = Annotated[
     Literal["tiny", "base", "large"],
     typer.Option(metavar="NAME", help="Size of the network and its recipe: tiny, base or large."),
 ]
+OptionalPreset = Annotated[
+    Literal["tiny", "base", "large"] | None,
+    typer.Option(metavar="NAME", help="Size of the network and its recipe: tiny, base or large.", show_default="base"),
+]
 Recipe = Annotated[
     str,
     typer.Option(

@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 
     from pipelines.evaluation.comparison import ComparisonReport
     from pipelines.evaluation.score_report import ScoreReport
+    from pipelines.evaluation.seed_differences import SeedDifference
     from pipelines.evaluation.sweep import SweepReport
     from pipelines.experiments.ablation import AblationReport
+    from pipelines.experiments.component_scores import ComponentsReport
 
 # Below this width the definitions of metrics stand below their table.
 _NARROW = 80
+# Of those of gRefCOCO; of other data sets all are shown.
+_COMPONENT_METRICS = ("gIoU", "cIoU", "N-acc", "T-acc", "F1score")
 
 
 def print_scores(reports: Sequence[ScoreReport]) -> None:
@@ -111,6 +115,34 @@ def print_ablation(report: AblationReport) -> None:
         ]
         notes = [f"{first.expressions} expressions; percent"]
         print_table(f"{report.title}, {dataset}/{first.split}", [report.symbol, *names], rows, notes)
+
+
+def print_components(report: ComponentsReport) -> None:
+    """Print the scores of a network with and without each component, and the differences, for each scored data set."""
+    for scores in report.datasets:
+        names = [name for name in _COMPONENT_METRICS if name in scores.variants[0].mean] or list(
+            scores.variants[0].mean
+        )
+        means, changes = [], []
+        for variant in scores.variants:
+            label = f"without {variant.title}: {variant.instead}" if variant.instead else variant.title
+            means.append([label, *(format_score(variant.mean[name]) for name in names)])
+            if variant.differences is not None:
+                changes.append([label, *(_format_difference(variant.differences[name]) for name in names)])
+        title = f"{scores.dataset}/{scores.split}"
+        notes = [
+            f"{scores.expressions} expressions about {scores.images} images; percent, mean of {len(report.seeds)} seeds"
+        ]
+        print_table(f"{title}, scores", ["network", *names], means, notes)
+        notes = ["less the full network: below 0 where the component helps; 95 % intervals over seeds and images"]
+        print_table(f"{title}, differences", ["network", *names], changes, notes)
+
+
+def _format_difference(difference: SeedDifference | None) -> str:
+    if difference is None:
+        return "–"
+    interval = f" ({format_interval(difference.interval)})" if difference.interval else ""
+    return format_change(difference.mean) + interval
 
 
 def print_sweep(report: SweepReport) -> None:

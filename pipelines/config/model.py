@@ -12,6 +12,10 @@ _Size = Annotated[int, Field(strict=True, ge=1)]
 _Rate = Annotated[float, Field(strict=True, ge=0, lt=1)]
 
 
+ADDED_KEYS: dict[str, object] = {"point_selector": "score"}
+"""Keys of later versions, and the values under which networks are as before: they are not written."""
+
+
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class IGVGConfig:
     """Everything that decides the network's parameters and what it computes; the defaults are the paper's base model.
@@ -54,8 +58,11 @@ class IGVGConfig:
     """Sampling points of deformable attention per head and level."""
     dropout: _Rate = 0.1
     """Dropout of the query generation and the decoder."""
-    text_score: Literal["l2", "mean"] = "l2"
-    """Score of the text selector: L2 norm (paper, algorithm 2) or mean over channels (published checkpoints)."""
+    text_score: Literal["l2", "mean", "none"] = "l2"
+    """Score of the text selector: L2 norm (paper, algorithm 2) or mean over channels (published checkpoints); `none`:
+    no selection, every query takes the mean of all text tokens."""
+    point_selector: Literal["score", "grid"] = "score"
+    """How queries get their points: Dist-Score Point Selector (paper), or one evenly spread grid for all images."""
     distance_weight: Annotated[float, Field(strict=True, allow_inf_nan=False)] = 0.003
     """Weight of the distance term in the point selector."""
     reference: Literal["shifted", "point"] = "shifted"

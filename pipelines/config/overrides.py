@@ -121,11 +121,12 @@ def to_mapping(settings: Any) -> dict[str, Any]:
 
 def fingerprinted_settings(settings: Any) -> dict[str, Any]:
     """The settings that decide what a stage writes, as plain values under the names of earlier versions."""
-    values = {
-        key: value
-        for key, value in to_mapping(settings).items()
-        if key not in NOT_FINGERPRINTED and not (key in ADDED_SETTINGS and value == ADDED_SETTINGS[key])
-    }
+    values = {key: value for key, value in to_mapping(settings).items() if key not in NOT_FINGERPRINTED}
+    for name, as_before in ADDED_SETTINGS.items():
+        group, dot, key = name.rpartition(".")
+        found = values.get(group) if dot else values
+        if isinstance(found, dict) and key in found and found[key] == as_before:
+            del found[key]
     for (key, before), now in _RENAMED_VALUES.items():
         values |= {key: before} if values.get(key) == now else {}
     return _move_keys(values, {now: before for before, now in _RENAMED_KEYS.items()})

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from pipelines.config.model import IGVGConfig
+from pipelines.config.model import ADDED_KEYS, IGVGConfig
 
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
@@ -200,6 +200,8 @@ class TrainSettings:
     """Epochs between two validations; the last epoch is always validated."""
     init: str = ""
     """A published BEiT-3 file or an igvg checkpoint to start from."""
+    init_part: Literal["network", "encoder"] = "network"
+    """What is taken from an igvg checkpoint: all of it, or its encoder and tokenizer; a BEiT-3 file has no more."""
     workers: Count = 2
     """Worker processes that read and decode images, for each training process."""
     cache: Flag = False
@@ -330,4 +332,6 @@ ADDED_SETTINGS: dict[str, object] = {
     "shuffle_block_shards": 0,
     "exclude_held_out": False,
     "held_out": [],
+    "init_part": "network",
+    **{f"model.{key}": value for key, value in ADDED_KEYS.items()},
 }

@@ -102,11 +102,7 @@ def run(table: Table, settings: TrainSettings, shards: Sequence[Path], split: st
         ArtifactError, CheckpointError, DataError: as the stages raise.
         SettingsError: no folder holds the split, a folder is given twice, or a variant is not possible.
     """
-    check_ratios(settings.ratios, shards)
-    check_distinct(shards, settings.ratios)
-    scored = [folder for folder in shards if (folder / split / INDEX).is_file()]
-    if not scored:
-        raise SettingsError(f"none of the --shards holds split '{split}'; give --split, or prepare it")
+    scored = find_scored(settings, shards, split)
     # All variants are resolved before the first training, so that an impossible one costs nothing.
     settings_of = {
         value: overlay_settings(settings, {table.group: {table.key: value}}, table.setting) for value in table.values
@@ -129,3 +125,17 @@ def run(table: Table, settings: TrainSettings, shards: Sequence[Path], split: st
         metrics=list(table.metrics),
         variants=variants,
     )
+
+
+def find_scored(settings: TrainSettings, shards: Sequence[Path], split: str) -> list[Path]:
+    """The folders of a training that hold a split.
+
+    Raises:
+        SettingsError: none does, a folder is given twice, or the ratios are not those of the folders.
+    """
+    check_ratios(settings.ratios, shards)
+    check_distinct(shards, settings.ratios)
+    scored = [folder for folder in shards if (folder / split / INDEX).is_file()]
+    if not scored:
+        raise SettingsError(f"none of the --shards holds split '{split}'; give --split, or prepare it")
+    return scored

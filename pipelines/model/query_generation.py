@@ -68,6 +68,33 @@ def select_text_tokens(features: Tensor, attention_mask: Tensor, num_queries: in
     return SelectedTokens(selected, valid.gather(1, indices), indices)
 
 
+def average_text_tokens(features: Tensor, attention_mask: Tensor, num_queries: int) -> SelectedTokens:
+    """The mean of the text tokens (B, L, C) for every query: what is left without a Score Text Selector.
+
+    `indices` are those of the first token. Other arguments as of `select_text_tokens`.
+    """
+    weights = attention_mask.to(features.dtype)[..., None]
+    mean = (features * weights).sum(dim=1, keepdim=True) / weights.sum(dim=1, keepdim=True)
+    indices = torch.zeros(len(features), num_queries, dtype=torch.long, device=features.device)
+    return SelectedTokens(mean.expand(-1, num_queries, -1), torch.ones_like(indices, dtype=torch.bool), indices)
+
+
+def spread_points(num_queries: int, side: int) -> list[int]:
+    """Flat row-major indices of Q patches in rows of nearly equal length, evenly spread over side × side patches.
+
+    These are the points without a Dist-Score Point Selector: the same for every image and text.
+    """
+    num_rows = min(side, math.ceil(math.sqrt(num_queries)))
+    # Row r holds the queries from r × Q / rows on.
+    ends = [(row + 1) * num_queries // num_rows for row in range(num_rows)]
+    indices = []
+    for row, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
+        y = (2 * row + 1) * side // (2 * num_rows)
+        length = end - start
+        indices += [y * side + (2 * column + 1) * side // (2 * length) for column in range(length)]
+    return indices
+
+
 @torch.no_grad()
 def select_points(attention_map: Tensor, num_queries: int, distance_weight: float) -> Tensor:
     """Select patches that score high and lie apart (Dist-Score Point Selector).
@@ -115,6 +142,7 @@ class QueryGeneration(nn.Module):
         channels = config.hidden_dim
         self.num_queries, self.distance_weight = config.num_queries, config.distance_weight
         self.text_score: str = config.text_score
+        self.point_selector: str = config.point_selector
         self.content_query = nn.Parameter(torch.zeros(channels))
         self.cross_attn = CrossAttention(channels, config.decoder_heads, config.dropout)
         self.cross_attn_norm = nn.LayerNorm(channels)
@@ -133,12 +161,19 @@ class QueryGeneration(nn.Module):
             attention_mask: (B, L), 1 = token, 0 = padding.
             patch_tokens: (B, h·w, C) projected patch tokens, row-major.
         """
-        selected = select_text_tokens(text_tokens, attention_mask, self.num_queries, self.text_score)
+        if self.text_score == "none":
+            selected = average_text_tokens(text_tokens, attention_mask, self.num_queries)
+        else:
+            selected = select_text_tokens(text_tokens, attention_mask, self.num_queries, self.text_score)
         attended, weights = self.attend_to_image(selected.features, patch_tokens)
         side = math.isqrt(patch_tokens.shape[1])
         attention_map = torch.where(selected.mask[..., None], weights, 0).amax(dim=1)
         attention_map = torch.unflatten(attention_map, -1, (side, side))
-        indices = select_points(attention_map, self.num_queries, self.distance_weight)
+        if self.point_selector == "grid":
+            grid = torch.tensor(spread_points(self.num_queries, side), device=attention_map.device)
+            indices = grid.expand(len(attention_map), -1)
+        else:
+            indices = select_points(attention_map, self.num_queries, self.distance_weight)
         points = (torch.stack((indices % side, indices // side), dim=-1) + 0.5) / side
         at_points = patch_tokens.gather(1, indices[..., None].expand(-1, -1, patch_tokens.shape[-1]))
         # Tokens and points are paired by rank alone: the i-th best token with the i-th point.

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pipelines.config.model import IGVGConfig
+from pipelines.config.model import ADDED_KEYS, IGVGConfig
 from pipelines.config.overrides import from_mapping
 from shards.errors import CheckpointError, DataError, SettingsError, find_system_error, join_first
 from shards.file_kinds import explain_unreadable
@@ -55,8 +55,14 @@ def write_checkpoint(folder: Path, config: IGVGConfig, state: Mapping[str, Tenso
     folder.mkdir(parents=True, exist_ok=True)
     with replace_file(folder / WEIGHTS_FILE) as temporary:
         _save_tensors({name: tensor.contiguous() for name, tensor in state.items()}, temporary)
-    text = json.dumps(_LABELS | dataclasses.asdict(config), indent=2) + "\n"
+    text = json.dumps(_LABELS | describe_config(config), indent=2) + "\n"
     write_bytes(folder / CONFIG_FILE, text.encode())
+
+
+def describe_config(config: IGVGConfig) -> dict[str, object]:
+    """The settings of a network as config.json holds them: those of later versions only where they change it."""
+    values = dataclasses.asdict(config)
+    return {key: value for key, value in values.items() if key not in ADDED_KEYS or value != ADDED_KEYS[key]}
 
 
 def _save_tensors(state: dict[str, Tensor], file: Path) -> None:
@@ -137,7 +143,7 @@ def refuse_missing_settings(values: Mapping[str, object], origin: str) -> None:
         CheckpointError: lists the first of those missing; begins with `origin`.
     """
     names = [field.name for field in dataclasses.fields(IGVGConfig)]
-    missing = [name for name in names if name not in values]
+    missing = [name for name in names if name not in values and name not in ADDED_KEYS]
     if missing and values.keys() <= {*names, *TRANSFORMERS_KEYS, *FORMER_KEYS}:
         what = f"{len(missing)} settings are missing" if len(missing) > 1 else "a setting is missing"
         raise CheckpointError(f"{origin}: {what}: {join_first(missing, 5)}; {_REMEDY}")

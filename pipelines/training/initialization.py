@@ -17,6 +17,8 @@ from pipelines.data.datasets import Part, read_texts
 from pipelines.data.tokenizer import SENTENCEPIECE_NAME, load_tokenizer, train_tokenizer
 from pipelines.model import IGVGConfig, IGVGModel
 from pipelines.model.convert.beit3 import load_beit3_encoder
+from pipelines.model.encoder import MultiwayEncoder
+from pipelines.model.serialization import check_state_dict
 from pipelines.networks import resolve_checkpoint
 from pipelines.pretrained import load_checkpoint
 from shards.errors import SettingsError
@@ -36,6 +38,8 @@ def build_model(
     init = resolve_checkpoint(settings.init) if settings.init else None
     if init and init.is_dir():
         model, tokenizer, _ = load_checkpoint(init)
+        if settings.init_part == "encoder":
+            return build_on_encoder(settings, model.encoder), tokenizer
         if model.config != settings.model:
             raise SettingsError(_explain_mismatch(settings, model.config))
         return model, tokenizer
@@ -46,6 +50,19 @@ def build_model(
     if init:
         load_beit3_encoder(model, init)
     return model, tokenizer
+
+
+def build_on_encoder(settings: TrainSettings, encoder: MultiwayEncoder) -> IGVGModel:
+    """A new network of the settings with a trained encoder.
+
+    Raises:
+        CheckpointError: the settings ask for another encoder; lists the first tensors that do not fit.
+    """
+    model = IGVGModel(settings.model)
+    origin = f"the encoder of {settings.init} in the network that the settings ask for"
+    check_state_dict(encoder.state_dict(), model.encoder.state_dict(), origin)
+    model.encoder.load_state_dict(encoder.state_dict())
+    return model
 
 
 def choose_tokenizer(

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from shards.annotations.file_names import coco_name
-from shards.synthetic.expressions import Query, find_targets, sample_empty_query, sample_query
-from shards.synthetic.scenes import SHAPES, Scene
+from shards.synthetic.expressions import sample_empty_query, sample_query
+from shards.synthetic.queries import Query, find_targets
+from shards.synthetic.scenes import Scene
 
 Document = dict[str, Any]
 
@@ -28,6 +29,8 @@ class ImageTask:
     split: str
     image_id: int
     seed: int
+    level: str = "standard"
+    """One of `LEVELS`."""
 
     @property
     def file_name(self) -> str:
@@ -123,4 +126,4 @@ def ann_id(task: ImageTask, index: int) -> int:
 
 def category_id(scene: Scene, index: int) -> int:
     """The category id of an object, which is its shape's."""
-    return SHAPES.index(scene.objects[index].shape) + 1
+    return scene.level.shapes.index(scene.objects[index].shape) + 1

@@ -16,7 +16,7 @@ import functools
 import io
 import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,9 +24,10 @@ import numpy as np
 
 from shards.files import name_file, write_bytes
 from shards.progress import report_progress
+from shards.synthetic.levels import LEVELS
 from shards.synthetic.polygons import mask_to_polygons
 from shards.synthetic.refs import Document, ImageTask, ann_id, category_id, make_refs
-from shards.synthetic.scenes import SHAPES, Scene, render_scene, sample_scene
+from shards.synthetic.scenes import Scene, render_scene, sample_scene
 from shards.workers import check_parent, map_ordered
 
 IMAGES_FOLDER = "images/train2014"
@@ -34,6 +35,7 @@ HELD_OUT_SPLITS = {"grefcoco": "val", "ref-zom": "test", "rrefcoco": "val", "ref
 # Shares of the training images by data set.
 _TRAIN_SHARES = {"grefcoco": 0.5, "ref-zom": 0.25, "rrefcoco": 0.25}
 _FIRST_REFCOCO_ID = 500_000
+_FIRST_GREFCOCO_ID = 700_000
 _BLOCK = 50
 _REMEDY = "close other programs and run the same command again"
 
@@ -73,6 +75,21 @@ def write_refcoco(folder: Path, *, seed: int, train_images: int, held_out_images
     _write_layouts(folder, tasks, workers)
 
 
+def write_grefcoco(folder: Path, *, level: str, seed: int, images: Mapping[str, int], workers: int = 1) -> None:
+    """Write the layout of gRefCOCO alone, at one of the `LEVELS`.
+
+    Args:
+        folder: as of `write_published`.
+        level: "standard", or "hard": more shapes, colors and sizes, small objects, counts and relations of groups.
+        seed: of all images and expressions.
+        images: the number of images of each split, of "train", "val", "testA" and "testB"; ids follow this order.
+        workers: processes.
+    """
+    splits = [split for split, count in images.items() for _ in range(count)]
+    tasks = [ImageTask("grefcoco", split, _FIRST_GREFCOCO_ID + n, seed, level) for n, split in enumerate(splits)]
+    _write_layouts(folder, tasks, workers)
+
+
 def _write_layouts(folder: Path, tasks: list[ImageTask], workers: int) -> None:
     images = folder / IMAGES_FOLDER
     images.mkdir(parents=True, exist_ok=True)
@@ -86,7 +103,7 @@ def _write_layouts(folder: Path, tasks: list[ImageTask], workers: int) -> None:
             report_progress(len(documents), len(tasks), "drawing")
     for dataset in dict.fromkeys(task.dataset for task in tasks):
         chosen = [document for task, document in zip(tasks, documents, strict=True) if task.dataset == dataset]
-        _write_dataset(folder / dataset, dataset, chosen)
+        _write_dataset(folder / dataset, dataset, chosen, LEVELS[tasks[0].level].shapes)
 
 
 def _plan_images(
@@ -107,7 +124,7 @@ def _draw_image(images: Path, task: ImageTask) -> _ImageDocuments:
     check_parent()
     random = np.random.default_rng((task.seed, task.image_id))
     while True:
-        scene = sample_scene(random)
+        scene = sample_scene(random, LEVELS[task.level])
         try:
             polygons = [mask_to_polygons(visible) for visible in scene.visible]
         except ValueError:
@@ -139,7 +156,7 @@ def _make_annotation(task: ImageTask, scene: Scene, index: int, polygons: list[l
     }
 
 
-def _write_dataset(folder: Path, dataset: str, documents: list[_ImageDocuments]) -> None:
+def _write_dataset(folder: Path, dataset: str, documents: list[_ImageDocuments], shapes: Sequence[str]) -> None:
     folder.mkdir(exist_ok=True)
     refs = [ref for document in documents for ref in document.refs]
     instances = {
@@ -147,7 +164,7 @@ def _write_dataset(folder: Path, dataset: str, documents: list[_ImageDocuments])
         "licenses": [],
         "images": [document.image for document in documents],
         "annotations": [annotation for document in documents for annotation in document.annotations],
-        "categories": [{"id": number, "name": shape} for number, shape in enumerate(SHAPES, start=1)],
+        "categories": [{"id": number, "name": shape} for number, shape in enumerate(shapes, start=1)],
     }
     write_bytes(folder / "instances.json", json.dumps(instances).encode())
     if dataset == "grefcoco":

@@ -28,7 +28,7 @@ def estimate_intervals(
     Returns:
         Low and high for each metric; None where there is nothing to measure, or fewer than two images.
     """
-    return _percentiles(ratios, _bootstrap(ratios, image_ids, samples, seed))
+    return _percentiles(ratios, draw_bootstrap(ratios, image_ids, samples, seed))
 
 
 def estimate_differences(
@@ -39,11 +39,11 @@ def estimate_differences(
 
     Both are measured on the same bootstrap samples: what makes an image hard affects both and cancels out.
     """
-    scores_a, scores_b = (_bootstrap(ratios, image_ids, samples, seed) for ratios in (ratios_a, ratios_b))
+    scores_a, scores_b = (draw_bootstrap(ratios, image_ids, samples, seed) for ratios in (ratios_a, ratios_b))
     return _percentiles(ratios_a, scores_b - scores_a)
 
 
-def _bootstrap(
+def draw_bootstrap(
     ratios: Mapping[str, Ratio], image_ids: NDArray[np.int64], samples: int, seed: int
 ) -> NDArray[np.float64]:
     """Metrics (S, M) in percent of the bootstrap samples; NaN where there is nothing to measure."""

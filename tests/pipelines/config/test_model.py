@@ -27,7 +27,7 @@ from tests.support.small_network import CONFIG
         ({"drop_path": 1.0}, "drop_path = 1.0: Input should be less than 1"),
         ({"dropout": -0.1}, "dropout = -0.1: Input should be greater than or equal to 0"),
         ({"distance_weight": float("nan")}, "distance_weight = nan: Input should be a finite number"),
-        ({"text_score": "max"}, "text_score = 'max': Input should be 'l2' or 'mean'"),
+        ({"text_score": "max"}, "text_score = 'max': Input should be 'l2', 'mean' or 'none'"),
         ({"reference": "published"}, "reference = 'published': Input should be 'shifted' or 'point'"),
         ({"num_queries": "3"}, "num_queries = '3': Input should be a valid integer"),
         ({"num_queries": True}, "num_queries = True: Input should be a valid integer"),

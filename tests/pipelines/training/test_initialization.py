@@ -17,7 +17,7 @@ from pipelines.model import IGVGModel
 from pipelines.networks import SHIPPED
 from pipelines.pretrained import save_checkpoint
 from pipelines.training.initialization import build_model
-from shards.errors import SettingsError
+from shards.errors import CheckpointError, SettingsError
 from tests.support.drawn_shards import write_shards
 from tests.support.published_network import CONFIG as PUBLISHED
 from tests.support.published_network import make_published
@@ -125,3 +125,26 @@ def test_a_shipped_network_of_another_preset_is_an_error_that_says_which_preset(
 def test_a_changed_setting_of_the_right_preset_is_named(parts: list[Part]) -> None:
     with pytest.raises(SettingsError, match=r"model\.num_queries 3 → 10"):
         build_model(make_settings(init="shapes"), parts)
+
+
+def test_the_encoder_alone_is_taken_from_a_checkpoint_and_the_rest_is_as_fresh_as_without(
+    parts: list[Part], tmp_path: Path
+) -> None:
+    other = IGVGModel(replace(CONFIG, num_queries=5, reference="point"))
+    save_checkpoint(tmp_path / "run", other, train_tokenizer(["phrase"] * 3, 40), 9)
+    torch.manual_seed(1)
+    model, tokenizer = build_model(make_settings(init=str(tmp_path / "run"), init_part="encoder"), parts)
+    torch.manual_seed(1)
+    fresh, found = IGVGModel(CONFIG).state_dict(), model.state_dict()
+    assert model.config == CONFIG
+    assert len(tokenizer) == len(train_tokenizer(["phrase"] * 3, 40))
+    for name in fresh:
+        expected = other.state_dict()[name] if name.startswith("encoder.") else fresh[name]
+        assert torch.equal(found[name], expected), name
+
+
+def test_an_encoder_of_another_size_is_refused(parts: list[Part], tmp_path: Path) -> None:
+    other = IGVGModel(replace(CONFIG, encoder_ffn=24))
+    save_checkpoint(tmp_path / "run", other, train_tokenizer(["phrase"] * 3, 40), 9)
+    with pytest.raises(CheckpointError, match=r"the encoder of .*run in the network .*fc1\.weight is \[24, 16\]"):
+        build_model(make_settings(init=str(tmp_path / "run"), init_part="encoder"), parts)

@@ -17,9 +17,11 @@ from PIL import Image
 from scipy import ndimage
 
 from shards.masks import decode_mask, encode_segmentation
-from shards.synthetic.expressions import Description, Query, find_targets, sample_empty_query, sample_query
+from shards.synthetic.expressions import sample_empty_query, sample_query
+from shards.synthetic.levels import COLORS, STANDARD
 from shards.synthetic.polygons import mask_to_polygons
-from shards.synthetic.scenes import COLORS, SHAPES, SIZES, Scene, SceneObject, render_scene, sample_scene, visible_masks
+from shards.synthetic.queries import Description, Query, find_targets
+from shards.synthetic.scenes import Scene, SceneObject, render_scene, sample_scene, visible_masks
 from shards.synthetic.writer import write_published, write_refcoco
 
 
@@ -93,7 +95,7 @@ def test_a_query_for_one_object_refers_to_that_object_alone(seed: int) -> None:
 def list_neighbors(query: Query) -> list[Query]:
     opposite: dict[str, Any] = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
     neighbors = [replace(query, direction=opposite[query.direction])]
-    for name, choices in (("shape", SHAPES), ("color", COLORS), ("size", SIZES)):
+    for name, choices in (("shape", STANDARD.shapes), ("color", STANDARD.colors), ("size", STANDARD.sizes)):
         if getattr(query.description, name):
             neighbors += [
                 replace(query, description=replace(query.description, **{name: choice})) for choice in choices
