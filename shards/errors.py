@@ -11,7 +11,10 @@ from pathlib import Path
 
 
 class IGVGError(Exception):
-    """An error that the user can fix; its message is one line."""
+    """An error that the user can fix; its message is one line, whatever it quotes from files."""
+
+    def __str__(self) -> str:
+        return _escape(super().__str__())
 
 
 class SettingsError(IGVGError):
@@ -45,7 +48,7 @@ class DataError(IGVGError):
     def __str__(self) -> str:
         location = ", ".join(str(part) for part in (self.file, self.record) if part)
         message = f"{location}: {self.what}" if location else self.what
-        return f"{message}; {self.remedy}" if self.remedy else message
+        return _escape(f"{message}; {self.remedy}" if self.remedy else message)
 
 
 class NonFiniteError(IGVGError):
@@ -105,8 +108,15 @@ def near_match_hint(name: str, known: Iterable[str], near: Sequence[str] = ()) -
 
 def to_line(text: str, longest: int = 200) -> str:
     """A text from a file as it is or, where it would break the line of an error or fill it, escaped and cut off."""
-    shown = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text[:longest])
+    shown = _escape(text[:longest])
     return shown if len(shown) <= longest and len(text) <= longest else f"{shown[:longest]}…"
+
+
+def _escape(text: str) -> str:
+    """A text whose line breaks, control characters and lone surrogates are escapes."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def join_first(items: Sequence[str], limit: int, separator: str = ", ") -> str:

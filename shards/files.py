@@ -43,6 +43,20 @@ def read_range(descriptor: int, offset: int, size: int) -> bytes:
     return os.pread(descriptor, min(size, max(0, end - offset)), min(offset, end))
 
 
+def read_input(file: Path) -> bytes:
+    """The bytes of a file, or of a pipe of the shell; a device may never end, and a named pipe never begin.
+
+    Raises:
+        OSError: it cannot be read, or is a device or a named pipe.
+    """
+    mode = file.stat().st_mode
+    # A pipe of the shell has a name in /proc alone.
+    named_pipe = stat.S_ISFIFO(mode) and os.path.exists(os.path.realpath(file))  # noqa: PTH110
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or named_pipe:
+        raise OSError("is no file on the disk")
+    return file.read_bytes()
+
+
 def read_json(file: Path, expected: str = "JSON", remedy: str = "make it again", **hooks: Any) -> Any:
     """The value of a JSON file; a byte-order mark is passed over.
 
@@ -56,7 +70,7 @@ def read_json(file: Path, expected: str = "JSON", remedy: str = "make it again",
         DataError: the file cannot be read or is no JSON; says what it is.
     """
     try:
-        return json.loads(decode_text(file.read_bytes()), **hooks)
+        return json.loads(decode_text(read_input(file)), **hooks)
     except (OSError, ValueError, RecursionError) as error:
         raise explain_unreadable(file, expected, error, remedy, kinds=("JSON",)) from error
 
@@ -68,7 +82,7 @@ def read_text(file: Path, expected: str = "text", remedy: str = "save it as UTF-
         DataError: the file cannot be read or is in another encoding; says what it is.
     """
     try:
-        return decode_text(file.read_bytes())
+        return decode_text(read_input(file))
     except (OSError, ValueError) as error:
         raise explain_unreadable(file, expected, error, remedy) from error
 

@@ -12,7 +12,7 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from shards.errors import DataError
+from shards.errors import DataError, to_line
 from shards.files import name_file, read_range
 from shards.image_validation import check_image
 from shards.index import ShardContents, parse_record
@@ -110,10 +110,23 @@ def read_records(file: Path, contents: ShardContents) -> Iterator[tuple[str, Ima
             if min(record.width, record.height) < 1 or record.width * record.height > MAX_PIXELS:
                 what = f"the image has {record.width} × {record.height} pixels; 1 to {MAX_PIXELS:,} are read"
                 raise DataError(what, file=file, record=f"key {row.key}")
+            _check_texts(file, row.key, record)
             _check_masks(file, row.key, record)
             data = read_range(stream.fileno(), row.image_offset, row.image_size)
             check_image(data, file, record, f"key {row.key}", kinds=("tar",))
             yield row.key, record
+
+
+def _check_texts(file: Path, key: str, record: ImageRecord) -> None:
+    for expression in record.expressions:
+        try:
+            expression.text.encode()
+            blank = not expression.text.strip()
+        except UnicodeEncodeError:
+            blank = True
+        if blank:
+            what = f"expression {to_line(expression.id)} has a text that is empty or no Unicode"
+            raise DataError(what, file=file, record=f"key {to_line(key)}")
 
 
 def _check_masks(file: Path, key: str, record: ImageRecord) -> None:
@@ -124,11 +137,11 @@ def _check_masks(file: Path, key: str, record: ImageRecord) -> None:
         try:
             valid = validate_rle(instance.mask["counts"], record.height, record.width)
         except ValueError as error:
-            raise DataError(f"{what} has {error}", file=file, record=f"key {key}") from error
+            raise DataError(f"{what} has {error}", file=file, record=f"key {to_line(key)}") from error
         # The bytes of the shard stay, so that a mask cannot be mended.
         if valid["counts"] != instance.mask["counts"]:
             remedy = "encode it again with pycocotools"
-            raise DataError(f"{what} has runs of no pixels", file=file, record=f"key {key}", remedy=remedy)
+            raise DataError(f"{what} has runs of no pixels", file=file, record=f"key {to_line(key)}", remedy=remedy)
 
 
 def _read_headers(descriptor: int) -> Iterator[tuple[tarfile.TarInfo, int]]:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.errors import DataError
+from shards.errors import DataError, to_line
 from shards.files import digest_file, read_json, write_json
 from shards.record import ImageRecord
 from shards.remote_folders import find_remote
@@ -171,7 +171,9 @@ def read_index(folder: Path, split: str) -> ShardIndex:
     except DataError as error:
         raise DataError(error.what, file=file, record=error.record, remedy=remedy) from error
     except (ValueError, KeyError, TypeError, OverflowError, AttributeError) as error:
-        raise DataError(f"damaged index ({type(error).__name__}: {error})", file=file, remedy=remedy) from error
+        raise DataError(
+            f"damaged index ({type(error).__name__}: {to_line(str(error))})", file=file, remedy=remedy
+        ) from error
 
 
 def _check_entry(entry: ShardEntry) -> ShardEntry:
@@ -206,7 +208,7 @@ def _assemble(split: str, shards: list[ShardEntry], rows: Sequence[Sequence[Any]
     columns = np.array(values, dtype=np.int64).reshape(len(Row._fields) - 2, len(rows))
     if len(set(keys)) < len(keys):
         key = Counter(keys).most_common(1)[0][0]
-        raise DataError(f"occurs twice in split '{split}'", record=f"key {key}")
+        raise DataError(f"occurs twice in split '{split}'", record=f"key {to_line(key)}")
     index = ShardIndex(
         split=split,
         shards=tuple(shards),
@@ -234,8 +236,8 @@ def parse_record(data: bytes, shard: Path | str, key: str) -> ImageRecord:
     try:
         return ImageRecord.from_json(json.loads(data))
     except (DataError, ValueError, OverflowError, RecursionError) as error:
-        what = error.what if isinstance(error, DataError) else f"its .json is damaged ({error})"
-        raise DataError(what, file=shard, record=f"key {key}") from error
+        what = error.what if isinstance(error, DataError) else f"its .json is damaged ({to_line(str(error))})"
+        raise DataError(what, file=shard, record=f"key {to_line(key)}") from error
 
 
 def verify_shards(folder: Path, index: ShardIndex, *, full: bool = False) -> None:

@@ -12,7 +12,7 @@ import tarfile
 import zlib
 from pathlib import Path
 
-from shards.errors import DataError
+from shards.errors import DataError, to_line
 from shards.file_kinds import explain_unreadable
 from shards.files import name_file, read_range
 from shards.index import IMAGE_EXTENSIONS, Row, ShardContents, ShardEntry, ShardIndex, join_shards, parse_record
@@ -44,7 +44,7 @@ def index_shard(file: Path) -> ShardContents:
             images = [extension for extension in kinds if extension.rpartition(".")[2].lower() in IMAGE_EXTENSIONS]
             if "json" not in kinds or len(images) != 1:
                 what = f"is not one image and one .json, but {', '.join(f'.{kind}' for kind in kinds)}"
-                raise DataError(what, file=file, record=f"key {key}")
+                raise DataError(what, file=file, record=f"key {to_line(key)}")
             checks = {}
             for kind in (images[0], "json"):
                 data = read_range(stream.fileno(), *kinds[kind])

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from shards.errors import DataError
+from shards.errors import DataError, to_line
 from shards.file_kinds import describe_content, explain_unreadable
 from shards.files import read_range
 from shards.index import Members, parse_record, read_index
@@ -124,7 +124,7 @@ class ShardReader:
             state = f"breaks off after {len(data)} of {size} bytes" if len(data) < size else "is damaged"
             key = self.index.keys[index]
             what = f"member {key}.{extension} {state}"
-            raise DataError(what, file=file, record=f"key {key}", remedy=_REMEDY)
+            raise DataError(what, file=file, record=f"key {to_line(key)}", remedy=_REMEDY)
         return data
 
     def _open(self, index: int) -> int:

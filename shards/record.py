@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
-from shards.errors import DataError
+from shards.errors import DataError, to_line
 
 LONGEST_SIDE = (1 << 15) - 1
 """Pixels of an image's longer side."""
@@ -150,7 +150,7 @@ class ImageRecord:
         try:
             return cls(
                 image_id=int(document["image_id"]),
-                file_name=str(document["file_name"]),
+                file_name=_read_text(document, "file_name"),
                 width=int(document["width"]),
                 height=int(document["height"]),
                 instances=tuple(
@@ -165,8 +165,8 @@ class ImageRecord:
                 ),
                 expressions=tuple(
                     Expression(
-                        id=str(item["id"]),
-                        text=str(item["text"]),
+                        id=_read_text(item, "id"),
+                        text=_read_text(item, "text"),
                         instances=tuple(int(index) for index in item["instances"]),
                         ref_id=int(item["ref_id"]),
                     )
@@ -174,12 +174,19 @@ class ImageRecord:
                 ),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"not an image record: {type(error).__name__}: {error}") from error
+            raise DataError(f"not an image record: {type(error).__name__}: {to_line(str(error))}") from error
 
 
 def leaves_crowds_out(expression_id: str) -> bool:
     """Whether the ground-truth mask of an expression excludes crowd regions, by the data set in its id."""
     return expression_id.partition("/")[0] in _DATASETS_WITHOUT_CROWDS
+
+
+def _read_text(item: dict[str, Any], key: str) -> str:
+    if not isinstance(item[key], str):
+        raise TypeError(f"{key} is no text")
+    text: str = item[key]
+    return text
 
 
 def _read_box(values: list[float]) -> Box:

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from pipelines.config.settings import ADDED_SETTINGS, NOT_FINGERPRINTED
 from shards.errors import SettingsError, near_match_hint
 from shards.file_kinds import describe_content, explain_unreadable
-from shards.files import decode_text
+from shards.files import decode_text, read_input
 
 SettingsT = TypeVar("SettingsT")
 
@@ -76,7 +76,7 @@ def read_toml(file: Path) -> dict[str, Any]:
         SettingsError: it cannot be read or is not TOML.
     """
     try:
-        text = decode_text(file.read_bytes())
+        text = decode_text(read_input(file))
         if not text.strip():
             raise ValueError("it is blank")
         return tomllib.loads(text)

@@ -75,13 +75,14 @@ def _read_mask(file: Path) -> Rle:
             if max(image.size) > LONGEST_SIDE or image.mode not in ("1", "L"):
                 what = f"is {image.width} × {image.height} pixels in mode {image.mode}, no mask"
                 raise DataError(what, file=file, remedy=_MASK_REMEDY)
+            others = [value for value, count in enumerate(image.histogram()) if count and value not in (0, 255)]
             pixels = np.asarray(image.convert("L"))
     except FileNotFoundError as error:
         raise DataError("no such mask", file=file, remedy=_REMEDY) from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError) as error:
         raise DataError("cannot be read as PNG", file=file, remedy=_MASK_REMEDY) from error
-    if others := set(np.unique(pixels).tolist()) - {0, 255}:
-        raise DataError(f"holds the value {min(others)}", file=file, remedy=_MASK_REMEDY)
+    if others:
+        raise DataError(f"holds the value {others[0]}", file=file, remedy=_MASK_REMEDY)
     return encode_mask(pixels > 0)
 
 

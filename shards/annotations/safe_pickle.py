@@ -22,6 +22,7 @@ from shards.annotations.fields import decode_bytes, show_value
 from shards.annotations.numpy_pickle import SafeGlobals, UnsafePickleError
 from shards.errors import DataError, to_line
 from shards.file_kinds import explain_unreadable
+from shards.files import read_input
 
 # Hashing nested tuples recurses in C without a limit; this depth still fits on any stack.
 _MAX_TUPLES = 10_000
@@ -77,7 +78,7 @@ def load_pickle(file: Path) -> Any:
             the content of a file of another kind is described.
     """
     try:
-        data = file.read_bytes()
+        data = read_input(file)
     except OSError as error:
         raise explain_unreadable(file, _EXPECTED, error, _DOWNLOAD) from error
     try:

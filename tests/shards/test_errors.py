@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shards.errors import join_first, near_match_hint, to_line
+from shards.errors import ArtifactError, DataError, join_first, near_match_hint, to_line
 
 
 def test_a_misspelled_name_is_answered_with_the_nearest_known_one() -> None:
@@ -34,3 +34,9 @@ def test_of_many_items_the_first_are_listed_and_the_others_counted(count: int, t
 )  # fmt: skip
 def test_a_text_from_a_file_becomes_a_part_of_one_line(text: str, line: str) -> None:
     assert to_line(text) == line
+
+
+def test_an_error_that_quotes_a_file_is_one_line() -> None:
+    error = DataError("has the key \x1b[2J", file="a\nb.tar", record="key \udcff")
+    assert str(error) == "a\\nb.tar, key \\udcff: has the key \\x1b[2J"
+    assert str(ArtifactError("no\nfolder, café")) == "no\\nfolder, café"

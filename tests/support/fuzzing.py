@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.support.mutated_annotations import LAYOUTS, draw_images, read_mutated
+from tests.support.mutated_readers import KINDS, read_changed, write_whole
 
 
 def fuzz(kind: str, seeds: range) -> str:
@@ -21,10 +22,15 @@ def fuzz(kind: str, seeds: range) -> str:
     with tempfile.TemporaryDirectory() as home:
         images, folder = draw_images(Path(home) / "images"), Path(home) / "annotations"
         folder.mkdir()
+        write_whole(whole := Path(home) / "whole")
         for seed in seeds:
             before = time.process_time()
             try:
-                outcomes[read_mutated(folder, images, kind, seed)] += 1
+                reading = kind in LAYOUTS
+                outcome = (
+                    read_mutated(folder, images, kind, seed) if reading else read_changed(kind, whole, folder, seed)
+                )
+                outcomes[outcome] += 1
             except AssertionError as error:
                 failures.append(str(error))
             slowest = max(slowest, time.process_time() - before)
@@ -36,7 +42,7 @@ def fuzz(kind: str, seeds: range) -> str:
 
 def main(count: int = 2500, first: int = 0, *kinds: str) -> None:
     """Read so many files of each kind."""
-    for kind in kinds or LAYOUTS:
+    for kind in kinds or (*LAYOUTS, *KINDS):
         sys.stdout.write(fuzz(kind, range(first, first + count)) + "\n")
         sys.stdout.flush()
 

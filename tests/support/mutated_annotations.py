@@ -136,6 +136,7 @@ def _read(dataset: str, folder: Path, images: Path) -> None:
         record = build_record(draft)
         assert file.parent.parent == images, file
         check_record(record)
+        assert len({expression.id for expression in record.expressions}) == len(record.expressions)
         assert len(repr(draft)) < 1_000_000
         try:
             read_valid_image(file, record)
@@ -166,7 +167,6 @@ def check_record(record: ImageRecord) -> None:
         assert expression.text.strip()
         assert expression.text.encode()
         assert all(0 <= index < len(record.instances) for index in expression.instances)
-    assert len({expression.id for expression in record.expressions}) == len(record.expressions)
 
 
 def draw_images(folder: Path) -> Path:
