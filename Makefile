@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo browser test test-api test-kills test-wheel test-lowest check bench docs clean
+.PHONY: setup demo browser test test-api test-fuzz test-kills test-wheel test-lowest check bench docs clean
 
 setup: .venv/.installed
 
@@ -31,6 +31,10 @@ test-api: setup
 # Every command killed at 25 random moments of its work; KILLS=100 makes more.
 test-kills: setup
 	$(BIN)/pytest -m slow -s tests/test_kills.py
+
+# 80,000 changed files of every reader, and bombs, pipes and devices for every command.
+test-fuzz: setup
+	$(BIN)/pytest -n 2 -m 'slow or not slow' tests/pipelines/test_mutated_readers.py tests/test_hostile_files.py
 
 # The wheel, installed into a fresh environment and used outside of the repository.
 test-wheel: setup
