@@ -43,7 +43,7 @@ NOT_FINGERPRINTED = {
 BY_CONTENT = {"init", "text.tokenizer"}
 WORDS = (
     "tiny", "base", "large", "fp32", "bf16", "image", "decoder", "step", "cosine", "merge", "instance", "global",
-    "l2", "mean", "shifted", "point", "paper", "published", "another",
+    "l2", "mean", "shifted", "point", "paper", "published", "network", "encoder", "grid", "another",
 )  # fmt: skip
 
 
