@@ -25,6 +25,7 @@ class TargetFormat(StrEnum):
     labelme = "labelme"
     png = "png"
     grefcoco = "grefcoco"
+    jsonl = "jsonl"
 
 
 class SourceFormat(StrEnum):
@@ -63,7 +64,7 @@ def convert(
         typer.Option(
             metavar="FORMAT",
             help="Format to write: coco (COCO's files, the default), labelme (JSON with polygons), "
-            "png (masks); or grefcoco (the shards' annotations in its published files).",
+            "png (masks); or of the shards alone grefcoco (its published files) or jsonl (JSON lines of your own).",
         ),
     ] = None,
     from_: Annotated[
@@ -91,14 +92,16 @@ def convert(
 
     Example: igvg convert --shards shards/own --to grefcoco --out published
 
+    Example: igvg convert --shards shards/own --to jsonl --out lines
+
     Example: igvg convert labels --from labelme --out corrected.jsonl
 
     In COCO's files every expression is an image of its own; all predictions have category 1: evaluate with useCats = 0.
     """
-    if to is TargetFormat.grefcoco:
+    if to in (TargetFormat.grefcoco, TargetFormat.jsonl):
         if inputs or from_ is not None or annotations is not None or score_threshold or shards is None:
-            raise typer.BadParameter("--to grefcoco takes --shards, --split and --out alone")
-        _export_grefcoco(shards, split, out, force=force)
+            raise typer.BadParameter(f"--to {to} takes --shards, --split and --out alone")
+        _export_shards(to, shards, split, out, force=force)
         return
     request = Request(inputs=inputs or [], to=to, source=from_ or _recognize(inputs or []))
     if request.writes and (len(request.inputs) > 1 or annotations is not None or score_threshold):
@@ -131,11 +134,11 @@ def convert(
     _report(out, result)
 
 
-def _export_grefcoco(shards: Path, split: str | None, out: Path, *, force: bool) -> None:
+def _export_shards(to: TargetFormat, shards: Path, split: str | None, out: Path, *, force: bool) -> None:
     from pipelines.stages import convert as stage
 
     with render.show_progress("converting"):
-        result = stage.export_grefcoco(shards, split, out, force=force)
+        result = stage.export_shards(to.value, shards, split, out, force=force)
     _report(out, result)
 
 

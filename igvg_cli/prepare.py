@@ -93,8 +93,9 @@ def prepare(
     phrases: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="TEXT",
-            help="coco: text of expressions with {category} or its plural {categories}; repeat to draw from several.",
+            metavar="TEXT|FILE",
+            help="coco: text of expressions with {category} or its plural {categories}, or a file of one a line; "
+            "repeat to draw from several.",
             show_default="all {categories}",
         ),
     ] = None,
@@ -112,8 +113,8 @@ def prepare(
 
     Example: igvg prepare jsonl --annotations own.jsonl --images own/images --out shards/own
     """
-    given = {"name": name or None, "phrases": phrases and tuple(phrases), "empty": empty, "seed": seed}
-    own = {key: value for key, value in given.items() if value is not None}
+    given = {"name": name or None, "phrases": phrases, "empty": empty, "seed": seed}
+    own: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     _check_own(dataset, own, from_hub)
     if dataset == webdataset.NAME:
         refused = {"--images": images, "--from-hub": from_hub, "--limit": limit, "--dry-run": dry_run, "--cache": cache}
@@ -126,7 +127,10 @@ def prepare(
         raise typer.BadParameter("--images is missing")
 
     from pipelines.stages import prepare as stage
+    from shards.annotations.coco_phrases import read_templates
 
+    if phrases is not None:
+        own["phrases"] = read_templates(phrases)
     if from_hub is not None:
         with render.show_progress("downloading"):
             annotations = stage.download(dataset, from_hub)

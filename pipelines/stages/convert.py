@@ -22,6 +22,7 @@ from pipelines.stages.artifact import RECORD, Stage, StageResult, read_artifact
 from pipelines.stages.inputs import digest_input, digest_shards, find_predictions
 from pipelines.stages.whole_folder import read_loose_record, write_folder
 from shards.annotations.grefcoco_export import write_grefcoco
+from shards.annotations.jsonl_export import write_jsonl
 from shards.errors import ArtifactError, DataError
 from shards.files import digest_file, name_file, remove_drafts, temporary_path
 from shards.index import list_splits
@@ -29,7 +30,6 @@ from shards.progress import log
 from shards.reader import ShardReader
 
 STAGE = "convert"
-GREFCOCO = "grefcoco"
 IMAGE_FORMATS: Mapping[str, Callable[[Path, Iterator[ImagePredictions]], dict[str, int]]] = {
     "labelme": write_labelme,
     "png": write_png_masks,
@@ -37,6 +37,31 @@ IMAGE_FORMATS: Mapping[str, Callable[[Path, Iterator[ImagePredictions]], dict[st
 """What writes the files of an image, by the name of the format."""
 OWN_FORMATS = {"coco": write_own_coco, **IMAGE_FORMATS}
 """What writes the files of the user's own images, by the name of the format."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardLayout:
+    """A layout of annotation files."""
+
+    write: Callable[[Path, Mapping[str, ShardReader]], dict[str, int]]
+    """Writes some splits into a folder; returns counts."""
+    losses: Mapping[str, str]
+    """What is said of a count if it is not 0: what the layout does not hold."""
+
+
+SHARD_LAYOUTS: Mapping[str, ShardLayout] = {
+    "grefcoco": ShardLayout(
+        write=write_grefcoco, losses={"unmasked": "objects have no mask: instances.json has no segmentation of them"}
+    ),
+    "jsonl": ShardLayout(
+        write=write_jsonl,
+        losses={
+            "crowds": "objects are crowd regions, which JSON lines do not tell: masks of expressions include them",
+            "merged": "objects repeat others of their image or expression, and become one with these",
+        },
+    ),
+}
+"""The layouts of annotations that shards are written in, by their names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,10 +128,11 @@ def has_own_images(predictions: Path) -> bool:
     return isinstance(options, dict) and "texts" in options
 
 
-def export_grefcoco(shards: Path, split: str | None, out: Path, *, force: bool = False) -> StageResult[None]:
-    """Write prepared shards in gRefCOCO's published layout: grefs(unc).json and instances.json.
+def export_shards(layout: str, shards: Path, split: str | None, out: Path, *, force: bool = False) -> StageResult[None]:
+    """Write prepared shards as annotation files, which `igvg prepare` reads.
 
     Args:
+        layout: one of `SHARD_LAYOUTS`.
         shards: folder that `igvg prepare` made.
         split: one of its splits; None: all of them.
         out: the folder to make.
@@ -116,7 +142,7 @@ def export_grefcoco(shards: Path, split: str | None, out: Path, *, force: bool =
         DataError: the layout cannot say what the shards hold; names the first expression.
         ArtifactError: `out` holds something else, or the shards are damaged.
     """
-    options = {"to": GREFCOCO, **({"split": split} if split else {})}
+    options = {"to": layout, **({"split": split} if split else {})}
     stage = Stage(name=STAGE, out=out, inputs={"shards": digest_shards(shards)}, options=options)
     names = [split] if split else list_splits(shards)
     with contextlib.ExitStack() as stack:
@@ -124,11 +150,14 @@ def export_grefcoco(shards: Path, split: str | None, out: Path, *, force: bool =
 
         def write(folder: Path) -> dict[str, int]:
             try:
-                counts = write_grefcoco(folder, readers)
+                counts = SHARD_LAYOUTS[layout].write(folder, readers)
             except DataError as error:
-                raise DataError(error.what, file=shards, record=error.record, remedy=error.remedy) from error
-            if unmasked := counts["unmasked"]:
-                log(f"Warning: {unmasked} objects have no mask: their segmentation is an empty list")
+                raise DataError(
+                    error.what, file=error.file or shards, record=error.record, remedy=error.remedy
+                ) from error
+            for name, said in SHARD_LAYOUTS[layout].losses.items():
+                if counts[name]:
+                    log(f"Warning: {counts[name]} {said}")
             return counts
 
         return write_folder(stage, write, force=force)

@@ -32,6 +32,7 @@ from pipelines.stages.selection import (
 )
 from pipelines.stages.whole_folder import continue_folder
 from shards.annotations.coco import INSTANCES_FILE
+from shards.annotations.coco_phrases import names_category
 from shards.annotations.drafts import DATASETS, ImageDraft, build_record, expect_files, list_files
 from shards.annotations.error_collector import ErrorCollector
 from shards.annotations.image_files import index_folders
@@ -233,7 +234,7 @@ def _refuse_unknown(settings: PrepareSettings) -> None:
     if name and not SPLIT_NAME.fullmatch(name):
         raise SettingsError(f"name {name[:40]!r} is not made of letters, digits and _ + . -; choose another --name")
     if isinstance(settings, CocoSettings):
-        unused = [text for text in settings.phrases if "{category}" not in text and "{categories}" not in text]
+        unused = [text for text in settings.phrases if not names_category(text)]
         if unused or not settings.phrases:
             shown = f"{unused[0]!r} names no category" if unused else "there are none"
             raise SettingsError(f"phrases: {shown}; write {{category}} or {{categories}}, e.g. 'all {{categories}}'")

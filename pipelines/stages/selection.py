@@ -39,6 +39,7 @@ Item = tuple[ImageDraft, Path]
 MISSING = "missing picture"
 UNUSABLE_IMAGE = "unusable picture"
 CROWD_ONLY = "expression about crowd regions alone"
+BOX_ALONE = "object without a segmentation"
 TURNED = "image with an EXIF orientation mark"
 WORDLESS = "expression without a word"
 LONG = "expression longer than the token limit"
@@ -77,6 +78,8 @@ def select_items(settings: PrepareSettings, annotations: Path, images: Sequence[
     items = [(draft, located[draft.image.key]) for draft in usable if draft.image.key in located]
     for draft, _ in items:
         _note_expressions(draft, notes)
+        if not own:
+            _note_boxes(draft, file, notes)
     return Selection(items=items, missing=missing, collector=collector, notes=notes)
 
 
@@ -124,10 +127,11 @@ def _locate_images(
     """Image files, and the images without a file; missing and ambiguous files are collected."""
     listed = " or ".join(str(folder) for folder in folders)
     # Files of different splits of a detection set may each number their images from 1.
-    by_key = {draft.image.key: draft.image for draft in drafts}
+    by_key = {draft.image.key: draft for draft in drafts}
     located: dict[ImageKey, Path] = {}
     missing = []
-    for key, image in by_key.items():
+    for key, draft in by_key.items():
+        image = draft.image
         try:
             file = locate_image(image, files, list_names)
         except DataError as error:
@@ -138,13 +142,16 @@ def _locate_images(
         else:
             missing.append(image)
             what = f"no image {', '.join(map(to_line, list_names(image)))} in {listed}"
-            # The ids of images that were counted while the file was read say nothing to its author.
-            record = f"image {image.image_id}" if list_names is candidate_names else f"image {to_line(image.file_name)}"
-            collector.add(DataError(what, record=record), MISSING)
+            collector.add(DataError(what, file=draft.file, record=_name_image(image)), MISSING)
     for key, shared in find_shared_files(located).items():
         del located[key]
         collector.add(shared, AMBIGUOUS)
     return located, missing
+
+
+def _name_image(image: CocoImage) -> str:
+    """The record that errors name: the ids of images that were counted while a file was read are not in it."""
+    return image.origin or f"image {image.image_id}"
 
 
 def _read_missing_sizes(
@@ -160,13 +167,18 @@ def _read_missing_sizes(
                 with warnings.catch_warnings(action="ignore"), Image.open(file) as image:
                     width, height = image.size
             except Exception as error:  # a parser may raise anything on a damaged file
-                record = f"image {draft.image.image_id}"
-                collector.add(
-                    DataError(f"is no image ({to_line(str(error))})", file=file, record=record), UNUSABLE_IMAGE
-                )
+                what = f"is no image ({to_line(str(error))})"
+                collector.add(DataError(what, file=file, record=_name_image(draft.image)), UNUSABLE_IMAGE)
             else:
                 measured.append(replace(draft, image=replace(draft.image, width=width, height=height)))
     return measured
+
+
+def _note_boxes(draft: ImageDraft, file: Path, notes: ErrorCollector) -> None:
+    for instance in draft.instances:
+        if instance.mask is None:
+            what = "has no segmentation: its box alone is known"
+            notes.add(DataError(what, file=file, record=f"annotation {instance.ann_id}"), BOX_ALONE)
 
 
 def _note_expressions(draft: ImageDraft, notes: ErrorCollector) -> None:

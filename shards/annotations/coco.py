@@ -30,6 +30,7 @@ class CocoImage:
     """One entry of `images`; sizes in pixels.
 
     `same_name` and `same_base_name` are ids of other images with the same `file_name`, as it is and without folders.
+    `origin` is the record that errors name where the id says nothing to the author of the file, e.g. "line 7".
     """
 
     image_id: int
@@ -38,6 +39,7 @@ class CocoImage:
     height: int
     same_name: tuple[int, ...] = ()
     same_base_name: tuple[int, ...] = ()
+    origin: str = ""
 
     @property
     def key(self) -> ImageKey:
@@ -46,8 +48,13 @@ class CocoImage:
 
     def __repr__(self) -> str:
         # A part of `source` in index.json, as in ImageDraft.
-        fields = (f"{name}={getattr(self, name)!r}" for name in self.__slots__)
+        fields = (f"{name}={getattr(self, name)!r}" for name in self.__slots__ if name != "origin")
         return f"Picture({', '.join(fields)})"
+
+
+@dataclass(frozen=True, slots=True)
+class BoxAlone:
+    """In place of the segmentation of an annotation that has none, where a box suffices."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +69,10 @@ class Annotation:
     iscrowd: bool
 
 
+AnnotationReader = Callable[[Any], tuple[int, Annotation]]
+"""Reads an entry of `annotations`: its id, and the annotation."""
+
+
 @dataclass(frozen=True, slots=True)
 class CocoInstances:
     """Images and annotations by their ids, and the ids of entries that were refused."""
@@ -72,17 +83,24 @@ class CocoInstances:
     refused_annotations: frozenset[int] = frozenset()
 
 
-def read_instances(file: Path, collector: ErrorCollector) -> CocoInstances:
+def read_instances(file: Path, collector: ErrorCollector, *, boxes_suffice: bool = False) -> CocoInstances:
     """Read an `instances.json`; entries that lack a key, hold a wrong value or repeat an id are collected and left out.
+
+    Args:
+        file: the file.
+        collector: collects these entries.
+        boxes_suffice: whether an annotation may lack the key `segmentation` if it has a box; an empty segmentation is
+            no outline of anything, and refused all the same.
 
     Raises:
         DataError: the file cannot be read, is no JSON, or lacks `images` or `annotations`.
     """
-    return parse_instances(load_json(file), file, collector)
+    read_annotation = _read_outline_or_box if boxes_suffice else _read_annotation
+    return parse_instances(load_json(file), file, collector, read_annotation)
 
 
 def parse_instances(
-    document: Any, file: Path, collector: ErrorCollector, *, boxes_suffice: bool = False
+    document: Any, file: Path, collector: ErrorCollector, read_annotation: AnnotationReader
 ) -> CocoInstances:
     """The images and annotations of a document that was read from `file`, as `read_instances` returns them.
 
@@ -90,7 +108,7 @@ def parse_instances(
         document: the value of the file.
         file: for errors.
         collector: as of `read_instances`.
-        boxes_suffice: whether an annotation may lack a segmentation if it has a box.
+        read_annotation: reads an entry of the annotations, such as `read_detection`.
 
     Raises:
         DataError: it lacks `images` or `annotations`.
@@ -103,7 +121,6 @@ def parse_instances(
     images = UniqueEntries[CocoImage]()
     bad_images = _read_entries(document["images"], "image", _read_image, images, file, collector)
     annotations = UniqueEntries[Annotation]()
-    read_annotation = _read_box_annotation if boxes_suffice else _read_annotation
     bad_annotations = _read_entries(
         document["annotations"], "annotation", read_annotation, annotations, file, collector
     )
@@ -168,8 +185,21 @@ def _read_annotation(entry: Any) -> tuple[int, Annotation]:
     )
 
 
-def _read_box_annotation(entry: Any) -> tuple[int, Annotation]:
-    """An annotation whose box suffices: without an outline its segmentation is None."""
+def _read_outline_or_box(entry: Any) -> tuple[int, Annotation]:
+    """An annotation without a segmentation if it has a box.
+
+    NOTE: the key is absent, not empty, as in the boxes that pycocotools' `loadRes` takes; detectron2 and MMDetection
+    read such annotations, too.
+    """
+    outlined = not isinstance(entry, dict) or "segmentation" in entry
+    ann_id, annotation = _read_annotation(entry if outlined else entry | {"segmentation": BoxAlone()})
+    if not outlined and annotation.bbox is None:
+        raise DataError("has neither a segmentation nor a bbox with an area")
+    return ann_id, annotation
+
+
+def read_detection(entry: Any) -> tuple[int, Annotation]:
+    """An annotation of a detection data set, whose box suffices: without an outline its segmentation is None."""
     outlined = not isinstance(entry, dict) or entry.get("segmentation") not in (None, [])
     # An empty list is how detection data sets write that there is no outline.
     ann_id, annotation = _read_annotation(entry if outlined else entry | {"segmentation": None})

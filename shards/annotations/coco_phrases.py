@@ -7,19 +7,21 @@ COCO; in federated data sets such as LVIS a category without annotations may be 
 
 from __future__ import annotations
 
+import os
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from shards.annotations.coco import Annotation, CocoImage, CocoInstances, load_json, parse_instances
+from shards.annotations.coco import Annotation, CocoImage, CocoInstances, load_json, parse_instances, read_detection
 from shards.annotations.drafts import REFUSED, ImageDraft
 from shards.annotations.error_collector import ErrorCollector
 from shards.annotations.fields import read_integer, read_text
 from shards.annotations.own_instances import OwnAnnotation
 from shards.errors import DataError
+from shards.files import read_text as read_text_file
 from shards.record import Expression
 
 CROWDED = "category with a crowd region"
@@ -43,6 +45,38 @@ class CategoryTexts:
     num_empty: int
     """Expressions of an image about categories that it does not show."""
     seed: int
+
+
+def read_templates(values: Sequence[str]) -> tuple[str, ...]:
+    """The texts of templates: each value is one, or the path of a file with one on each line.
+
+    Only a value that names no category is looked for as a file. Blank lines are skipped.
+
+    Raises:
+        DataError: a file cannot be read, holds no line, or a line names no category; gives its number.
+    """
+    templates: list[str] = []
+    for value in values:
+        file = Path(value)
+        # `Path.is_file` fails on names that are too long.
+        if names_category(value) or not os.path.isfile(file):  # noqa: PTH113
+            templates.append(value)
+            continue
+        remedy = "write {category} or {categories} in each line, e.g. all {categories}"
+        lines = [(number, line.strip()) for number, line in enumerate(read_text_file(file).splitlines(), 1)]
+        found = [(number, line) for number, line in lines if line]
+        if not found:
+            raise DataError("holds no templates of expressions", file=file, remedy=remedy)
+        for number, line in found:
+            if not names_category(line):
+                raise DataError(f"{line!r:.80} names no category", file=file, record=f"line {number}", remedy=remedy)
+            templates.append(line)
+    return tuple(templates)
+
+
+def names_category(template: str) -> bool:
+    """Whether a template has a place for a category."""
+    return "{category}" in template or "{categories}" in template
 
 
 def list_instances_files(path: Path) -> list[Path]:
@@ -95,7 +129,7 @@ def _read_split(
 ) -> list[ImageDraft]:
     collector, notes = collectors
     document = load_json(file)
-    instances = parse_instances(document, file, collector, boxes_suffice=True)
+    instances = parse_instances(document, file, collector, read_detection)
     categories = _read_categories(document, file)
     if len(categories) > _MAX_CATEGORIES or max(instances.images, default=0) > _MAX_IMAGE_ID:
         what = f"has more than {_MAX_CATEGORIES} categories, or an image with an id above {_MAX_IMAGE_ID}"
@@ -118,7 +152,7 @@ def _read_split(
         _draft_image(split, instances.images[image_id], shown[image_id], wording, unknown.get(image_id, set()), notes)
         for image_id in sorted(shown)
     ]
-    return [draft for draft in drafts if draft.expressions]
+    return [replace(draft, file=file) for draft in drafts if draft.expressions]
 
 
 @dataclass(frozen=True, slots=True)

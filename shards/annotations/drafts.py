@@ -45,6 +45,8 @@ class ImageDraft:
     expressions: tuple[Expression, ...]
     instances: tuple[Instance, ...] = ()
     """The annotations as instances, once `drop_unusable_annotations` has made them."""
+    file: Path | None = None
+    """The annotation file, where there are several."""
 
     def __repr__(self) -> str:
         # `source` in index.json is a digest of this text: if it changed, finished shards would be written again.
@@ -109,7 +111,8 @@ def read_dataset(dataset: str, folder: Path, collector: ErrorCollector, splits: 
         refs, instances = instancevg.read_instancevg(dataset, files, collector, splits)
     else:
         refs = read_refs(DATASETS[dataset], files[0], collector, splits)
-        instances = read_instances(files[1], collector)
+        # What `igvg convert --to grefcoco` writes of objects without a mask.
+        instances = read_instances(files[1], collector, boxes_suffice=dataset == DatasetName.grefcoco)
     grouped: dict[tuple[str, int], list[Ref]] = {}
     for ref in refs:
         if contradiction := _find_contradiction(ref, instances):
@@ -126,19 +129,19 @@ def read_dataset(dataset: str, folder: Path, collector: ErrorCollector, splits: 
 def drop_unusable_annotations(drafts: Sequence[ImageDraft], file: Path, collector: ErrorCollector) -> list[ImageDraft]:
     """Drafts whose annotations all have masks; an expression that needs another annotation is left out.
 
-    The drafts returned hold instances in place of segmentations. The annotations of `file` without a usable mask are
-    collected, each once. The sizes of all images must be known.
+    The drafts returned hold instances in place of segmentations. The annotations of `file`, or of the draft's own file,
+    without a usable mask are collected, each once. The sizes of all images must be known.
     """
     usable: list[ImageDraft] = []
-    errors: dict[tuple[int, ImageKey], DataError] = {}
-    lost: dict[tuple[int, ImageKey], list[str]] = {}
+    errors: dict[tuple[Path, int, ImageKey], DataError] = {}
+    lost: dict[tuple[Path, int, ImageKey], list[str]] = {}
     for draft in drafts:
         kept: dict[int, Instance] = {}
         for index, annotation in enumerate(draft.annotations):
             try:
                 kept[index] = _build_instance(annotation, draft.image)
             except DataError as error:
-                key = annotation.ann_id, draft.image.key
+                key = draft.file or file, annotation.ann_id, draft.image.key
                 errors.setdefault(key, error)
                 needing = [expression.id for expression in draft.expressions if index in expression.instances]
                 lost.setdefault(key, []).extend(needing)
@@ -147,7 +150,7 @@ def drop_unusable_annotations(drafts: Sequence[ImageDraft], file: Path, collecto
             usable.append(_select_expressions(draft, kept, expressions))
     for key, found in errors.items():
         what = f"{found.what}; expressions that need it: {len(lost[key])}, the first {lost[key][0]}"
-        collector.add(DataError(what, file=file, record=found.record), UNUSABLE)
+        collector.add(DataError(what, file=key[0], record=found.record), UNUSABLE)
     return usable
 
 

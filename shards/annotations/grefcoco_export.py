@@ -43,7 +43,7 @@ def write_grefcoco(folder: Path, readers: Mapping[str, ShardReader]) -> dict[str
     """Write both files of some splits; `igvg prepare grefcoco` reads the same records from them.
 
     The name of the data set, the first part of the expressions' ids, is not written. An object of which only the box is
-    known has an empty list as `segmentation`, which `igvg prepare grefcoco` refuses.
+    known has no `segmentation`.
 
     Args:
         folder: where to write.
@@ -79,7 +79,7 @@ def write_grefcoco(folder: Path, readers: Mapping[str, ShardReader]) -> dict[str
         "annotations": len(document.annotations),
         "refs": len(document.refs),
         "expressions": num_expressions,
-        "unmasked": sum(entry["segmentation"] == [] for entry in document.annotations.values()),
+        "unmasked": sum("segmentation" not in entry for entry in document.annotations.values()),
     }
 
 
@@ -116,7 +116,7 @@ def _write_annotation(instance: Instance, image_id: int) -> dict[str, Any]:
         "bbox": [x0, y0, width, height],
         "area": rle_area(instance.mask) if instance.mask else width * height,
         "iscrowd": int(instance.crowd),
-        "segmentation": instance.mask or [],
+        **({"segmentation": instance.mask} if instance.mask else {}),
     }
 
 

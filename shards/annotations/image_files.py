@@ -80,7 +80,7 @@ def locate_image(
     Raises:
         DataError: the name is also another image's, or stands in several folders for files that differ.
     """
-    record = f"image {image.image_id}"
+    record = image.origin or f"image {image.image_id}"
     full = full_name(image.file_name)
     for name in list_names(image):
         if not (found := files.get(name)):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from shards import masks
-from shards.annotations.coco import Annotation, CocoImage
+from shards.annotations.coco import Annotation, BoxAlone, CocoImage
 from shards.errors import DataError
 from shards.record import Box, Instance, Rle
 
@@ -21,8 +21,10 @@ def build_instance(annotation: Annotation, image: CocoImage) -> Instance:
     """The instance that an annotation is.
 
     Raises:
-        DataError: its segmentation is malformed or covers no pixel of the image.
+        DataError: its segmentation is malformed or covers no pixel of the image, or its box alone lies outside of it.
     """
+    if isinstance(annotation.segmentation, BoxAlone):
+        return _build_box(annotation, image)
     try:
         mask = encode_published_mask(annotation.segmentation, image.height, image.width)
     except (DataError, TypeError, ValueError, OverflowError) as error:
@@ -31,6 +33,16 @@ def build_instance(annotation: Annotation, image: CocoImage) -> Instance:
     box = clip_box(annotation, image) or masks.rle_to_box(mask)
     return Instance(
         ann_id=annotation.ann_id, category_id=annotation.category_id, box=box, mask=mask, crowd=annotation.iscrowd
+    )
+
+
+def _build_box(annotation: Annotation, image: CocoImage) -> Instance:
+    box = clip_box(annotation, image)
+    if box is None:
+        what = f"annotation {annotation.ann_id}: has no segmentation, and its box lies outside the image"
+        raise DataError(what, record=f"image {image.image_id}")
+    return Instance(
+        ann_id=annotation.ann_id, category_id=annotation.category_id, box=box, mask=None, crowd=annotation.iscrowd
     )
 
 

@@ -20,7 +20,7 @@ from pipelines.inspection.examples import write_examples
 from pipelines.inspection.verification import verify
 from pipelines.prediction.prediction import Prediction
 from pipelines.stages import convert, prepare, score
-from shards.errors import ArtifactError, SettingsError
+from shards.errors import ArtifactError, DataError, SettingsError
 from shards.masks import encode_mask
 from shards.reader import ShardReader
 
@@ -164,3 +164,28 @@ def test_settings_that_cannot_be_are_refused(home: Path, settings: JsonLinesSett
         prepare.run(settings, write_lines(home, *LINES), [home / "images"], home / "out")
     assert words in str(caught.value)
     assert not (home / "out").exists()
+
+
+def test_an_image_that_is_missing_or_none_is_named_by_file_and_line(home: Path) -> None:
+    (home / "images" / "2.png").write_text("no image")
+    lines = [*LINES, *({"image": name, "text": "x", "targets": []} for name in ("2.png", "b/3.png", "b/3.png"))]
+    with pytest.raises(DataError) as error:
+        prepare_lines(home, *lines)
+    text = str(error.value)
+    assert f"{home / 'own.jsonl'}, line 4: no image b/3.png in {home / 'images'}" in text
+    assert f"{home / 'images' / '2.png'}, line 3: is no image" in text
+    assert text.startswith("2 records cannot be used")
+
+
+def test_errors_of_a_folder_of_detection_files_name_the_file_and_the_annotation(home: Path) -> None:
+    (home / "coco").mkdir()
+    image = {"id": 1, "file_name": "1.png", "width": 40, "height": 30}
+    for split, boxes in (("train", [[50, 2, 3, 4], [1, 2, 3, 4]]), ("val", [[1, 2, 3, 4], [60, 2, 3, 4]])):
+        annotations = [{"id": n, "image_id": 1, "category_id": 1, "bbox": box} for n, box in enumerate(boxes, 1)]
+        document = {"images": [image], "annotations": annotations, "categories": [{"id": 1, "name": "dog"}]}
+        (home / "coco" / f"instances_{split}.json").write_text(json.dumps(document))
+    settings = CocoSettings(dataset="coco")
+    with pytest.raises(DataError) as error:
+        prepare.run(settings, home / "coco", [home / "images"], home / "shards", workers=0)
+    for name in ("instances_train.json, annotation 1: ", "instances_val.json, annotation 2: "):
+        assert f"{home / 'coco'}/{name}" in str(error.value)

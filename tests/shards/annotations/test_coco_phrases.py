@@ -11,7 +11,7 @@ from PIL import Image
 
 from pipelines.config.settings import CocoSettings
 from pipelines.stages.selection import Selection, select_items
-from shards.annotations.coco_phrases import CROWDED, form_plural
+from shards.annotations.coco_phrases import CROWDED, form_plural, read_templates
 from shards.annotations.drafts import build_record
 from shards.errors import DataError
 from shards.record import ImageRecord
@@ -181,3 +181,26 @@ def test_categories_whose_names_differ_in_capitals_alone_are_one(home: Path) -> 
     document["categories"] = [{"id": 20, "name": "dog"}, {"id": 10, "name": "Dog"}]
     (record,) = read(home, document, empty=4)
     assert [(each.text, each.instances) for each in record.expressions] == [("all dogs", (0, 1))]
+
+
+def test_templates_are_texts_or_the_lines_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "templates.txt"
+    file.write_text("every {category}\r\n\n  the {categories} \n", encoding="utf-8-sig")
+    expected = ("every {category}", "the {categories}", "all {categories}")
+    assert read_templates([str(file), expected[2]]) == expected
+    assert read_templates(["all dogs", "x" * 5000]) == ("all dogs", "x" * 5000)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "holds no templates of expressions; write {category}"),
+        (b"all {categories}\nall dogs\n", "line 2: 'all dogs' names no category"),
+        (b"\xff\xfe", "templates.txt: "),
+    ],
+)
+def test_a_file_of_templates_that_is_none_is_refused(content: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "templates.txt").write_bytes(content)
+    with pytest.raises(DataError) as error:
+        read_templates([str(tmp_path / "templates.txt")])
+    assert said in str(error.value)
