@@ -87,16 +87,21 @@ def test_only_one_process_prints(trained: tuple[Path, subprocess.CompletedProces
     assert not [line for line in result.stderr.splitlines() if "Error" in line or "Warning" in line]
 
 
-def train_steps(
-    shards: Path, out: Path, last: int, *, processes: int
-) -> tuple[dict[str, torch.Tensor], list[list[int]]]:
-    """Weights after step `last`, and the target boxes that each process saw in each step."""
+# With this epsilon an update of Adam is nearly proportional to the gradient, so that sizes count and not only signs.
+STEPS = (
+    "batch_size=8", "micro_batches=2", "frozen_batchnorm=true", "optimizer.eps=1", "optimizer.encoder_lr=0.1",
+    "optimizer.head_lr=0.1",
+)  # fmt: skip
+
+
+def train_steps(shards: Path, out: Path, last: int, *, processes: int) -> tuple[dict[str, torch.Tensor], Any]:
+    """Weights after step `last`, and what `tests.support.distributed_steps` saw in each step."""
     if processes > 1:
-        result = torchrun("-m", "tests.support.distributed_steps", shards, out, str(last), processes=processes)
+        result = torchrun("-m", "tests.support.distributed_steps", shards, out, str(last), *STEPS, processes=processes)
         assert result.returncode == 0, result.stderr
     else:
-        distributed_steps.train_steps(shards, out, last)
-    return load_file(out / f"weights-{last}.safetensors"), json.loads((out / f"boxes-{last}.json").read_text())
+        distributed_steps.train_steps(shards, out, last, STEPS)
+    return load_file(out / f"weights-{last}.safetensors"), json.loads((out / f"steps-{last}.json").read_text())
 
 
 def assert_same_weights(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> None:
@@ -108,13 +113,14 @@ def assert_same_weights(one: dict[str, torch.Tensor], two: dict[str, torch.Tenso
 def test_a_step_of_two_processes_is_one_of_one_and_either_continues_what_the_other_began(
     shards: Path, tmp_path: Path
 ) -> None:
-    second, boxes = train_steps(shards, tmp_path / "one", 2, processes=1)
-    assert [len(step) for step in boxes] == [1, 1]
-    begun, boxes = train_steps(shards, tmp_path / "two", 1, processes=2)
+    second, seen = train_steps(shards, tmp_path / "one", 2, processes=1)
+    assert [len(step) for step in seen["boxes"]] == [1, 1]
+    begun, seen = train_steps(shards, tmp_path / "two", 1, processes=2)
+    boxes = seen["boxes"]
     # Two shares of the data, and not equal ones: else a mean over each would do.
     assert len(boxes[0]) == 2
     assert boxes[0][0] != boxes[0][1]
-    apart, validated = json.loads((tmp_path / "two" / "statistics-1.json").read_text())
+    apart, validated = seen["statistics"]
     assert apart[0] != apart[1]
     # What is scored is what the first process saves.
     assert validated == [apart[0], apart[0]]

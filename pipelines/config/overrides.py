@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from pipelines.config.settings import ADDED_SETTINGS, NOT_FINGERPRINTED
+from pipelines.config.fingerprints import ADDED_SETTINGS, NOT_FINGERPRINTED
 from shards.errors import SettingsError, near_match_hint
 from shards.file_kinds import describe_content, explain_unreadable
 from shards.files import decode_text, read_input

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from pipelines.config.model import ADDED_KEYS, IGVGConfig
+from pipelines.config.model import IGVGConfig
 
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
@@ -21,7 +21,7 @@ Flag = Annotated[bool, Field(strict=True)]
 Weight = Annotated[float, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
 Side = Annotated[int, Field(ge=0, le=8192)]
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 Preset = Literal["tiny", "base", "large"]
 Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
@@ -178,8 +178,21 @@ class TrainSettings:
     """Expressions in one optimizer step, over all processes."""
     micro_batches: Positive = 1
     """Micro-batches into which a process splits its part of a batch, to save memory."""
+    activation_checkpointing: Flag = False
+    """Keep only the inputs of encoder layers for the backward pass, which computes them again: slower, less memory."""
+    compile: Flag = False
+    """Compile the network with torch.compile at the first step; needs a C++ compiler on a CPU, Triton on a GPU."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.0
+    """Decay by step of the exponential moving average of the weights that is validated and kept; 0: no average."""
+    frozen_encoder_layers: Count = 0
+    """First layers of the encoder that are not trained, nor are its embeddings; 0: everything is trained."""
+    sync_batchnorm: Flag = False
+    """Batch norms take their statistics from the parts of all processes; otherwise, as published, from their own."""
+    frozen_batchnorm: Flag = False
+    """Batch norms use the statistics that they start with, as in evaluation; their weights are trained."""
     precision: Precision = "fp32"
-    """`fp32`; `bf16`: autocast to bfloat16; `auto`: `bf16` where the device supports it natively, else `fp32`."""
+    """`fp32`; `tf32`: on a GPU the factors of products are rounded to TF32; `bf16`, `fp16`: autocast to bfloat16, or to
+    float16 with scaled gradients; `auto`: `bf16` where the device supports it natively, else `fp32`."""
     mask_targets: Literal["image", "decoder"] = "image"
     """Resolution of the mask losses: that of the network's image, or that of the pixel decoder."""
     splits: tuple[str, ...] = ("train",)
@@ -319,19 +332,3 @@ class ReportSettings:
     """As in scoring."""
     limit: Count = 0
     """Expressions in the gallery at most, the first ones; 0: all. Scores are those of all."""
-
-
-# Settings that do not change a byte of what a stage writes.
-NOT_FINGERPRINTED = frozenset({
-    "workers", "cache", "cache_limit", "checkpoint_minutes", "max_skipped_steps", "log_steps", "log_with",
-    "profile_steps",
-})  # fmt: skip
-# Settings of later versions, and the values under which everything is as before: these are not fingerprinted.
-ADDED_SETTINGS: dict[str, object] = {
-    "ratios": [],
-    "shuffle_block_shards": 0,
-    "exclude_held_out": False,
-    "held_out": [],
-    "init_part": "network",
-    **{f"model.{key}": value for key, value in ADDED_KEYS.items()},
-}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pipelines.config.fingerprints import NOT_FINGERPRINTED
 from pipelines.config.overrides import overlay_settings, to_mapping
 from pipelines.config.presets import train_preset
 from pipelines.config.settings import (
-    NOT_FINGERPRINTED,
     CocoSettings,
     JsonLinesSettings,
     PredictSettings,

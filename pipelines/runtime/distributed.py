@@ -73,13 +73,13 @@ def explain_lost_process(accelerator: Accelerator) -> Iterator[None]:
 
 
 def resolve_shared_precision(precision: Precision, accelerator: Accelerator) -> ComputeDtype:
-    """The compute dtype of all processes; with `auto` bfloat16 only if every device supports it."""
+    """The compute dtype of all processes: float32 if it is that of any device."""
     from accelerate.utils import gather_object
 
     from pipelines.runtime.precision import resolve_precision
 
     found: list[ComputeDtype] = gather_object([resolve_precision(precision, accelerator.device)])
-    return "fp32" if "fp32" in found else "bf16"
+    return "fp32" if "fp32" in found else found[0]
 
 
 def require_equal(value: object, name: str) -> None:

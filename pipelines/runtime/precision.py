@@ -1,4 +1,4 @@
-"""The compute dtype: float32, or autocast to bfloat16 where a device supports it natively.
+"""The compute dtype: float32, float32 with products in TF32, or autocast to bfloat16 or float16.
 
 A CPU without bfloat16 instructions emulates them, many times slower than float32.
 """
@@ -18,7 +18,8 @@ from pipelines.config.settings import Precision
 from shards.errors import SettingsError
 from shards.progress import log
 
-ComputeDtype = Literal["fp32", "bf16"]
+ComputeDtype = Literal["fp32", "tf32", "bf16", "fp16"]
+_AUTOCAST: dict[ComputeDtype, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 # Values of ONEDNN_MAX_CPU_ISA and DNNL_MAX_CPU_ISA without bfloat16 instructions.
 _PLAIN_ISA = frozenset({
@@ -29,27 +30,60 @@ _PLAIN_ISA = frozenset({
 
 @contextlib.contextmanager
 def autocast_context(device: torch.device, compute_dtype: ComputeDtype) -> Iterator[None]:
-    """Inside, torch autocasts to bfloat16 (bf16), or nothing changes (fp32)."""
-    if compute_dtype == "fp32":
+    """Inside, torch autocasts to bfloat16 (bf16) or float16 (fp16), and products are those of `products_context`."""
+    with products_context(device, compute_dtype):
+        if dtype := _AUTOCAST.get(compute_dtype):
+            with torch.autocast(device.type, dtype=dtype):
+                yield
+        else:
+            yield
+
+
+@contextlib.contextmanager
+def products_context(device: torch.device, compute_dtype: ComputeDtype) -> Iterator[None]:
+    """Inside, a GPU rounds the factors of float32 products to TF32 (tf32) or does not (fp32), forward and backward.
+
+    Without it PyTorch rounds those of convolutions, and not those of matrix products.
+    """
+    if device.type == "cuda" and compute_dtype in ("fp32", "tf32"):
+        with _tf32_products(compute_dtype == "tf32"):
+            yield
+    elif device.type == "cpu" and compute_dtype in _AUTOCAST and torch.is_grad_enabled():
+        # The backward pass of PyTorch's fused attention takes several times as long as plain products in bfloat16.
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    else:
         yield
-        return
-    # The backward pass of PyTorch's fused attention takes several times as long as plain products in bfloat16 on a CPU.
-    uses_math = device.type == "cpu" and torch.is_grad_enabled()
-    attention = sdpa_kernel(SDPBackend.MATH) if uses_math else contextlib.nullcontext()
-    with torch.autocast(device.type, dtype=torch.bfloat16), attention:
+
+
+@contextlib.contextmanager
+def _tf32_products(allowed: bool) -> Iterator[None]:
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = allowed
+    try:
         yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> ComputeDtype:
-    """The compute dtype on a device; `auto` gives bfloat16 where the device supports it natively, else float32.
+    """The compute dtype on a device: bfloat16 for `auto`, and TF32 for `tf32`, where the device has it, else float32.
 
     Raises:
-        SettingsError: there is no such precision.
+        SettingsError: there is no such precision, or the device has no float16 products.
     """
     if precision not in get_args(Precision):
         raise SettingsError(f"precision is {precision!r}; give {', '.join(get_args(Precision))}")
     if precision == "auto":
         return "bf16" if supports_bfloat16(device) else "fp32"
+    if precision == "tf32":
+        return "tf32" if device.type == "cuda" and torch.cuda.is_tf32_supported() else "fp32"
+    if precision == "fp16" and device.type not in ("cuda", "xpu"):
+        raise SettingsError(
+            f"precision=fp16 needs a GPU with float16 products, and this process computes on a {device.type}; "
+            "set precision=auto"
+        )
     return precision
 
 
@@ -101,6 +135,8 @@ def log_compute_dtype(
     if len(history) > 1:
         before = " then ".join(history[:-1])
         log(f"{doing} began in {before} and goes on in {history[-1]}, which this device has")
+    elif precision == "tf32" and history[-1] == "fp32":
+        log(f"{doing} in float32: this {device.type} has no TF32 products (precision=tf32)")
     elif precision == "auto":
         log(f"{doing} in {describe_compute_dtype(history[-1], device)}")
     # Predictions of a published network are published in float32.

@@ -22,7 +22,7 @@ class StepResult:
     """What an optimizer step measured, detached, on its device."""
 
     losses: Mapping[str, Tensor]
-    """The scalars of `compute_losses`, of this rank's last micro-batch."""
+    """The scalars of `compute_losses`, of this rank's part of the batch; logged is their mean over all ranks."""
     gradient_norm: Tensor
     """L2 norm of the gradient over all parameters before clipping, a scalar."""
     skipped: Tensor

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from pipelines.config.settings import OptimizerSettings
+from pipelines.runtime.precision import ComputeDtype
 
 
 def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Adam:
@@ -25,6 +26,15 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.opti
         {"params": head, "lr": settings.head_lr, "base_lr": settings.head_lr},
     ]
     return torch.optim.Adam(groups, betas=settings.betas, eps=settings.eps, amsgrad=settings.amsgrad, fused=True)
+
+
+def build_scaler(device: torch.device, compute_dtype: ComputeDtype) -> torch.amp.GradScaler:
+    """What scales the loss of a training in float16, so that small gradients are not zero; off in other precisions.
+
+    Largest gradients are of the order of 100: with torch's first scale of 65,536 the first steps would overflow.
+    """
+    enabled = compute_dtype == "fp16"
+    return torch.amp.GradScaler(device.type, init_scale=2.0**10, growth_interval=1000, enabled=enabled)
 
 
 def lr_factor(settings: OptimizerSettings, step: int, steps_per_epoch: float, total_steps: int) -> float:

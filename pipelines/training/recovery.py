@@ -19,7 +19,7 @@ def advise_after_divergence(training: Training) -> str:
     optimizer = training.settings.optimizer
     rates = (("encoder_lr", optimizer.encoder_lr), ("head_lr", optimizer.head_lr))
     changes = [f"--set optimizer.{name}={rate / _REDUCTION:.2g}" for name, rate in rates]
-    if training.compute_dtype == "bf16":
+    if training.compute_dtype in ("bf16", "fp16"):
         changes.append("--set precision=fp32")
     if (step := export_last_good(training)) is not None:
         folder = training.out / LAST_GOOD_FOLDER

@@ -24,10 +24,12 @@ from pipelines.model import IGVGModel
 from pipelines.runtime.distributed import resolve_shared_precision, start_accelerator
 from pipelines.runtime.memory import keep_freed_memory
 from pipelines.runtime.precision import ComputeDtype
+from pipelines.training.adaptation import adapt_model, compile_model
+from pipelines.training.ema import ExponentialMovingAverage
 from pipelines.training.initialization import build_model
 from pipelines.training.leaks import Leaks, find_leaks
 from pipelines.training.log import TrainingLog
-from pipelines.training.optimizer import build_optimizer
+from pipelines.training.optimizer import build_optimizer, build_scaler
 from pipelines.training.shard_blocks import BlockStreams, RemoteShardOfFolder, split_into_blocks
 from shards.errors import DataError, SettingsError
 from shards.image_identity import held_out_splits
@@ -46,8 +48,12 @@ class Training:
     accelerator: Accelerator
     model: IGVGModel
     parallel_model: torch.nn.Module
-    """`model`, wrapped in DistributedDataParallel if there are several ranks."""
+    """`model`, compiled if that is set, wrapped in DistributedDataParallel if there are several ranks."""
     optimizer: torch.optim.Adam
+    scaler: torch.amp.GradScaler
+    """Scales the losses of a training in float16; does nothing in other precisions."""
+    ema: ExponentialMovingAverage | None
+    """The moving average of the weights, if there is one."""
     compute_dtype: ComputeDtype
     compute_dtypes: tuple[ComputeDtype, ...]
     """The compute dtypes so far, one entry for each change: a training may be resumed on another device."""
@@ -78,6 +84,11 @@ class Training:
     """The last step after which the validation splits were scored."""
     best: float = -1.0
     """The best validation value so far; its weights are in the checkpoint folder."""
+
+    @property
+    def scored_model(self) -> IGVGModel:
+        """The network that is validated and kept: the moving average of the weights if there is one."""
+        return self.ema.model if self.ema else self.model
 
     @property
     def steps_per_epoch(self) -> float:
@@ -180,6 +191,9 @@ def setup_training(settings: TrainSettings, shards: Sequence[Path], out: Path, a
     if settings.cache:
         cache_images([data, *validation_data.values()], processor.image_size, settings.cache_limit)
     compute_dtype = resolve_shared_precision(settings.precision, accelerator)
+    adapt_model(model, settings, accelerator)
+    trained = compile_model(model, accelerator.device) if settings.compile else model
+    parallel_model = accelerator.prepare_model(trained)
     blocks = None
     if settings.shuffle_block_shards:
         counts = [len(list_parts([folder], settings.splits)) for folder in shards] if settings.ratios else [len(parts)]
@@ -189,8 +203,10 @@ def setup_training(settings: TrainSettings, shards: Sequence[Path], out: Path, a
         out=out,
         accelerator=accelerator,
         model=model,
-        parallel_model=accelerator.prepare_model(model),
+        parallel_model=parallel_model,
         optimizer=build_optimizer(model, settings.optimizer),
+        scaler=build_scaler(accelerator.device, compute_dtype),
+        ema=ExponentialMovingAverage(model, settings.ema_decay) if settings.ema_decay else None,
         compute_dtype=compute_dtype,
         compute_dtypes=(compute_dtype,),
         data=data,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, cast, get_args
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from pipelines.model.convert.torch_file import load_values
 from pipelines.model.serialization import FORMER_NAME
 from pipelines.prediction.predictor import predict_batches
 from pipelines.runtime.distributed import require_equal
+from pipelines.runtime.precision import ComputeDtype
 from pipelines.training.divergence import DivergenceError, weights_are_finite
 from pipelines.training.setup import Training
 from shards.errors import CheckpointError, NonFiniteError
@@ -43,6 +44,8 @@ def save_state(training: Training) -> None:
         "arithmetics": list(training.compute_dtypes),
         "model": training.model.state_dict(),
         "optimizer": training.optimizer.state_dict(),
+        **({"scaler": training.scaler.state_dict()} if training.scaler.is_enabled() else {}),
+        **({"ema": training.ema.model.state_dict()} if training.ema else {}),
     }
     write_state(training.out / STATE_FOLDER, state)
 
@@ -60,6 +63,11 @@ def restore_state(training: Training) -> None:
             raise CheckpointError(f"{file} is no state of this training: {mismatch}; {_REMEDY}")
         training.model.load_state_dict(state["model"])
         training.optimizer.load_state_dict(state["optimizer"])
+        if training.ema:
+            training.ema.model.load_state_dict(state["ema"])
+        # A training that goes on in another precision begins with a scale of its own.
+        if training.scaler.is_enabled() and "scaler" in state:
+            training.scaler.load_state_dict(state["scaler"])
         training.step, training.best = state["step"], state["best"]
         training.validated_step = state.get("scored", training.step)
         training.skipped_steps, training.skipped_in_a_row = state.get("skipped", (0, 0))
@@ -121,17 +129,29 @@ def find_mismatch(state: Mapping[str, Any], training: Training) -> str:
     if type(state.get("best")) not in (int, float):
         return f"best is {state.get('best')!r}, not a number"
     dtypes = state.get("arithmetics", [])
-    if not isinstance(dtypes, list) or not all(each in ("fp32", "bf16") for each in dtypes):
-        return f"arithmetics is {dtypes!r}, not a list of fp32 and bf16"
+    if not isinstance(dtypes, list) or not all(each in get_args(ComputeDtype) for each in dtypes):
+        return f"arithmetics is {dtypes!r}, not a list of {', '.join(get_args(ComputeDtype))}"
     skipped = state.get("skipped", [0, 0])
     if not isinstance(skipped, list) or len(skipped) != 2 or not all(type(each) is int for each in skipped):
         return f"skipped is {skipped!r}, not two whole numbers"
     model = state.get("model")
     if isinstance(model, dict) and FORMER_NAME in model:
         return "an earlier igvg wrote it, whose tensors have other names"
-    return _compare_tensors("model", model, training.model.state_dict()) or _check_optimizer(
-        state.get("optimizer"), training
+    return (
+        _compare_tensors("model", model, training.model.state_dict())
+        or _check_optimizer(state.get("optimizer"), training)
+        or _check_scaler(state.get("scaler"))
+        or (_compare_tensors("ema", state.get("ema"), training.model.state_dict()) if training.ema else "")
     )
+
+
+def _check_scaler(found: Any) -> str:
+    """How the scale of a training in float16 differs from one; None: there is none."""
+    numbers = {"scale": float, "growth_factor": float, "backoff_factor": float, "growth_interval": int,
+               "_growth_tracker": int}  # fmt: skip
+    if found is None or (isinstance(found, dict) and {name: type(value) for name, value in found.items()} == numbers):
+        return ""
+    return f"scaler is {found!r}, no scale of gradients"
 
 
 def _compare_tensors(key: str, found: Any, expected: Mapping[str, Tensor]) -> str:

@@ -8,15 +8,17 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import replace
 
 import torch
+from accelerate import Accelerator
 
 from pipelines.data.batch import Batch
 from pipelines.data.image_transforms import normalize_images
 from pipelines.data.loader import load_batches
 from pipelines.pretrained import save_checkpoint
-from pipelines.runtime.precision import autocast_context, log_compute_dtype
+from pipelines.runtime.precision import autocast_context, log_compute_dtype, products_context
 from pipelines.runtime.signals import GracefulStop, SharedRequests, Stopped
 from pipelines.training.divergence import DivergenceError, require_finite
 from pipelines.training.log import StepResult
@@ -104,13 +106,22 @@ def run_steps(training: Training) -> None:
 
 
 def log_step(training: Training, result: StepResult, speed: StepSpeed) -> None:
-    """Log a step, and show its total loss and the speed beside the progress."""
+    """Log a step, and show its total loss and the speed beside the progress; every rank has to call it."""
+    result = replace(result, losses=average_losses(result.losses, training.accelerator))
     rates = learning_rates(training.optimizer)
     line = training.log.write_step(training.step, training.epoch, result, speed, rates)
     total = line["losses"]["total"]
     loss = "not finite" if total is None else f"{total:.3f}"
     remark = f"loss {loss}, {speed.expressions_per_second:.1f} expressions/s"
     report_progress(training.step, training.total_steps, remark)
+
+
+def average_losses(losses: Mapping[str, torch.Tensor], accelerator: Accelerator) -> dict[str, torch.Tensor]:
+    """The losses of a batch, from those of each rank's part; every rank has to call it."""
+    if accelerator.num_processes == 1:
+        return dict(losses)
+    values = accelerator.reduce(torch.stack(list(losses.values())), reduction="mean")
+    return dict(zip(losses, values.unbind(), strict=True))
 
 
 def open_batches(training: Training) -> Generator[Batch, None, None]:
@@ -133,32 +144,46 @@ def train_step(training: Training, batch: Batch) -> StepResult:
     # Dropout depends only on seed, step and rank, so that a resumed training equals an uninterrupted one.
     torch.manual_seed((settings.seed * 1_000_003 + training.step) * 4099 + accelerator.process_index)
     model.train()
-    batch = batch.to(accelerator.device)
+    statistics = BatchNormStatistics(training.model)
+    losses = compute_gradients(training, batch.to(accelerator.device))
+    training.scaler.unscale_(training.optimizer)
+    # Clipping to an infinite norm measures it and changes no gradient.
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.optimizer.clip_norm or math.inf)
+    skipped = find_skipped(losses["total"], norm, accelerator)
+    statistics.restore(skipped)
+    # As torch's GradScaler does: Adam reads it on the device, and then changes nothing.
+    training.optimizer.found_inf = skipped  # type: ignore[attr-defined]
+    training.optimizer.step()
+    training.scaler.update()
+    if training.ema:
+        training.ema.update(training.model, training.step)
+    training.optimizer.zero_grad(set_to_none=True)
+    return StepResult(losses=losses, gradient_norm=norm.detach(), skipped=skipped)
+
+
+def compute_gradients(training: Training, batch: Batch) -> dict[str, torch.Tensor]:
+    """Add the gradients of a step, in micro-batches; returns the losses of this rank's part, without a graph."""
+    settings, accelerator, model = training.settings, training.accelerator, training.parallel_model
     assert batch.targets is not None
     counts = count_step(
         batch.targets, training.model.config.num_queries, all_reduce=accelerator.reduce,
         world_size=accelerator.num_processes, micro_batches=settings.micro_batches,
     )  # fmt: skip
     micro_batches = batch.split(settings.micro_batches)
-    statistics = BatchNormStatistics(training.model)
+    step_losses: dict[str, torch.Tensor] = {}
     for index, micro_batch in enumerate(micro_batches, start=1):
-        with accelerator.no_sync(model) if index < len(micro_batches) else contextlib.nullcontext():
+        syncing = accelerator.no_sync(model) if index < len(micro_batches) else contextlib.nullcontext()
+        with syncing, products_context(accelerator.device, training.compute_dtype):
             with autocast_context(accelerator.device, training.compute_dtype):
                 pixel_values = normalize_images(micro_batch.pixel_values)
                 output = model(pixel_values, micro_batch.input_ids, micro_batch.attention_mask)
             assert micro_batch.targets is not None
             losses = compute_losses(output, micro_batch.targets, settings.matching, settings.loss, counts)
-            (losses["total"] / len(micro_batches)).backward()  # type: ignore[no-untyped-call]
-    # Clipping to an infinite norm measures it and changes no gradient.
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.optimizer.clip_norm or math.inf)
-    step_losses = {name: value.detach() for name, value in losses.items()}
-    skipped = find_skipped(step_losses["total"], norm, accelerator)
-    statistics.restore(skipped)
-    # As torch's GradScaler does: Adam reads it on the device, and then changes nothing.
-    training.optimizer.found_inf = skipped  # type: ignore[attr-defined]
-    training.optimizer.step()
-    training.optimizer.zero_grad(set_to_none=True)
-    return StepResult(losses=step_losses, gradient_norm=norm.detach(), skipped=skipped)
+            training.scaler.scale(losses["total"] / len(micro_batches)).backward()  # type: ignore[no-untyped-call]
+        for name, value in losses.items():
+            part = value.detach() / len(micro_batches)
+            step_losses[name] = step_losses[name] + part if name in step_losses else part
+    return step_losses
 
 
 def run_validation(training: Training, stop: GracefulStop) -> None:
@@ -191,7 +216,7 @@ def validate_and_save_best(training: Training) -> None:
     if not scores or value > training.best:
         training.best = value
         processor = training.data.processor
-        save_checkpoint(training.out, training.model, processor.tokenizer, processor.max_tokens)
+        save_checkpoint(training.out, training.scored_model, processor.tokenizer, processor.max_tokens)
 
 
 def _describe_saved(training: Training) -> str:

@@ -35,9 +35,9 @@ def validate(training: Training) -> tuple[Scores, float]:
     """
     scores: Scores = {}
     primary: list[float] = []
-    was_training, state = training.model.training, torch.get_rng_state()
+    was_training, state = training.scored_model.training, torch.get_rng_state()
     # Batch norm statistics differ between ranks; the checkpoint will hold those of rank 0.
-    for buffer in training.model.buffers():
+    for buffer in training.scored_model.buffers():
         broadcast(buffer)
     for folder, data in training.validation_data.items():
         indices = choose_indices(len(data), training.settings.validation_limit)
@@ -50,7 +50,7 @@ def validate(training: Training) -> tuple[Scores, float]:
         metrics = summarize(metric_ratios(dataset, outcomes, has_boxes=True, has_masks=True))
         scores[name_folder(folder, scores)] = metrics
         primary.append(primary_score(dataset, metrics))
-    training.model.train(was_training)
+    training.scored_model.train(was_training)
     torch.set_rng_state(state)
     return scores, float(np.mean(primary)) if primary else 0.0
 
@@ -64,7 +64,7 @@ def evaluate_rank(training: Training, data: GroundingDataset, indices: NDArray[n
     outcomes: list[tuple[int, Outcome]] = []
     threshold = settings.postprocess.score_threshold
     with contextlib.closing(load_batches(data, batch_indices, workers=settings.workers)) as batches:
-        for outputs in predict_batches(training.model, batches, training.compute_dtype, threshold):
+        for outputs in predict_batches(training.scored_model, batches, training.compute_dtype, threshold):
             for raw in outputs:
                 index = int(part[len(outcomes)])
                 record, expression = data.find_expression(index)

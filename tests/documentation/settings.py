@@ -12,6 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from pydantic.fields import FieldInfo
 
 from pipelines.config import settings as module
+from pipelines.config.fingerprints import NOT_FINGERPRINTED
 from pipelines.config.model import IGVGConfig
 from pipelines.config.overrides import read_settings, to_mapping
 from pipelines.config.presets import train_preset
@@ -94,7 +95,7 @@ def format_table(stage: type, prefix: str) -> list[str]:
     for field in dataclasses.fields(stage):
         if find_group(stage, field.name):
             continue
-        mark = " †" if field.name in module.NOT_FINGERPRINTED else ""
+        mark = " †" if field.name in NOT_FINGERPRINTED else ""
         default = "" if field.default is dataclasses.MISSING else f"`{format_value(field.default)}`"
         meaning = re.sub(r"(</?s>)", r"`\1`", meanings[field.name].replace("|", "\\|"))
         values = describe_type(hints[field.name])

@@ -1,60 +1,51 @@
-"""Optimizer steps with batch norm in evaluation mode, started by torchrun or alone.
+"""Optimizer steps of one process or several, for comparisons.
 
 ```
-python -m tests.support.distributed_steps SHARDS OUT STEP      trains in OUT up to STEP, from the state that is there
+python -m tests.support.distributed_steps SHARDS OUT STEP [KEY=VALUE …]   trains up to STEP, from the state in OUT
 ```
 
-Leaves the weights after each step, the state of the last one, how many target boxes each process saw, and the sum of
-each process's statistics before and after a validation.
+Leaves the weights and the losses of each step, the state of the last one, how many target boxes each process saw, and
+the sum of each process's statistics before and after a validation.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from accelerate.utils import gather_object
 from safetensors.torch import save_file
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from pipelines.config.overrides import read_settings
 from pipelines.config.presets import train_preset
 from pipelines.training.setup import Training, setup_training, start_processes
 from pipelines.training.state import restore_state, save_state
-from pipelines.training.trainer import open_batches, train_step
+from pipelines.training.trainer import average_losses, open_batches, train_step
 from pipelines.training.validation import validate
 from tests.support.pipeline_runs import SMALL_NETWORK
 
-# With this epsilon an update of Adam is nearly proportional to the gradient, so that sizes count and not only signs.
 SETTINGS = (
-    *SMALL_NETWORK, 'splits=["val"]', "validation_limit=4", "precision=fp32", "batch_size=8", "micro_batches=2",
-    "max_steps=9", "epochs=99", "optimizer.schedule=step", "optimizer.warmup_epochs=0", "optimizer.clip_norm=1",
-    "optimizer.eps=1", "optimizer.encoder_lr=0.1", "optimizer.head_lr=0.1",
+    *SMALL_NETWORK, 'splits=["val"]', "validation_limit=4", "precision=fp32", "max_steps=99", "epochs=99",
+    "optimizer.schedule=step", "optimizer.warmup_epochs=0", "optimizer.clip_norm=1",
 )  # fmt: skip
 
 
-class FrozenBatchNorm(_BatchNorm):
-    """Stays in evaluation mode."""
-
-    def train(self, mode: bool = True) -> FrozenBatchNorm:
-        return super().train(False)
-
-
-def train_steps(shards: Path, out: Path, last: int) -> None:
+def train_steps(shards: Path, out: Path, last: int, changes: Sequence[str] = ()) -> None:
     """Train in `out` up to step `last`; call it in every process."""
-    settings = read_settings(train_preset("tiny"), None, SETTINGS)
+    settings = read_settings(train_preset("tiny"), None, (*SETTINGS, *changes))
     accelerator = start_processes(settings)
     training = setup_training(settings, [shards], out, accelerator)
     restore_state(training)
-    for module in training.model.modules():
-        if isinstance(module, _BatchNorm):
-            module.__class__ = type("Frozen", (FrozenBatchNorm, type(module)), {})
     boxes: list[list[int]] = []
+    losses: list[dict[str, float]] = []
     for batch in open_batches(training):
         assert batch.targets is not None
         boxes.append(gather_object([sum(map(len, batch.targets.boxes))]))
-        train_step(training, batch)
+        step_losses = average_losses(train_step(training, batch).losses, accelerator)
+        losses.append({name: value.item() for name, value in step_losses.items()})
         training.step += 1
         if accelerator.is_main_process:
             out.mkdir(exist_ok=True)
@@ -70,8 +61,8 @@ def train_steps(shards: Path, out: Path, last: int) -> None:
     validate(training)
     statistics.append(gather_object([sum_buffers(training)]))
     if accelerator.is_main_process:
-        (out / f"boxes-{last}.json").write_text(json.dumps(boxes))
-        (out / f"statistics-{last}.json").write_text(json.dumps(statistics))
+        found = {"boxes": boxes, "losses": losses, "statistics": statistics}
+        (out / f"steps-{last}.json").write_text(json.dumps(found))
 
 
 def sum_buffers(training: Training) -> float:
@@ -79,4 +70,5 @@ def sum_buffers(training: Training) -> float:
 
 
 if __name__ == "__main__":
-    train_steps(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+    torch.set_num_threads(1)
+    train_steps(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])

@@ -15,6 +15,7 @@ import torch
 from pipelines.config.settings import PredictSettings, TextSettings
 from pipelines.pretrained import save_checkpoint
 from pipelines.runtime.precision import (
+    ComputeDtype,
     advise_precision,
     autocast_context,
     describe_compute_dtype,
@@ -24,6 +25,7 @@ from pipelines.runtime.precision import (
 from pipelines.stages import predict
 from pipelines.training.state import save_state
 from pipelines.training.trainer import train
+from shards.errors import SettingsError
 from shards.progress import set_sink
 from tests.support.drawn_shards import write_shards
 from tests.support.pipeline_runs import SMALL_NETWORK, igvg
@@ -46,6 +48,23 @@ def _initialized() -> None:
 def without_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in LIMITS:
         monkeypatch.delenv(name, raising=False)
+
+
+def test_a_cpu_has_neither_tf32_nor_float16() -> None:
+    assert resolve_precision("tf32", CPU) == "fp32"
+    with pytest.raises(SettingsError, match=r"precision=fp16 needs a GPU .* computes on a cpu; set precision=auto"):
+        resolve_precision("fp16", CPU)
+
+
+@pytest.mark.parametrize(("compute_dtype", "rounded"), [("fp32", False), ("tf32", True)])
+def test_products_on_a_gpu_are_rounded_to_tf32_where_that_is_set_and_nowhere_else(
+    compute_dtype: ComputeDtype, rounded: bool
+) -> None:
+    flags = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [each.allow_tf32 for each in flags]
+    with autocast_context(torch.device("cuda"), compute_dtype):
+        assert [each.allow_tf32 for each in flags] == [rounded] * 2
+    assert [each.allow_tf32 for each in flags] == before
 
 
 @pytest.mark.parametrize("limit", ["AVX2", "avx2", "AVX512_CORE", "AVX512_CORE_VNNI"])

@@ -69,7 +69,7 @@ def put(value: Any, *keys: str | int) -> Callable[[State], None]:
         (put("1", "scored"), "scored is '1'"),
         (put(None, "best"), "best is None"),
         (put("fp16", "arithmetics"), "arithmetics is 'fp16'"),
-        (put(["fp16"], "arithmetics"), r"arithmetics is \['fp16'\]"),
+        (put(["fp8"], "arithmetics"), r"arithmetics is \['fp8'\]"),
         (drop("model"), "model is no dictionary of tensors"),
         (put(torch.zeros(2), "model"), "model is no dictionary of tensors"),
         (drop("model", "class_head.bias"), "model lacks class_head.bias"),

@@ -18,7 +18,7 @@ from pipelines.data.batch import Batch, collate
 from pipelines.data.cut_expressions import CutExpressions
 from pipelines.data.tokenizer import PAD_ID
 from pipelines.training.setup import Training, list_parts, open_validation
-from pipelines.training.state import save_state
+from pipelines.training.state import restore_state, save_state
 from pipelines.training.trainer import open_batches, train, train_step, validate_and_save_best
 from pipelines.training.validation import validate
 from shards.errors import DataError
@@ -181,6 +181,41 @@ def test_the_network_trains_and_is_scored_in_the_precision_that_is_set(
     assert [call["bf16"] for call in calls] == [half] * len(calls)
     assert calls[0]["output"] == (torch.bfloat16 if half else torch.float32)
     assert {parameter.dtype for parameter in training.model.parameters()} == {torch.float32}
+
+
+def test_gradients_in_float16_are_scaled_and_those_that_overflow_change_nothing(shards: Path, tmp_path: Path) -> None:
+    """On a CPU float16 is refused by settings alone: its products are slow there, and right."""
+    plain = measure_step(
+        open_small(shards, tmp_path, model=QUIET), gather(training := open_half(shards, tmp_path), range(4))
+    )
+    half = measure_step(training, gather(training, range(4)))
+    for name in ("box_head.fc3.weight", "encoder.patch_embed.weight"):
+        assert (half[name] - plain[name]).norm() < 0.05 * plain[name].norm()
+    before = {name: tensor.clone() for name, tensor in training.model.named_parameters()}
+    training.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**100)
+    train_step(training, gather(training, range(4)))
+    assert training.scaler.get_scale() == 2.0**99
+    assert [name for name, tensor in training.model.named_parameters() if not torch.equal(tensor, before[name])] == []
+
+
+def test_the_scale_of_gradients_outlasts_a_stop(shards: Path, tmp_path: Path) -> None:
+    training = open_half(shards, tmp_path)
+    training.scaler = torch.amp.GradScaler("cpu", init_scale=1024, growth_interval=2)
+    for _ in range(3):
+        train_step(training, gather(training, range(4)))
+        training.step += 1
+    save_state(training)
+    resumed = open_half(shards, tmp_path)
+    restore_state(resumed)
+    assert resumed.scaler.state_dict() == training.scaler.state_dict()
+    assert resumed.scaler.state_dict() | {"scale": 2048.0, "_growth_tracker": 1} == resumed.scaler.state_dict()
+
+
+def open_half(shards: Path, out: Path) -> Training:
+    """A training in float16."""
+    training = open_small(shards, out, model=QUIET)
+    training.compute_dtype, training.scaler = "fp16", torch.amp.GradScaler("cpu")
+    return training
 
 
 # Targets
