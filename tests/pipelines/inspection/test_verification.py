@@ -20,7 +20,10 @@ from shards.errors import ArtifactError
 from tests.support.pipeline_runs import run_here
 from tests.support.published_network import make_published
 
-KINDS = ("shards", "run", "found", "scores", "coco", "labels", "png", "again", "own", "imported", "report")
+KINDS = (
+    "shards", "tars", "run", "found", "scores", "coco", "labels", "png", "grefcoco", "again", "own", "imported",
+    "report",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +37,12 @@ def artifacts(pipeline: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_here("convert", found, *split, "--out", home / "coco")
     run_here("convert", found, *split, "--to", "labelme", "--out", home / "labels")
     run_here("convert", found, *split, "--to", "png", "--out", home / "png")
+    run_here("convert", *split, "--to", "grefcoco", "--out", home / "grefcoco")
+    run_here("prepare", "webdataset", "--annotations", pipeline / "shards" / "val", "--out", home / "tars")
     run_here("predict", "--from", found, "--set", "postprocess.score_threshold=0.2", "--out", home / "again")
     image = sorted(images.iterdir())[0]
-    run_here("predict", "--checkpoint", "shapes", "--image", image, "--text", "a square", "--out", home / "own")
+    save = ("--save", "overlays,masks,cutouts,json,coco")
+    run_here("predict", "--checkpoint", "shapes", "--image", image, "--text", "a square", *save, "--out", home / "own")
     torch.save({"state_dict": make_published()}, home / "published.pth")
     run_here("import", home / "published.pth", "--out", home / "imported")
     run_here("report", found, *split, "--out", home / "report")
@@ -100,10 +106,10 @@ def test_every_file_that_is_deleted_is_named(damaged: Path) -> None:
 @pytest.mark.parametrize("damaged", KINDS, indirect=True)
 def test_a_deleted_record_is_named(damaged: Path) -> None:
     (damaged / "artifact.json").unlink()
-    if damaged.name == "imported":
-        # A checkpoint alone, as one of the hub.
+    if damaged.name in ("imported", "tars"):
+        # A checkpoint alone, as one of the hub; shards that another program made and indexed.
         assert "has no artifact.json" in verify(damaged).notes[0]
-    elif damaged.name in ("coco", "labels", "png", "report"):
+    elif damaged.name in ("coco", "labels", "png", "grefcoco", "report"):
         # Nothing else in them says that igvg made them.
         with pytest.raises(ArtifactError, match=r"expected artifact\.json"):
             verify(damaged)
@@ -243,7 +249,7 @@ def test_artifacts_inside_others_and_side_by_side_are_verified(artifacts: Path, 
     report = verify(home)
     assert report.findings == ()
     assert report.units == {
-        "convert": 3, "import": 1, "predict": 3, "prepare": 1, "report": 1, "score": 1, "train": 1,
+        "convert": 4, "import": 1, "predict": 3, "prepare": 2, "report": 1, "score": 1, "train": 1,
     }  # fmt: skip
     (home / "found" / "score" / "scores.json").unlink()
     assert named(verify(home)) == {"found/score/scores.json"}
