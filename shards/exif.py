@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from shards.image_formats import open_image
+
 UPRIGHT = 1
 # Every file with an EXIF block, or with an orientation in an XMP packet, holds one of these.
 _MARKS = (b"Exif", b"exif", b"eXIf", b"tiff:Orientation")
@@ -60,7 +62,7 @@ def find_orientation(data: bytes) -> int:
         with (
             contextlib.suppress(Exception),
             warnings.catch_warnings(action="ignore"),
-            Image.open(io.BytesIO(data)) as image,
+            open_image(io.BytesIO(data)) as image,
         ):
             return read_orientation(image).value
     return UPRIGHT

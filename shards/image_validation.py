@@ -7,11 +7,10 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-
 from shards.errors import DataError
 from shards.exif import find_orientation
 from shards.file_kinds import explain_unreadable
+from shards.image_formats import open_image
 from shards.index import IMAGE_EXTENSIONS
 from shards.record import ImageRecord
 
@@ -52,7 +51,7 @@ def check_image(data: bytes, file: Path, record: ImageRecord, name: str, *, kind
     """
     try:
         # Pillow warns of damage that harms nothing here.
-        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:
+        with warnings.catch_warnings(action="ignore"), open_image(io.BytesIO(data)) as image:
             size = image.size
             if size == (record.width, record.height):
                 # An eighth of a JPEG's size costs a fraction of decoding it and still reads the file to its end.

@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from shards.errors import DataError
 from shards.exif import read_orientation
 from shards.file_kinds import describe_bytes, explain_unreadable
+from shards.image_formats import IMAGE_FORMATS, open_image
 from shards.record import LONGEST_SIDE
 
 ResultT = TypeVar("ResultT")
@@ -67,13 +68,13 @@ def inspect_image(file: Path) -> tuple[NDArray[np.uint8], str]:
     return _decode_upright(data, file)
 
 
-def decode_upright(data: bytes, name: str, formats: tuple[str, ...] | None = None) -> NDArray[np.uint8]:
+def decode_upright(data: bytes, name: str, formats: tuple[str, ...] = IMAGE_FORMATS) -> NDArray[np.uint8]:
     """The RGB pixels (H, W, 3) of an image file's bytes, turned upright by its EXIF orientation.
 
     Args:
         data: the bytes.
         name: what errors begin with.
-        formats: Pillow's names of the formats to read; None: all.
+        formats: Pillow's names of the formats to read.
 
     Raises:
         DataError: the bytes are not an image of such a format, or are damaged.
@@ -82,7 +83,7 @@ def decode_upright(data: bytes, name: str, formats: tuple[str, ...] | None = Non
 
 
 def decode_with(
-    data: bytes, file: str | Path, read: Callable[[Image.Image], ResultT], *, formats: tuple[str, ...] | None = None
+    data: bytes, file: str | Path, read: Callable[[Image.Image], ResultT], *, formats: tuple[str, ...] = IMAGE_FORMATS
 ) -> ResultT:
     """What `read` makes of the first frame or page of an image file's bytes.
 
@@ -90,14 +91,14 @@ def decode_with(
         data: the bytes.
         file: what errors begin with.
         read: takes the opened image, and may decode it.
-        formats: Pillow's names of the formats to read; None: all.
+        formats: Pillow's names of the formats to read.
 
     Raises:
         DataError: the bytes are not an image of such a format, or are damaged, or `read` failed.
     """
     try:
         # Pillow's warnings are harmless, or reported here as errors.
-        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=formats) as image:
+        with warnings.catch_warnings(action="ignore"), open_image(io.BytesIO(data), formats) as image:
             return read(image)
     except DataError:
         raise
@@ -108,7 +109,7 @@ def decode_with(
 
 
 def _decode_upright(
-    data: bytes, file: str | Path, *, formats: tuple[str, ...] | None = None
+    data: bytes, file: str | Path, *, formats: tuple[str, ...] = IMAGE_FORMATS
 ) -> tuple[NDArray[np.uint8], str]:
     """The pixels (H, W, 3) of the first frame or page, turned upright, and a remark on the EXIF block."""
 

@@ -8,13 +8,12 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from PIL import Image
-
 from pipelines.inspection.findings import Inventory
 from pipelines.inspection.weights import find_non_finite, read_header
 from shards.errors import DataError
 from shards.file_kinds import explain_unreadable
 from shards.files import read_json, read_text
+from shards.image_formats import open_image
 
 # Bytes; larger JSON is read in full verification alone.
 _QUICK = 1 << 24
@@ -65,7 +64,7 @@ def _check_image(file: Path, inventory: Inventory) -> None:
     if not inventory.full:
         return
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(file) as image:
+        with warnings.catch_warnings(action="ignore"), open_image(file) as image:
             image.load()
     except Exception as error:  # a parser may raise anything on a damaged file
         raise explain_unreadable(file, "an image", error, _REMEDY, kinds=("PNG", "JPEG")) from error

@@ -30,6 +30,7 @@ from pipelines.stages.artifact import RECORD, UNFINISHED
 from shards.errors import ArtifactError, DataError
 from shards.file_kinds import describe_content
 from shards.files import read_json
+from shards.image_formats import open_image
 
 _LOOKED_FOR_IN_FOLDERS = (
     f"{RECORD}, shards, raw outputs, a checkpoint, a training state, annotations, images, folders of artifacts"
@@ -119,7 +120,7 @@ def _describe_json(file: Path) -> Description:
 
 def _describe_image(file: Path) -> Description:
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(file) as image:
+        with warnings.catch_warnings(action="ignore"), open_image(file) as image:
             facts: dict[str, Cell] = {
                 "pixels": f"{image.width} × {image.height}",
                 "mode": image.mode,

@@ -11,9 +11,10 @@ from PIL import Image
 
 from pipelines.data.image_decoding import decode_upright
 from shards.errors import DataError
+from shards.image_formats import open_image
 from shards.record import LONGEST_SIDE
 
-# Kinds whose decoders run no other program, as that of EPS does.
+# Those that are common on the web: strangers send them.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 """Pillow's names of the accepted formats; of a JPEG with several images the first is read."""
 _NAME = "the image"
@@ -32,7 +33,7 @@ def check_upload(stream: BinaryIO, max_pixels: int) -> None:
     """
     stream.seek(0)
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(stream, formats=FORMATS) as image:
+        with warnings.catch_warnings(action="ignore"), open_image(stream, FORMATS) as image:
             width, height = image.size
     except Image.DecompressionBombError as error:
         raise TooLargeError("has too many pixels", file=_NAME, remedy=_describe_limit(max_pixels)) from error

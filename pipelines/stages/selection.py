@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
 
-from PIL import Image
-
 from pipelines.config.settings import CocoSettings, JsonLinesSettings, PrepareSettings, TextSettings
 from pipelines.data.tokenizer import clean_expression
 from shards.annotations.coco import CocoImage, ImageKey
@@ -33,6 +31,7 @@ from shards.annotations.image_files import (
 from shards.annotations.jsonl import own_names, read_jsonl
 from shards.datasets import OWN_LAYOUTS
 from shards.errors import DataError, to_line
+from shards.image_formats import open_image
 
 Item = tuple[ImageDraft, Path]
 
@@ -164,7 +163,7 @@ def _read_missing_sizes(
             measured.append(draft)
         elif file := located.get(draft.image.key):
             try:
-                with warnings.catch_warnings(action="ignore"), Image.open(file) as image:
+                with warnings.catch_warnings(action="ignore"), open_image(file) as image:
                     width, height = image.size
             except Exception as error:  # a parser may raise anything on a damaged file
                 what = f"is no image ({to_line(str(error))})"
