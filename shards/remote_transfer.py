@@ -8,6 +8,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import http
+import logging
+import os
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
@@ -22,6 +24,7 @@ from shards.remote_addresses import HTTP_SCHEMES, redact_text, split_credentials
 _CHUNK_BYTES = 1 << 18
 # Slower than this for as long as the timeout counts as a server that does not answer.
 _LEAST_BYTES_PER_SECOND = 1024
+_LOGGING = ("fsspec", "gcsfs", "s3fs")
 _REFUSED = frozenset({401, 403, 404, 410})
 
 
@@ -197,6 +200,12 @@ def _describe_status(code: int) -> str:
 def _read_fsspec(url: str, start: int) -> Chunks:
     scheme = url.split(":", 1)[0]
     remedy = "pip install 'igvg[remote]', or the package that fsspec names"
+    for library in _LOGGING:
+        # An error ends in one line of our own, without tracebacks of its threads.
+        if (logger := logging.getLogger(library)).level == logging.NOTSET:
+            logger.setLevel(logging.CRITICAL + 1)
+    # Otherwise gcsfs asks for the kind of each bucket, and warns where there are no credentials.
+    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     try:
         import fsspec.core
 
@@ -215,6 +224,16 @@ def _read_fsspec(url: str, start: int) -> Chunks:
                 position += len(chunk)
     # Every file system has errors of its own.
     except Exception as error:
-        refused = isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError)
-        what = "there is no such file" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: {error}"
-        raise TransferError(redact_text(what, url), refused=refused) from error
+        raise _explain_store(error, url) from error
+
+
+def _explain_store(error: Exception, url: str) -> TransferError:
+    """An error of an object store or the hub."""
+    if isinstance(error, FileNotFoundError):
+        return TransferError("there is no such file", refused=True)
+    # huggingface_hub has the answer, gcsfs the status itself.
+    status = getattr(getattr(error, "response", None), "status_code", None) or getattr(error, "code", None)
+    if isinstance(status, int) and status >= http.HTTPStatus.BAD_REQUEST:
+        return TransferError(_describe_status(status), refused=status in _REFUSED)
+    refused = isinstance(error, PermissionError | IsADirectoryError) or str(error).startswith("Forbidden")
+    return TransferError(redact_text(f"{type(error).__name__}: {error}", url), refused=refused)

@@ -7,10 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import s3fs
 
 from shards import remote_folders, remote_prefetch
+from tests.support.object_stores import serve_s3
 from tests.support.pipeline_runs import draw_published, igvg, only_error, prepare, run_here, train_arguments
 from tests.support.shard_server import ShardServer, serve_folder
+
+STEPS = ("max_steps=4", "epochs=1", "workers=2")
 
 
 @pytest.fixture(scope="module")
@@ -35,22 +39,45 @@ def fail_often(server: ShardServer) -> None:
         server.failures[f"{split}/index.json"] = ["close"]
 
 
-def test_training_on_remote_shards_gives_the_same_weights(shards: Path, server: ShardServer, tmp_path: Path) -> None:
-    fail_often(server)
-    settings = ("max_steps=4", "epochs=1", "workers=2")
-    run_here(*train_arguments(shards, tmp_path / "local", *settings))
-    run_here(*train_arguments(server.url, tmp_path / "remote", *settings))
+@pytest.fixture(scope="module")
+def local_run(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training on the shards of this machine."""
+    out = tmp_path_factory.mktemp("local") / "run"
+    run_here(*train_arguments(shards, out, *STEPS))
+    return out
+
+
+def train_and_compare(local: Path, url: str, out: Path) -> None:
+    """Train on an address, and compare what that leaves."""
+    run_here(*train_arguments(url, out, *STEPS))
     for name in ("model.safetensors", "tokenizer.json"):
-        if (tmp_path / "local" / name).exists():
-            assert (tmp_path / "local" / name).read_bytes() == (tmp_path / "remote" / name).read_bytes()
-    local, remote = (json.loads((tmp_path / run / "artifact.json").read_text()) for run in ("local", "remote"))
-    assert (local["fingerprint"], local["counts"]) == (remote["fingerprint"], remote["counts"])
+        if (local / name).exists():
+            assert (local / name).read_bytes() == (out / name).read_bytes()
+    records = [json.loads((run / "artifact.json").read_text()) for run in (local, out)]
+    assert (records[0]["fingerprint"], records[0]["counts"]) == (records[1]["fingerprint"], records[1]["counts"])
     lines = [
         [{key: value for key, value in json.loads(line).items() if "loss" in key} for line in log.splitlines()]
-        for log in ((tmp_path / run / "log.jsonl").read_text() for run in ("local", "remote"))
+        for log in ((run / "log.jsonl").read_text() for run in (local, out))
     ]
     assert lines[0] == lines[1]
     assert any(lines[0])
+
+
+def test_training_on_remote_shards_gives_the_same_weights(local_run: Path, server: ShardServer, tmp_path: Path) -> None:
+    fail_often(server)
+    train_and_compare(local_run, server.url, tmp_path / "run")
+
+
+def test_training_on_an_object_store_gives_the_same_weights(
+    shards: Path, local_run: Path, server: ShardServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve_s3() as store:
+        store.add_folder("bucket", "set", shards)
+        store.failures["set/train/train-000000.tar"] = [503, 503]
+        for name, value in store.environment.items():
+            monkeypatch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()
+        train_and_compare(local_run, "s3://bucket/set", tmp_path / "run")
 
 
 def test_predictions_scores_and_reports_on_remote_shards_are_the_same(

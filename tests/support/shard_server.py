@@ -21,7 +21,8 @@ class ShardServer:
     truncate: the connection ends after half of the file. corrupt: a byte is changed. longer: more comes than the file
     holds. wrong-length: Content-Length is twice the size. shorter-length: Content-Length is half the size. silent:
     nothing comes. trickle: a byte each 0.1 s. close: the connection ends without an answer. delay: it takes 0.3 s.
-    slow: the file takes about 2 s. other-range: not the part that was asked for. unsatisfiable: 416 to any Range.
+    slow: the file takes about 2 s. paused: about 0.1 s, in five parts. other-range: not the part that was asked for.
+    unsatisfiable: 416 to any Range.
 
     With `ranges` parts of files are given. `sent` counts the bytes of each file.
     """
@@ -98,12 +99,12 @@ def serve_folder(folder: Path) -> Iterator[ShardServer]:
                 self.wfile.write(bytes([*data[:700], data[700] ^ 1, *data[701:]]))
             elif failure == "longer":
                 self.wfile.write(data + bytes(10**6))
-            elif failure in ("trickle", "slow"):
-                step = 1 if failure == "trickle" else len(data) // 20
+            elif failure in ("trickle", "slow", "paused"):
+                step = {"trickle": 1, "slow": len(data) // 20, "paused": len(data) // 5 + 1}[failure]
                 for start in range(0, len(data), step):
                     self.wfile.write(data[start : start + step])
                     self.wfile.flush()
-                    time.sleep(0.1)
+                    time.sleep(0.02 if failure == "paused" else 0.1)
             else:
                 self.wfile.write(data)
 

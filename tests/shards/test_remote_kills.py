@@ -1,0 +1,94 @@
+"""A process that reads remote shards is killed at random moments; the next one reads the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from shards.files import digest_file
+from shards.reader import ShardReader
+from tests.support.paths import ROOT
+from tests.support.remote_artifacts import list_cached, write_artifact
+from tests.support.shard_server import ShardServer, serve_folder
+from tests.support.tiny_shards import make_items, write_items
+
+SHARDS = 8
+READ = """
+import sys, hashlib
+from shards.reader import ShardReader
+from shards.remote_folders import locate_shards
+reader = ShardReader(locate_shards(sys.argv[1]), "val")
+print(hashlib.sha256(b"".join(reader.image(index) for index in range(len(reader)))).hexdigest(), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("prepared")
+    write_items(folder, make_items(folder / "images", [1] * SHARDS), records=1)
+    write_artifact(folder)
+    return folder
+
+
+def start_reading(url: str, cache: Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "IGVG_CACHE": str(cache), "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen([sys.executable, "-c", READ, url], env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def slow_down(server: ShardServer) -> None:
+    """Give every file in small parts with pauses, so that moments fall into transfers."""
+    for shard in range(SHARDS):
+        server.failures[f"val/val-{shard:06}.tar"] = ["paused"] * 1000
+    server.failures["artifact.json"] = server.failures["val/index.json"] = ["paused"] * 1000
+
+
+def kill_often(prepared: Path, home: Path, moments: list[float]) -> int:
+    """Kill a reader at each of these moments, in seconds after its first request; returns how many were at work."""
+    killed = 0
+    with serve_folder(prepared) as server:
+        server.ranges = True
+        images = list(server.folder.glob("val/*.tar"))
+        reader = ShardReader(prepared, "val")
+        expected = hashlib.sha256(b"".join(reader.image(index) for index in range(len(reader)))).hexdigest()
+        for turn, moment in enumerate(moments):
+            # Some begin with an empty cache, and the others with what was left.
+            cache = home / f"cache{turn // 3}"
+            slow_down(server)
+            before = sum(server.requests.values())
+            process = start_reading(server.url, cache)
+            while sum(server.requests.values()) == before and process.poll() is None:
+                time.sleep(0.005)
+            time.sleep(moment)
+            killed += process.poll() is None
+            process.send_signal(signal.SIGKILL)
+            process.communicate(timeout=30)
+            server.failures.clear()
+            # What lies in the cache under its own name is whole.
+            assert all(digest_file(file) == file.stem for file in list_cached(cache))
+            after = start_reading(server.url, cache)
+            output, _ = after.communicate(timeout=60)
+            assert after.returncode == 0
+            assert output.strip() == expected
+            assert {file.stem for file in list_cached(cache)} == {digest_file(file) for file in images}
+            assert not list((cache / "shards").glob(".*.tmp"))
+            for file in list_cached(cache)[turn % 3 :]:
+                file.unlink()
+    return killed
+
+
+def test_a_reader_that_is_killed_at_random_moments_changes_nothing(prepared: Path, tmp_path: Path) -> None:
+    assert kill_often(prepared, tmp_path, [0.02, 0.3, 0.7, 1.1]) >= 3
+
+
+@pytest.mark.slow
+def test_a_reader_that_is_killed_at_25_random_moments_changes_nothing(prepared: Path, tmp_path: Path) -> None:
+    generator = random.Random(16)
+    assert kill_often(prepared, tmp_path, [generator.uniform(0, 1.2) for _ in range(25)]) >= 20
