@@ -117,9 +117,12 @@ def prepare(
     own: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     _check_own(dataset, own, from_hub)
     if dataset == webdataset.NAME:
-        refused = {"--images": images, "--from-hub": from_hub, "--limit": limit, "--dry-run": dry_run, "--cache": cache}
+        refused = {"--images": images, "--from-hub": from_hub, "--limit": limit, "--dry-run": dry_run}
         refused |= {"--skip-invalid": skip_invalid}
-        _print_counts(dataset, out, webdataset.prepare_shards(annotations, out, split, force=force, refused=refused))
+        counts = webdataset.prepare_shards(annotations, out, split, force=force, refused=refused)
+        if cache:
+            webdataset.cache_images(out, cache, cache_limit, workers)
+        _print_counts(dataset, out, counts)
         return
     if (annotations is None) == (from_hub is None):
         raise typer.BadParameter("give either --annotations or --from-hub")

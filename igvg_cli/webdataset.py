@@ -28,3 +28,11 @@ def prepare_shards(
     if result.cached:
         render.note(f"{out} is up to date: same shards; nothing to do.")
     return result.counts
+
+
+def cache_images(out: Path, size: int, limit: float, workers: int | None) -> None:
+    """Build or complete the image caches of a prepared folder."""
+    from pipelines.data.image_cache_building import cache_folder
+
+    with render.show_progress("caching"):
+        cache_folder(out, size, limit=limit, workers=workers)

@@ -1,5 +1,10 @@
 """Shards that others wrote, with our record schema and without an index: what they may hold, checked before it is read.
 
+They are read by our own reader of tars, and not by `webdataset.WebDataset`: the index needs the byte offset of each
+member, which a stream does not tell, and importing webdataset loads torch. What is taken gives every reader of
+WebDataset the same keys, fields and bytes; tests compare both, with `enforce_security` on. What such a reader takes
+otherwise is refused: members of a record that are not neighbors, and names that it skips.
+
 Nothing is ever unpacked. Names that other programs would unpack elsewhere, links, devices and members that are larger
 than an image or a record can be are refused all the same, from the headers alone.
 """
@@ -9,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from shards.errors import DataError, to_line
@@ -36,6 +41,10 @@ _REDEFINED = re.compile(rb"\d+ (?:size|GNU\.sparse\.\w+(?:\.\w+)?)=")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 # SPLIT-000000, and 000000 alone.
 _NUMBERED = re.compile(r"(?:(?P<split>.+)-)?[0-9]+")
+# webdataset.tariterators: `base_plus_ext`, and `skip_meta` of `tar_file_iterator`.
+_KEYED = re.compile(r"(?:.*/)?[^./][^./]*\.[^/]*")
+_META = re.compile(r"__[^/]*__(?:$|/)")
+_COMPRESSED = frozenset({".bz2", ".gz", ".lz4", ".tbz", ".tgz", ".txz", ".xz", ".zst"})
 _REMEDY = "write the shards again without it"
 
 
@@ -50,6 +59,7 @@ def find_tars(folder: Path) -> dict[str, list[Path]]:
     remedy = "name them SPLIT-000000.tar, or put each split into a folder of its own"
     own, nested = (sorted(folder.glob(pattern)) for pattern in ("*.tar", "*/*.tar"))
     nested = [file for file in nested if not file.parent.name.startswith(".")]
+    _refuse_compressed(folder)
     if own and nested:
         what = f"holds tars and folders of tars, {own[0].name} and {nested[0].parent.name}"
         raise DataError(what, file=folder, remedy="give the folder of one of the two")
@@ -68,6 +78,13 @@ def find_tars(folder: Path) -> dict[str, list[Path]]:
     return splits
 
 
+def _refuse_compressed(folder: Path) -> None:
+    """Refuse compressed tars, which would be passed over: no byte of them can be found without all before it."""
+    for file in sorted([*folder.glob("*.t*"), *folder.glob("*/*.t*")]):
+        if file.suffix in _COMPRESSED and (".tar" in file.suffixes or file.suffix.startswith(".t")):
+            raise DataError("is compressed", file=file, remedy="unpack it to a plain .tar, e.g. with gunzip")
+
+
 def check_members(file: Path) -> None:
     """Check a tar by its headers; what is no tar is left to `index_shard`.
 
@@ -82,15 +99,36 @@ def check_members(file: Path) -> None:
             if number > MAX_MEMBERS:
                 remedy = "write shards of fewer records"
                 raise DataError(f"holds more than {MAX_MEMBERS:,} members", file=file, remedy=remedy)
-    for key, kinds in list_members(file).items():
+    members = list_members(file)
+    _check_neighbors(file, members)
+    for key, kinds in members.items():
         for extension, (_, size) in kinds.items():
             name = f"{key}.{extension}" if extension else key
             if name.startswith("/") or ".." in name.split("/") or "\\" in name:
                 raise _refuse(file, name, "leads out of the folder that it would be unpacked into")
             if _CONTROL.search(name):
                 raise _refuse(file, name, "has characters that no name of a file should have")
+            if not _KEYED.fullmatch(name) or _META.match(name):
+                raise _refuse(
+                    file, name, "has a name without a key or an extension, or one that readers of WebDataset skip"
+                )
             if extension == "json" and size > MAX_JSON_BYTES:
                 raise _refuse(file, name, f"has {size:,} bytes; a record may have {MAX_JSON_BYTES:,}")
+
+
+def _check_neighbors(file: Path, members: Mapping[str, Mapping[str, tuple[int, int]]]) -> None:
+    """Refuse a record whose members are not side by side: a stream gives each part of it as a record of its own."""
+    placed = sorted((offset, key, kind) for key, kinds in members.items() for kind, (offset, _) in kinds.items())
+    seen, last = set[str](), None
+    for _, key, kind in placed:
+        if key != last and key in seen:
+            name = f"{key}.{kind}" if kind else key
+            remedy = "write the image and the .json of each record one after the other"
+            raise DataError(
+                "is not beside the other members of its key", file=file, record=f"member {name}", remedy=remedy
+            )
+        seen.add(key)
+        last = key
 
 
 def read_records(file: Path, contents: ShardContents) -> Iterator[tuple[str, ImageRecord]]:

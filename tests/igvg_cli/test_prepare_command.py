@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from shards.synthetic.writer import write_published
+from tests.support.tiny_shards import fill_masks, make_items, write_items
 
 # The root command with this one command, so that a fault in another does not show here.
 PROGRAM = """
@@ -193,3 +194,13 @@ def test_a_cache_is_built_with_the_shards_and_completed_on_finished_ones(publish
     assert again.returncode == 0, again.stderr
     assert "up to date" in again.stderr
     assert files[0].read_bytes() == kept
+
+
+def test_others_shards_may_have_a_cache_too(tmp_path: Path) -> None:
+    items = [(fill_masks(record), file) for record, file in make_items(tmp_path / "images", [2, 1])]
+    write_items(tmp_path / "tars", items)
+    words = ("webdataset", "--annotations", tmp_path / "tars", "--out", tmp_path / "out", "--cache", "16")
+    assert run(*words).returncode == 0
+    (file,) = (tmp_path / "out" / "cache").glob("*-16-*.images")
+    assert file.stat().st_size > 2 * 3 * 16 * 16
+    assert "is up to date" in run(*words, "--workers", "0").stderr

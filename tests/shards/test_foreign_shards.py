@@ -164,7 +164,7 @@ def test_a_name_that_is_given_twice_is_refused(tmp_path: Path) -> None:
 def test_what_programs_write_is_taken(tar_format: int, tmp_path: Path) -> None:
     folder = make_info("folder/", b"", type=tarfile.DIRTYPE)
     long = "long" * 20 + "/" + "name" * 20
-    members = [folder, *make_pair("folder/ü"), *make_pair(long, 2), make_info("folder/ü.cls", b"7")]
+    members = [folder, *make_pair("folder/ü"), make_info("folder/ü.cls", b"7"), *make_pair(long, 2)]
     file = write_tar(tmp_path / "val-0.tar", members, tar_format)
     check_members(file)
     assert [key for key, _ in read_records(file, index_shard(file))] == ["folder/ü", long]
