@@ -72,7 +72,7 @@ def list_score(home: Path, out: Path) -> list[str]:
 
 
 def list_report(home: Path, out: Path) -> list[str]:
-    return ["report", str(home / "found"), *split_options(home), "--out", str(out), "--set", "limit=20"]
+    return ["report", str(home / "found"), *split_options(home), "--out", str(out), "--limit", "40"]
 
 
 COMMANDS: dict[str, Lines] = {

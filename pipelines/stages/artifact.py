@@ -22,7 +22,7 @@ from pipelines.config.overrides import describe_differences
 from pipelines.stages.folder_lock import inner_lock, is_lock, lock_folder, refuse_locked
 from shards.errors import ArtifactError, DataError, join_first
 from shards.file_kinds import describe_content
-from shards.files import TEMPORARY, digest_file, read_json, remove_stale, write_json
+from shards.files import TEMPORARY, digest_file, read_json, remove_drafts, remove_stale, write_json
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -193,6 +193,7 @@ class Stage:
         if force:
             self.clear()
         folder.mkdir(parents=True, exist_ok=True)
+        remove_drafts(marker, locked=True)
         write_json(marker, asdict(self._record()))
         return False
 
@@ -315,8 +316,9 @@ def read_record(file: Path) -> Artifact:
 
 
 def _holds_files(folder: Path) -> bool:
-    """Whether a folder is there and holds more than the locks of killed processes."""
-    return folder.is_dir() and not all(is_lock(path) for path in folder.iterdir())
+    """Whether a folder is there and holds more than what a process left that was killed when it began to work."""
+    begun = f".{UNFINISHED}.*.tmp"
+    return folder.is_dir() and not all(is_lock(path) or path.match(begun) for path in folder.iterdir())
 
 
 def _refuse_other_stage(folder: Path, stage: str) -> None:

@@ -35,6 +35,15 @@ def test_the_same_inputs_and_options_are_found_again(tmp_path: Path) -> None:
     assert found.versions["igvg"]
 
 
+def test_a_process_that_is_killed_while_it_begins_leaves_a_folder_for_the_next_one(tmp_path: Path) -> None:
+    (tmp_path / ".unfinished.json.99.tmp").write_text("{")
+    stage = make_stage(tmp_path, "predict", INPUTS, OPTIONS)
+    assert stage.find() is None
+    assert not stage.start()
+    stage.finish({})
+    assert [file.name for file in tmp_path.iterdir()] == ["artifact.json"]
+
+
 def test_what_unfinished_work_goes_on_from_stays_until_the_work_is_recorded(tmp_path: Path) -> None:
     make_stage(tmp_path, "train", INPUTS, OPTIONS).start()
     (tmp_path / "state").mkdir()
