@@ -52,6 +52,14 @@ def train(
             show_default=False,
         ),
     ] = 0,
+    continue_with: Annotated[
+        bool,
+        typer.Option(
+            "--continue-with",
+            help="Continue the training in --out with other settings, where these only matter from now on: epochs, "
+            "learning rates and their schedule, precision, weights of the losses.",
+        ),
+    ] = False,
     force: options.Force = False,
 ) -> None:
     """Train the network on prepared shards; run the same command again to continue a stopped training.
@@ -74,6 +82,8 @@ def train(
 
     if not show_settings and (not shards or out is None):
         raise typer.BadParameter(f"{'--out' if shards else '--shards'} is missing; only --show-settings needs none")
+    if continue_with and force:
+        raise typer.BadParameter("--continue-with continues what --force removes; give one of them")
     overrides = [
         *(set_ or []),
         *([f"init={init}"] if init else []),
@@ -93,9 +103,12 @@ def train(
     if settings.init:
         settings = replace(settings, init=str(download_checkpoint(settings.init)))
     with render.show_progress("training", live=live):
-        result = stage.run(settings, [locate_shards(folder) for folder in folders], out, force=force)
+        located = [locate_shards(folder) for folder in folders]
+        result = stage.run(settings, located, out, force=force, continue_with=continue_with)
+    counts = result.counts
     if result.cached:
         render.note(f"{out} is up to date: same shards, same settings; nothing to do.")
-    counts = result.counts
+        for change in counts.get("changes", ()):
+            render.note(f"After step {change['step']:,} these changed: {', '.join(change['settings'])}.")
     cut = f", {counts['cut']:,} of them cut at {settings.text.max_tokens} tokens" if counts.get("cut") else ""
     render.print_line(f"{out}: trained {counts['steps']} steps on {counts['expressions']} expressions{cut}")

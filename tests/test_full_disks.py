@@ -20,7 +20,7 @@ from pipelines.model import IGVGModel
 from pipelines.prediction.raw_store import RawWriter
 from pipelines.pretrained import save_checkpoint
 from pipelines.stages import convert, predict, report, score
-from pipelines.training.state import write_state
+from pipelines.training.state_files import write_state
 from tests.support.pipeline_runs import command, draw_published, only_error, prepare
 from tests.support.small_network import CONFIG
 

@@ -6,8 +6,8 @@ from pipelines.config.model import ADDED_KEYS
 
 # Settings that do not change a byte of what a stage writes.
 NOT_FINGERPRINTED = frozenset({
-    "workers", "cache", "cache_limit", "checkpoint_minutes", "max_skipped_steps", "log_steps", "log_with",
-    "profile_steps", "activation_checkpointing",
+    "workers", "cache", "cache_limit", "checkpoint_minutes", "keep_states", "keep_last_state", "max_skipped_steps",
+    "log_steps", "log_with", "profile_steps", "activation_checkpointing",
 })  # fmt: skip
 # Settings of later versions, and the values under which everything is as before: these are not fingerprinted.
 ADDED_SETTINGS: dict[str, object] = {

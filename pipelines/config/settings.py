@@ -223,6 +223,10 @@ class TrainSettings:
     """Gigabytes of all such files at most; images that do not fit are decoded at every use."""
     checkpoint_minutes: Weight = 10.0
     """Minutes between two saved training states."""
+    keep_states: Positive = 2
+    """Saved states that are kept, the last ones; the training continues from the last one that is not damaged."""
+    keep_last_state: Flag = False
+    """Keep the last state when the training has finished: `--continue-with` can then add epochs to it."""
     max_skipped_steps: Positive = 5
     """A step with a loss or gradient that is not finite is skipped; after so many in a row the training stops."""
     log_steps: Positive = 20

@@ -15,7 +15,9 @@ from pipelines.networks import resolve_checkpoint
 from pipelines.runtime.distributed import explain_lost_process
 from pipelines.runtime.signals import GracefulStop
 from pipelines.stages.artifact import KeyedFolder, Stage, StageResult
+from pipelines.stages.continuation import ContinuedStage, read_changes
 from pipelines.stages.inputs import digest_training_inputs
+from pipelines.training.folders import LAST_GOOD_FOLDER, STATE_FOLDER
 from shards.progress import begin_stage, log
 from shards.remote_folders import locate_shards
 
@@ -24,7 +26,12 @@ if TYPE_CHECKING:
 
 
 def run(
-    settings: TrainSettings, shards: Sequence[Path], out: Path | KeyedFolder, *, force: bool = False
+    settings: TrainSettings,
+    shards: Sequence[Path],
+    out: Path | KeyedFolder,
+    *,
+    force: bool = False,
+    continue_with: bool = False,
 ) -> StageResult[None]:
     """Train and leave a checkpoint folder in `out`.
 
@@ -33,9 +40,10 @@ def run(
         shards: folders that `igvg prepare` made; their training splits are trained on together.
         out: the checkpoint folder; holds `log.jsonl` and, until the training has finished, its state.
         force: replace what igvg left in `out`.
+        continue_with: continue the training in `out` with other settings, where these only matter from now on.
 
     Raises:
-        ArtifactError: `out` holds something else.
+        ArtifactError: `out` holds something else, or no training that can be continued with these settings.
         DataError: shards are damaged or hold no training split.
         DivergenceError: the training diverged; says what to do.
         LaunchError: the processes that were started cannot work together, or another one of them ended.
@@ -51,13 +59,16 @@ def run(
         # A name of the hub may mean another commit a moment later.
         settings = replace(settings, init=str(start))
     stage = describe(settings, shards, out)
+    if continue_with:
+        stage = ContinuedStage(
+            name=stage.name, out=stage.out, inputs=stage.inputs, options=stage.options, state_folder=STATE_FOLDER
+        )
     if cached := stage.find(force=force):
         return cached
     # Torch takes seconds to load: only when there is work to do.
     from pipelines.data.cut_expressions import CutExpressions
-    from pipelines.training.recovery import LAST_GOOD_FOLDER
     from pipelines.training.setup import setup_training, start_processes
-    from pipelines.training.state import STATE_FOLDER, restore_state
+    from pipelines.training.state import restore_state
     from pipelines.training.trackers import require_trackers
     from pipelines.training.trainer import train
 
@@ -75,13 +86,29 @@ def run(
         accelerator.wait_for_everyone()
         # The state of another training was refused, or has been removed.
         restore_state(training)
+        if accelerator.is_main_process and isinstance(stage, ContinuedStage):
+            training.changes = stage.record_changes(training.step)
         train(training)
-        if accelerator.is_main_process:
-            # A signal no longer interrupts: there is nothing left to save.
-            with GracefulStop():
-                stage.finish(count_training(training, commit), scratch=(STATE_FOLDER, LAST_GOOD_FOLDER))
+        finish(stage, training, commit)
         accelerator.wait_for_everyone()
     return stage.read()
+
+
+def finish(stage: Stage, training: Training, commit: str | None) -> None:
+    """Write the record of a training that has reached its last step; call it on all ranks."""
+    from pipelines.training.state import save_state
+
+    keep = training.settings.keep_last_state
+    if keep:
+        # With the scores of the last validation.
+        save_state(training)
+    if training.accelerator.is_main_process:
+        counts = count_training(training, commit)
+        if changes := read_changes(stage.folder):
+            counts["changes"] = changes
+        # A signal no longer interrupts: there is nothing left to save.
+        with GracefulStop():
+            stage.finish(counts, scratch=(LAST_GOOD_FOLDER,) if keep else (STATE_FOLDER, LAST_GOOD_FOLDER))
 
 
 def count_training(training: Training, commit: str | None) -> dict[str, Any]:
@@ -90,6 +117,7 @@ def count_training(training: Training, commit: str | None) -> dict[str, Any]:
         "steps": training.step,
         "expressions": len(training.data),
         "best": training.best,
+        "best_step": training.best_step,
         "processes": training.accelerator.num_processes,
         "precision": " then ".join(training.compute_dtypes),
         "cut": training.cut.count if training.cut else 0,

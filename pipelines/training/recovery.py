@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-
 from pipelines.pretrained import save_checkpoint
+from pipelines.training.folders import LAST_GOOD_FOLDER, STATE_FOLDER
 from pipelines.training.setup import Training
-from pipelines.training.state import STATE_FOLDER, is_finite, read_state
+from pipelines.training.state import is_finite
+from pipelines.training.state_files import read_state
 
-LAST_GOOD_FOLDER = "last-good"
-"""The checkpoint folder of the last saved weights."""
 # Learning rates divided by this are recommended.
 _REDUCTION = 10
 
@@ -24,8 +22,8 @@ def advise_after_divergence(training: Training) -> str:
     if (step := export_last_good(training)) is not None:
         folder = training.out / LAST_GOOD_FOLDER
         return (
-            f"the weights of step {step} are in {folder}: train on from them with lower rates, into another folder: "
-            f"--init {shlex.quote(str(folder))} {' '.join(changes)} --out OTHER"
+            f"the state of step {step} is kept, and its weights are in {folder}: continue from it with lower rates, by "
+            f"the same command with --continue-with {' '.join(changes)}"
         )
     return f"no finite state was saved before: begin again with lower rates: --force {' '.join(changes)}"
 

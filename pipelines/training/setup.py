@@ -80,10 +80,16 @@ class Training:
     """Steps so far that were skipped because a loss or the gradient was not finite."""
     skipped_in_a_row: int = 0
     """How many of them were the last steps."""
+    changes: Sequence[str] = ()
+    """The settings with other values from the present step on, as the log says."""
     validated_step: int = 0
     """The last step after which the validation splits were scored."""
+    validation_is_due: bool = False
+    """Whether the training was stopped between the last step and its validation."""
     best: float = -1.0
     """The best validation value so far; its weights are in the checkpoint folder."""
+    best_step: int = 0
+    """Its step."""
 
     @property
     def scored_model(self) -> IGVGModel:

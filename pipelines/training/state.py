@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, BinaryIO, cast, get_args
+from typing import Any, get_args
 
-import torch
 from torch import Tensor
 
-from pipelines.model.convert.torch_file import load_values
 from pipelines.model.serialization import FORMER_NAME
 from pipelines.prediction.predictor import predict_batches
 from pipelines.runtime.distributed import require_equal
 from pipelines.runtime.precision import ComputeDtype
 from pipelines.training.divergence import DivergenceError, weights_are_finite
+from pipelines.training.folders import STATE_FOLDER
 from pipelines.training.setup import Training
-from shards.errors import CheckpointError, NonFiniteError
-from shards.files import replace_file
-
-STATE_FOLDER = "state"
-_STATE_FILE = "state.pt"
-_REMEDY = "delete it, and the same command begins the training again"
+from pipelines.training.state_files import STATE_REMEDY, find_state, write_state
+from shards.errors import CheckpointError, NonFiniteError, SettingsError
+from shards.progress import log
 
 
 def save_state(training: Training) -> None:
@@ -39,7 +33,10 @@ def save_state(training: Training) -> None:
     state = {
         "step": training.step,
         "scored": training.validated_step,
+        "due": training.should_validate,
         "best": training.best,
+        "best_step": training.best_step,
+        "processes": training.accelerator.num_processes,
         "skipped": [training.skipped_steps, training.skipped_in_a_row],
         "arithmetics": list(training.compute_dtypes),
         "model": training.model.state_dict(),
@@ -47,7 +44,7 @@ def save_state(training: Training) -> None:
         **({"scaler": training.scaler.state_dict()} if training.scaler.is_enabled() else {}),
         **({"ema": training.ema.model.state_dict()} if training.ema else {}),
     }
-    write_state(training.out / STATE_FOLDER, state)
+    write_state(training.out / STATE_FOLDER, state, keep=training.settings.keep_states)
 
 
 def restore_state(training: Training) -> None:
@@ -55,25 +52,60 @@ def restore_state(training: Training) -> None:
 
     Raises:
         CheckpointError: it is damaged, or of another network or version.
+        SettingsError: it is of a step after the last one.
         LaunchError: the ranks found different states.
     """
-    if state := read_state(training.out / STATE_FOLDER):
-        if mismatch := find_mismatch(state, training):
-            file = training.out / STATE_FOLDER / _STATE_FILE
-            raise CheckpointError(f"{file} is no state of this training: {mismatch}; {_REMEDY}")
-        training.model.load_state_dict(state["model"])
-        training.optimizer.load_state_dict(state["optimizer"])
-        if training.ema:
-            training.ema.model.load_state_dict(state["ema"])
-        # A training that goes on in another precision begins with a scale of its own.
-        if training.scaler.is_enabled() and "scaler" in state:
-            training.scaler.load_state_dict(state["scaler"])
-        training.step, training.best = state["step"], state["best"]
-        training.validated_step = state.get("scored", training.step)
-        training.skipped_steps, training.skipped_in_a_row = state.get("skipped", (0, 0))
-        before = tuple(state.get("arithmetics", ()))
-        training.compute_dtypes = before if before[-1:] == training.compute_dtypes else before + training.compute_dtypes
+    saved = find_state(training.out / STATE_FOLDER)
+    if saved:
+        step, total = saved.values.get("step"), training.total_steps
+        if type(step) is int and step > total:
+            raise SettingsError(f"{saved.file} is of step {step:,}, and with these settings the training ends at step "
+                                f"{total:,}; raise epochs or max_steps")  # fmt: skip
+        if mismatch := find_mismatch(saved.values, training):
+            raise CheckpointError(f"{saved.file} is no state of this training: {mismatch}; {STATE_REMEDY}")
+        load_state(saved.values, training)
     require_equal(training.step, "the step of the saved state")
+    # All ranks have read the state.
+    if saved and training.accelerator.is_main_process:
+        for file in saved.damaged:
+            file.unlink()
+            log(f"{file} is damaged and removed; the training continues from step {training.step:,}, saved before it")
+        describe_processes(saved.values, training)
+
+
+def load_state(state: Mapping[str, Any], training: Training) -> None:
+    """Set the training to a state that fits it."""
+    training.model.load_state_dict(state["model"])
+    # Rates and betas are those of the settings, which may have changed since.
+    groups = [{name: value for name, value in group.items() if name != "params"}
+              for group in training.optimizer.param_groups]  # fmt: skip
+    training.optimizer.load_state_dict(state["optimizer"])
+    for group, values in zip(training.optimizer.param_groups, groups, strict=True):
+        group.update(values)
+    if training.ema:
+        training.ema.model.load_state_dict(state["ema"])
+    # A training that goes on in another precision begins with a scale of its own.
+    if training.scaler.is_enabled() and "scaler" in state:
+        training.scaler.load_state_dict(state["scaler"])
+    training.step, training.best = state["step"], state["best"]
+    training.validated_step = state.get("scored", training.step)
+    training.validation_is_due = bool(state.get("due")) and training.validated_step != training.step
+    training.best_step = state.get("best_step", 0)
+    training.skipped_steps, training.skipped_in_a_row = state.get("skipped", (0, 0))
+    before = tuple(state.get("arithmetics", ()))
+    training.compute_dtypes = before if before[-1:] == training.compute_dtypes else before + training.compute_dtypes
+
+
+def describe_processes(state: Mapping[str, Any], training: Training) -> None:
+    """Log what is equal and what is not if the state was saved by another number of processes."""
+    before, now = state.get("processes"), training.accelerator.num_processes
+    if before is None or before == now:
+        return
+    log(
+        f"the training continues from step {training.step:,} in {now} processes instead of {before}: the examples of "
+        "every step, their order and the schedule stay the same; without sync_batchnorm batch norms see other parts of "
+        "a batch, dropout draws other numbers, and sums are rounded otherwise"
+    )
 
 
 def is_finite(training: Training) -> bool:
@@ -89,40 +121,9 @@ def is_finite(training: Training) -> bool:
     return True
 
 
-def write_state(folder: Path, state: dict[str, Any]) -> None:
-    """Write a state; an older one is replaced only when the new one is complete.
-
-    Raises:
-        OSError: it cannot be written; names the file.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with replace_file(folder / _STATE_FILE) as temporary, temporary.open("wb") as stream:
-        recorder = _ErrorRecorder(stream)
-        try:
-            torch.save(state, cast("BinaryIO", recorder))
-        except RuntimeError as error:
-            # torch's own error does not say why the file could not be written.
-            raise recorder.error or error from error
-
-
-def read_state(folder: Path) -> dict[str, Any] | None:
-    """The saved state, on the CPU; None if there is none.
-
-    Raises:
-        CheckpointError: the file is damaged.
-    """
-    file = folder / _STATE_FILE
-    if not file.exists():
-        return None
-    state = load_values(file, _REMEDY)
-    if not isinstance(state, dict):
-        raise CheckpointError(f"{file} is no state of a training; {_REMEDY}")
-    return state
-
-
 def find_mismatch(state: Mapping[str, Any], training: Training) -> str:
     """How a state differs from what this training can restore, a clause; empty if it fits."""
-    for name, default in (("step", None), ("scored", 0)):
+    for name, default in (("step", None), ("scored", 0), ("best_step", 0)):
         step = state.get(name, default)
         if type(step) is not int or not 0 <= step <= training.total_steps:
             return f"{name} is {step!r}, not a whole number up to {training.total_steps}"
@@ -187,22 +188,3 @@ def _check_optimizer(found: Any, training: Training) -> str:
         if mismatch := _compare_tensors(f"optimizer.state.{index}", values, tensors):
             return mismatch
     return ""
-
-
-class _ErrorRecorder(io.RawIOBase):
-    """A stream that keeps the error with which the system refused to write."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        super().__init__()
-        self.stream = stream
-        self.error: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        try:
-            return self.stream.write(data)
-        except OSError as error:
-            self.error = error
-            raise
-
-    def flush(self) -> None:
-        self.stream.flush()

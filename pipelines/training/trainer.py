@@ -21,6 +21,7 @@ from pipelines.pretrained import save_checkpoint
 from pipelines.runtime.precision import autocast_context, log_compute_dtype, products_context
 from pipelines.runtime.signals import GracefulStop, SharedRequests, Stopped
 from pipelines.training.divergence import DivergenceError, require_finite
+from pipelines.training.folders import STATE_FOLDER
 from pipelines.training.log import StepResult
 from pipelines.training.losses import compute_losses, count_step
 from pipelines.training.optimizer import learning_rates, lr_factor, set_learning_rates
@@ -29,7 +30,7 @@ from pipelines.training.recovery import advise_after_divergence
 from pipelines.training.setup import Training
 from pipelines.training.shard_blocks import hold_blocks
 from pipelines.training.skipped import BatchNormStatistics, SkippedSteps, find_skipped
-from pipelines.training.state import STATE_FOLDER, save_state
+from pipelines.training.state import save_state
 from pipelines.training.step_timer import StepSpeed, StepTimer
 from pipelines.training.trackers import open_trackers
 from pipelines.training.validation import validate
@@ -66,7 +67,9 @@ def run_steps(training: Training) -> None:
     saved = time.monotonic()
     log.forget_after(first_step, scored=training.validated_step == first_step)
     report_progress(first_step, total)
-    log.write_start(first_step, training.epoch, processes=accelerator.num_processes, precision=training.compute_dtype)
+    facts = {"changes": list(training.changes)} if training.changes else {}
+    log.write_start(first_step, training.epoch, processes=accelerator.num_processes,
+                    precision=training.compute_dtype, **facts)  # fmt: skip
     log_compute_dtype("training", settings.precision, training.compute_dtypes, accelerator.device)
     requests, skipped = SharedRequests(accelerator), SkippedSteps(training)
     timer = StepTimer(accelerator.device)
@@ -77,7 +80,8 @@ def run_steps(training: Training) -> None:
         _save_if_workers_die(training),
         StepProfiler(profiled_steps, training.out, accelerator.device) as profiler,
     ):
-        if first_step and training.should_validate and training.validated_step != first_step:
+        unscored = first_step and training.validated_step != first_step
+        if unscored and (training.should_validate or training.validation_is_due):
             run_validation(training, stop)
         for batch in timer.time_batches(batches, settings.batch_size):
             with profiler.step():

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipelines.pretrained import load_checkpoint
-from pipelines.training.state import read_state, write_state
+from pipelines.training.state_files import read_state, write_state
 from shards.errors import CheckpointError
 from tests.support.small_network import CONFIG, save_small_network
 

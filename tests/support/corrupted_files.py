@@ -27,7 +27,7 @@ from pipelines.model.convert.instancevg import load_instancevg_checkpoint
 from pipelines.prediction.raw_output import unpack_output
 from pipelines.prediction.raw_store import RawReader, RawWriter
 from pipelines.pretrained import save_checkpoint
-from pipelines.training.state import read_state, write_state
+from pipelines.training.state_files import read_state, write_state
 from shards.errors import CheckpointError, DataError, SettingsError
 from tests.support.corrupted_bytes import TOKENS, corrupt
 from tests.support.published_network import make_published

@@ -14,7 +14,7 @@ import torch
 from pipelines.data.tokenizer import load_tokenizer
 from pipelines.model.convert.instancevg import load_instancevg_checkpoint
 from pipelines.pretrained import load_checkpoint, open_checkpoint
-from pipelines.training.state import read_state, write_state
+from pipelines.training.state_files import read_state, write_state
 from shards.errors import CheckpointError, SettingsError
 from tests.support.foreign_contents import POINTER, list_foreign_contents
 from tests.support.small_network import CONFIG, save_small_network

@@ -43,10 +43,8 @@ def test_the_last_good_weights_stay_and_can_be_trained_on_from(tmp_path: Path, k
     good = {name: value.clone() for name, value in training.model.state_dict().items()}
     said = diverge(training)
     folder = tmp_path / "my run" / "last-good"
-    assert f"the weights of step 1 are in {folder}" in said
-    assert "--set optimizer.encoder_lr=7e-05 --set optimizer.head_lr=7e-05" in said
-    # A name with a space is one word of the command.
-    assert shlex.split(said.partition("--init ")[2])[0] == str(folder)
+    assert f"the state of step 1 is kept, and its weights are in {folder}: continue from it with lower rates" in said
+    assert said.endswith("--continue-with --set optimizer.encoder_lr=7e-05 --set optimizer.head_lr=7e-05")
     kept = load_file(folder / "model.safetensors")
     assert all(torch.equal(kept[name], good[name]) for name in kept)
     state = torch.load(tmp_path / "my run" / "state" / "state.pt", weights_only=True)

@@ -14,7 +14,7 @@ import torch
 from pipelines.training.divergence import DivergenceError
 from pipelines.training.setup import Training
 from pipelines.training.skipped import SKIPPED_STEPS
-from pipelines.training.state import read_state
+from pipelines.training.state_files import read_state
 from pipelines.training.trainer import open_batches, run_steps, train_step
 from shards.progress import set_sink
 from tests.support.launched_processes import torchrun
