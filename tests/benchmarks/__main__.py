@@ -17,7 +17,18 @@ import torch
 
 from igvg_cli.render import note
 from igvg_cli.tables import print_table
-from tests.benchmarks import command_line, data, first_answer, network, report, report_page, scoring, shuffle, sweeping
+from tests.benchmarks import (
+    command_line,
+    data,
+    first_answer,
+    network,
+    report,
+    report_page,
+    scoring,
+    shuffle,
+    sweeping,
+    training,
+)
 from tests.benchmarks.figures import Figure
 
 GROUPS = {
@@ -30,6 +41,7 @@ GROUPS = {
     "scoring": scoring.measure,
     "shuffle": shuffle.measure,
     "sweeping": sweeping.measure,
+    "training": training.measure,
 }
 
 
