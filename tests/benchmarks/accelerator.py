@@ -33,6 +33,7 @@ from pipelines.config.presets import train_preset
 from pipelines.config.settings import TrainSettings
 from pipelines.model import IGVGModel
 from pipelines.runtime.precision import autocast_context, resolve_precision
+from pipelines.training.adaptation import checkpoint_activations
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.network import REFERENCE_FLOP, make_batch, make_step
 
@@ -51,9 +52,12 @@ class Row:
     batch: int
     arithmetic: Arithmetic
     compiled: bool = False
+    checkpointed: bool = False
 
     def __str__(self) -> str:
-        return f"{self.work}, batch {self.batch}, {self.arithmetic}, {'compiled' if self.compiled else 'eager'}"
+        way = "compiled" if self.compiled else "eager"
+        remark = ", activation checkpointing" if self.checkpointed else ""
+        return f"{self.work}, batch {self.batch}, {self.arithmetic}, {way}{remark}"
 
 
 # The most telling first: a compilation takes a minute.
@@ -69,6 +73,7 @@ ROWS = (
     *(Row(work="inference", batch=size, arithmetic="bf16", compiled=True) for size in (64, 1, 16)),
     Row(work="training", batch=16, arithmetic="bf16", compiled=True),
     Row(work="training", batch=64, arithmetic="fp32", compiled=True),
+    Row(work="training", batch=64, arithmetic="bf16", checkpointed=True),
 )
 
 
@@ -135,14 +140,13 @@ def measure(plan: Plan, rows: list[Row], deadline: float) -> Iterator[Figure]:
 
 def measure_row(plan: Plan, row: Row, rate: float) -> Iterator[Figure]:
     """Expressions per second, the share of the matrix rate that their reference work makes, and memory."""
-    # The arithmetic of float32 products; bfloat16 takes the faster one for what autocast leaves in float32.
-    torch.set_float32_matmul_precision("highest" if row.arithmetic == "fp32" else "high")
-    torch.backends.cudnn.allow_tf32 = row.arithmetic != "fp32"
     torch.compiler.reset()
-    settings = replace(plan.settings, precision="bf16" if row.arithmetic == "bf16" else "fp32")
+    settings = replace(plan.settings, precision=row.arithmetic)
     size = max(1, row.batch // plan.batch_divisor)
     batch = move_batch(make_batch(settings, size, TOKENS), plan.device)
     model = IGVGModel(settings.model).to(plan.device)
+    if row.checkpointed:
+        checkpoint_activations(model.encoder)
     backend = "inductor" if plan.device.type == "cuda" else "eager"
     network = torch.compile(model, backend=backend) if row.compiled else model
     if plan.device.type == "cuda":

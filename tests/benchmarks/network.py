@@ -30,7 +30,7 @@ from pipelines.data.batch import Targets
 from pipelines.model import IGVGModel
 from pipelines.model.cpu import optimize_for_cpu
 from pipelines.runtime.memory import keep_freed_memory
-from pipelines.runtime.precision import autocast_context, resolve_precision
+from pipelines.runtime.precision import autocast_context, products_context, resolve_precision
 from pipelines.training.losses import compute_losses
 from pipelines.training.optimizer import build_optimizer
 from tests.benchmarks.figures import Figure, time_best
@@ -159,15 +159,16 @@ def run_forward(model: IGVGModel, batch: dict[str, Any]) -> None:
 def make_step(settings: TrainSettings, model: torch.nn.Module, batch: dict[str, Any]) -> Callable[[], None]:
     """A whole training step: forward, losses, backward, clip, Adam."""
     optimizer = build_optimizer(model, settings.optimizer)
+    device = batch["pixel_values"].device
+    compute_dtype = resolve_precision(settings.precision, device)
 
     def step() -> None:
         model.train()
-        with autocast_context(
-            batch["pixel_values"].device, resolve_precision(settings.precision, batch["pixel_values"].device)
-        ):
-            output = model(batch["pixel_values"], batch["input_ids"], batch["attention_mask"])
-        losses = compute_losses(output, batch["targets"], settings.matching, settings.loss)
-        losses["total"].backward()
+        with products_context(device, compute_dtype):
+            with autocast_context(device, compute_dtype):
+                output = model(batch["pixel_values"], batch["input_ids"], batch["attention_mask"])
+            losses = compute_losses(output, batch["targets"], settings.matching, settings.loss)
+            losses["total"].backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.optimizer.clip_norm or 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
