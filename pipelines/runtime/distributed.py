@@ -8,7 +8,14 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from pipelines.runtime.launch import HOW_TO_LAUNCH, Launch, LaunchError, export_launch, read_launch
+from pipelines.runtime.launch import (
+    HOW_TO_LAUNCH,
+    Launch,
+    LaunchError,
+    export_launch,
+    read_launch,
+    require_data_parallel,
+)
 from pipelines.runtime.signals import exit_on_signal
 
 if TYPE_CHECKING:
@@ -29,6 +36,7 @@ def start_accelerator() -> Accelerator:
     from accelerate import Accelerator
 
     launch = read_launch(os.environ)
+    require_data_parallel(os.environ)
     on_cpu = _forces_cpu(os.environ) or (launch.world_size > 1 and not _has_accelerator())
     if launch.world_size > 1:
         if not on_cpu:

@@ -44,6 +44,13 @@ class _Launcher(NamedTuple):
 
 _TORCHRUN = _Launcher("torchrun", "WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 _OMPI, _MV2 = "OMPI_COMM_WORLD_", "MV2_COMM_WORLD_"
+# Variables by which `accelerate launch` asks for a network that is split over processes.
+_SPLITTING = {
+    "ACCELERATE_USE_FSDP": "--use_fsdp",
+    "ACCELERATE_USE_DEEPSPEED": "--use_deepspeed",
+    "ACCELERATE_USE_MEGATRON_LM": "--use_megatron_lm",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "--use_parallelism_config",
+}
 # SLURM_NTASKS is also set in a batch script, which is one process; SLURM_STEP_NUM_TASKS only by srun.
 _OTHERS = (
     _Launcher("Open MPI", f"{_OMPI}SIZE", f"{_OMPI}RANK", f"{_OMPI}LOCAL_RANK", f"{_OMPI}LOCAL_SIZE"),
@@ -110,6 +117,21 @@ def require_one_process(command: str, environ: Mapping[str, str]) -> None:
             "accelerate launch, mpirun or srun --ntasks (igvg train and igvg predict with --shards or --image share "
             "their work)"
         )
+
+
+def require_data_parallel(environ: Mapping[str, str]) -> None:
+    """Refuse the ways of `accelerate launch` to split a network: every process of igvg holds all of it.
+
+    Raises:
+        LaunchError: such a way was asked for.
+    """
+    for name, option in _SPLITTING.items():
+        if environ.get(name, "").lower() in ("1", "true", "yes", "on", "y", "t"):
+            raise LaunchError(
+                f"the processes were started with {option} ({name}={environ[name]}), which splits the network; every "
+                "process of igvg holds all of it, 4.7 GB with gradients and Adam's moments for base and 13.7 GB for "
+                f"large: start them without {option}"
+            )
 
 
 def export_launch(launch: Launch, environ: MutableMapping[str, str]) -> None:

@@ -108,3 +108,15 @@ def test_processes_on_several_machines_need_the_host_name_of_rank_0(monkeypatch:
 def test_a_batch_that_cannot_be_shared_evenly_is_refused() -> None:
     with pytest.raises(SettingsError, match="batch_size 6 cannot be shared by 1 processes × 4 micro_batches"):
         start_processes(small_settings(batch_size=6, micro_batches=4))
+
+
+@pytest.mark.parametrize("name", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM"])
+def test_processes_that_would_split_the_network_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    option = name.removeprefix("ACCELERATE_").lower()
+    monkeypatch.setenv(name, "true")
+    with pytest.raises(
+        LaunchError, match=rf"{name}=true\), which splits the network; .* start them without --{option}$"
+    ):
+        start_accelerator()
+    monkeypatch.setenv(name, "false")
+    start_accelerator()
