@@ -100,7 +100,7 @@ def test_predictions_equal_those_of_the_cpu(tmp_path: Path) -> None:
         assert (masks[0] ^ masks[1]).sum() <= 0.002 * masks[0].size
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
 def test_a_training_runs_and_a_second_one_ends_close_to_it(tmp_path: Path, precision: str) -> None:
     shards = write_set(tmp_path)
     settings = small_settings(max_steps=6, epochs=5, precision=precision)
