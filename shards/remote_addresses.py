@@ -23,6 +23,11 @@ def join_url(url: str, name: str) -> str:
     return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{quote(name)}", fragment=""))
 
 
+def name_remote(url: str) -> str:
+    """A name for what is made from an address: its last part, without credentials and query."""
+    return redact_url(url).partition("?")[0].rstrip("/").rpartition("/")[2].removeprefix(f"{HIDDEN}@")
+
+
 def redact_url(url: str) -> str:
     """An address without user name, password and the values of its query, to be shown and written."""
     scheme, _, rest = url.partition("://")

@@ -121,3 +121,30 @@ def test_what_reads_folders_alone_says_so_of_an_address(command: str) -> None:
     assert result.returncode == 2
     assert "https://example.org/shards?*** is an address" in " ".join(result.stderr.replace("│", " ").split())
     assert "abcdef123" not in result.stderr
+
+
+def test_an_experiment_names_shards_by_their_addresses(server: ShardServer, tmp_path: Path) -> None:
+    url = server.url.replace("//", "//anna:geheim123@")
+    experiment = tmp_path / "first.toml"
+    experiment.write_text(
+        f'out = "runs"\n[predict]\ncheckpoint = "shapes"\nsplits = ["{url}/val"]\n[score]\nbootstrap = 0\n',
+        encoding="utf-8",
+    )
+    run_here("run", experiment)
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name.startswith("predict-127.0.0.1")
+    assert (folder / "score" / "artifact.json").is_file()
+    assert "geheim123" not in "".join(
+        str(file) + file.read_text() for file in tmp_path.rglob("*.json*") if file.is_file()
+    )
+
+
+def test_an_audit_compares_sets_by_their_addresses(
+    shards: Path, server: ShardServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = []
+    for source in (shards, server.url):
+        run_here("audit", "--shards", source, "--format", "json")
+        printed.append(json.loads(capsys.readouterr().out))
+    assert len(printed[0]["splits"]) == len(printed[1]["splits"]) > 1
+    assert printed[0]["leaks"] == printed[1]["leaks"]

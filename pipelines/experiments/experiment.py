@@ -50,6 +50,8 @@ from pipelines.stages.artifact import KeyedFolder, StageResult
 from shards.errors import SettingsError, near_match_hint
 from shards.index import read_index
 from shards.progress import log
+from shards.remote_addresses import is_url, name_remote
+from shards.remote_folders import locate_shards
 
 STAGES = ("prepare", "train", "predict", "score")
 
@@ -208,7 +210,7 @@ def predict_split(
     Raises:
         ArtifactError, CheckpointError, DataError: as `igvg predict`.
     """
-    folder = KeyedFolder(out, f"{name}-{settings.split}")
+    folder = KeyedFolder(out, f"{name_remote(name) if is_url(name) else name}-{settings.split}")
     return _log_stage(predict.run(settings, checkpoint, shards, folder, masks=masks))
 
 
@@ -268,6 +270,8 @@ def _check_stages(experiment: Experiment, file: Path) -> None:
 
 
 def _find_shards(name: str, steps: Mapping[str, PrepareStep], file: Path) -> Path:
+    if is_url(name):
+        return locate_shards(name)
     folder = file.parent / name
     if not folder.is_dir():
         there = ", ".join(steps) or "no prepare tables"
