@@ -211,6 +211,10 @@ class TrainSettings:
     """Expressions of each validation split at most; 0: all."""
     validation_epochs: Positive = 1
     """Epochs between two validations; the last epoch is always validated."""
+    best_metric: str = ""
+    """The metric by which the best checkpoint is chosen, e.g. `N-acc`; empty: each benchmark's primary one."""
+    keep_validation_predictions: Flag = False
+    """Write the predictions of every validation into `validation`."""
     init: str = ""
     """A published BEiT-3 file or an igvg checkpoint to start from."""
     init_part: Literal["network", "encoder"] = "network"

@@ -71,6 +71,7 @@ def run(
     from pipelines.training.state import restore_state
     from pipelines.training.trackers import require_trackers
     from pipelines.training.trainer import train
+    from pipelines.training.validation import check_best_metric
 
     require_trackers(settings.log_with)
     accelerator = start_processes(settings)
@@ -78,6 +79,7 @@ def run(
         if cached:
             return cached
         training = setup_training(settings, shards, stage.folder, accelerator)
+        check_best_metric(training)
         if accelerator.is_main_process:
             stage.start(force=force)
             if training.leaks.images or settings.held_out:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch import Tensor, nn
 
 from pipelines.model import IGVGModel
 
@@ -25,13 +24,14 @@ class ExponentialMovingAverage:
         self.model = copy.deepcopy(model).requires_grad_(False).eval()
 
     @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
-        """Follow the network after a step, counted from 0; counters of batches are copied."""
-        pairs = list(zip(self.model.state_dict().values(), model.state_dict().values(), strict=True))
-        averaged = [(average, value.detach()) for average, value in pairs if value.is_floating_point()]
-        decay = min(self.decay, (1 + step) / (10 + step))
-        update_all = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-        update_all([average for average, _ in averaged], [value for _, value in averaged], step)
-        for average, value in pairs:
-            if not value.is_floating_point():
+    def update(self, model: nn.Module, step: int, skipped: Tensor) -> None:
+        """Follow the network after a step, counted from 0; counters of batches are copied.
+
+        A step with `skipped` 1, a scalar on the device, changes nothing.
+        """
+        weight = (1 - min(self.decay, (1 + step) / (10 + step))) * (1 - skipped)
+        for average, value in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
+            if value.is_floating_point():
+                average.lerp_(value, weight.to(value.dtype))
+            else:
                 average.copy_(value)

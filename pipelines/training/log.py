@@ -27,6 +27,8 @@ class StepResult:
     """L2 norm of the gradient over all parameters before clipping, a scalar."""
     skipped: Tensor
     """1 if all ranks skipped the step because a loss or the gradient is not finite, else 0; scalar, float."""
+    overflowed: Tensor
+    """1 if only the scaled gradient of float16 is not finite on this rank, which lowers the scale, else 0; scalar."""
 
 
 class TrainingLog:

@@ -23,6 +23,8 @@ from pipelines.training.setup import Training
 from shards.progress import log
 
 SKIPPED_STEPS = "skipped.jsonl"
+# From GradScaler's first scale, 2 to the power of 16, down to its inverse.
+_MAX_OVERFLOWS = 32
 
 
 class BatchNormStatistics:
@@ -58,6 +60,7 @@ class SkippedSteps:
         self._pending: tuple[int, Batch, StepResult, HostCopy] | None = None
         self._log = TrainingLog(training.out / SKIPPED_STEPS, writes=training.accelerator.is_main_process)
         self._log.forget_after(training.step)
+        self._overflows_in_a_row = 0
 
     def add(self, batch: Batch, result: StepResult) -> None:
         """Take note of the step that was just made, with this rank's part of its batch; judges the one before.
@@ -65,7 +68,7 @@ class SkippedSteps:
         Raises:
             DivergenceError: on every rank: too many steps in a row were skipped.
         """
-        pending = (self._training.step, batch, result, HostCopy(result.skipped))
+        pending = (self._training.step, batch, result, HostCopy(self._reduce(result)))
         self.settle()
         self._pending = pending
 
@@ -80,7 +83,12 @@ class SkippedSteps:
         training, (step, batch, result, copied) = self._training, self._pending
         self._pending = None
         last_input = batch.split(training.settings.micro_batches)[-1]
-        if not copied.read().item():
+        skipped, overflowed = copied.read().tolist()
+        if overflowed:
+            self._count_overflow()
+            return
+        self._overflows_in_a_row = 0
+        if not skipped:
             training.skipped_in_a_row = 0
             training.last_micro_batch = last_input
             return
@@ -93,6 +101,20 @@ class SkippedSteps:
             many = f"{training.skipped_in_a_row} steps in a row have" if training.skipped_in_a_row > 1 else "a step has"
             raise DivergenceError(f"{many} losses or gradients that are not finite: training has diverged",
                                   on_all_ranks=True)  # fmt: skip
+
+    def _reduce(self, result: StepResult) -> Tensor:
+        """Whether the step was skipped, and whether only for an overflow: on all ranks, whose losses may differ."""
+        overflowed = result.overflowed
+        if self._training.accelerator.num_processes > 1 and self._training.scaler.is_enabled():
+            overflowed = self._training.accelerator.reduce(overflowed, reduction="mean").floor()
+        return torch.stack([result.skipped, overflowed])
+
+    def _count_overflow(self) -> None:
+        """The scale of float16 begins too high, and each overflow halves it: only many in a row are a divergence."""
+        self._overflows_in_a_row += 1
+        if self._overflows_in_a_row >= _MAX_OVERFLOWS:
+            raise DivergenceError(f"gradients overflow at every scale of float16 in {_MAX_OVERFLOWS} steps in a row: "
+                                  "training has diverged", on_all_ranks=True)  # fmt: skip
 
     def _write(self, step: int, batch: Batch, result: StepResult) -> None:
         """Write a line for each rank. All ranks come here for the same step."""

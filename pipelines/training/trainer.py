@@ -33,9 +33,9 @@ from pipelines.training.skipped import BatchNormStatistics, SkippedSteps, find_s
 from pipelines.training.state import save_state
 from pipelines.training.step_timer import StepSpeed, StepTimer
 from pipelines.training.trackers import open_trackers
-from pipelines.training.validation import validate
+from pipelines.training.validation import describe_choice, validate
 from shards.errors import NonFiniteError, WorkerError
-from shards.progress import report_progress
+from shards.progress import log, report_progress
 
 
 def train(training: Training) -> None:
@@ -62,13 +62,13 @@ def train(training: Training) -> None:
 
 def run_steps(training: Training) -> None:
     """The training loop: batch, forward, loss, backward, clip, step (in `train_step`), log, save, validate."""
-    settings, accelerator, log = training.settings, training.accelerator, training.log
+    settings, accelerator = training.settings, training.accelerator
     first_step, total = training.step, training.total_steps
     saved = time.monotonic()
-    log.forget_after(first_step, scored=training.validated_step == first_step)
+    training.log.forget_after(first_step, scored=training.validated_step == first_step)
     report_progress(first_step, total)
     facts = {"changes": list(training.changes)} if training.changes else {}
-    log.write_start(first_step, training.epoch, processes=accelerator.num_processes,
+    training.log.write_start(first_step, training.epoch, processes=accelerator.num_processes,
                     precision=training.compute_dtype, **facts)  # fmt: skip
     log_compute_dtype("training", settings.precision, training.compute_dtypes, accelerator.device)
     requests, skipped = SharedRequests(accelerator), SkippedSteps(training)
@@ -160,9 +160,10 @@ def train_step(training: Training, batch: Batch) -> StepResult:
     training.optimizer.step()
     training.scaler.update()
     if training.ema:
-        training.ema.update(training.model, training.step)
+        training.ema.update(training.model, training.step, skipped)
     training.optimizer.zero_grad(set_to_none=True)
-    return StepResult(losses=losses, gradient_norm=norm.detach(), skipped=skipped)
+    overflowed = skipped * losses["total"].isfinite() if training.scaler.is_enabled() else torch.zeros_like(skipped)
+    return StepResult(losses=losses, gradient_norm=norm.detach(), skipped=skipped, overflowed=overflowed)
 
 
 def compute_gradients(training: Training, batch: Batch) -> dict[str, torch.Tensor]:
@@ -217,8 +218,9 @@ def validate_and_save_best(training: Training) -> None:
         return
     if scores:
         training.log.write_scores(training.step, training.epoch, scores)
+    log(describe_choice(training, scores, value))
     if not scores or value > training.best:
-        training.best = value
+        training.best, training.best_step = value, training.step
         processor = training.data.processor
         save_checkpoint(training.out, training.scored_model, processor.tokenizer, processor.max_tokens)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +15,19 @@ from numpy.typing import NDArray
 from pipelines.data.datasets import GroundingDataset
 from pipelines.data.loader import load_batches
 from pipelines.evaluation.evaluator import evaluate_prediction, name_dataset
-from pipelines.evaluation.metrics.benchmarks import metric_ratios, primary_score
+from pipelines.evaluation.metrics.benchmarks import PRIMARY_METRIC, metric_ratios, primary_score
 from pipelines.evaluation.metrics.outcomes import Outcome, stack_outcomes, summarize
 from pipelines.prediction.postprocess import postprocess
-from pipelines.prediction.prediction import encode_result
+from pipelines.prediction.prediction import Prediction, encode_result
+from pipelines.prediction.prediction_file import write_predictions
 from pipelines.prediction.predictor import predict_batches
 from pipelines.training.setup import Training
+from shards.errors import SettingsError
 
 Scores = dict[str, dict[str, float | None]]
+Evaluated = tuple[int, Outcome, Prediction | None]
+"""An index, the outcome of its prediction, and the prediction if it is kept."""
+VALIDATION_FOLDER = "validation"
 
 
 def validate(training: Training) -> tuple[Scores, float]:
@@ -44,24 +51,26 @@ def validate(training: Training) -> tuple[Scores, float]:
         _, first = data.find_expression(int(indices[0]))
         dataset = name_dataset([first.id], folder, training.settings.validation_split)
         # Sorted by index, so that sums do not depend on the world size.
-        gathered = sorted(gather_object(evaluate_rank(training, data, indices)))
-        assert [index for index, _ in gathered] == indices.tolist()
-        outcomes = stack_outcomes([outcome for _, outcome in gathered])
+        gathered = sorted(gather_object(evaluate_rank(training, data, indices)), key=itemgetter(0))
+        assert [index for index, *_ in gathered] == indices.tolist()
+        outcomes = stack_outcomes([outcome for _, outcome, _ in gathered])
+        if training.settings.keep_validation_predictions and training.accelerator.is_main_process:
+            write_validation(training, name_folder(folder, scores), [kept for *_, kept in gathered if kept])
         metrics = summarize(metric_ratios(dataset, outcomes, has_boxes=True, has_masks=True))
         scores[name_folder(folder, scores)] = metrics
-        primary.append(primary_score(dataset, metrics))
+        primary.append(choose_score(dataset, metrics, training.settings.best_metric))
     training.scored_model.train(was_training)
     torch.set_rng_state(state)
     return scores, float(np.mean(primary)) if primary else 0.0
 
 
-def evaluate_rank(training: Training, data: GroundingDataset, indices: NDArray[np.int64]) -> list[tuple[int, Outcome]]:
+def evaluate_rank(training: Training, data: GroundingDataset, indices: NDArray[np.int64]) -> list[Evaluated]:
     """Predict this rank's part of the indices; returns each index with its outcome."""
     settings, accelerator = training.settings, training.accelerator
     part = indices[accelerator.process_index :: accelerator.num_processes]
     size = max(1, settings.batch_size // accelerator.num_processes)
     batch_indices = (part[first : first + size] for first in range(0, len(part), size))
-    outcomes: list[tuple[int, Outcome]] = []
+    outcomes: list[Evaluated] = []
     threshold = settings.postprocess.score_threshold
     with contextlib.closing(load_batches(data, batch_indices, workers=settings.workers)) as batches:
         for outputs in predict_batches(training.scored_model, batches, training.compute_dtype, threshold):
@@ -69,8 +78,68 @@ def evaluate_rank(training: Training, data: GroundingDataset, indices: NDArray[n
                 index = int(part[len(outcomes)])
                 record, expression = data.find_expression(index)
                 prediction = encode_result(postprocess(raw, settings.postprocess))
-                outcomes.append((index, evaluate_prediction(record, expression, prediction)))
+                kept = prediction if settings.keep_validation_predictions else None
+                outcomes.append((index, evaluate_prediction(record, expression, prediction), kept))
     return outcomes
+
+
+def choose_score(dataset: str, metrics: Mapping[str, float | None], best_metric: str) -> float:
+    """The value of a set by which checkpoints are compared; 0 where there is nothing to measure.
+
+    Raises:
+        SettingsError: its benchmark has no such metric; names those that it has.
+    """
+    if not best_metric:
+        return primary_score(dataset, metrics)
+    if best_metric not in metrics:
+        raise SettingsError(f"best_metric {best_metric}: {dataset} has {', '.join(metrics)}")
+    return metrics[best_metric] or 0.0
+
+
+def check_best_metric(training: Training) -> None:
+    """Make sure, before the training, that all validation sets have the metric that is set.
+
+    Raises:
+        SettingsError: one has not; names the metrics that all have.
+    """
+    best_metric, common = training.settings.best_metric, None
+    for folder, data in training.validation_data.items() if best_metric else ():
+        _, first = data.find_expression(0)
+        dataset = name_dataset([first.id], folder, training.settings.validation_split)
+        names = list(metric_ratios(dataset, stack_outcomes([]), has_boxes=True, has_masks=True))
+        common = [name for name in names if common is None or name in common]
+    if common is not None and best_metric not in common:
+        known = f"there are {', '.join(common)}" if common else "they have none in common"
+        raise SettingsError(f"best_metric {best_metric} is no metric of all validation sets; {known}")
+
+
+def describe_choice(training: Training, scores: Scores, value: float) -> str:
+    """Which checkpoint is kept after a validation, and why, in one line."""
+    step = f"step {training.step:,}"
+    if not scores:
+        return f"{step}: without a validation split the last weights are the checkpoint"
+    name = training.settings.best_metric or find_primary(training)
+    if training.best_step == 0 and training.best < 0:
+        return f"{step}: {name} {value:.1f}: kept as the checkpoint, the first one"
+    if value > training.best:
+        return f"{step}: {name} {value:.1f} > {training.best:.1f}: kept as the checkpoint"
+    best = f"step {training.best_step:,}" if training.best_step else "an earlier step"
+    return f"{step}: {name} {value:.1f} ≤ {training.best:.1f}: the checkpoint of {best} stays"
+
+
+def find_primary(training: Training) -> str:
+    """The name of what is compared: the primary metric of all sets, or the mean of several."""
+    split = training.settings.validation_split
+    firsts = [(folder, data.find_expression(0)[1]) for folder, data in training.validation_data.items()]
+    names = {PRIMARY_METRIC.get(name_dataset([first.id], folder, split), "gIoU") for folder, first in firsts}
+    return names.pop() if len(names) == 1 else f"mean of {' and '.join(sorted(names))}"
+
+
+def write_validation(training: Training, name: str, predictions: Iterable[Prediction]) -> None:
+    """Write the predictions of a validation split as `igvg predict` does, under the step's name."""
+    folder = training.out / VALIDATION_FOLDER / f"step-{training.step:08d}"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_predictions(folder / f"{name.strip('/').replace('/', '-')}.jsonl", predictions)
 
 
 def choose_indices(total: int, limit: int) -> NDArray[np.int64]:

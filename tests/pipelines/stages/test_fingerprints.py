@@ -37,7 +37,7 @@ OUT = Path("out")
 # What changes how fast or how safely a stage works, and no byte of what it makes.
 NOT_FINGERPRINTED = {
     "workers", "cache", "cache_limit", "checkpoint_minutes", "keep_states", "keep_last_state", "max_skipped_steps",
-    "log_steps", "log_with", "profile_steps", "activation_checkpointing",
+    "keep_validation_predictions", "log_steps", "log_with", "profile_steps", "activation_checkpointing",
 }  # fmt: skip
 # Files and folders, which count by what they hold.
 BY_CONTENT = {"init", "text.tokenizer"}

@@ -18,7 +18,10 @@ def write_some(file: Path) -> TrainingLog:
     log = TrainingLog(file)
     for step in (10, 20, 30):
         result = StepResult(
-            losses={"total": torch.tensor(1 / step)}, gradient_norm=torch.tensor(0.5), skipped=torch.zeros(())
+            losses={"total": torch.tensor(1 / step)},
+            gradient_norm=torch.tensor(0.5),
+            skipped=torch.zeros(()),
+            overflowed=torch.zeros(()),
         )
         log.write_step(step, step / 100, result, SPEED, RATES)
     return log
@@ -75,7 +78,9 @@ def test_other_processes_write_nothing(tmp_path: Path) -> None:
 def test_values_that_are_not_finite_are_null_so_that_every_line_is_json(tmp_path: Path) -> None:
     log = TrainingLog(tmp_path / "log.jsonl")
     losses = {"total": torch.tensor(float("nan")), "boxes": torch.tensor(float("inf"))}
-    result = StepResult(losses=losses, gradient_norm=torch.tensor(float("inf")), skipped=torch.ones(()))
+    result = StepResult(
+        losses=losses, gradient_norm=torch.tensor(float("inf")), skipped=torch.ones(()), overflowed=torch.zeros(())
+    )
     log.write_step(1, 0.1, result, SPEED, RATES)
     assert "NaN" not in (tmp_path / "log.jsonl").read_text()
     (line,) = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())

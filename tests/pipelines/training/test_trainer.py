@@ -17,11 +17,13 @@ from pipelines.config.settings import OptimizerSettings, PostprocessSettings
 from pipelines.data.batch import Batch, collate
 from pipelines.data.cut_expressions import CutExpressions
 from pipelines.data.tokenizer import PAD_ID
+from pipelines.evaluation.evaluator import evaluate_split
+from pipelines.evaluation.metrics.outcomes import summarize
 from pipelines.training.setup import Training, list_parts, open_validation
 from pipelines.training.state import restore_state, save_state
 from pipelines.training.trainer import open_batches, train, train_step, validate_and_save_best
-from pipelines.training.validation import validate
-from shards.errors import DataError
+from pipelines.training.validation import check_best_metric, validate
+from shards.errors import DataError, SettingsError
 from shards.progress import set_sink
 from tests.support.drawn_shards import write_shards
 from tests.support.small_training import MODEL, open_small, write_set
@@ -292,6 +294,9 @@ def test_a_validation_comes_after_every_stretch_of_epochs_and_after_the_last_ste
 ANSWERS = {"nothing there": (-50.0, 0.0, 25.0), "everything": (50.0, 50.0, 20.83), "empty masks": (50.0, -50.0, 0.0)}
 
 
+SCORED = PostprocessSettings(mask_source="global", existence_weighting=False)
+
+
 def answer_always(training: Training, answer: str) -> dict[str, torch.Tensor]:
     """Change the network to one that always gives this answer; returns its weights."""
     class_bias, mask_bias, _ = ANSWERS[answer]
@@ -304,8 +309,7 @@ def answer_always(training: Training, answer: str) -> dict[str, torch.Tensor]:
 
 
 def open_scored(shards: Path, out: Path) -> Training:
-    settings = PostprocessSettings(mask_source="global", existence_weighting=False)
-    return open_small(shards, out, postprocess=settings)
+    return open_small(shards, out, postprocess=SCORED)
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
@@ -333,6 +337,42 @@ def test_the_checkpoint_holds_the_best_scored_weights_also_after_a_stop(shards: 
         assert going.best == pytest.approx(25.0)
         kept = load_file(tmp_path / "model.safetensors")
         assert [name for name in best if not torch.equal(kept[name], best[name])] == []
+
+
+def test_each_validation_says_in_a_line_which_checkpoint_is_kept_and_why(shards: Path, tmp_path: Path) -> None:
+    training, lines = open_scored(shards, tmp_path), []
+    for training.step, answer in ((1, "everything"), (2, "nothing there"), (3, "empty masks")):
+        answer_always(training, answer)
+        with set_sink(log=lines.append):
+            validate_and_save_best(training)
+    assert lines == [
+        "step 1: gIoU 20.8: kept as the checkpoint, the first one",
+        "step 2: gIoU 25.0 > 20.8: kept as the checkpoint",
+        "step 3: gIoU 0.0 ≤ 25.0: the checkpoint of step 2 stays",
+    ]
+
+
+def test_the_best_checkpoint_is_chosen_by_the_metric_that_is_set(shards: Path, tmp_path: Path) -> None:
+    training = open_small(shards, tmp_path, best_metric="T-acc", postprocess=SCORED)
+    check_best_metric(training)
+    answer_always(training, "nothing there")
+    assert validate(training)[1] == 0
+    answer_always(training, "everything")
+    assert validate(training)[1] == 100
+    unknown = open_small(shards, tmp_path, best_metric="mIoU")
+    with pytest.raises(SettingsError, match="mIoU is no metric of all validation sets; there are gIoU, cIoU, "):
+        check_best_metric(unknown)
+
+
+def test_predictions_of_a_validation_that_are_kept_score_what_was_logged(shards: Path, tmp_path: Path) -> None:
+    words: dict[str, Any] = {"keep_validation_predictions": True, "validation_limit": 0, "postprocess": SCORED}
+    training = open_small(shards, tmp_path, **words)
+    answer_always(training, "everything")
+    training.step = 1200
+    scores, _ = validate(training)
+    found = evaluate_split(tmp_path / "validation" / "step-00001200" / "shards.jsonl", shards, "val")
+    assert scores["shards"] == summarize(found.ratios(found.outcomes))
+    assert scores["shards"]["gIoU"] == pytest.approx(20.83, abs=0.01)
 
 
 def test_without_a_validation_split_the_checkpoint_holds_the_last_weights(shards: Path, tmp_path: Path) -> None:
