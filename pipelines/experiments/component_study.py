@@ -14,6 +14,7 @@ from pathlib import Path
 from pipelines.config.settings import PostprocessSettings, PredictSettings, TrainSettings
 from pipelines.evaluation.evaluator import evaluate_split
 from pipelines.experiments.ablation import find_scored
+from pipelines.experiments.component_charts import write_charts
 from pipelines.experiments.component_scores import ComponentsReport, ScoredVariant, compare_variants
 from pipelines.experiments.components import FULL, Component, list_components
 from pipelines.experiments.experiment import predict_split, train_network
@@ -64,7 +65,10 @@ def run(
                 variant = ScoredVariant(seed=seed, checkpoint=checkpoint, predictions=predictions, outcomes=outcomes)
                 found[folder].setdefault(component.key, []).append(variant)
     datasets = [compare_variants(folder, split, components, found[folder]) for folder in scored]
-    return ComponentsReport(seeds=seeds, datasets=datasets)
+    report = ComponentsReport(seeds=seeds, datasets=datasets)
+    for file in write_charts(out, report):
+        log(f"chart: {file}")
+    return report
 
 
 def describe_variant(component: Component) -> str:

@@ -58,6 +58,15 @@ class CurvePoint:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BandPoint(CurvePoint):
+    """A point of the curve of a series in a panel, with the range around it."""
+
+    panel: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Axis:
     """What an axis shows."""
 
@@ -120,9 +129,8 @@ def draw_curves(
         "x": alt.X("x:Q", axis=_axis(x), scale=_scale(x, zero=False), title=x.title),
         "y": alt.Y("y:Q", axis=_axis(y), scale=_scale(y), title=y.title),
     }
-    dash = alt.StrokeDash("series:N", scale=_series_scale(series, _DASHES), legend=None)
     lines = chart.mark_line(strokeWidth=1.8)
-    layers = [lines.encode(color=_color(series, legend=None), strokeDash=dash, **place)]
+    layers = [lines.encode(color=_color(series, legend=None), strokeDash=_dash(series, legend=None), **place)]
     # Symbols on every point of a long curve would cover it.
     shown = _thin(points, series)
     symbols = alt.Chart(alt.Data(values=[asdict(point) for point in shown])).mark_point(filled=True, size=38, opacity=1)
@@ -131,6 +139,35 @@ def draw_curves(
         line = alt.Chart(alt.Data(values=[{"x": value} for value in marked])).mark_rule(color=_INK, strokeDash=[3, 3])
         layers.insert(0, line.encode(x="x:Q"))
     return _render(alt.layer(*layers).resolve_scale(color="independent", shape="independent"), height=150)
+
+
+def draw_panels(points: Sequence[BandPoint], series: Sequence[str], x: Axis, y: Axis = PERCENT) -> str:
+    """Curves within their ranges, a small chart for each panel, two in a row; returns SVG.
+
+    Args:
+        points: in the order of their panels and curves.
+        series: names of the curves, `MAX_SERIES` at most.
+        x: the axis of `CurvePoint.x`.
+        y: the axis of `CurvePoint.y`, the same for all panels.
+    """
+    alt = _load_altair()
+    panels = list(dict.fromkeys(point.panel for point in points))
+    place_x = alt.X("x:Q", axis=_axis(x), scale=_scale(x, zero=False), title=x.title)
+    place_y = alt.Y("y:Q", axis=_axis(y), scale=_scale(y, zero=False), title=y.title)
+    chart = alt.Chart()
+    band = chart.mark_area(opacity=0.2).encode(
+        x=place_x, y=alt.Y("low:Q", title=y.title), y2="high:Q", color=_color(series)
+    )
+    line = chart.mark_line(strokeWidth=1.8).encode(
+        x=place_x, y=place_y, color=_color(series), strokeDash=_dash(series, legend=None)
+    )
+    symbols = chart.mark_point(filled=True, size=38, opacity=1).encode(
+        x=place_x, y=place_y, color=_color(series), shape=_shape(series)
+    )
+    layers = alt.layer(band, line, symbols, data=alt.Data(values=[asdict(point) for point in points]))
+    header = alt.Header(title=None, labelColor=_INK, labelFontSize=_FONT_SIZE, labelLimit=WIDTH, labelPadding=4)
+    facet = alt.Facet("panel:N", sort=panels, header=header)
+    return _render_specification(layers.properties(width=WIDTH - 60, height=110).facet(facet, columns=2))
 
 
 @cache
@@ -170,7 +207,7 @@ def _legend(series: Sequence[str]) -> Any:
     if len(series) < 2:
         return None
     legend = {"orient": "top", "direction": "horizontal", "columns": 2, "title": None, "symbolSize": 60, "offset": 4}
-    return _load_altair().Legend(**legend, symbolStrokeWidth=1.8, labelLimit=130, columnPadding=14)
+    return _load_altair().Legend(**legend, symbolOpacity=1, symbolStrokeWidth=1.8, labelLimit=130, columnPadding=14)
 
 
 def _color(series: Sequence[str], *, legend: Any = ...) -> Any:
@@ -180,6 +217,10 @@ def _color(series: Sequence[str], *, legend: Any = ...) -> Any:
 
 def _shape(series: Sequence[str]) -> Any:
     return _load_altair().Shape("series:N", scale=_series_scale(series, _SHAPES), legend=_legend(series))
+
+
+def _dash(series: Sequence[str], *, legend: Any) -> Any:
+    return _load_altair().StrokeDash("series:N", scale=_series_scale(series, _DASHES), legend=legend)
 
 
 def _thin(points: Sequence[CurvePoint], series: Sequence[str], most: int = 14) -> list[CurvePoint]:
@@ -193,9 +234,13 @@ def _thin(points: Sequence[CurvePoint], series: Sequence[str], most: int = 14) -
 
 
 def _render(chart: Any, height: int) -> str:
+    fit = _load_altair().AutoSizeParams(type="fit-x", contains="padding")
+    return _render_specification(chart.properties(width=WIDTH, height=height, autosize=fit))
+
+
+def _render_specification(chart: Any) -> str:
     import vl_convert
 
-    alt = _load_altair()
     text = {"labelColor": _INK, "titleColor": _INK, "labelFontSize": _FONT_SIZE, "titleFontSize": _FONT_SIZE}
     axis = {**text, "titleFontWeight": "normal", "gridColor": _GRID, "tickColor": _GRID, "domainColor": _GRID}
     config = {
@@ -207,8 +252,7 @@ def _render(chart: Any, height: int) -> str:
         "text": {"fontSize": _FONT_SIZE},
         "aria": False,
     }
-    fit = alt.AutoSizeParams(type="fit-x", contains="padding")
-    specification = chart.properties(width=WIDTH, height=height, autosize=fit, padding=2).to_dict()
+    specification = chart.properties(padding=2).to_dict()
     return _adopt_page_colors(vl_convert.vegalite_to_svg({**specification, "config": config}))
 
 

@@ -93,6 +93,8 @@ def test_components_are_trained_with_every_seed_and_scored_as_igvg_score_does(
         assert (variant["differences"] is None) == (component.key == "full")
     # One training for each of seven variants and two seeds.
     assert len(list(out.glob("train-*"))) == 14
+    for chart in ("curves", "differences"):
+        assert (out / f"{scores['dataset']}-val-{chart}.svg").read_text().startswith("<svg")
     checked = next(variant for variant in scores["variants"] if variant["key"] == "global-only")["seeds"][1]
     again = igvg("score", checked["predictions"], "--shards", shards, "--split", "val", "--format", "json")
     assert json.loads(again.stdout)["metrics"] == checked["metrics"]
@@ -112,7 +114,7 @@ def test_an_interrupted_study_makes_what_is_missing_again_and_ends_with_the_same
     after = snapshot(out)
     lost_folders = {Path(lost[key]).name for key in ("checkpoint", "predictions")}
     changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
-    assert {Path(name).parts[0] for name in changed} <= lost_folders
+    assert {Path(name).parts[0] for name in changed} <= lost_folders, "the charts are the same, too"
     result = igvg(*words[:-2])
     assert result.returncode == 0, result.stderr
     assert "without point cost: matched by class and box alone" in result.stdout
