@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,15 @@ import s3fs
 
 from shards import remote_folders, remote_prefetch
 from tests.support.object_stores import serve_s3
-from tests.support.pipeline_runs import draw_published, igvg, only_error, prepare, run_here, train_arguments
+from tests.support.pipeline_runs import (
+    SMALL_NETWORK,
+    draw_published,
+    igvg,
+    only_error,
+    prepare,
+    run_here,
+    train_arguments,
+)
 from tests.support.shard_server import ShardServer, serve_folder
 
 STEPS = ("max_steps=4", "epochs=1", "workers=2")
@@ -110,9 +119,9 @@ def test_a_server_that_does_not_recover_is_one_line_without_credentials(server: 
     line = only_error(result)
     address = server.url.replace("//", "//***@")
     assert f"{address}/val/val-000000.tar?***: cannot be fetched, 3 attempts failed" in line
-    written = "".join(file.read_text() for file in tmp_path.rglob("*.json*") if file.is_file())
     for secret in ("geheim123", "abcdef123"):
-        assert secret not in result.stderr + result.stdout + written
+        assert secret not in result.stderr + result.stdout
+    assert not find_secrets(tmp_path)
 
 
 @pytest.mark.parametrize("command", ["inspect", "verify"])
@@ -125,18 +134,27 @@ def test_what_reads_folders_alone_says_so_of_an_address(command: str) -> None:
 
 def test_an_experiment_names_shards_by_their_addresses(server: ShardServer, tmp_path: Path) -> None:
     url = server.url.replace("//", "//anna:geheim123@")
+    lines = [
+        'out = "runs"', "[train]", f'shards = ["{url}/:2"]', f'held_out = ["{url}/?token=abcdef123"]',
+        'preset = "tiny"', "max_steps = 2", *SMALL_NETWORK,
+        "[predict]", f'splits = ["{url}/val"]', "[score]", "bootstrap = 0",
+    ]  # fmt: skip
     experiment = tmp_path / "first.toml"
-    experiment.write_text(
-        f'out = "runs"\n[predict]\ncheckpoint = "shapes"\nsplits = ["{url}/val"]\n[score]\nbootstrap = 0\n',
-        encoding="utf-8",
-    )
+    experiment.write_text("\n".join(lines), encoding="utf-8")
     run_here("run", experiment)
-    (folder,) = (tmp_path / "runs").iterdir()
-    assert folder.name.startswith("predict-127.0.0.1")
-    assert (folder / "score" / "artifact.json").is_file()
-    assert "geheim123" not in "".join(
-        str(file) + file.read_text() for file in tmp_path.rglob("*.json*") if file.is_file()
-    )
+    trained, predicted = sorted((tmp_path / "runs").iterdir(), reverse=True)
+    assert (trained.name[:11], predicted.name[:17]) == ("train-tiny-", "predict-127.0.0.1")
+    assert "held out 1" in json.loads((trained / "artifact.json").read_text())["inputs"]
+    assert (predicted / "score" / "artifact.json").is_file()
+    assert not find_secrets(tmp_path / "runs")
+    assert not find_secrets(tmp_path / "cache")
+
+
+def find_secrets(folder: Path) -> list[Path]:
+    """The files that hold, or whose names hold, a credential of an address."""
+    secrets = (b"geheim123", b"abcdef123")
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    return [file for file in files if any(secret in os.fsencode(file) + file.read_bytes() for secret in secrets)]
 
 
 def test_an_audit_compares_sets_by_their_addresses(
@@ -148,3 +166,40 @@ def test_an_audit_compares_sets_by_their_addresses(
         printed.append(json.loads(capsys.readouterr().out))
     assert len(printed[0]["splits"]) == len(printed[1]["splits"]) > 1
     assert printed[0]["leaks"] == printed[1]["leaks"]
+
+
+def list_readers(source: str | Path, predicted: Path, home: Path) -> list[list[str | Path]]:
+    """A command line of each command that reads the shards of one split, or all of them; what it writes is in home."""
+    split = ("--shards", source, "--split", "val")
+    return [
+        ["score", predicted, *split, "--out", home / "score", "--format", "json", "--bootstrap", "9"],
+        ["compare", predicted, predicted, *split, "--format", "json", "--bootstrap", "9"],
+        ["sweep", predicted, *split, "--vary", "nms=true,false", "--format", "csv"],
+        ["report", predicted, *split, "--out", home / "report", "--limit", "1", "--bootstrap", "0", "--workers", "0"],
+        ["convert", predicted, *split, "--out", home / "coco"],
+        ["convert", *split, "--out", home / "annotations"],
+        ["convert", home / "coco" / "boxes.json", *split, "--out", home / "found.jsonl"],
+        ["convert", "--shards", source, "--to", "jsonl", "--out", home / "lines"],
+        ["convert", "--shards", source, "--to", "grefcoco", "--out", home / "published"],
+    ]
+
+
+def test_every_command_that_reads_shards_reads_those_of_an_address(
+    shards: Path, local_run: Path, server: ShardServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = server.url.replace("//", "//anna:geheim123@") + "?token=abcdef123"
+    predicted = tmp_path / "predicted"
+    run_here("predict", "--checkpoint", local_run, "--shards", shards, "--split", "val", "--out", predicted)
+    printed, written = [], []
+    for home, source in ((tmp_path / "local", shards), (tmp_path / "remote", url)):
+        capsys.readouterr()
+        for words in list_readers(source, predicted, home):
+            run_here(*words)
+        output = capsys.readouterr()
+        assert "geheim123" not in output.out + output.err
+        printed.append(output.out.replace(str(home), "HOME"))
+        written.append({str(file.relative_to(home)): file.read_bytes() for file in home.rglob("*") if file.is_file()})
+    assert printed[0] == printed[1]
+    assert written[0] == written[1]
+    assert len(written[0]) > 10
+    assert not find_secrets(tmp_path)
