@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.benchmarks import scaling
 from tests.benchmarks.training import LOGGING, SAVING, TINY, TWO, list_costs, run_trainings, time_calls
 from tests.support.paths import ROOT
 from tests.support.pipeline_runs import SMALL_NETWORK
@@ -38,3 +39,21 @@ def test_logging_and_saving_count_at_the_intervals_of_the_settings() -> None:
     costs = list_costs({"log_step": 0.03, "require_finite": 0.01, "save_state": 6.0}, TINY, step=0.5)
     # Every 20 steps of half a second, and every 10 minutes.
     assert math.isclose(costs[-1].value, 100 * (0.04 / 10 + 6 / 600))
+
+
+def test_the_page_about_scaling_holds_the_tables_that_follow_from_its_inputs() -> None:
+    page = scaling.PAGE.read_text(encoding="utf-8")
+    assert scaling.fill_page(page) == page, "run python -m tests.benchmarks.scaling --write"
+
+
+def test_the_page_about_scaling_starts_from_the_work_and_memory_of_the_base_network() -> None:
+    work, kept = scaling.count_work_and_memory()
+    assert math.isclose(work, scaling.FORWARD_FLOP, rel_tol=1e-3)
+    assert math.isclose(kept, scaling.KEPT_BYTES, rel_tol=0.02)
+
+
+def test_a_ring_sends_the_gradients_nearly_twice() -> None:
+    gradients = 4 * scaling.count_parameters()
+    assert scaling.ring_bytes(1) == 0
+    assert scaling.ring_bytes(2) == gradients
+    assert math.isclose(scaling.ring_bytes(8), 1.75 * gradients)

@@ -35,7 +35,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"
 # Options of other programs.
 FOREIGN = {
     "--nproc_per_node", "--nnodes", "--rdzv_backend", "--rdzv_endpoint", "--num_processes", "--ntasks", "--shm-size",
-    "--help", "--install", "--write", "--steps", "--dry-run",
+    "--help", "--install", "--write", "--steps", "--dry-run", "--count",
 }  # fmt: skip
 # A model that finds the whole image.
 MODEL = """
