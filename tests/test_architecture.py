@@ -63,6 +63,7 @@ DISTRIBUTED = {
     "pipelines/stages/artifact.py",
     "pipelines/stages/prediction_work.py",
     "pipelines/stages/predict_images.py",
+    "pipelines/training/adaptation.py",
     "pipelines/runtime/distributed.py",
     "pipelines/runtime/signals.py",
     "pipelines/training/divergence.py",
