@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import importlib
 import os
@@ -145,6 +146,7 @@ def _report_errors(name: str, command: Callable[..., None]) -> Callable[..., Non
             if interruption.received is not None:
                 # What the signal interrupted, e.g. communication of several processes, may raise errors of its own.
                 raise typer.Exit(_report_stop(Stopped(interruption.received))) from None
+            error = _name_link_loop(error)
             _defer_to_rank_0(error)
             if Debug.shown or not isinstance(error, (IGVGError, OSError)):
                 raise
@@ -174,6 +176,13 @@ def _defer_to_rank_0(error: Exception) -> None:
             raise typer.Exit(1) from None
         time.sleep(PRECEDENCE_SECONDS)
         sys.stderr = sys.__stderr__
+
+
+def _name_link_loop(error: Exception) -> Exception:
+    """An error as it is; what Python 3.11 and 3.12 raise for links that form a loop as the system's error."""
+    loop = error.__context__
+    is_loop = isinstance(error, RuntimeError) and isinstance(loop, OSError) and loop.errno == errno.ELOOP
+    return loop if is_loop and loop else error
 
 
 def _format_error(error: Exception) -> str:

@@ -22,7 +22,7 @@ from pipelines.data.tokenizer import SENTENCEPIECE_NAME, load_tokenizer, save_to
 from pipelines.model import IGVGConfig, IGVGModel
 from pipelines.model.convert.instancevg import infer_max_tokens, load_instancevg_checkpoint
 from pipelines.networks import SHIPPED, resolve_checkpoint
-from shards.errors import CheckpointError, DataError
+from shards.errors import CheckpointError, DataError, to_line
 from shards.files import read_json, write_json
 
 PROCESSOR_FILE = "processor_config.json"
@@ -128,5 +128,7 @@ def _read_max_tokens(file: Path, config: IGVGConfig) -> int:
     found = values.get("max_tokens", MAX_TOKENS)
     if type(found) is not int or not 2 < found <= config.text_positions - 2:
         most = config.text_positions - 2
-        raise CheckpointError(f"{file}: max_tokens is {found!r}, not a whole number from 3 to {most}; {remedy}")
+        raise CheckpointError(
+            f"{file}: max_tokens is {to_line(repr(found))}, not a whole number from 3 to {most}; {remedy}"
+        )
     return found

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.data.image_transforms import PIXEL_MEAN, PIXEL_STD
-from shards.errors import CheckpointError, near_match_hint
+from shards.errors import CheckpointError, near_match_hint, to_line
 
 PREPROCESSOR_FILE = "preprocessor_config.json"
 # Pillow's number of the filter.
@@ -56,9 +56,9 @@ def check_preprocessing(values: Mapping[str, Any], origin: str) -> None:
         if name in PREPROCESSOR_LABELS or value is None:
             continue
         if name not in expected:
-            raise CheckpointError(f"{origin}: no setting {name}; {near_match_hint(name, [*expected])}")
+            raise CheckpointError(f"{origin}: no setting {to_line(name)}; {near_match_hint(name, [*expected])}")
         if name not in ("size", "max_tokens") and not _equal(value, expected[name]):
-            raise CheckpointError(f"{origin}: {name} is {value}; igvg's networks take {expected[name]}")
+            raise CheckpointError(f"{origin}: {name} is {to_line(str(value))}; igvg's networks take {expected[name]}")
 
 
 def read_image_side(size: Any, origin: str) -> int:
@@ -69,7 +69,7 @@ def read_image_side(size: Any, origin: str) -> int:
     """
     sides = (size.get("height"), size.get("width")) if isinstance(size, Mapping) else (size, size)
     if type(sides[0]) is not int or sides[0] != sides[1] or sides[0] < 1:
-        raise CheckpointError(f"{origin}: size is {size}; igvg's networks take a square of whole pixels")
+        raise CheckpointError(f"{origin}: size is {to_line(str(size))}; igvg's networks take a square of whole pixels")
     return sides[0]
 
 
@@ -78,9 +78,9 @@ def _equal(value: Any, expected: Any) -> bool:
         return (
             isinstance(value, list | tuple)
             and len(value) == len(expected)
-            and all(isinstance(each, int | float) for each in value)
+            and all(isinstance(each, int | float) and abs(each) < 1e9 for each in value)
             and np.allclose(value, expected, rtol=0, atol=1e-6)
         )
     if isinstance(expected, float):
-        return isinstance(value, int | float) and abs(value - expected) < 1e-9
+        return isinstance(value, int | float) and abs(value) < 1e9 and abs(value - expected) < 1e-9
     return bool(value == expected)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from pipelines.prediction.named_pipe import open_pipe
 from pipelines.prediction.prediction import REMEDY, Prediction, parse_prediction
 from shards.errors import DataError
 from shards.file_kinds import describe_bytes, describe_content, explain_unreadable
@@ -61,7 +62,7 @@ def read_predictions(file: Path) -> Iterator[Prediction]:
     """
     first: tuple[int, Prediction] | None = None
     try:
-        with file.open("rb") as stream:
+        with open_pipe(file) if file.is_fifo() else file.open("rb") as stream:
             for line_number, line in enumerate(iter(lambda: stream.readline(_MAX_LINE), b""), start=1):
                 if not line.strip():
                     continue

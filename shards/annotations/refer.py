@@ -170,4 +170,4 @@ def _get_text(record: Any, key: str) -> Any:
 
 def _name_record(record: Any, index: int) -> str:
     ref_id = _get_text(record, "ref_id")
-    return f"ref {ref_id}" if isinstance(ref_id, int) else f"reference number {index}"
+    return f"ref {show_value(ref_id)}" if isinstance(ref_id, int) else f"reference number {index}"

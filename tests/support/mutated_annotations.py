@@ -23,7 +23,14 @@ from shards.errors import DataError
 from shards.image_validation import read_valid_image
 from shards.masks import decode_mask, rle_area
 from shards.record import ImageRecord
-from tests.support.mutations import change_bytes, change_opcodes, change_value, encode_json, encode_opcodes
+from tests.support.mutations import (
+    change_bytes,
+    change_opcodes,
+    change_value,
+    encode_json,
+    encode_opcodes,
+    encode_text_opcodes,
+)
 from tests.support.refusals import read_or_refuse
 
 SIZE = (40, 30)
@@ -192,10 +199,10 @@ def _change(
 def _change_pickle(refs: list[dict[str, Any]], source: random.Random) -> bytes:
     kind = source.randrange(4)
     if kind == 0:
-        return change_opcodes(encode_opcodes(refs, python2=source.random() < 0.5), source)
+        return change_opcodes(_choose_opcodes(refs, source), source)
     document = change_value(refs, source) if kind < 3 else refs
     if source.randrange(2):
-        data = b"".join(encode_opcodes(document, python2=source.random() < 0.5))
+        data = b"".join(_choose_opcodes(document, source))
     else:
         number = source.choice([int, np.int64])
         for ref in document if isinstance(document, list) else ():
@@ -203,6 +210,12 @@ def _change_pickle(refs: list[dict[str, Any]], source: random.Random) -> bytes:
                 ref["ref_id"] = number(ref["ref_id"])
         data = pickle.dumps(document, source.randrange(6))
     return change_bytes(data, source) if kind == 3 else data
+
+
+def _choose_opcodes(document: Any, source: random.Random) -> list[bytes]:
+    """The opcodes of a pickle as Python 2 wrote them, in text or not, or as Python 3 does."""
+    kind = source.randrange(3)
+    return encode_text_opcodes(document) if kind == 0 else encode_opcodes(document, python2=kind == 1)
 
 
 def _make_categories(instances: dict[str, Any]) -> dict[str, Any]:

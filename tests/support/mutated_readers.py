@@ -31,8 +31,10 @@ from shards.masks import decode_mask
 from shards.reader import ShardReader
 from tests.support.drawn_shards import predict_truth, write_lines, write_shards
 from tests.support.mutated_annotations import check_record
+from tests.support.mutated_checkpoints import FILES, change_file, read_checkpoint_folder
 from tests.support.mutations import change_bytes, change_value, encode_json
 from tests.support.refusals import read_or_refuse
+from tests.support.small_network import save_small_network
 
 _TOML = b"""out = "runs/a"
 [prepare.first]
@@ -69,6 +71,7 @@ def write_whole(folder: Path) -> None:
     shards = write_shards(folder)
     with ShardReader(shards, "val") as reader:
         write_annotations(folder / "annotations.json", reader)
+    save_small_network(folder / "checkpoint")
     lines = predict_truth()
     write_lines(folder / "predictions.jsonl", lines)
     masks = folder / "png"
@@ -296,6 +299,7 @@ KINDS: dict[str, tuple[Callable[[Path, Path, random.Random], object], Callable[[
         lambda _, folder, source: (folder / "a.toml").write_bytes(_change_toml(_TOML, source)),
         lambda _, folder: (read_experiment(folder / "a.toml"), None)[1],
     ),
+    **{f"checkpoint {name}": (change_file(name), read_checkpoint_folder) for name in FILES},
     "settings": (
         lambda _, folder, source: (folder / "a.toml").write_bytes(_change_toml(_SETTINGS, source)),
         lambda _, folder: (read_settings(train_preset("tiny"), folder / "a.toml"), None)[1],

@@ -60,7 +60,7 @@ def change_value(document: Any, source: random.Random) -> Any:
             holder[key] = copy.deepcopy(other[other_key])
         elif action == 3 and isinstance(holder, dict):
             holder[source.choice((f"{key} ", key.upper(), "id", ""))] = holder.pop(key)
-        elif action == 4 and isinstance(holder[key], (int, float)):
+        elif action == 4 and isinstance(holder[key], (int, float)) and abs(holder[key]) < 2**64:
             holder[key] = source.choice((str(holder[key]), -holder[key], holder[key] + 0.5, [holder[key]]))
         else:
             holder[key] = copy.deepcopy(source.choice(VALUES))
@@ -87,6 +87,11 @@ def encode_json(document: Any, source: random.Random | None = None) -> bytes:
 def encode_opcodes(document: Any, *, python2: bool) -> list[bytes]:
     """A pickle as its opcodes: of protocol 2 with the strings of Python 2, or as Python 3 writes them."""
     return [b"\x80\x02" if python2 else b"\x80\x04", *_encode_value(document, python2=python2), b"."]
+
+
+def encode_text_opcodes(document: Any) -> list[bytes]:
+    """A pickle of protocol 0 as its opcodes, with the strings of Python 2."""
+    return [*_encode_text_value(document), b"."]
 
 
 def change_opcodes(opcodes: list[bytes], source: random.Random) -> bytes:
@@ -168,3 +173,18 @@ def _encode_value(value: Any, *, python2: bool) -> list[bytes]:
         fits = -(2**31) <= value < 2**31
         return [b"J" + struct.pack("<i", value) if fits else b"L%dL\n" % value]
     return [b"N" if value is None else b"G" + struct.pack(">d", value)]
+
+
+def _encode_text_value(value: Any) -> list[bytes]:
+    if isinstance(value, dict):
+        pairs = [[*_encode_text_value(key), *_encode_text_value(each), b"s"] for key, each in value.items()]
+        return [b"(d", b"p1\n", *(part for pair in pairs for part in pair)]
+    if isinstance(value, list):
+        return [b"(l", b"p2\n", *(part for each in value for part in (*_encode_text_value(each), b"a"))]
+    if isinstance(value, str):
+        return [b"S%b\n" % repr(value.encode(errors="surrogatepass"))[1:].encode(), b"p3\n"]
+    if isinstance(value, bool):
+        return [b"I0%d\n" % value]
+    if isinstance(value, int):
+        return [b"I%d\n" % value if abs(value) < 2**31 else b"L%dL\n" % value]
+    return [b"N" if value is None else b"F%b\n" % repr(value).encode()]

@@ -32,6 +32,10 @@ def test_the_description_passes_its_own_check_also_after_json() -> None:
         ({"size": {"height": 224, "width": 224}}, "size is 224 × 224, and image_size of config.json is 96"),
         ({"size": {"height": 96}}, "a square of whole pixels"),
         ({"size": [96, 96]}, "a square of whole pixels"),
+        ({"size": [96] * 9000}, "a square of whole pixels"),
+        ({"rescale_factor": 10**400}, "rescale_factor is 1000"),
+        ({"image_mean": [10**400] * 3}, "image_mean is"),
+        ({"max_tokens": "x" * 9000}, "max_tokens is"),
     ],
 )
 def test_a_checkpoint_folder_with_other_preprocessing_is_an_error(
@@ -43,6 +47,7 @@ def test_a_checkpoint_folder_with_other_preprocessing_is_an_error(
     with pytest.raises(CheckpointError, match=message) as caught:
         load_checkpoint(folder)
     assert str(file) in str(caught.value)
+    assert len(str(caught.value)) < 1000
     assert "\n" not in str(caught.value)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipelines.prediction import named_pipe
 from pipelines.prediction.prediction_file import read_predictions
 from shards.errors import DataError
 from tests.support.foreign_contents import list_foreign_contents
@@ -51,3 +52,12 @@ def test_a_pipe_is_read_as_a_file_is(tmp_path: Path) -> None:
     writer.start()
     assert [prediction.id for prediction in read_predictions(tmp_path / "p.jsonl")] == ["refcoco/1/2"]
     writer.join()
+
+
+def test_a_pipe_that_nothing_writes_into_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(named_pipe, "WAIT_SECONDS", 0.1)
+    os.mkfifo(tmp_path / "p.jsonl")
+    with pytest.raises(DataError, match=r"p\.jsonl.*no program wrote into this pipe in 0\.1 seconds"):
+        list(read_predictions(tmp_path / "p.jsonl"))

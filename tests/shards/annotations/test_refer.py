@@ -201,3 +201,8 @@ def test_a_ref_to_a_repeated_id_is_told_so(tmp_path: Path) -> None:
     assert collector.count_kinds() == {"repeated id": 2, "refers to a refused entry": 1}
     with pytest.raises(DataError, match=r"ref 5: annotation 70 cannot be used: its entry was refused"):
         collector.raise_if_any()
+
+
+def test_a_ref_id_that_python_does_not_write_out_is_named_in_short(tmp_path: Path) -> None:
+    _, collector = read(tmp_path, [make_ref(70) | {"ref_id": 10**5000}])
+    assert ["a number of thousands of digits" in str(error) for _, error in collector] == [True]
