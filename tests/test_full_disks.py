@@ -149,14 +149,12 @@ def test_preparing_onto_a_full_disk_names_the_shard(pipeline: Path, tmp_path: Pa
     assert result.stdout == ""
 
 
-def test_answering_again_onto_a_read_only_disk_names_the_result_and_no_temporary_file(
+def test_answering_again_onto_a_read_only_disk_names_the_folder_and_no_temporary_file(
     pipeline: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     result = run_on_disk(tmp_path, "size=64k,ro", "predict", "--from", pipeline / "found", "--out", out)
-    assert (
-        only_error(result) == f"Error: {out / 'predictions.jsonl'}: the file system is read-only; choose another folder"
-    )
+    assert only_error(result) == f"Error: {out}: the file system is read-only; choose another folder"
 
 
 READ_AS_NOBODY = """

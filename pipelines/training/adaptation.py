@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -33,7 +32,7 @@ class CheckpointedLayer(MultiwayLayer):
         return tokens
 
 
-def adapt_model(model: IGVGModel, settings: TrainSettings, accelerator: Accelerator) -> None:
+def adapt_model(model: IGVGModel, settings: TrainSettings, world_size: int) -> None:
     """Freeze layers, choose the batch norms and checkpoint activations, as the settings say.
 
     Raises:
@@ -42,7 +41,7 @@ def adapt_model(model: IGVGModel, settings: TrainSettings, accelerator: Accelera
     freeze_encoder_layers(model.encoder, settings.frozen_encoder_layers)
     if settings.frozen_batchnorm:
         freeze_batch_norms(model)
-    elif settings.sync_batchnorm and accelerator.num_processes > 1:
+    elif settings.sync_batchnorm and world_size > 1:
         synchronize_batch_norms(model)
     if settings.activation_checkpointing:
         checkpoint_activations(model.encoder)

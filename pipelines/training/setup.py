@@ -197,7 +197,7 @@ def setup_training(settings: TrainSettings, shards: Sequence[Path], out: Path, a
     if settings.cache:
         cache_images([data, *validation_data.values()], processor.image_size, settings.cache_limit)
     compute_dtype = resolve_shared_precision(settings.precision, accelerator)
-    adapt_model(model, settings, accelerator)
+    adapt_model(model, settings, accelerator.num_processes)
     trained = compile_model(model, accelerator.device) if settings.compile else model
     parallel_model = accelerator.prepare_model(trained)
     blocks = None

@@ -40,7 +40,7 @@ NOT_FINGERPRINTED = {
     "keep_validation_predictions", "log_steps", "log_with", "profile_steps", "activation_checkpointing",
 }  # fmt: skip
 # Files and folders, which count by what they hold.
-BY_CONTENT = {"init", "text.tokenizer"}
+BY_CONTENT = {"init", "text.tokenizer", "held_out"}
 WORDS = (
     "tiny", "base", "large", "fp32", "bf16", "image", "decoder", "step", "cosine", "merge", "instance", "global",
     "l2", "mean", "shifted", "point", "paper", "published", "network", "encoder", "grid", "another",
@@ -170,6 +170,14 @@ def test_a_training_is_known_by_the_content_of_its_shards_and_their_order(shards
     prints = [identify_training(chosen) for chosen in ([shards], [other], [shards, other], [other, shards])]
     assert len(set(prints)) == 4
     assert identify_training([again]) == prints[0]
+
+
+def test_a_training_is_known_by_the_content_of_the_sets_that_are_held_out(shards: Path, tmp_path: Path) -> None:
+    other, again = write_shards(tmp_path / "other", images=4), write_shards(tmp_path / "again")
+    sets: list[tuple[str, ...]] = [(), (str(shards),), (str(other),), (str(shards), str(other))]
+    assert len({identify_training([shards], held_out=chosen) for chosen in sets}) == 4
+    held_out = [identify_training([shards], held_out=(str(folder),)) for folder in (shards, again)]
+    assert held_out[0] == held_out[1]
 
 
 def test_a_training_is_known_by_the_content_of_the_checkpoint_it_starts_from(
