@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
-import shlex
 from pathlib import Path
 
 import pytest
 
+from tests.support.page_blocks import read_blocks, read_commands
 from tests.support.paths import ROOT
 from tests.support.pipeline_runs import run_here
 
@@ -16,28 +15,24 @@ PAGE = ROOT / "docs" / "own-data.md"
 
 
 def run_blocks() -> list[str]:
-    """Run every block of the page in the current folder; returns the command lines that ran."""
-    lines = []
-    for language, block in re.findall(
-        r"^```(\w*)\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
-    ):
+    """Run every block of the page in the current folder; returns the names of the commands that ran."""
+    commands: list[str] = []
+    for language, block in read_blocks(PAGE):
         if language == "python":
             exec(compile(block, PAGE.name, "exec"), {})
         # Blocks of other languages are examples about files that are not here.
-        for line in block.splitlines() if not language else ():
-            name, *arguments = shlex.split(line)
-            assert name == "igvg", line
-            run_here(*arguments)
-            lines.append(line)
-    return lines
+        for words in read_commands(block) if not language else ():
+            run_here(*words)
+            commands.append(words[0])
+    return commands
 
 
 def test_the_page_on_own_data_runs_and_training_improves_the_scores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    lines = run_blocks()
-    assert {line.split()[1] for line in lines} == {"prepare", "predict", "score", "train", "compare", "report"}
+    commands = run_blocks()
+    assert set(commands) == {"prepare", "predict", "score", "train", "compare", "report"}
     scores = {}
     for name in ("before", "after"):
         capsys.readouterr()

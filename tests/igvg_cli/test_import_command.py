@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import sentencepiece
 import torch
 from PIL import Image
 
 from pipelines.model import IGVGModel
 from pipelines.model.convert.instancevg import load_instancevg_checkpoint
 from tests.support.pipeline_runs import igvg, only_error, snapshot
-from tests.support.published_network import CONFIG, make_published
+from tests.support.published_network import CONFIG, make_published, write_published_tokenizer
 
 TEXTS = ["the red car on the left", "two people", "every blue star", "a green circle near the square"] * 5
 
@@ -25,15 +24,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A made-up checkpoint with its tokenizer beside it."""
     folder = tmp_path_factory.mktemp("published")
     torch.save({"state_dict": make_published(), "epoch": 9}, folder / "published.pth")
-    (folder / "texts.txt").write_text("\n".join(TEXTS))
-    sentencepiece.SentencePieceTrainer.train(
-        input=str(folder / "texts.txt"),
-        model_prefix=str(folder / "beit3"),
-        vocab_size=38,
-        hard_vocab_limit=False,
-        minloglevel=2,
-    )
-    (folder / "beit3.model").rename(folder / "beit3.spm")
+    write_published_tokenizer(folder, TEXTS)
     return folder
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
@@ -42,3 +44,15 @@ def make_published(config: IGVGConfig = CONFIG) -> dict[str, Tensor]:
         elif key.startswith(("head.class_embed.0", "head.bbox_embed.0")):
             state[key.replace("_embed.0", "_embed.1")] = state[key]
     return state
+
+
+def write_published_tokenizer(folder: Path, texts: list[str]) -> Path:
+    """A beit3.spm of fewer ids than the network has, trained on texts; returns the file."""
+    import sentencepiece
+
+    (folder / "texts.txt").write_text("\n".join(texts), encoding="utf-8")
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(folder / "texts.txt"), model_prefix=str(folder / "beit3"), vocab_size=38, hard_vocab_limit=False,
+        minloglevel=2,
+    )  # fmt: skip
+    return (folder / "beit3.model").rename(folder / "beit3.spm")
