@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.documentation import metric_drawings, network_drawings
+from tests.documentation.components import format_components
 from tests.documentation.errors import format_errors
 from tests.documentation.settings import format_settings
 from tests.support.paths import ROOT
@@ -18,6 +19,7 @@ DOCS = ROOT / "docs"
 def generate() -> dict[Path, str]:
     """The text of every generated file."""
     pages = {DOCS / "errors.md": format_errors(), DOCS / "settings.md": format_settings()}
+    pages[DOCS / "components.md"] = format_components(DOCS / "components.md", DOCS / "assets" / "components.json")
     drawings = {**metric_drawings.DRAWINGS, **network_drawings.DRAWINGS}
     return pages | {DOCS / "assets" / name: draw().render() for name, draw in drawings.items()}
 
