@@ -60,12 +60,12 @@ def _print(report: AuditReport) -> None:
     if report.duplicates:
         rows = [[", ".join(f"{name} {image_id}" for name, image_id in each.records)] for each in
                 report.duplicates[:_SHOWN]]  # fmt: skip
-        title = f"Images under several ids: {len(report.duplicates):,}"
-        print_table(title, ["split and image id"], rows, _note_rest(len(report.duplicates)))
+        title = f"Images under several ids: {report.num_duplicates:,}"
+        print_table(title, ["split and image id"], rows, _note_rest(report.num_duplicates, len(report.duplicates)))
     if report.contradictions:
         rows = [[each.text, str(each.image_id), _list_expressions(each)] for each in report.contradictions[:_SHOWN]]
-        title = f"Same words about the same image, different targets: {len(report.contradictions):,}"
-        notes = _note_rest(len(report.contradictions))
+        title = f"Same words about the same image, different targets: {report.num_contradictions:,}"
+        notes = _note_rest(report.num_contradictions, len(report.contradictions))
         print_table(title, ["text", "image id", "expressions (targets)"], rows, notes, left=(0, 2))
 
 
@@ -85,5 +85,8 @@ def _list_expressions(contradiction: Contradiction) -> str:
     return ", ".join(f"{name} {id_} ({targets})" for name, id_, targets in contradiction.expressions)
 
 
-def _note_rest(count: int) -> list[str]:
-    return [f"and {count - _SHOWN:,} more; --format json lists all"] if count > _SHOWN else []
+def _note_rest(count: int, listed: int) -> list[str]:
+    if count <= _SHOWN:
+        return []
+    shown = "all" if listed == count else f"the first {listed:,}"
+    return [f"and {count - _SHOWN:,} more; --format json lists {shown}"]

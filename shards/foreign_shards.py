@@ -44,7 +44,11 @@ _NUMBERED = re.compile(r"(?:(?P<split>.+)-)?[0-9]+")
 # webdataset.tariterators: `base_plus_ext`, and `skip_meta` of `tar_file_iterator`.
 _KEYED = re.compile(r"(?:.*/)?[^./][^./]*\.[^/]*")
 _META = re.compile(r"__[^/]*__(?:$|/)")
-_COMPRESSED = frozenset({".bz2", ".gz", ".lz4", ".tbz", ".tgz", ".txz", ".xz", ".zst"})
+# What makes a plain .tar of a file.
+_COMPRESSED = {
+    ".bz2": "bunzip2", ".gz": "gunzip", ".lz4": "unlz4", ".tbz": "bunzip2", ".tgz": "gunzip", ".txz": "unxz",
+    ".xz": "unxz", ".zst": "unzstd",
+}  # fmt: skip
 _REMEDY = "write the shards again without it"
 
 
@@ -82,7 +86,8 @@ def _refuse_compressed(folder: Path) -> None:
     """Refuse compressed tars, which would be passed over: no byte of them can be found without all before it."""
     for file in sorted([*folder.glob("*.t*"), *folder.glob("*/*.t*")]):
         if file.suffix in _COMPRESSED and (".tar" in file.suffixes or file.suffix.startswith(".t")):
-            raise DataError("is compressed", file=file, remedy="unpack it to a plain .tar, e.g. with gunzip")
+            remedy = f"unpack it to a plain .tar with {_COMPRESSED[file.suffix]}, and keep only that"
+            raise DataError("is compressed", file=file, remedy=remedy)
 
 
 def check_members(file: Path) -> None:
@@ -123,7 +128,7 @@ def _check_neighbors(file: Path, members: Mapping[str, Mapping[str, tuple[int, i
     for _, key, kind in placed:
         if key != last and key in seen:
             name = f"{key}.{kind}" if kind else key
-            remedy = "write the image and the .json of each record one after the other"
+            remedy = "write each record's image and .json one after the other, as tar --sort=name does"
             raise DataError(
                 "is not beside the other members of its key", file=file, record=f"member {name}", remedy=remedy
             )

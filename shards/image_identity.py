@@ -1,8 +1,10 @@
 """Which records of several prepared sets show the same image.
 
 Two records show the same image if its files have the same bytes (the same size and CRC-32, which the indexes hold), or
-if both sets take their images from COCO and the records have the same image id. Only indexes are read, and the first
-record of a set that is no published one.
+if both are images of COCO with the same id there. Ids are COCO's in a split whose first image has the name that COCO
+gives to its id, whatever set it says it is: `igvg convert --to grefcoco` writes any images in a published layout. Where
+the first image has a name of COCO and another id, as in JSON lines, the names of all images tell their ids. Indexes and
+the first record of a split are read, and only in the latter case all records.
 """
 
 from __future__ import annotations
@@ -19,14 +21,11 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from shards.datasets import DatasetName
-from shards.files import read_json
 from shards.index import ShardIndex, read_index
 from shards.progress import report_progress
 from shards.reader import ShardReader
 from shards.remote_folders import find_remote
 
-_RECORD = "artifact.json"
 # In the releases of 2014 and of 2017.
 _COCO_NAME = re.compile(r"(?:^|[/\\])(?:COCO_[a-z]+2014_)?(\d{12})\.jpg$")
 
@@ -42,6 +41,8 @@ class SplitImages:
     index: ShardIndex
     from_coco: bool
     """Whether image ids are those of COCO."""
+    coco_ids: NDArray[np.int64] | None
+    """(N,) ids in COCO, below 0 for an image whose name is none of COCO's; None: no image is known to be COCO's."""
 
     @property
     def name(self) -> str:
@@ -67,10 +68,13 @@ def read_images(parts: Sequence[tuple[Path, str]]) -> list[SplitImages]:
     images = []
     for folder, split in parts:
         index = read_index(folder, split)
-        from_coco = _is_from_coco(folder, split, index)
+        coco_ids = _find_coco_ids(folder, split, index)
         images.append(
-            SplitImages(folder=folder, split=split, folder_name=names[folder], index=index, from_coco=from_coco)
-        )
+            SplitImages(
+                folder=folder, split=split, folder_name=names[folder], index=index,
+                from_coco=coco_ids is index.image_ids, coco_ids=coco_ids,
+            )
+        )  # fmt: skip
     return images
 
 
@@ -93,11 +97,11 @@ def label_images(splits: Sequence[SplitImages], *, full: bool = False) -> ImageL
     by_bytes = _label_bytes(splits)
     if full:
         by_bytes = _separate_digests(splits, by_bytes)
-    # Ids of other sets than COCO's mean nothing elsewhere: there, each record has a number of its own, below 0.
-    ids = [
-        images.index.image_ids if images.from_coco else -1 - np.arange(first, first + len(images.index))
-        for images, first in zip(splits, bounds, strict=False)
-    ]
+    # Ids of other images than COCO's mean nothing elsewhere: each of them has a number of its own, below 0.
+    ids = []
+    for images, first in zip(splits, bounds, strict=False):
+        own = -1 - np.arange(first, first + len(images.index))
+        ids.append(own if images.coco_ids is None else np.where(images.coco_ids < 0, own, images.coco_ids))
     _, by_id = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *ids]), return_inverse=True)
     nodes = by_bytes.max(initial=-1) + 1 + by_id.reshape(-1)
     size = int(nodes.max(initial=-1)) + 1
@@ -112,8 +116,13 @@ def label_images(splits: Sequence[SplitImages], *, full: bool = False) -> ImageL
 
 def is_coco_name(file_name: str, image_id: int) -> bool:
     """Whether an image file has the name that COCO gives to the image of this id."""
+    return _read_coco_id(file_name) == image_id
+
+
+def _read_coco_id(file_name: str) -> int:
+    """The id in the name of an image file of COCO; -1 for other names."""
     match = _COCO_NAME.search(file_name)
-    return match is not None and int(match[1]) == image_id
+    return int(match[1]) if match else -1
 
 
 def _label_bytes(splits: Sequence[SplitImages]) -> NDArray[np.int64]:
@@ -150,15 +159,15 @@ def _name_folders(folders: Collection[Path]) -> dict[Path, str]:
     return {folder: str(folder) for folder in folders} | own | remote
 
 
-def _is_from_coco(folder: Path, split: str, index: ShardIndex) -> bool:
-    """By the published data set that the folder was prepared from, or by the file name of the split's first record."""
-    if (folder / _RECORD).is_file():
-        record = read_json(folder / _RECORD, "the record of a stage in JSON", "prepare the folder again")
-        options = record.get("options") if isinstance(record, dict) else None
-        if isinstance(options, dict) and options.get("dataset") in set(DatasetName):
-            return True
+def _find_coco_ids(folder: Path, split: str, index: ShardIndex) -> NDArray[np.int64] | None:
+    """The images' ids in COCO, by the name of the first one; those of the index themselves if these are COCO's."""
     if not len(index):
-        return False
+        return None
     with ShardReader(folder, split) as reader:
         first = reader.record(0)
-    return is_coco_name(first.file_name, first.image_id)
+        if is_coco_name(first.file_name, first.image_id):
+            return index.image_ids
+        # To read all records of a remote split would fetch it whole.
+        if _read_coco_id(first.file_name) < 0 or find_remote(folder):
+            return None
+        return np.array([_read_coco_id(record.file_name) for record in reader.records()], dtype=np.int64)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,9 @@ from shards.record import Expression, ImageRecord
 
 # Boxes of the same instance may be rounded differently by two layouts.
 _TOLERANCE_PX = 1.5
+MAX_LISTED = 100_000
+"""Findings of a kind that are kept and listed; more are counted alone."""
+_Finding = TypeVar("_Finding")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +71,11 @@ class AuditReport:
     leaked_expressions: int
     """Training expressions about them."""
     duplicates: tuple[Duplicate, ...]
+    """The first `MAX_LISTED`."""
     contradictions: tuple[Contradiction, ...]
+    """The first `MAX_LISTED`."""
+    num_duplicates: int
+    num_contradictions: int
 
     def to_json(self) -> dict[str, Any]:
         """What `igvg audit --format json` prints."""
@@ -98,15 +106,25 @@ def audit(shards: Sequence[Path], *, train_splits: Sequence[str] = (), full: boo
     held_out = {(folder, split) for folder in folders for split in held_out_splits(found[folder], train_splits)}
     is_held_out = [(each.folder, each.split) in held_out for each in splits]
     images, expressions = _count_leaked(splits, labels, is_held_out)
+    duplicates, num_duplicates = _keep_first(_find_duplicates(splits, labels))
+    contradictions, num_contradictions = _keep_first(_find_contradictions(splits, labels))
     return AuditReport(
         full=full,
         splits=tuple(_describe(each, held) for each, held in zip(splits, is_held_out, strict=True)),
         leaks=tuple(_find_leaks(splits, labels, is_held_out)),
         leaked_images=images,
         leaked_expressions=expressions,
-        duplicates=tuple(_find_duplicates(splits, labels)),
-        contradictions=tuple(_find_contradictions(splits, labels)),
+        duplicates=duplicates,
+        contradictions=contradictions,
+        num_duplicates=num_duplicates,
+        num_contradictions=num_contradictions,
     )
+
+
+def _keep_first(findings: Iterator[_Finding]) -> tuple[tuple[_Finding, ...], int]:
+    """The first `MAX_LISTED` findings, and the number of all."""
+    kept = tuple(islice(findings, MAX_LISTED))
+    return kept, len(kept) + sum(1 for _ in findings)
 
 
 def _describe(images: SplitImages, held_out: bool) -> dict[str, Any]:
@@ -115,7 +133,7 @@ def _describe(images: SplitImages, held_out: bool) -> dict[str, Any]:
         "held_out": held_out,
         "images": len(images.index),
         "expressions": images.index.num_expressions,
-        "compared_by": "id in COCO or bytes" if images.from_coco else "bytes",
+        "compared_by": "bytes" if images.coco_ids is None else "id in COCO or bytes",
     }
 
 
@@ -167,14 +185,10 @@ def _find_duplicates(splits: Sequence[SplitImages], labels: ImageLabels) -> Iter
 
 def _find_contradictions(splits: Sequence[SplitImages], labels: ImageLabels) -> Iterator[Contradiction]:
     """Compare all expressions about each image; the records of one image at a time are in memory."""
-    rows = [
-        (label, part, record)
-        for part, each in enumerate(labels.by_id_or_bytes)
-        for record, label in enumerate(each.tolist())
-    ]
     places: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    for label, part, record in rows:
-        places[label].append((part, record))
+    for part, each in enumerate(labels.by_id_or_bytes):
+        for record, label in enumerate(each.tolist()):
+            places[label].append((part, record))
     readers = [ShardReader(images.folder, images.split) for images in splits]
     try:
         for done, group in enumerate(places.values(), start=1):

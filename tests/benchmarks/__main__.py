@@ -18,6 +18,7 @@ import torch
 from igvg_cli.render import note
 from igvg_cli.tables import print_table
 from tests.benchmarks import (
+    auditing,
     command_line,
     data,
     first_answer,
@@ -32,6 +33,7 @@ from tests.benchmarks import (
 from tests.benchmarks.figures import Figure
 
 GROUPS = {
+    "audit": auditing.measure,
     "command-line": command_line.measure,
     "data": data.measure,
     "first-answer": first_answer.measure,

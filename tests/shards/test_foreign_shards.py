@@ -273,3 +273,26 @@ def test_pipes_and_devices_are_refused_unopened(tmp_path: Path) -> None:
     for folder in ("pipe", "device"):
         with pytest.raises(DataError, match="not a regular file"):
             find_tars(tmp_path / folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "program"),
+    [
+        ("train-0.tar.gz", "gunzip"),
+        ("train-0.tgz", "gunzip"),
+        ("train-0.tar.zst", "unzstd"),
+        ("train-0.tar.xz", "unxz"),
+    ],
+)
+def test_a_compressed_tar_is_refused_with_the_program_that_unpacks_it(name: str, program: str, tmp_path: Path) -> None:
+    write_tar(tmp_path / "train-1.tar", make_pair())
+    (tmp_path / name).write_bytes(b"compressed")
+    with pytest.raises(DataError, match=f"is compressed; unpack it to a plain .tar with {program}, and keep only that"):
+        find_tars(tmp_path)
+
+
+def test_names_that_begin_with_the_current_folder_are_keys_like_others(tmp_path: Path) -> None:
+    """As `tar -cf val-0.tar ./*` writes them."""
+    file = write_tar(tmp_path / "val-0.tar", [(make_info("./", b"", type=tarfile.DIRTYPE), b""), *make_pair("./a")])
+    check_members(file)
+    assert [key for key, _ in read_records(file, index_shard(file))] == ["./a"]

@@ -50,11 +50,24 @@ def test_what_is_the_same_by_bytes_and_by_id_is_one_image(tmp_path: Path) -> Non
     assert group(list_labels(images)) == [[0, 1, 2], [3]]
 
 
-def test_a_published_set_is_known_by_its_record(tmp_path: Path) -> None:
+def test_own_images_in_a_published_layout_are_not_those_of_coco(tmp_path: Path) -> None:
+    """`igvg convert --to grefcoco` and `igvg prepare grefcoco` make such a folder of any images."""
     folder = write_images(tmp_path / "one", "train", {1: 10}, coco=False)
-    for dataset, expected in (("refcoco+", True), ("jsonl", False)):
-        (folder / "artifact.json").write_text(json.dumps({"options": {"dataset": dataset}}))
-        assert read_images([(folder, "train")])[0].from_coco is expected
+    (folder / "artifact.json").write_text(json.dumps({"options": {"dataset": "grefcoco"}}))
+    published = write_images(tmp_path / "two", "val", {1: 99})
+    images = read_images([(folder, "train"), (published, "val")])
+    assert [each.from_coco for each in images] == [False, True]
+    assert group(list_labels(images)) == [[0], [1]]
+
+
+def test_names_of_coco_tell_ids_where_images_are_counted(tmp_path: Path) -> None:
+    """As in JSON lines about images of COCO that were compressed again."""
+    names = ["train2017/000000000025.jpg", "own.jpg", "COCO_val2014_000000000009.jpg"]
+    one = write_images(tmp_path / "one", "train", {1: 10, 2: 20, 3: 30}, names=names)
+    two = write_images(tmp_path / "two", "val", {2: 97, 9: 98, 25: 99})
+    images = read_images([(one, "train"), (two, "val")])
+    assert [each.from_coco for each in images] == [False, True]
+    assert group(list_labels(images)) == [[0, 5], [1], [2, 4], [3]]
 
 
 @pytest.mark.parametrize(

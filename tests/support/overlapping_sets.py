@@ -25,15 +25,19 @@ def write_images(
     *,
     coco: bool = True,
     texts: Texts = TEXTS,
+    names: Sequence[str] = (),
     records_per_shard: int = RECORDS_PER_SHARD,
 ) -> Path:
-    """A split of one image for each id, of the color (id → red); images have COCO's names, or are named own-ID.png."""
+    """A split of one image for each id, of the color (id → red).
+
+    Images have `names`, or COCO's names, or are named own-ID.png.
+    """
     sources = folder.parent / f"{folder.name}-images"
     sources.mkdir(parents=True, exist_ok=True)
     items = []
-    for image_id, red in colors.items():
-        name = coco_name(image_id) if coco else f"own-{image_id}.png"
-        file = sources / f"{split}-{name}"
+    for index, (image_id, red) in enumerate(colors.items()):
+        name = names[index] if names else coco_name(image_id) if coco else f"own-{image_id}.png"
+        file = sources / f"{split}-{Path(name).name}"
         Image.new("RGB", (WIDTH, HEIGHT), (red, 0, 0)).save(file)
         record = make_record(folder.name, image_id, name, ())
         expressions = tuple(

@@ -85,6 +85,14 @@ def test_same_words_about_other_images_do_not_contradict_each_other(tmp_path: Pa
     assert audit([first, second]).contradictions == ()
 
 
+def test_findings_beyond_the_limit_are_counted_and_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.inspection.audit.MAX_LISTED", 2)
+    texts = [("dog", (0,)), ("dog", ()), ("cat", (0,)), ("cat", (1,)), ("red", (0,)), ("red", (0, 1))]
+    report = audit([write_images(tmp_path / "grefcoco", "train", {9: 9, 25: 9}, texts=texts)])
+    assert [each.text for each in report.contradictions] == ["dog", "cat"]
+    assert (report.num_contradictions, report.num_duplicates, len(report.duplicates)) == (3, 1, 1)
+
+
 def test_a_folder_that_is_not_prepared_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no prepared split"):
         audit([tmp_path])
