@@ -33,7 +33,7 @@ _UNPACK = "unpack it and give the file inside"
 _NO_REMEDY = ""
 """The remedy of the caller is shown instead."""
 _SIGNATURES = (
-    (b"\x1f\x8b", Content("gzip", "compressed with gzip", "unpack it with gunzip (tar -xzf for a .tar.gz)")),
+    (b"\x1f\x8b", Content("gzip", "compressed with gzip", "unpack it with gunzip < FILE > NEW (or tar -xzf)")),
     (b"BZh", Content("bzip2", "compressed with bzip2", "unpack it with bunzip2")),
     (b"\xfd7zXZ\x00", Content("xz", "compressed with xz", "unpack it with unxz")),
     (b"\x28\xb5\x2f\xfd", Content("zstd", "compressed with zstd", "unpack it with unzstd")),

@@ -293,6 +293,6 @@ def test_a_compressed_tar_is_refused_with_the_program_that_unpacks_it(name: str,
 
 def test_names_that_begin_with_the_current_folder_are_keys_like_others(tmp_path: Path) -> None:
     """As `tar -cf val-0.tar ./*` writes them."""
-    file = write_tar(tmp_path / "val-0.tar", [(make_info("./", b"", type=tarfile.DIRTYPE), b""), *make_pair("./a")])
+    file = write_tar(tmp_path / "val-0.tar", [make_info("./", b"", type=tarfile.DIRTYPE), *make_pair("./a")])
     check_members(file)
     assert [key for key, _ in read_records(file, index_shard(file))] == ["./a"]
