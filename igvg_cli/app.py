@@ -181,8 +181,9 @@ def _defer_to_rank_0(error: Exception) -> None:
 def _name_link_loop(error: Exception) -> Exception:
     """An error as it is; what Python 3.11 and 3.12 raise for links that form a loop as the system's error."""
     loop = error.__context__
-    is_loop = isinstance(error, RuntimeError) and isinstance(loop, OSError) and loop.errno == errno.ELOOP
-    return loop if is_loop and loop else error
+    if isinstance(error, RuntimeError) and isinstance(loop, OSError) and loop.errno == errno.ELOOP:
+        return loop
+    return error
 
 
 def _format_error(error: Exception) -> str:

@@ -154,6 +154,7 @@ def read_records(file: Path, contents: ShardContents) -> Iterator[tuple[str, Ima
                 what = f"the image has {record.width} × {record.height} pixels; 1 to {MAX_PIXELS:,} are read"
                 raise DataError(what, file=file, record=f"key {row.key}")
             _check_texts(file, row.key, record)
+            _check_boxes(file, row.key, record)
             _check_masks(file, row.key, record)
             data = read_range(stream.fileno(), row.image_offset, row.image_size)
             check_image(data, file, record, f"key {row.key}", kinds=("tar",))
@@ -169,6 +170,14 @@ def _check_texts(file: Path, key: str, record: ImageRecord) -> None:
             blank = True
         if blank:
             what = f"expression {to_line(expression.id)} has a text that is empty or no Unicode"
+            raise DataError(what, file=file, record=f"key {to_line(key)}")
+
+
+def _check_boxes(file: Path, key: str, record: ImageRecord) -> None:
+    for instance in record.instances:
+        x0, y0, x1, y1 = instance.box
+        if x0 == x1 or y0 == y1:
+            what = f"the box of annotation {instance.ann_id} covers no pixel: {list(instance.box)}"
             raise DataError(what, file=file, record=f"key {to_line(key)}")
 
 

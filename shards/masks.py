@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 from shards.errors import DataError, to_line
@@ -19,6 +20,8 @@ from shards.record import Box, Expression, ImageRecord, Rle
 
 _MAX_COORDINATE = 1e6
 _MAX_OUTLINE = 1e7
+# Rows.
+_BAND = 256
 
 
 def encode_segmentation(segmentation: Any, height: int, width: int) -> Rle:
@@ -129,6 +132,18 @@ def decode_rle_counts(text: bytes) -> NDArray[np.int64]:
 def encode_mask(mask: NDArray[np.bool_]) -> Rle:
     """Run lengths of a (H, W) mask."""
     return _to_text(coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8)))
+
+
+def encode_image(image: Image.Image) -> Rle:
+    """Run lengths of the pixels of an image of one channel that are not 0.
+
+    Row by row, a band at a time: an image as large as Pillow reads then takes twice its own memory, not five times.
+    """
+    mask = np.zeros((image.height, image.width), dtype=np.uint8, order="F")
+    for top in range(0, image.height, _BAND):
+        band = image.crop((0, top, image.width, min(image.height, top + _BAND)))
+        mask[top : top + _BAND] = np.asarray(band) != 0
+    return _to_text(coco_mask.encode(mask))
 
 
 def decode_mask(rle: Rle) -> NDArray[np.bool_]:

@@ -80,6 +80,16 @@ def test_a_mask_bomb_is_refused(name: str, runner: Runner, tmp_path: Path) -> No
     check(runner.run("convert", tmp_path, "--from", "png", "--out", tmp_path / "p.jsonl"), name)
 
 
+def test_masks_as_large_as_pillow_reads_stay_within_the_memory(runner: Runner, tmp_path: Path) -> None:
+    side = 13_300
+    (tmp_path / "large.png").write_bytes(make_png(side, side, filled=True, bits=8))
+    entry = {"id": "a/0", "file": "large.png", "image": "a.png", "text": "it", "boxes": []}
+    (tmp_path / "index.json").write_text(json.dumps([entry]))
+    run = runner.run("convert", tmp_path, "--from", "png", "--out", tmp_path / "p.jsonl")
+    assert run.status == 0, run
+    assert run.megabytes < MEGABYTES, run
+
+
 SEGMENTATIONS = {
     "runs": {"size": [10**9, 10**9], "counts": [10**18]},
     "runs of nothing": {"size": [60_000, 60_000], "counts": [0, 0, 60_000**2]},
@@ -182,3 +192,14 @@ def test_an_image_whose_name_leads_out_of_its_folder_is_not_read(name: str, runn
     check(prepare(runner, "jsonl", lines, images, tmp_path / "out"))
     lines.write_text(json.dumps({"image": "clip/7.png", "text": "it", "targets": [{"mask": name}]}))
     check(prepare(runner, "jsonl", lines, images, tmp_path / "out"))
+
+
+def test_an_image_in_the_users_own_folder_may_be_a_link(runner: Runner, tmp_path: Path) -> None:
+    draw_images(tmp_path / "elsewhere")
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "a.png").symlink_to(tmp_path / "elsewhere" / "clip" / "7.png")
+    lines = tmp_path / "own.jsonl"
+    lines.write_text(json.dumps({"image": "a.png", "text": "it", "targets": []}))
+    given = ("--annotations", lines, "--images", images, "--workers", "1", "--out", tmp_path / "out")
+    assert runner.run("prepare", "jsonl", *given).status == 0

@@ -6,10 +6,10 @@ The files may come from any program. Every value is checked, and sizes before an
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from pipelines.prediction.alignment import check_mask_size
@@ -18,7 +18,7 @@ from pipelines.prediction.png_export import INDEX
 from pipelines.prediction.prediction import Prediction, parse_prediction
 from shards.errors import DataError, join_first
 from shards.files import read_json
-from shards.masks import encode_mask
+from shards.masks import encode_image
 from shards.reader import ShardReader
 from shards.record import LONGEST_SIDE, Rle
 
@@ -71,19 +71,19 @@ def _read_mask(file: Path) -> Rle:
         DataError: it is missing, damaged, or holds other values than 0 and 255.
     """
     try:
-        with Image.open(file, formats=("PNG",)) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(file, formats=("PNG",)) as image:
             if max(image.size) > LONGEST_SIDE or image.mode not in ("1", "L"):
                 what = f"is {image.width} × {image.height} pixels in mode {image.mode}, no mask"
                 raise DataError(what, file=file, remedy=_MASK_REMEDY)
             others = [value for value, count in enumerate(image.histogram()) if count and value not in (0, 255)]
-            pixels = np.asarray(image.convert("L"))
+            mask = encode_image(image)
     except FileNotFoundError as error:
         raise DataError("no such mask", file=file, remedy=_REMEDY) from error
     except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError) as error:
         raise DataError("cannot be read as PNG", file=file, remedy=_MASK_REMEDY) from error
     if others:
         raise DataError(f"holds the value {others[0]}", file=file, remedy=_MASK_REMEDY)
-    return encode_mask(pixels > 0)
+    return mask
 
 
 def _order_by_split(found: dict[str, Prediction], reader: ShardReader, file: Path) -> list[Prediction]:

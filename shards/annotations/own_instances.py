@@ -6,7 +6,6 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from shards import masks
@@ -102,7 +101,7 @@ def read_png_mask(file: Path, height: int, width: int) -> Rle:
         with warnings.catch_warnings(action="ignore"), Image.open(file, formats=("PNG",)) as image:
             size, bands = image.size, len(image.getbands())
             # Before the pixels are decoded: a file of another size may be huge.
-            pixels = np.asarray(image) != 0 if size == (width, height) and bands == 1 else None
+            mask = masks.encode_image(image) if size == (width, height) and bands == 1 else None
     except Exception as error:  # a parser may raise anything on a damaged file
         unreadable = explain_unreadable(file, "a mask in PNG", error, "", kinds=("PNG",))
         raise DataError(f"mask {file.name}: {unreadable.what}") from error
@@ -110,8 +109,8 @@ def read_png_mask(file: Path, height: int, width: int) -> Rle:
         raise DataError(
             f"mask {file.name} has {size[0]} × {size[1]} pixels, its image {width} × {height}; give masks of its size"
         )
-    if pixels is None:
+    if mask is None:
         raise DataError(f"mask {file.name} has {bands} channels; expected one: 0 outside of the object, else inside")
-    if not pixels.any():
+    if not masks.rle_area(mask):
         raise DataError(f"mask {file.name} covers no pixel; an expression about nothing has targets []")
-    return masks.encode_mask(pixels)
+    return mask

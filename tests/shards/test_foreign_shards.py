@@ -213,6 +213,16 @@ def test_a_mask_that_does_not_decode_safely_is_refused(mask: object, why: str, t
         list(read_records(file, index_shard(file)))
 
 
+@pytest.mark.parametrize("box", [[4, 4, 4, 8], [0, 4, 4, 4], [0, 0, 0, 0]])
+def test_a_box_of_no_pixels_is_refused(box: list[int], tmp_path: Path) -> None:
+    document = fill_masks(make_record(1, "a.png", (16, 12), 1)).to_json()
+    document["instances"][0]["box"] = box
+    members = [make_info("a.png", draw_image()), make_info("a.json", json.dumps(document).encode())]
+    file = write_tar(tmp_path / "val-0.tar", members)
+    with pytest.raises(DataError, match="covers no pixel"):
+        list(read_records(file, index_shard(file)))
+
+
 @pytest.mark.parametrize("value", ["-1", str(1 << 63), "Infinity", "1e999", "[" * 200_000, "{}"])
 def test_a_record_that_is_none_is_refused(value: str, tmp_path: Path) -> None:
     record = json.dumps(fill_masks(make_record(1, "a.png", (16, 12), 1)).to_json())

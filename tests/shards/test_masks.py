@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
+from PIL import Image
 from pycocotools import mask as coco
 
 from shards import masks
@@ -289,3 +290,15 @@ def test_one_column_may_be_sampled_many_times() -> None:
 def test_run_lengths_that_are_no_mask_are_not_sampled(counts: str) -> None:
     with pytest.raises(DataError):
         masks.MaskSampler(3, 4, np.arange(3), np.arange(4)).sample({"size": [3, 4], "counts": counts})
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "I;16"])
+def test_an_image_is_encoded_as_its_pixels_are(mode: str) -> None:
+    pixels = np.random.default_rng(0).random((700, 31)) < 0.3
+    image = Image.fromarray(pixels.astype(np.uint16)) if mode == "I;16" else Image.fromarray(pixels.astype(np.uint8))
+    if mode == "1":
+        image = Image.fromarray(pixels)
+    elif mode == "P":
+        image.putpalette([9, 9, 9, 8, 8, 8])
+    assert image.mode == mode
+    assert masks.encode_image(image) == masks.encode_mask(pixels)
