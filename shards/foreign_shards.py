@@ -128,7 +128,7 @@ def _check_neighbors(file: Path, members: Mapping[str, Mapping[str, tuple[int, i
     for _, key, kind in placed:
         if key != last and key in seen:
             name = f"{key}.{kind}" if kind else key
-            remedy = "write each record's image and .json one after the other, as tar --sort=name does"
+            remedy = "write each record's image and .json one after the other: sort their names"
             raise DataError(
                 "is not beside the other members of its key", file=file, record=f"member {name}", remedy=remedy
             )
