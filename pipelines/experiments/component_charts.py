@@ -25,14 +25,15 @@ svg { color: #1f2328; --back: #ffffff; --summary-1: #0072b2; --summary-2: #d55e0
 
 
 def write_charts(out: Path, report: ComponentsReport) -> list[Path]:
-    """Write the two charts of every scored data set into a folder; returns the files."""
+    """Write the two charts of every scored data set into a folder, unless they are there; returns the files."""
     files = {}
     for scores in report.datasets:
         name = f"{scores.dataset}-{scores.split}"
         files[out / f"{name}-curves.svg"] = draw_component_curves(scores)
         files[out / f"{name}-differences.svg"] = draw_component_differences(scores)
     for file, svg in files.items():
-        write_bytes(file, svg.encode())
+        if not file.is_file() or file.read_bytes() != svg.encode():
+            write_bytes(file, svg.encode())
     return list(files)
 
 
