@@ -5,14 +5,45 @@ from __future__ import annotations
 import re
 from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 
+from shards.errors import SettingsError
+
 HTTP_SCHEMES = ("http", "https")
 HIDDEN = "***"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+# USER:PASSWORD@HOST:PORT
+_AUTHORITY = re.compile(r"(?:[^@]*@)?(?:\[[0-9A-Fa-f:.]+\]|[^\s:@\[\]]+)(?::(?P<port>\d{1,5}))?")
+_MOST_PORT = 65535
 
 
 def is_url(text: str) -> bool:
     """Whether a text is an address, not a path."""
     return _URL.match(text) is not None
+
+
+def check_url(url: str) -> None:
+    """Refuse an HTTP address that no server can be asked for; all others are left to their packages.
+
+    Raises:
+        SettingsError: host or port are none, or it holds spaces or characters that cannot be sent.
+    """
+    scheme, _, rest = url.partition("://")
+    if scheme.lower() not in HTTP_SCHEMES:
+        return
+    match = _AUTHORITY.fullmatch(_take_authority(rest))
+    try:
+        (urlsplit(url).hostname or "").encode("idna")
+        sound = url.isprintable() and " " not in url and match and int(match["port"] or 0) <= _MOST_PORT
+    except ValueError:
+        sound = None
+    if not sound:
+        shown = redact_url(url).encode(errors="backslashreplace").decode()
+        what = f"{shown} is no address: expected https://HOST/FOLDER or https://HOST:PORT/FOLDER"
+        raise SettingsError(f"{what}; write a space as %20, and in a password / as %2F, ? as %3F, # as %23, @ as %40")
+
+
+def _take_authority(rest: str) -> str:
+    """What stands between :// and the path."""
+    return re.split("[/?#]", rest, maxsplit=1)[0]
 
 
 def join_url(url: str, name: str) -> str:
@@ -31,6 +62,9 @@ def name_remote(url: str) -> str:
 def redact_url(url: str) -> str:
     """An address without user name, password and the values of its query, to be shown and written."""
     scheme, _, rest = url.partition("://")
+    if scheme.lower() in HTTP_SCHEMES and "@" in rest and not _AUTHORITY.fullmatch(_take_authority(rest)):
+        # The password holds a character that ends a host.
+        rest = f"{HIDDEN}@{rest.rpartition('@')[2]}"
     rest, _, fragment = rest.partition("#")
     rest, question, _ = rest.partition("?")
     host, slash, path = rest.partition("/")

@@ -18,7 +18,7 @@ from typing import Any
 from shards.errors import DataError
 from shards.files import digest_file, name_file, read_json, replace_file
 from shards.progress import log
-from shards.remote_addresses import is_url, join_url, redact_url
+from shards.remote_addresses import check_url, is_url, join_url, redact_url
 from shards.remote_cache import ShardCache, find_cache_folder, read_cache_limit
 from shards.remote_transfer import Expected, TransferError, download
 
@@ -225,9 +225,13 @@ def locate_shards(text: str) -> Path:
     """The path of prepared shards: the text itself or, for an address, the folder in the cache that stands for it.
 
     Nothing is fetched yet.
+
+    Raises:
+        SettingsError: it is an address that no server can be asked for, or there is no folder for the cache.
     """
     if not is_url(text):
         return Path(text)
+    check_url(text)
     # Whoever reads the name of the folder cannot try passwords on it.
     user, at, _ = text.partition("://")[2].partition("/")[0].rpartition("@")
     key = hashlib.sha256(text.replace(user + at, "", 1).encode(errors="surrogatepass")).hexdigest()

@@ -9,16 +9,19 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import gcsfs
 import pytest
 import s3fs
+from gcsfs.retry import HttpError
 
 from shards import remote_folders as folders
 from shards import remote_prefetch as prefetch
 from shards.errors import DataError
 from shards.reader import ShardReader
 from shards.remote_folders import Retries, locate_shards
+from shards.remote_transfer import _explain_store
 from tests.support.hub_server import TOKEN, serve_hub
 from tests.support.object_stores import ObjectStore, serve_google, serve_s3
 from tests.support.paths import ROOT
@@ -99,7 +102,9 @@ def test_an_object_store_that_fails_twice_changes_nothing(
 
 
 @pytest.mark.parametrize("kind", ["s3", "google"])
-def test_what_an_object_store_refuses_is_one_line(kind: str, request: pytest.FixtureRequest) -> None:
+def test_what_an_object_store_refuses_is_one_line(
+    kind: str, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> None:
     store: ObjectStore = request.getfixturevalue(kind)
     scheme = "s3" if kind == "s3" else "gs"
     for address in ("missing/set", "bucket/none"):
@@ -111,6 +116,20 @@ def test_what_an_object_store_refuses_is_one_line(kind: str, request: pytest.Fix
     with pytest.raises(DataError, match=f"^{scheme}://bucket/{SHARD}: cannot be fetched, 3 .*(403|Forbidden)") as error:
         read_images(locate_quickly(f"{scheme}://bucket/set"))
     assert "\n" not in str(error.value)
+    assert not [line.getMessage() for line in caplog.records if line.name.split(".")[0] in ("fsspec", "gcsfs", "s3fs")]
+
+
+@pytest.mark.parametrize(
+    ("status", "refused"), [(401, True), (403, True), (404, True), (410, True), (429, False), (500, False)]
+)
+def test_what_a_library_tells_by_a_status_is_refused_or_tried_again(status: int, refused: bool) -> None:
+    answer = SimpleNamespace(status_code=status)
+    for error in (OSError("of the hub"), HttpError({"code": status, "message": "of gcsfs"})):
+        if not isinstance(error, HttpError):
+            error.response = answer  # type: ignore[attr-defined]
+        explained = _explain_store(error, "gs://bucket/set")
+        assert explained.what.startswith(f"the server answered {status} ")
+        assert explained.refused == refused
 
 
 def test_wrong_credentials_are_one_line_that_does_not_hold_them(

@@ -37,3 +37,46 @@ def test_without_a_home_folder_the_variable_is_named(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Path, "expanduser", expand)
     with pytest.raises(SettingsError, match="IGVG_CACHE"):
         locate_shards("https://example.com/shards")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://[::1/set", "http://[::1/set"),
+        ("http://anna:geheim/geheim@example.org/set?token=geheim", "http://***@example.org/set?***"),
+        ("http://anna:ge#geheim@example.org/set", "http://***@example.org/set"),
+        ("http://anna:ge?geheim@example.org/set", "http://***@example.org/set"),
+        ("http://anna:geheim@geheim:1@example.org/set", "http://***@example.org/set"),
+        ("https://example.org:port/set", "https://example.org:port/set"),
+        ("https://example.org:65536/set", "https://example.org:65536/set"),
+        ("https://anna:geheim@/set", "https://***@/set"),
+        ("https:///set", "https:///set"),
+        ("https://example.org/a set", "https://example.org/a set"),
+        ("https://example.org/set\n", "https://example.org/set\\n"),
+        ("https://a\udc80b/set", "https://a\\udc80b/set"),
+        ("https://a..b/set", "https://a..b/set"),
+    ],
+)
+def test_an_address_that_no_server_has_is_one_line_without_its_password(url: str, shown: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        locate_shards(url)
+    line = str(caught.value)
+    assert line.startswith(f"{shown} is no address: expected https://HOST/FOLDER")
+    assert "geheim" not in line
+    assert len(line.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://[::1]:8000/set",
+        "https://anna:ge%2Fheim@b\xfccher.example/set?a=b",
+        "HTTPS://h/@a/b:c",
+        "http://h:1",
+        "s3://a b/c",
+        f"https://anna:{'long' * 40}@h/set",
+    ],
+)
+def test_other_addresses_are_taken(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IGVG_CACHE", str(tmp_path))
+    assert locate_shards(url).is_relative_to(tmp_path)

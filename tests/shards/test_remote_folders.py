@@ -24,6 +24,7 @@ from shards.errors import DataError, SettingsError
 from shards.files import digest_file
 from shards.index import list_splits
 from shards.reader import ShardReader
+from shards.remote_cache import release
 from shards.remote_folders import Retries, locate_shards
 from tests.support.paths import ROOT
 from tests.support.remote_artifacts import list_cached, measure_cached, write_artifact
@@ -297,6 +298,11 @@ def test_what_a_killed_process_left_is_used_or_removed_and_never_trusted(
     temporary = folders.open_cache().temporary(reader.index.shards[1].sha256)
     temporary.parent.mkdir(parents=True, exist_ok=True)
     temporary.write_bytes(contents[left])
+    remote, shard = reader.remote_shards[1]
+    descriptor = remote.open_shard(shard)
+    # Before a reader looks at its records, and may fetch a damaged shard again.
+    assert os.pread(descriptor, 2 * len(whole), 0) == whole
+    release(descriptor)
     assert read_all(reader) == read_all(ShardReader(prepared, "val"))
     assert not list_unfinished(cache)
     if not failure:
