@@ -182,3 +182,27 @@ def test_the_advice_after_a_divergence_is_a_command_that_works(
     changes = read_record(out)["counts"]["changes"]
     assert [change["step"] for change in changes] == [3] * followed
     assert "optimizer.head_lr 100000000.0 → 10000000.0" in changes[0]["settings"]
+
+
+def test_the_advice_after_a_divergence_in_an_experiment_works_in_its_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [
+        "[train]", 'preset="tiny"', f'shards=["{write_shards(tmp_path / "drawn")}"]', *SMALL_NETWORK, 'splits=["val"]',
+        "max_steps=9", "epochs=9", "log_steps=1", 'optimizer.schedule="step"', "optimizer.warmup_epochs=1",
+        "optimizer.warmup_factor=1e-11",
+    ]  # fmt: skip
+    advised = ["optimizer.encoder_lr=1e8", "optimizer.head_lr=1e8"]
+    file, inits = tmp_path / "my.toml", set()
+    for _ in range(12):
+        file.write_text("\n".join([f'out = "{tmp_path / "runs"}"', *lines, *advised]))
+        if not build_app()(["run", str(file)], prog_name="igvg", standalone_mode=False):
+            break
+        error = capsys.readouterr().err
+        assert "training has diverged" in error
+        assert "--" not in error.rpartition("diverged")[2]
+        advised = error.strip().partition("lower rates: in [train] of the experiment ")[2].split(", ")
+        inits |= {advice for advice in advised if advice.startswith("init=")}
+    assert inits
+    (record,) = (tmp_path / "runs").glob("train-*/artifact.json")
+    assert read_record(record.parent)["options"]["optimizer"]["head_lr"] < 1e8

@@ -17,16 +17,14 @@ from typing import Any
 
 import pytest
 
-from tests.support.forked_commands import CommandServer
+from tests.support.forked_commands import CommandServer, is_running
 from tests.support.pipeline_runs import draw_published, train_arguments
+from tests.support.training_snapshots import snapshot, snapshot_training
 
 KILLS, MANY_KILLS = 4, 25
 # A run continues what was killed before, and now and then it is left to end.
 _MOST_ON_ONE_FOLDER = 6
 _POLL_SECONDS = 0.001
-
-MEASURED = ("expressions_per_second", "data_wait", "peak_memory_mb")
-"""What a training's log says about its time and memory."""
 
 Lines = Callable[[Path, Path], list[str]]
 
@@ -111,31 +109,9 @@ def home(server: CommandServer, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return home
 
 
-def snapshot(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, hidden ones among them; folders without files have an empty name."""
-    files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*"))}
-    # The lock of an image cache is there as long as the cache.
-    return {
-        name: path.read_bytes() if path.is_file() else b"" for name, path in files.items() if path.suffix != ".lock"
-    }
-
-
-def snapshot_training(home: Path, folder: Path) -> dict[str, Any]:
-    """As `snapshot`, without the times and the starts that a log tells, and what follows from its bytes."""
-    found: dict[str, Any] = {**snapshot(folder), "cache": snapshot(home / "shards" / "cache")}
-    for name in [name for name in found if name.endswith("log.jsonl")]:
-        entries = [json.loads(line) for line in found[name].splitlines()]
-        found[name] = [
-            {key: value for key, value in entry.items() if key not in MEASURED}
-            for entry in entries
-            if "start" not in entry
-        ]
-    for name in [name for name in found if name.endswith("artifact.json")]:
-        record = json.loads(found[name])
-        record["files"].pop("log.jsonl", None)
-        record["digests"].pop("log.jsonl", None)
-        found[name] = {**record, "checksum": ""}
-    return found
+def snapshot_all(home: Path, folder: Path) -> dict[str, Any]:
+    """What a training leaves, and the cache of its images."""
+    return {**snapshot_training(folder), "cache": snapshot(home / "shards" / "cache")}
 
 
 def wait_for_work(out: Path, running: Callable[[], bool]) -> None:
@@ -145,18 +121,9 @@ def wait_for_work(out: Path, running: Callable[[], bool]) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def is_running(process: int) -> bool:
-    """Whether a process is there and is no zombie."""
-    try:
-        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
-
-
 def kill_repeatedly(server: CommandServer, home: Path, folder: Path, lines: Lines, kills: int) -> list[float]:
     """Kill a command at random moments of its work; returns the moments, in shares of an undisturbed run."""
-    take = partial(snapshot_training, home) if lines is list_train else snapshot
+    take = partial(snapshot_all, home) if lines is list_train else snapshot
     whole, out = folder / "whole" / "out", folder / "killed" / "out"
     for each in (whole, out):
         each.parent.mkdir()

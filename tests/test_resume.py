@@ -18,6 +18,7 @@ from pipelines.training.state_files import read_state
 from shards.errors import ArtifactError, CheckpointError
 from shards.progress import set_sink
 from tests.support.small_training import small_settings, write_set
+from tests.support.training_snapshots import list_values
 
 STEPS, LAST_SAVED = 7, 4
 MEASURED = {"expressions_per_second", "data_wait", "peak_memory_mb"}
@@ -42,6 +43,17 @@ def choose(**changes: Any) -> TrainSettings:
     return small_settings(max_steps=STEPS, epochs=5, checkpoint_minutes=0.0, **changes)
 
 
+def list_different(first: Path, second: Path) -> list[str]:
+    """What differs between two trainings: tensors of the best checkpoint, values of the last state."""
+    one, two = (load_file(folder / "model.safetensors") for folder in (first, second))
+    assert one.keys() == two.keys()
+    different = [name for name in one if not torch.equal(one[name], two[name])]
+    before, after = (list_values(read_state(folder / "state")) for folder in (first, second))
+    assert before.keys() == after.keys()
+    assert before[".step"] == STEPS
+    return different + [name for name in before if before[name] != after[name]]
+
+
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_set(tmp_path_factory.mktemp("resume"))
@@ -51,7 +63,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undisturbed(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a training that nothing disturbed."""
     out = tmp_path_factory.mktemp("undisturbed") / "run"
-    train.run(choose(), [shards], out)
+    train.run(choose(keep_last_state=True), [shards], out)
     return out
 
 
@@ -65,7 +77,7 @@ def stopped(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert state is not None
     assert 0 < state["step"] == LAST_SAVED < STEPS
     assert not (out / "artifact.json").exists()
-    train.run(choose(), [shards], out)
+    train.run(choose(keep_last_state=True), [shards], out)
     return out
 
 
@@ -80,9 +92,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_a_stopped_training_ends_with_the_weights_of_an_undisturbed_one(undisturbed: Path, stopped: Path) -> None:
-    one, two = (load_file(folder / "model.safetensors") for folder in (undisturbed, stopped))
-    assert one.keys() == two.keys()
-    assert [name for name in one if not torch.equal(one[name], two[name])] == []
+    assert list_different(undisturbed, stopped) == []
 
 
 def test_its_log_holds_every_step_once_with_the_losses_and_scores_of_an_undisturbed_one(
@@ -102,7 +112,9 @@ def test_its_record_counts_all_steps_and_knows_the_best_score(undisturbed: Path,
     assert two["best"] == max(values) > 0
 
 
-def test_a_finished_training_leaves_no_weights_of_an_earlier_divergence(shards: Path, tmp_path: Path) -> None:
+def test_a_finished_training_leaves_no_state_and_no_weights_of_an_earlier_divergence(
+    shards: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "run"
     with pytest.raises(StoppedError), set_sink(progress=stop_after(LAST_SAVED)):
         train.run(choose(), [shards], out)
@@ -110,11 +122,8 @@ def test_a_finished_training_leaves_no_weights_of_an_earlier_divergence(shards: 
     (out / "last-good" / "model.safetensors").touch()
     train.run(choose(), [shards], out)
     assert not (out / "last-good").exists()
-
-
-def test_a_finished_training_leaves_no_state(undisturbed: Path) -> None:
-    assert not (undisturbed / "state").exists()
-    assert not any("state" in name for name in json.loads((undisturbed / "artifact.json").read_text())["files"])
+    assert not (out / "state").exists()
+    assert not any("state" in name for name in json.loads((out / "artifact.json").read_text())["files"])
 
 
 def test_a_training_that_is_told_to_stop_saves_the_step_it_has_done(shards: Path, tmp_path: Path) -> None:
@@ -145,10 +154,9 @@ def test_a_training_that_is_stopped_while_it_is_scored_continues_with_the_scorin
     state = read_state(out / "state")
     assert state is not None
     assert (state["step"], state["scored"]) == (3, 0)
-    train.run(choose(), [shards], out)
+    train.run(choose(keep_last_state=True), [shards], out)
     assert read_log(out) == read_log(undisturbed)
-    one, two = (load_file(folder / "model.safetensors") for folder in (undisturbed, out))
-    assert [name for name in one if not torch.equal(one[name], two[name])] == []
+    assert list_different(undisturbed, out) == []
 
 
 def test_the_state_is_saved_after_a_scoring_and_not_after_every_step(shards: Path, tmp_path: Path) -> None:

@@ -79,6 +79,7 @@ def run(
         if cached:
             return cached
         training = setup_training(settings, shards, stage.folder, accelerator)
+        training.in_experiment = isinstance(out, KeyedFolder)
         check_best_metric(training)
         if accelerator.is_main_process:
             stage.start(force=force)

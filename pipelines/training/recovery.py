@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from pipelines.pretrained import save_checkpoint
 from pipelines.training.folders import LAST_GOOD_FOLDER, STATE_FOLDER
 from pipelines.training.setup import Training
@@ -16,16 +18,23 @@ def advise_after_divergence(training: Training) -> str:
     """What to do after a divergence, a clause; exports the last saved weights if they are finite."""
     optimizer = training.settings.optimizer
     rates = (("encoder_lr", optimizer.encoder_lr), ("head_lr", optimizer.head_lr))
-    changes = [f"--set optimizer.{name}={rate / _REDUCTION:.2g}" for name, rate in rates]
+    changes = [f"optimizer.{name}={rate / _REDUCTION:.2g}" for name, rate in rates]
     if training.compute_dtype in ("bf16", "fp16"):
-        changes.append("--set precision=fp32")
-    if (step := export_last_good(training)) is not None:
-        folder = training.out / LAST_GOOD_FOLDER
-        return (
-            f"the state of step {step} is kept, and its weights are in {folder}: continue from it with lower rates, by "
-            f"the same command with --continue-with {' '.join(changes)}"
-        )
-    return f"no finite state was saved before: begin again with lower rates: --force {' '.join(changes)}"
+        changes.append("precision=fp32")
+    step, folder = export_last_good(training), training.out / LAST_GOOD_FOLDER
+    kept = f"the state of step {step} is kept, and its weights are in {folder}"
+    if training.in_experiment:
+        table = "in [train] of the experiment"
+        if "precision=fp32" in changes:
+            changes[-1] = 'precision="fp32"'
+        if step is None:
+            return f"no finite state was saved before: begin again with lower rates: {table} {', '.join(changes)}"
+        changes = [f"init={json.dumps(str(folder.resolve()), ensure_ascii=False)}", *changes]
+        return f"{kept}: train on from them with lower rates: {table} {', '.join(changes)}"
+    words = " ".join(f"--set {change}" for change in changes)
+    if step is None:
+        return f"no finite state was saved before: begin again with lower rates: --force {words}"
+    return f"{kept}: continue from it with lower rates, by the same command with --continue-with {words}"
 
 
 def export_last_good(training: Training) -> int | None:

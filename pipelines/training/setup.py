@@ -82,6 +82,8 @@ class Training:
     """How many of them were the last steps."""
     changes: Sequence[str] = ()
     """The settings with other values from the present step on, as the log says."""
+    in_experiment: bool = False
+    """Whether `igvg run` or another command with several stages trains: these have no `--continue-with`."""
     validated_step: int = 0
     """The last step after which the validation splits were scored."""
     validation_is_due: bool = False

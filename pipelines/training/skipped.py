@@ -23,7 +23,7 @@ from pipelines.training.setup import Training
 from shards.progress import log
 
 SKIPPED_STEPS = "skipped.jsonl"
-# From GradScaler's first scale, 2 to the power of 16, down to its inverse.
+# From the first scale, 2 to the power of 10, far below the one at which gradients of float32 would fit float16.
 _MAX_OVERFLOWS = 32
 
 

@@ -101,10 +101,18 @@ def describe_processes(state: Mapping[str, Any], training: Training) -> None:
     before, now = state.get("processes"), training.accelerator.num_processes
     if before is None or before == now:
         return
+    settings, config = training.settings, training.model.config
+    differences = []
+    if settings.micro_batches > 1 and settings.sync_batchnorm:
+        differences.append("batch norms see other parts of a batch (micro_batches is not 1)")
+    elif not settings.frozen_batchnorm and not settings.sync_batchnorm:
+        differences.append("batch norms see other parts of a batch (sync_batchnorm is off)")
+    if config.dropout or config.drop_path:
+        differences.append("dropout draws other numbers")
     log(
         f"the training continues from step {training.step:,} in {now} processes instead of {before}: the examples of "
-        "every step, their order and the schedule stay the same; without sync_batchnorm batch norms see other parts of "
-        "a batch, dropout draws other numbers, and sums are rounded otherwise"
+        f"every step, their order and the schedule stay the same; {''.join(f'{each}, ' for each in differences)}"
+        f"{'and ' if differences else ''}sums are rounded otherwise"
     )
 
 

@@ -23,6 +23,8 @@ from pipelines.prediction.prediction_file import write_predictions
 from pipelines.prediction.predictor import predict_batches
 from pipelines.training.setup import Training
 from shards.errors import SettingsError
+from shards.masks import merge_target_masks
+from shards.progress import log
 
 Scores = dict[str, dict[str, float | None]]
 Evaluated = tuple[int, Outcome, Prediction | None]
@@ -41,7 +43,7 @@ def validate(training: Training) -> tuple[Scores, float]:
         DataError: shards are damaged.
     """
     scores: Scores = {}
-    primary: list[float] = []
+    primary: list[float | None] = []
     was_training, state = training.scored_model.training, torch.get_rng_state()
     # Batch norm statistics differ between ranks; the checkpoint will hold those of rank 0.
     for buffer in training.scored_model.buffers():
@@ -61,7 +63,8 @@ def validate(training: Training) -> tuple[Scores, float]:
         primary.append(choose_score(dataset, metrics, training.settings.best_metric))
     training.scored_model.train(was_training)
     torch.set_rng_state(state)
-    return scores, float(np.mean(primary)) if primary else 0.0
+    measured = [value for value in primary if value is not None]
+    return scores, float(np.mean(measured)) if measured else 0.0
 
 
 def evaluate_rank(training: Training, data: GroundingDataset, indices: NDArray[np.int64]) -> list[Evaluated]:
@@ -83,8 +86,8 @@ def evaluate_rank(training: Training, data: GroundingDataset, indices: NDArray[n
     return outcomes
 
 
-def choose_score(dataset: str, metrics: Mapping[str, float | None], best_metric: str) -> float:
-    """The value of a set by which checkpoints are compared; 0 where there is nothing to measure.
+def choose_score(dataset: str, metrics: Mapping[str, float | None], best_metric: str) -> float | None:
+    """The value of a set by which checkpoints are compared; None where `best_metric` has nothing to measure.
 
     Raises:
         SettingsError: its benchmark has no such metric; names those that it has.
@@ -93,24 +96,50 @@ def choose_score(dataset: str, metrics: Mapping[str, float | None], best_metric:
         return primary_score(dataset, metrics)
     if best_metric not in metrics:
         raise SettingsError(f"best_metric {best_metric}: {dataset} has {', '.join(metrics)}")
-    return metrics[best_metric] or 0.0
+    return metrics[best_metric]
 
 
 def check_best_metric(training: Training) -> None:
-    """Make sure, before the training, that all validation sets have the metric that is set.
+    """Make sure, before the training, that all validation sets have the metric that is set, and one can measure it.
+
+    A line tells which sets have nothing to measure: they do not count.
 
     Raises:
-        SettingsError: one has not; names the metrics that all have.
+        SettingsError: one has not, or none has anything to measure; names the metrics that all have.
     """
     best_metric, common = training.settings.best_metric, None
+    empty: list[Path] = []
     for folder, data in training.validation_data.items() if best_metric else ():
         _, first = data.find_expression(0)
         dataset = name_dataset([first.id], folder, training.settings.validation_split)
         names = list(metric_ratios(dataset, stack_outcomes([]), has_boxes=True, has_masks=True))
         common = [name for name in names if common is None or name in common]
+        if best_metric in names and measure_targets(training, dataset, data)[best_metric] is None:
+            empty.append(folder)
     if common is not None and best_metric not in common:
         known = f"there are {', '.join(common)}" if common else "they have none in common"
         raise SettingsError(f"best_metric {best_metric} is no metric of all validation sets; {known}")
+    if empty and len(empty) == len(training.validation_data):
+        raise SettingsError(
+            f"best_metric {best_metric} has nothing to measure in the {training.settings.validation_split} split of "
+            f"{', '.join(map(str, empty))}; choose another metric, or other validation sets"
+        )
+    for folder in empty:
+        log(f"best_metric {best_metric} has nothing to measure in {folder}, which does not count in it")
+
+
+def measure_targets(training: Training, dataset: str, data: GroundingDataset) -> dict[str, float | None]:
+    """The metrics of the targets themselves among the expressions that are validated."""
+    outcomes = []
+    for index in choose_indices(len(data), training.settings.validation_limit):
+        record, expression = data.find_expression(int(index))
+        boxes = [list(target.box) for target in record.targets(expression)]
+        right = Prediction(
+            id=expression.id, boxes=boxes, scores=[1.0] * len(boxes), mask=merge_target_masks(record, expression),
+            no_target=not boxes,
+        )  # fmt: skip
+        outcomes.append(evaluate_prediction(record, expression, right))
+    return summarize(metric_ratios(dataset, stack_outcomes(outcomes), has_boxes=True, has_masks=True))
 
 
 def describe_choice(training: Training, scores: Scores, value: float) -> str:

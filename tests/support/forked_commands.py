@@ -44,6 +44,15 @@ class ForkedCommand:
         return self.wait() == -signal.SIGKILL
 
 
+def is_running(process: int) -> bool:
+    """Whether a process is there and is no zombie."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
 class CommandServer:
     """Runs one command at a time."""
 

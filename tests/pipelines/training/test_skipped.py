@@ -120,6 +120,28 @@ def test_so_many_in_a_row_as_are_set_end_the_training_and_keep_its_state(
     assert all(tensor.isfinite().all() for tensor in state["model"].values())
 
 
+def test_steps_in_which_float16_overflows_are_not_counted_and_32_in_a_row_end_the_training(
+    shards: Path, tmp_path: Path
+) -> None:
+    words: dict[str, Any] = {"epochs": 99, "max_steps": 70, "max_skipped_steps": 1, "validation_split": "none"}
+    training = open_small(shards, tmp_path / "run", **words)
+    # The scale is far too high for 31 steps, then a step is finite.
+    training.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=10**6)
+    scale = training.model.class_head.weight.register_hook(
+        lambda gradient: gradient * torch.inf if training.step % 32 != 31 or training.step > 32 else gradient
+    )
+    with pytest.raises(DivergenceError, match="overflow at every scale of float16 in 32 steps in a row"):
+        run_steps(training)
+    scale.remove()
+    assert (training.skipped_steps, training.skipped_in_a_row) == (0, 0)
+    assert not (tmp_path / "run" / SKIPPED_STEPS).exists()
+    logged = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    norms = {line["step"]: line["gradient_norm"] for line in logged if "losses" in line}
+    assert [step for step, norm in norms.items() if norm is not None] == [32]
+    # The step after the last overflow may be made already when that is judged.
+    assert 64 <= max(norms) <= 65
+
+
 def test_the_count_goes_on_over_a_stop_and_lines_of_steps_that_are_repeated_go(shards: Path, tmp_path: Path) -> None:
     words: dict[str, Any] = {"epochs": 5, "max_steps": 9, "max_skipped_steps": 3, "validation_split": "none"}
     training = open_small(shards, tmp_path / "run", **words, checkpoint_minutes=0.0)

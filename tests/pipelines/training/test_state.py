@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from pipelines.training.state import save_state
 from pipelines.training.state_files import read_state, write_state
 from pipelines.training.trainer import open_batches, train_step
 from shards.errors import CheckpointError
-from tests.support.small_training import open_small, write_set
+from shards.progress import set_sink
+from tests.support.small_training import MODEL, open_small, write_set
 
 State = dict[str, Any]
 
@@ -116,3 +118,28 @@ def test_the_published_optimizer_keeps_its_largest_second_moments_over_a_stop(sh
     moments = open_small(shards, tmp_path, **words).optimizer.state_dict()["state"][0]["max_exp_avg_sq"]
     assert torch.equal(moments, training.optimizer.state_dict()["state"][0]["max_exp_avg_sq"])
     assert moments.any()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, "batch norms see other parts of a batch (sync_batchnorm is off), dropout draws other numbers, and sums"),
+        ({"sync_batchnorm": True}, "stay the same; dropout draws other numbers, and sums are rounded otherwise"),
+        ({"frozen_batchnorm": True}, "stay the same; dropout draws other numbers, and sums are rounded otherwise"),
+        ({"frozen_batchnorm": True, "model": replace(MODEL, dropout=0.0, drop_path=0.0)}, "same; sums are rounded"),
+        ({"sync_batchnorm": True, "micro_batches": 2}, "(micro_batches is not 1), dropout draws other numbers"),
+    ],
+)
+def test_what_differs_with_another_number_of_processes_follows_from_the_settings(
+    shards: Path, tmp_path: Path, settings: dict[str, Any], words: str
+) -> None:
+    save_state(open_small(shards, tmp_path, **settings))
+    state = read_state(tmp_path / "state")
+    assert state is not None
+    write_state(tmp_path / "state", state | {"processes": 2})
+    lines: list[str] = []
+    with set_sink(log=lines.append):
+        open_small(shards, tmp_path, **settings)
+    (line,) = lines
+    assert line.startswith("the training continues from step 0 in 1 processes instead of 2: ")
+    assert words in line

@@ -364,6 +364,24 @@ def test_the_best_checkpoint_is_chosen_by_the_metric_that_is_set(shards: Path, t
         check_best_metric(unknown)
 
 
+def test_a_best_metric_with_nothing_to_measure_is_refused_before_the_training_or_the_set_is_left_out(
+    shards: Path, tmp_path: Path
+) -> None:
+    some = write_shards(tmp_path / "some", references=((0,), (0,)))
+    training = open_small(some, tmp_path / "run", best_metric="N-acc")
+    with pytest.raises(
+        SettingsError, match=r"best_metric N-acc has nothing to measure in the val split of .*some/shards; "
+    ):
+        check_best_metric(training)
+    training.validation_data = open_validation([shards, some], "val", training.data.processor)
+    lines: list[str] = []
+    with set_sink(log=lines.append):
+        check_best_metric(training)
+    assert lines == [f"best_metric N-acc has nothing to measure in {some}, which does not count in it"]
+    answer_always(training, "nothing there")
+    assert validate(training)[1] == 100
+
+
 def test_predictions_of_a_validation_that_are_kept_score_what_was_logged(shards: Path, tmp_path: Path) -> None:
     words: dict[str, Any] = {"keep_validation_predictions": True, "validation_limit": 0, "postprocess": SCORED}
     training = open_small(shards, tmp_path, **words)
