@@ -12,6 +12,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,8 @@ _WAIT_SECONDS = 5.0
 _POLL_SECONDS = 0.1
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL})
 _READ_ONLY = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+# A folder, a link, a socket.
+_NO_FILE = frozenset({errno.EISDIR, errno.ELOOP, errno.ENXIO})
 _LONGEST_NAME = 200
 _OWNER_BYTES = 300
 
@@ -48,7 +51,8 @@ def lock_folder(folder: Path) -> Iterator[None]:
     finally:
         # Before the lock is released: whoever waits for it then finds that its file is gone.
         with contextlib.suppress(OSError):
-            file.unlink()
+            if _is_ours(descriptor):
+                file.unlink()
         # Forked workers share the lock.
         with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_UN)
@@ -95,6 +99,8 @@ def _acquire(folder: Path, target: Path) -> tuple[Path, int]:
         elif _is_file_of(file, descriptor):
             # Only said to others: a full disk is noticed by the work itself.
             with contextlib.suppress(OSError):
+                if not _is_ours(descriptor):
+                    return file, descriptor
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
             return file, descriptor
@@ -109,17 +115,35 @@ def inner_lock(folder: Path) -> Path:
 
 
 def _open(folder: Path, target: Path) -> tuple[Path, int]:
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     inside = inner_lock(target)
     beside = target.parent / inside.name
     with name_file(folder, beside, inside):
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            return beside, os.open(beside, flags, 0o666)
+            return beside, _open_file(beside)
         except OSError as error:
             if error.errno not in _READ_ONLY or not target.is_dir():
                 raise
-        return inside, os.open(inside, flags, 0o666)
+        return inside, _open_file(inside)
+
+
+def _open_file(file: Path) -> int:
+    try:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            raise _refuse_file(file) from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _refuse_file(file)
+    return descriptor
+
+
+def _refuse_file(file: Path) -> ArtifactError:
+    return ArtifactError(
+        f"{file} is no regular file, and igvg locks a file of this name; choose another --out, or move it"
+    )
 
 
 def _try_lock(descriptor: int) -> bool:
@@ -150,8 +174,14 @@ def _is_file_of(file: Path, descriptor: int) -> bool:
         return False
 
 
+def _is_ours(descriptor: int) -> bool:
+    """Whether a locked file holds what this module writes, or nothing; a user's own file of its name is only locked."""
+    owner = _read_owner(descriptor)
+    return not owner or owner.startswith("process ")
+
+
 def _read_owner(descriptor: int) -> str:
-    return os.pread(descriptor, _OWNER_BYTES, 0).decode(errors="replace").strip()
+    return os.pread(descriptor, _OWNER_BYTES, 0).decode(errors="replace").strip("\0 \n")
 
 
 def _explain(folder: Path, descriptor: int) -> ArtifactError:

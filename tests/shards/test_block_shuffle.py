@@ -70,6 +70,8 @@ def test_what_is_read_now_or_next_is_known_ahead(
     epoch, block, offset = blocks.locate(position, seed=seed)
     if rest:
         assert set(blocks.list_block(seed=seed, epoch=epoch, block=block)) <= set(ahead)
+    else:
+        assert not ahead
     assert len(ahead) <= 2 * blocks.block_shards
     # The two blocks, unless the end comes first.
     present = (
@@ -79,6 +81,8 @@ def test_what_is_read_now_or_next_is_known_ahead(
     length = present + sum(
         blocks.shard_sizes[s] for s in blocks.list_block(seed=seed, epoch=following[0], block=following[1])
     )
+    if rest <= present:
+        assert len(ahead) <= blocks.block_shards
     seen = blocks.sample(seed=seed, start=position, count=min(length, rest, 200)).tolist()
     assert set(find_shards(blocks, seen)) <= set(ahead)
 

@@ -151,11 +151,34 @@ def test_without_locks_of_the_file_system_the_process_that_is_named_counts_while
         with pytest.raises(ArtifactError, match=f"process {other.pid} on {host}"), lock_folder(tmp_path / "out"):
             pass
         other.kill()
-    for left in (f"process {other.pid} on {host}", "process 1 on elsewhere.invalid", "", "\0\xff"):
+    for left in (f"process {other.pid} on {host}", "process 1 on elsewhere.invalid", "", "\0\0"):
         file.write_text(left)
         with lock_folder(tmp_path / "out"):
             assert file.read_text() == f"process {os.getpid()} on {host}\n"
         assert not file.exists()
+
+
+def test_a_file_of_the_user_that_has_the_name_of_a_lock_stays_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / ".out.lock"
+    file.write_text("written by another program\n")
+    with lock_folder(tmp_path / "out"):
+        with pytest.raises(ArtifactError, match="another igvg command works in"), lock_folder(tmp_path / "out"):
+            pass
+        assert file.read_text() == "written by another program\n"
+    assert file.read_text() == "written by another program\n"
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda file: file.symlink_to("elsewhere")])
+def test_what_has_the_name_of_a_lock_and_is_no_file_is_named_and_stays(
+    make: Callable[[Path], None], tmp_path: Path
+) -> None:
+    make(tmp_path / ".out.lock")
+    with (
+        pytest.raises(ArtifactError, match=rf"{tmp_path}/\.out\.lock is no regular file"),
+        lock_folder(tmp_path / "out"),
+    ):
+        pass
+    assert os.listdir(tmp_path) == [".out.lock"]  # noqa: PTH208, a link that leads nowhere, too
 
 
 @pytest.mark.parametrize("inner", ["score", "cache"])
