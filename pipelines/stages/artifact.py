@@ -209,7 +209,7 @@ class Stage:
             for file in sorted(self.folder.rglob("*"))
             # Temporary files and locks of a killed process are no part of the result.
             if file.is_file() and file.name not in (RECORD, UNFINISHED) and not file.match(TEMPORARY)
-            if not is_lock(file)
+            if not is_lock(file) and not _is_inside_another(file, self.folder)
             if (name := file.relative_to(self.folder)).parts[0] not in scratch
         }
         digests = {name: digest_file(self.folder / name) for name in files if not name.endswith(SHARD_SUFFIX)}
@@ -319,6 +319,12 @@ def _holds_files(folder: Path) -> bool:
     """Whether a folder is there and holds more than what a process left that was killed when it began to work."""
     begun = f".{UNFINISHED}.*.tmp"
     return folder.is_dir() and not all(is_lock(path) or path.match(begun) for path in folder.iterdir())
+
+
+def _is_inside_another(file: Path, folder: Path) -> bool:
+    """Whether a file below a folder is part of an artifact in a subfolder, which other commands may make again."""
+    inner = file.relative_to(folder).parents[:-1]
+    return any((folder / parent / name).exists() for parent in inner for name in (RECORD, UNFINISHED))
 
 
 def _refuse_other_stage(folder: Path, stage: str) -> None:

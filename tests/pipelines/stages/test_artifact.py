@@ -182,6 +182,23 @@ def test_what_a_killed_process_was_writing_is_no_part_of_the_artifact(tmp_path: 
     assert not scrap.exists()
 
 
+def test_the_artifacts_in_its_subfolders_are_no_part_of_an_artifact(tmp_path: Path) -> None:
+    outer = make_stage(tmp_path / "run", "train", {}, {})
+    outer.start()
+    for name in ("report", "more/score"):
+        make_stage(tmp_path / "run" / name, "score", {}, {"seed": 1}).start()
+        (tmp_path / "run" / name / "deep").mkdir()
+        (tmp_path / "run" / name / "deep" / "page").write_text("first")
+    make_stage(tmp_path / "run" / "report", "score", {}, {"seed": 1}).finish({})
+    (tmp_path / "run" / "more" / "log").write_text("log")
+    finished = outer.finish({}).artifact
+    assert finished is not None
+    assert list(finished.files) == ["more/log"]
+    # Made again, they leave it whole.
+    (tmp_path / "run" / "report" / "deep" / "page").write_text("second one")
+    assert read_artifact(tmp_path / "run").files == {"more/log": 3}
+
+
 def test_force_clears_interrupted_work_of_other_settings(tmp_path: Path) -> None:
     make_stage(tmp_path / "out", "train", INPUTS, OPTIONS).start()
     (tmp_path / "out" / "log.jsonl").touch()
