@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import resource
 import subprocess
@@ -19,10 +20,12 @@ from pipelines.data.tokenizer import save_tokenizer, train_tokenizer
 from pipelines.model import IGVGModel
 from pipelines.prediction.raw_store import RawWriter
 from pipelines.pretrained import save_checkpoint
-from pipelines.stages import convert, predict, report, score
-from pipelines.training.state_files import write_state
+from pipelines.stages import convert, predict, report, score, train
+from pipelines.training.state_files import read_state, write_state
+from shards.progress import set_sink
 from tests.support.pipeline_runs import command, draw_published, only_error, prepare
 from tests.support.small_network import CONFIG
+from tests.support.small_training import small_settings, write_set
 
 
 @contextlib.contextmanager
@@ -155,6 +158,28 @@ def test_answering_again_onto_a_read_only_disk_names_the_folder_and_no_temporary
     out = tmp_path / "out"
     result = run_on_disk(tmp_path, "size=64k,ro", "predict", "--from", pipeline / "found", "--out", out)
     assert only_error(result) == f"Error: {out}: the file system is read-only; choose another folder"
+
+
+def test_a_training_whose_disk_fills_up_keeps_the_state_before_and_goes_on_later(tmp_path: Path) -> None:
+    shards, out = write_set(tmp_path), tmp_path / "run"
+    settings = small_settings(max_steps=4, epochs=5, checkpoint_minutes=0.0)
+    with contextlib.ExitStack() as limits:
+
+        def fill(done: int, total: int, remark: str) -> None:
+            if done == 2:
+                # The log still fits.
+                limits.enter_context(limit_files(10_000))
+
+        with pytest.raises(OSError, match=r"File too large") as caught, set_sink(progress=fill):
+            train.run(settings, [shards], out)
+    assert caught.value.filename == str(out / "state" / "state.pt")
+    assert not list(out.rglob("*.tmp"))
+    state = read_state(out / "state")
+    assert state is not None
+    assert state["step"] == 1
+    train.run(settings, [shards], out)
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "losses" in line] == [1, 2, 3, 4]
 
 
 READ_AS_NOBODY = """

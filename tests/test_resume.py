@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -182,6 +183,16 @@ def test_a_forced_training_of_other_settings_starts_from_its_own_beginning(shard
     assert [line["step"] for line in read_log(out) if "losses" in line] == list(range(1, STEPS + 1))
     train.run(other, [shards], tmp_path / "fresh")
     assert read_log(out) == read_log(tmp_path / "fresh")
+
+
+def test_a_state_that_another_training_saved_is_refused(shards: Path, tmp_path: Path) -> None:
+    out, other = tmp_path / "run", tmp_path / "other"
+    for folder, settings in ((out, choose()), (other, choose(seed=1))):
+        with pytest.raises(StoppedError), set_sink(progress=stop_after(2)):
+            train.run(settings, [shards], folder)
+    shutil.copy(other / "state" / "state.pt", out / "state" / "state.pt")
+    with pytest.raises(CheckpointError, match=r"a training of other inputs or settings saved it; delete it"):
+        train.run(choose(), [shards], out)
 
 
 def test_a_state_that_cannot_be_used_is_deleted_as_its_message_says_and_the_same_command_begins_again(

@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.config.overrides import describe_differences
-from pipelines.stages.artifact import RECORD, UNFINISHED, Artifact, Stage, StageResult, read_record
+from pipelines.stages.artifact import (
+    RECORD,
+    UNFINISHED,
+    Artifact,
+    Stage,
+    StageResult,
+    compute_fingerprint,
+    read_record,
+)
 from shards.errors import ArtifactError, join_first
 from shards.files import remove_stale, write_json
 
@@ -95,6 +103,12 @@ class ContinuedStage(Stage):
 def is_changeable(key: str) -> bool:
     """Whether a training can be continued with another value of a setting, e.g. `optimizer.head_lr`."""
     return key.partition(".")[0] in CHANGEABLE and key not in _FIXED
+
+
+def identify_training(stage: Stage) -> str:
+    """A digest of what `--continue-with` cannot change: states that another training saved have another one."""
+    fixed = {key: value for key, value in stage.options.items() if key not in CHANGEABLE}
+    return compute_fingerprint(stage.name, stage.inputs, fixed)
 
 
 def read_changes(folder: Path) -> list[dict[str, Any]]:

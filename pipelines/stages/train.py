@@ -15,7 +15,7 @@ from pipelines.networks import resolve_checkpoint
 from pipelines.runtime.distributed import explain_lost_process
 from pipelines.runtime.signals import GracefulStop
 from pipelines.stages.artifact import KeyedFolder, Stage, StageResult
-from pipelines.stages.continuation import ContinuedStage, read_changes
+from pipelines.stages.continuation import ContinuedStage, identify_training, read_changes
 from pipelines.stages.inputs import digest_training_inputs
 from pipelines.training.folders import LAST_GOOD_FOLDER, STATE_FOLDER
 from shards.progress import begin_stage, log
@@ -79,6 +79,7 @@ def run(
         if cached:
             return cached
         training = setup_training(settings, shards, stage.folder, accelerator)
+        training.identity = identify_training(stage)
         training.in_experiment = isinstance(out, KeyedFolder)
         check_best_metric(training)
         if accelerator.is_main_process:

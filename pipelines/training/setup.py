@@ -82,6 +82,8 @@ class Training:
     """How many of them were the last steps."""
     changes: Sequence[str] = ()
     """The settings with other values from the present step on, as the log says."""
+    identity: str = ""
+    """A digest of the inputs and settings that a training keeps from its beginning; empty: states are not compared."""
     in_experiment: bool = False
     """Whether `igvg run` or another command with several stages trains: these have no `--continue-with`."""
     validated_step: int = 0

@@ -97,7 +97,9 @@ class SkippedSteps:
         training.skipped_steps += 1
         training.skipped_in_a_row += 1
         self._write(step, batch, result)
-        if training.skipped_in_a_row >= training.settings.max_skipped_steps:
+        # A short training may end before so many are skipped: it has learned nothing.
+        every = training.skipped_steps == training.total_steps
+        if training.skipped_in_a_row >= training.settings.max_skipped_steps or every:
             many = f"{training.skipped_in_a_row} steps in a row have" if training.skipped_in_a_row > 1 else "a step has"
             raise DivergenceError(f"{many} losses or gradients that are not finite: training has diverged",
                                   on_all_ranks=True)  # fmt: skip

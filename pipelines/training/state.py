@@ -37,6 +37,7 @@ def save_state(training: Training) -> None:
         "best": training.best,
         "best_step": training.best_step,
         "processes": training.accelerator.num_processes,
+        "identity": training.identity,
         "skipped": [training.skipped_steps, training.skipped_in_a_row],
         "arithmetics": list(training.compute_dtypes),
         "model": training.model.state_dict(),
@@ -137,6 +138,9 @@ def find_mismatch(state: Mapping[str, Any], training: Training) -> str:
             return f"{name} is {step!r}, not a whole number up to {training.total_steps}"
     if type(state.get("best")) not in (int, float):
         return f"best is {state.get('best')!r}, not a number"
+    identity = state.get("identity")
+    if identity and training.identity and identity != training.identity:
+        return "a training of other inputs or settings saved it"
     dtypes = state.get("arithmetics", [])
     if not isinstance(dtypes, list) or not all(each in get_args(ComputeDtype) for each in dtypes):
         return f"arithmetics is {dtypes!r}, not a list of {', '.join(get_args(ComputeDtype))}"

@@ -120,6 +120,16 @@ def test_so_many_in_a_row_as_are_set_end_the_training_and_keep_its_state(
     assert all(tensor.isfinite().all() for tensor in state["model"].values())
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_training_of_which_every_step_is_skipped_has_diverged(shards: Path, tmp_path: Path, steps: int) -> None:
+    training = open_small(shards, tmp_path / "run", max_steps=steps)
+    spoil_steps(training, range(1, steps + 1))
+    with pytest.raises(DivergenceError, match=r"a step has losses|3 steps in a row have losses"):
+        run_steps(training)
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    assert not (tmp_path / "run" / "state").exists()
+
+
 def test_steps_in_which_float16_overflows_are_not_counted_and_32_in_a_row_end_the_training(
     shards: Path, tmp_path: Path
 ) -> None:
