@@ -88,6 +88,7 @@ def test_components_are_trained_with_every_seed_and_scored_as_igvg_score_does(
         for one, reference in zip(variant["seeds"], full["seeds"], strict=True):
             record = read_artifact(Path(one["checkpoint"]), "train")
             assert record.options["seed"] == one["seed"]
+            assert all(values.items() <= record.options[group].items() for group, values in component.changes.items())
             assert bool(one["curve"]) == component.trained
             assert (one["checkpoint"] == reference["checkpoint"]) == (not component.trained or component.key == "full")
         assert (variant["differences"] is None) == (component.key == "full")
@@ -96,6 +97,7 @@ def test_components_are_trained_with_every_seed_and_scored_as_igvg_score_does(
     for chart in ("curves", "differences"):
         assert (out / f"{scores['dataset']}-val-{chart}.svg").read_text().startswith("<svg")
     checked = next(variant for variant in scores["variants"] if variant["key"] == "global-only")["seeds"][1]
+    assert read_artifact(Path(checked["predictions"]), "predict").options["postprocess"]["mask_source"] == "global"
     again = igvg("score", checked["predictions"], "--shards", shards, "--split", "val", "--format", "json")
     assert json.loads(again.stdout)["metrics"] == checked["metrics"]
 
