@@ -55,7 +55,7 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
         ("epochs", "write it as KEY=VALUE"),
         ("epochs=x", "epochs = 'x'"),
         ("epochs=0", "epochs = 0"),
-        ("precision=fp16", "should be 'auto', 'fp32' or 'bf16'"),
+        ("precision=fp8", "should be 'auto', 'fp32', 'tf32', 'bf16' or 'fp16'"),
         ("model.image_size=97", "image_size 97 is not a multiple of patch_size 12"),
         ("splits=testB", r"""splits = 'testB': expected a list, such as \["testB"\]"""),
     ],
