@@ -67,6 +67,8 @@ DISTRIBUTED = {
     "pipelines/runtime/distributed.py",
     "pipelines/runtime/signals.py",
     "pipelines/training/divergence.py",
+    "pipelines/training/sharded_state.py",
+    "pipelines/training/sharding.py",
     "pipelines/training/skipped.py",
     "pipelines/training/trackers.py",
     "pipelines/training/setup.py",

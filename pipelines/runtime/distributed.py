@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING
 
 from pipelines.runtime.launch import (
     HOW_TO_LAUNCH,
+    USE_FSDP,
     Launch,
     LaunchError,
     export_launch,
@@ -26,8 +27,11 @@ if TYPE_CHECKING:
     from pipelines.runtime.precision import ComputeDtype
 
 
-def start_accelerator() -> Accelerator:
+def start_accelerator(*, may_split: bool = False) -> Accelerator:
     """Accelerate's view of this process, its device and the other processes.
+
+    Args:
+        may_split: whether `accelerate launch --use_fsdp` is taken; Accelerate itself is not told of it.
 
     Raises:
         LaunchError: the processes that were started cannot work together.
@@ -36,7 +40,7 @@ def start_accelerator() -> Accelerator:
     from accelerate import Accelerator
 
     launch = read_launch(os.environ)
-    require_data_parallel(os.environ)
+    require_data_parallel(os.environ, may_split=may_split)
     on_cpu = _forces_cpu(os.environ) or (launch.world_size > 1 and not _has_accelerator())
     if launch.world_size > 1:
         if not on_cpu:
@@ -45,7 +49,8 @@ def start_accelerator() -> Accelerator:
     # `accelerate launch` may set other values for precision and gradient accumulation, which are settings of igvg.
     try:
         # While processes wait for each other inside torch, Python runs no signal handler.
-        with exit_on_signal() if launch.world_size > 1 else contextlib.nullcontext():
+        interruptible = exit_on_signal() if launch.world_size > 1 else contextlib.nullcontext()
+        with interruptible, _hide(os.environ, USE_FSDP):
             accelerator = Accelerator(cpu=on_cpu, mixed_precision="no", gradient_accumulation_steps=1)
     except (RuntimeError, ValueError) as error:
         if launch.world_size == 1:
@@ -61,6 +66,16 @@ def start_accelerator() -> Accelerator:
     # Gradients of 1 × 1 convolutions may have another memory layout; copying them costs next to nothing.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     return accelerator
+
+
+@contextlib.contextmanager
+def _hide(environ: MutableMapping[str, str], name: str) -> Iterator[None]:
+    value = environ.pop(name, None)
+    try:
+        yield
+    finally:
+        if value is not None:
+            environ[name] = value
 
 
 @contextlib.contextmanager

@@ -45,11 +45,18 @@ class _Launcher(NamedTuple):
 _TORCHRUN = _Launcher("torchrun", "WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 _OMPI, _MV2 = "OMPI_COMM_WORLD_", "MV2_COMM_WORLD_"
 # Variables by which `accelerate launch` asks for a network that is split over processes.
+USE_FSDP = "ACCELERATE_USE_FSDP"
+"""Set by `accelerate launch --use_fsdp`."""
 _SPLITTING = {
-    "ACCELERATE_USE_FSDP": "--use_fsdp",
+    USE_FSDP: "--use_fsdp",
     "ACCELERATE_USE_DEEPSPEED": "--use_deepspeed",
     "ACCELERATE_USE_MEGATRON_LM": "--use_megatron_lm",
     "ACCELERATE_USE_PARALLELISM_CONFIG": "--use_parallelism_config",
+}
+# Options of --use_fsdp, and what to do instead.
+_FSDP_OPTIONS = {
+    "FSDP_OFFLOAD_PARAMS": "leave it out",
+    "FSDP_ACTIVATION_CHECKPOINTING": "leave it out, and give igvg train --set activation_checkpointing=true",
 }
 # SLURM_NTASKS is also set in a batch script, which is one process; SLURM_STEP_NUM_TASKS only by srun.
 _OTHERS = (
@@ -119,19 +126,39 @@ def require_one_process(command: str, environ: Mapping[str, str]) -> None:
         )
 
 
-def require_data_parallel(environ: Mapping[str, str]) -> None:
-    """Refuse the ways of `accelerate launch` to split a network: every process of igvg holds all of it.
+def require_data_parallel(environ: Mapping[str, str], *, may_split: bool = False) -> None:
+    """Refuse the ways of `accelerate launch` to split a network, but for FSDP version 2 where it `may_split`.
 
     Raises:
         LaunchError: such a way was asked for.
     """
     for name, option in _SPLITTING.items():
-        if environ.get(name, "").lower() in ("1", "true", "yes", "on", "y", "t"):
+        if may_split and name == USE_FSDP:
+            continue
+        if _is_true(environ, name):
             raise LaunchError(
-                f"the processes were started with {option} ({name}={environ[name]}), which splits the network; every "
-                "process of igvg holds all of it, 4.7 GB with gradients and Adam's moments for base and 13.7 GB for "
-                f"large: start them without {option}"
+                f"the processes were started with {option} ({name}={environ[name]}), which splits the network; igvg "
+                "train splits it with --use_fsdp --fsdp_version 2 alone, and all other commands hold all of it: start "
+                f"them without {option}"
             )
+    if not asks_for_fsdp(environ):
+        return
+    if (version := environ.get("FSDP_VERSION", "1")) != "2":
+        raise LaunchError(
+            f"the processes were started with --use_fsdp and version {version} of FSDP (FSDP_VERSION); igvg train "
+            "splits the network with version 2: give accelerate launch --fsdp_version 2"
+        )
+    for name, remedy in _FSDP_OPTIONS.items():
+        if _is_true(environ, name):
+            raise LaunchError(
+                f"the processes were started with --{name.lower()} true ({name}), which igvg train does not take; "
+                f"{remedy}"
+            )
+
+
+def asks_for_fsdp(environ: Mapping[str, str]) -> bool:
+    """Whether `accelerate launch --use_fsdp` started this process."""
+    return _is_true(environ, USE_FSDP)
 
 
 def export_launch(launch: Launch, environ: MutableMapping[str, str]) -> None:
@@ -159,6 +186,10 @@ def export_launch(launch: Launch, environ: MutableMapping[str, str]) -> None:
         names = ("SLURM_JOB_ID", "SLURM_STEP_ID", "PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid")
         job = " ".join(environ.get(name, "") for name in names)
         environ["MASTER_PORT"] = str(20_000 + zlib.crc32(job.encode()) % 10_000)
+
+
+def _is_true(environ: Mapping[str, str], name: str) -> bool:
+    return environ.get(name, "").lower() in ("1", "true", "yes", "on", "y", "t")
 
 
 def _read_int(environ: Mapping[str, str], name: str, least: int = 0) -> int:

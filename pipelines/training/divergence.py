@@ -6,6 +6,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from pipelines.training.split_tensors import local_tensor
 from shards.errors import NonFiniteError
 
 
@@ -33,6 +34,6 @@ def require_finite(model: nn.Module, accelerator: Accelerator) -> None:
 
 
 def weights_are_finite(model: nn.Module) -> Tensor:
-    """Whether all parameters and buffers are finite, a scalar on their device."""
+    """Whether all parameters and buffers are finite, a scalar on their device; of a split network this rank's part."""
     tensors = [tensor for tensor in (*model.parameters(), *model.buffers()) if tensor.is_floating_point()]
-    return torch.stack([tensor.detach().isfinite().all() for tensor in tensors]).all()
+    return torch.stack([local_tensor(tensor.detach()).isfinite().all() for tensor in tensors]).all()

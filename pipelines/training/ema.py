@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.model import IGVGModel
+from pipelines.training.split_tensors import local_tensor
 
 
 class ExponentialMovingAverage:
@@ -32,6 +33,6 @@ class ExponentialMovingAverage:
         weight = (1 - min(self.decay, (1 + step) / (10 + step))) * (1 - skipped)
         for average, value in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
             if value.is_floating_point():
-                average.lerp_(value, weight.to(value.dtype))
+                local_tensor(average).lerp_(local_tensor(value), weight.to(value.dtype))
             else:
                 average.copy_(value)

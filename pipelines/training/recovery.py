@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 
+from pipelines.model import IGVGModel
 from pipelines.pretrained import save_checkpoint
 from pipelines.training.folders import LAST_GOOD_FOLDER, STATE_FOLDER
 from pipelines.training.setup import Training
-from pipelines.training.state import is_finite
+from pipelines.training.sharded_state import join_parts
+from pipelines.training.sharding import is_sharded
+from pipelines.training.state import is_finite, load_tensors
 from pipelines.training.state_files import read_state
 
 # Learning rates divided by this are recommended.
@@ -45,9 +48,15 @@ def export_last_good(training: Training) -> int | None:
     state = read_state(training.out / STATE_FOLDER)
     if state is None:
         return None
-    training.model.load_state_dict(state["model"])
-    if not is_finite(training):
+    model = training.model
+    if is_sharded(model):
+        # The other ranks may not be here.
+        whole = {name: join_parts(tensor) for name, tensor in state["model"].items()}
+        model = IGVGModel.from_state_dict(model.config, whole, "the saved state").to(training.accelerator.device)
+    else:
+        load_tensors(model, state["model"])
+    if not is_finite(model, training):
         return None
     processor = training.data.processor
-    save_checkpoint(training.out / LAST_GOOD_FOLDER, training.model, processor.tokenizer, processor.max_tokens)
+    save_checkpoint(training.out / LAST_GOOD_FOLDER, model, processor.tokenizer, processor.max_tokens)
     return int(state["step"])

@@ -24,13 +24,14 @@ from pipelines.model import IGVGModel
 from pipelines.runtime.distributed import resolve_shared_precision, start_accelerator
 from pipelines.runtime.memory import keep_freed_memory
 from pipelines.runtime.precision import ComputeDtype
-from pipelines.training.adaptation import adapt_model, compile_model
+from pipelines.training.adaptation import adapt_model
 from pipelines.training.ema import ExponentialMovingAverage
 from pipelines.training.initialization import build_model
 from pipelines.training.leaks import Leaks, find_leaks
 from pipelines.training.log import TrainingLog
 from pipelines.training.optimizer import build_optimizer, build_scaler
 from pipelines.training.shard_blocks import BlockStreams, RemoteShardOfFolder, split_into_blocks
+from pipelines.training.sharding import parallelize
 from shards.errors import DataError, SettingsError
 from shards.image_identity import held_out_splits
 from shards.index import list_splits
@@ -48,7 +49,7 @@ class Training:
     accelerator: Accelerator
     model: IGVGModel
     parallel_model: torch.nn.Module
-    """`model`, compiled if that is set, wrapped in DistributedDataParallel if there are several ranks."""
+    """`model`, compiled if that is set, in DistributedDataParallel if several ranks hold it; `model` if it is split."""
     optimizer: torch.optim.Adam
     scaler: torch.amp.GradScaler
     """Scales the losses of a training in float16; does nothing in other precisions."""
@@ -168,7 +169,7 @@ def start_processes(settings: TrainSettings) -> Accelerator:
         LaunchError: the processes that were started cannot work together.
         SettingsError: the batch cannot be shared evenly.
     """
-    accelerator = start_accelerator()
+    accelerator = start_accelerator(may_split=True)
     world_size = accelerator.num_processes
     if settings.batch_size % (world_size * settings.micro_batches):
         raise SettingsError(
@@ -202,8 +203,7 @@ def setup_training(settings: TrainSettings, shards: Sequence[Path], out: Path, a
         cache_images([data, *validation_data.values()], processor.image_size, settings.cache_limit)
     compute_dtype = resolve_shared_precision(settings.precision, accelerator)
     adapt_model(model, settings, accelerator.num_processes)
-    trained = compile_model(model, accelerator.device) if settings.compile else model
-    parallel_model = accelerator.prepare_model(trained)
+    parallel_model, ema = parallelize(model, settings, accelerator, compute_dtype)
     blocks = None
     if settings.shuffle_block_shards:
         counts = [len(list_parts([folder], settings.splits)) for folder in shards] if settings.ratios else [len(parts)]
@@ -216,7 +216,7 @@ def setup_training(settings: TrainSettings, shards: Sequence[Path], out: Path, a
         parallel_model=parallel_model,
         optimizer=build_optimizer(model, settings.optimizer),
         scaler=build_scaler(accelerator.device, compute_dtype),
-        ema=ExponentialMovingAverage(model, settings.ema_decay) if settings.ema_decay else None,
+        ema=ema,
         compute_dtype=compute_dtype,
         compute_dtypes=(compute_dtype,),
         data=data,

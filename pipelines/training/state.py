@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
+from pipelines.model import IGVGModel
 from pipelines.model.serialization import FORMER_NAME
 from pipelines.prediction.predictor import predict_batches
 from pipelines.runtime.distributed import require_equal
@@ -14,23 +16,39 @@ from pipelines.runtime.precision import ComputeDtype
 from pipelines.training.divergence import DivergenceError, weights_are_finite
 from pipelines.training.folders import STATE_FOLDER
 from pipelines.training.setup import Training
+from pipelines.training.sharded_state import TensorParts, join_parts, write_shards
+from pipelines.training.sharding import agree, gather_model, is_sharded
+from pipelines.training.split_tensors import split_like
 from pipelines.training.state_files import STATE_REMEDY, find_state, write_state
 from shards.errors import CheckpointError, NonFiniteError, SettingsError
 from shards.progress import log
 
 
 def save_state(training: Training) -> None:
-    """Save the state to resume from. All ranks hold the same weights, so only the main process writes.
+    """Save the state to resume from; all ranks call it.
+
+    If all of them hold the same weights, only the main process writes; else each writes what it holds.
 
     Raises:
         DivergenceError: weights or outputs are not finite; the previous state stays.
         OSError: it cannot be written; names the file.
     """
-    if not training.accelerator.is_main_process:
+    accelerator, sharded, folder = training.accelerator, is_sharded(training.model), training.out / STATE_FOLDER
+    if not (accelerator.is_main_process or sharded):
         return
-    if not is_finite(training):
-        raise DivergenceError("weights or outputs are not finite: training has diverged")
-    state = {
+    finite = is_finite(gather_model(training.model), training)
+    if not (agree(finite) if sharded else finite):
+        raise DivergenceError("weights or outputs are not finite: training has diverged", on_all_ranks=sharded)
+    state = describe_state(training)
+    if sharded:
+        state = write_shards(folder, state, accelerator)
+    if accelerator.is_main_process:
+        write_state(folder, state, keep=training.settings.keep_states)
+
+
+def describe_state(training: Training) -> dict[str, Any]:
+    """Everything that a training is resumed from."""
+    return {
         "step": training.step,
         "scored": training.validated_step,
         "due": training.should_validate,
@@ -45,7 +63,6 @@ def save_state(training: Training) -> None:
         **({"scaler": training.scaler.state_dict()} if training.scaler.is_enabled() else {}),
         **({"ema": training.ema.model.state_dict()} if training.ema else {}),
     }
-    write_state(training.out / STATE_FOLDER, state, keep=training.settings.keep_states)
 
 
 def restore_state(training: Training) -> None:
@@ -76,15 +93,15 @@ def restore_state(training: Training) -> None:
 
 def load_state(state: Mapping[str, Any], training: Training) -> None:
     """Set the training to a state that fits it."""
-    training.model.load_state_dict(state["model"])
+    load_tensors(training.model, state["model"])
     # Rates and betas are those of the settings, which may have changed since.
     groups = [{name: value for name, value in group.items() if name != "params"}
               for group in training.optimizer.param_groups]  # fmt: skip
-    training.optimizer.load_state_dict(state["optimizer"])
+    training.optimizer.load_state_dict(split_optimizer_state(state["optimizer"], training.optimizer))
     for group, values in zip(training.optimizer.param_groups, groups, strict=True):
         group.update(values)
     if training.ema:
-        training.ema.model.load_state_dict(state["ema"])
+        load_tensors(training.ema.model, state["ema"])
     # A training that goes on in another precision begins with a scale of its own.
     if training.scaler.is_enabled() and "scaler" in state:
         training.scaler.load_state_dict(state["scaler"])
@@ -95,6 +112,25 @@ def load_state(state: Mapping[str, Any], training: Training) -> None:
     training.skipped_steps, training.skipped_in_a_row = state.get("skipped", (0, 0))
     before = tuple(state.get("arithmetics", ()))
     training.compute_dtypes = before if before[-1:] == training.compute_dtypes else before + training.compute_dtypes
+
+
+def load_tensors(model: nn.Module, tensors: Mapping[str, Tensor | TensorParts]) -> None:
+    """Set parameters and buffers, of which the network may hold slices."""
+    held = model.state_dict()
+    model.load_state_dict({name: split_like(join_parts(tensor), held[name]) for name, tensor in tensors.items()})
+
+
+def split_optimizer_state(saved: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """A saved state of Adam, with moments that are split as the parameters are."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state = {
+        index: {
+            name: value if name == "step" else split_like(join_parts(value), parameters[index])
+            for name, value in values.items()
+        }
+        for index, values in saved["state"].items()
+    }
+    return {**saved, "state": state}
 
 
 def describe_processes(state: Mapping[str, Any], training: Training) -> None:
@@ -117,13 +153,13 @@ def describe_processes(state: Mapping[str, Any], training: Training) -> None:
     )
 
 
-def is_finite(training: Training) -> bool:
-    """Whether the weights and the outputs for the last micro-batch are finite: finite weights may be too large."""
-    if not weights_are_finite(training.model):
+def is_finite(model: IGVGModel, training: Training) -> bool:
+    """Whether weights and their outputs for the last micro-batch are finite: finite weights may be too large."""
+    if not weights_are_finite(model):
         return False
     batches = [] if training.last_micro_batch is None else [training.last_micro_batch]
     try:
-        for _ in predict_batches(training.model, batches, training.compute_dtype, 1.0):
+        for _ in predict_batches(model, batches, training.compute_dtype, 1.0):
             pass
     except NonFiniteError:
         return False
@@ -173,8 +209,9 @@ def _compare_tensors(key: str, found: Any, expected: Mapping[str, Tensor]) -> st
     for name in (*expected, *found):
         if name not in found or name not in expected:
             return f"{key} {'lacks' if name in expected else 'has an unknown'} {name}"
-        if not isinstance(found[name], Tensor) or found[name].shape != expected[name].shape:
-            shape = list(found[name].shape) if isinstance(found[name], Tensor) else "no tensor"
+        is_tensor = isinstance(found[name], Tensor | TensorParts)
+        if not is_tensor or found[name].shape != expected[name].shape:
+            shape = list(found[name].shape) if is_tensor else "no tensor"
             return f"{key}.{name} is {shape} instead of {list(expected[name].shape)}"
     return ""
 
@@ -196,7 +233,7 @@ def _check_optimizer(found: Any, training: Training) -> str:
     for index, values in found["state"].items():
         if index not in range(len(parameters)):
             return f"optimizer has an unknown parameter {index!r}"
-        tensors = {"step": parameters[index].new_zeros(())} | dict.fromkeys(moments, parameters[index])
+        tensors = {"step": torch.zeros(())} | dict.fromkeys(moments, parameters[index])
         if mismatch := _compare_tensors(f"optimizer.state.{index}", values, tensors):
             return mismatch
     return ""

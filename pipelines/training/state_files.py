@@ -1,20 +1,18 @@
 """The files of saved states: written atomically, the last ones kept, damaged ones passed over.
 
-`state.pt` is the last one, `state-1.pt` the one before it, and so on.
+`state.pt` is the last one, `state-1.pt` the one before it, and so on. Tensors of a split network are in folders beside
+them.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
-
-import torch
+from typing import Any
 
 from pipelines.model.convert.torch_file import load_values
+from pipelines.training.archive import require_intact, save_values
+from pipelines.training.sharded_state import read_shards, remove_unused_shards
 from shards.errors import CheckpointError
 from shards.files import replace_file
 
@@ -44,18 +42,13 @@ def write_state(folder: Path, state: dict[str, Any], *, keep: int = 1) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     _remove_states(folder, keep=max(1, keep - 1))
     with replace_file(folder / STATE_FILE) as temporary:
-        with temporary.open("wb") as stream:
-            recorder = _ErrorRecorder(stream)
-            try:
-                torch.save(state, cast("BinaryIO", recorder))
-            except RuntimeError as error:
-                # torch's own error does not say why the file could not be written.
-                raise recorder.error or error from error
+        save_values(state, temporary)
         if keep > 1 and (folder / STATE_FILE).exists():
             # A process that is killed from here on leaves state-1.pt as the last state.
             for index in reversed(_list_indices(folder)):
                 _name_state(folder, index).replace(_name_state(folder, index + 1))
     _remove_states(folder, keep=keep)
+    remove_unused_shards(folder, [_name_state(folder, index) for index in _list_indices(folder)])
 
 
 def read_state(folder: Path) -> dict[str, Any] | None:
@@ -89,14 +82,11 @@ def find_state(folder: Path) -> SavedState | None:
 
 
 def _read_values(file: Path) -> dict[str, Any]:
-    # torch reads a file whose bytes have changed without a word; the checksums of the zip tell.
-    with contextlib.suppress(zipfile.BadZipFile, OSError), zipfile.ZipFile(file) as archive:
-        if broken := archive.testzip():
-            raise CheckpointError(f"{file} is damaged: {broken} in it has changed; {STATE_REMEDY}")
+    require_intact(file, STATE_REMEDY)
     values = load_values(file, STATE_REMEDY)
     if not isinstance(values, dict):
         raise CheckpointError(f"{file} is no state of a training; {STATE_REMEDY}")
-    return values
+    return read_shards(file.parent, values, STATE_REMEDY.replace("it", str(file), 1))
 
 
 def _remove_states(folder: Path, *, keep: int) -> None:
@@ -113,22 +103,3 @@ def _list_indices(folder: Path) -> list[int]:
     names = [file.stem.removeprefix("state-") for file in folder.glob("state-*.pt")]
     indices = sorted(int(name) for name in names if name.isdecimal() and int(name) > 0)
     return [0, *indices] if (folder / STATE_FILE).exists() else indices
-
-
-class _ErrorRecorder(io.RawIOBase):
-    """A stream that keeps the error with which the system refused to write."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        super().__init__()
-        self.stream = stream
-        self.error: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        try:
-            return self.stream.write(data)
-        except OSError as error:
-            self.error = error
-            raise
-
-    def flush(self) -> None:
-        self.stream.flush()

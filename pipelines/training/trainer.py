@@ -29,11 +29,13 @@ from pipelines.training.profiling import StepProfiler
 from pipelines.training.recovery import advise_after_divergence
 from pipelines.training.setup import Training
 from pipelines.training.shard_blocks import hold_blocks
+from pipelines.training.sharding import is_sharded
 from pipelines.training.skipped import BatchNormStatistics, SkippedSteps, find_skipped
+from pipelines.training.split_tensors import full_tensor
 from pipelines.training.state import save_state
 from pipelines.training.step_timer import StepSpeed, StepTimer
 from pipelines.training.trackers import open_trackers
-from pipelines.training.validation import describe_choice, validate
+from pipelines.training.validation import describe_choice, open_scored_model, validate
 from shards.errors import NonFiniteError, WorkerError
 from shards.progress import log, report_progress
 
@@ -152,7 +154,7 @@ def train_step(training: Training, batch: Batch) -> StepResult:
     losses = compute_gradients(training, batch.to(accelerator.device))
     training.scaler.unscale_(training.optimizer)
     # Clipping to an infinite norm measures it and changes no gradient.
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.optimizer.clip_norm or math.inf)
+    norm = full_tensor(torch.nn.utils.clip_grad_norm_(model.parameters(), settings.optimizer.clip_norm or math.inf))
     skipped = find_skipped(losses["total"], norm, accelerator)
     statistics.restore(skipped)
     # As torch's GradScaler does: Adam reads it on the device, and then changes nothing.
@@ -211,7 +213,8 @@ def validate_and_save_best(training: Training) -> None:
         DivergenceError: the network's outputs are not finite.
     """
     try:
-        scores, value = validate(training)
+        model = open_scored_model(training)
+        scores, value = validate(training, model)
     except NonFiniteError as error:
         raise DivergenceError("outputs for the validation split are not finite: training has diverged") from error
     if not training.accelerator.is_main_process:
@@ -222,7 +225,7 @@ def validate_and_save_best(training: Training) -> None:
     if not scores or value > training.best:
         training.best, training.best_step = value, training.step
         processor = training.data.processor
-        save_checkpoint(training.out, training.scored_model, processor.tokenizer, processor.max_tokens)
+        save_checkpoint(training.out, model, processor.tokenizer, processor.max_tokens)
 
 
 def _describe_saved(training: Training) -> str:
@@ -234,5 +237,7 @@ def _save_if_workers_die(training: Training) -> Iterator[None]:
     try:
         yield
     except WorkerError:
-        save_state(training)
+        # All ranks save a split network together, and the others do not know of the worker.
+        if not is_sharded(training.model):
+            save_state(training)
         raise

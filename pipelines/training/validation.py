@@ -17,11 +17,13 @@ from pipelines.data.loader import load_batches
 from pipelines.evaluation.evaluator import evaluate_prediction, name_dataset
 from pipelines.evaluation.metrics.benchmarks import PRIMARY_METRIC, metric_ratios, primary_score
 from pipelines.evaluation.metrics.outcomes import Outcome, stack_outcomes, summarize
+from pipelines.model import IGVGModel
 from pipelines.prediction.postprocess import postprocess
 from pipelines.prediction.prediction import Prediction, encode_result
 from pipelines.prediction.prediction_file import write_predictions
 from pipelines.prediction.predictor import predict_batches
 from pipelines.training.setup import Training
+from pipelines.training.sharding import gather_model
 from shards.errors import SettingsError
 from shards.masks import merge_target_masks
 from shards.progress import log
@@ -32,8 +34,20 @@ Evaluated = tuple[int, Outcome, Prediction | None]
 VALIDATION_FOLDER = "validation"
 
 
-def validate(training: Training) -> tuple[Scores, float]:
+def open_scored_model(training: Training) -> IGVGModel:
+    """The whole network that is validated and kept, the same on all ranks; every rank has to call it."""
+    # Batch norm statistics differ between ranks; the checkpoint will hold those of rank 0.
+    for buffer in training.scored_model.buffers():
+        broadcast(buffer)
+    return gather_model(training.scored_model)
+
+
+def validate(training: Training, model: IGVGModel | None = None) -> tuple[Scores, float]:
     """Score every validation split at the size of the original images.
+
+    Args:
+        training: its settings and validation splits.
+        model: what `open_scored_model` returned; by default it is called here.
 
     Returns:
         For each shard folder its metrics in percent, and the mean of their primary metrics; nothing and 0 without
@@ -44,16 +58,15 @@ def validate(training: Training) -> tuple[Scores, float]:
     """
     scores: Scores = {}
     primary: list[float | None] = []
-    was_training, state = training.scored_model.training, torch.get_rng_state()
-    # Batch norm statistics differ between ranks; the checkpoint will hold those of rank 0.
-    for buffer in training.scored_model.buffers():
-        broadcast(buffer)
+    state = torch.get_rng_state()
+    model = model or open_scored_model(training)
+    was_training = model.training
     for folder, data in training.validation_data.items():
         indices = choose_indices(len(data), training.settings.validation_limit)
         _, first = data.find_expression(int(indices[0]))
         dataset = name_dataset([first.id], folder, training.settings.validation_split)
         # Sorted by index, so that sums do not depend on the world size.
-        gathered = sorted(gather_object(evaluate_rank(training, data, indices)), key=itemgetter(0))
+        gathered = sorted(gather_object(evaluate_rank(training, model, data, indices)), key=itemgetter(0))
         assert [index for index, *_ in gathered] == indices.tolist()
         outcomes = stack_outcomes([outcome for _, outcome, _ in gathered])
         if training.settings.keep_validation_predictions and training.accelerator.is_main_process:
@@ -61,13 +74,15 @@ def validate(training: Training) -> tuple[Scores, float]:
         metrics = summarize(metric_ratios(dataset, outcomes, has_boxes=True, has_masks=True))
         scores[name_folder(folder, scores)] = metrics
         primary.append(choose_score(dataset, metrics, training.settings.best_metric))
-    training.scored_model.train(was_training)
+    model.train(was_training)
     torch.set_rng_state(state)
     measured = [value for value in primary if value is not None]
     return scores, float(np.mean(measured)) if measured else 0.0
 
 
-def evaluate_rank(training: Training, data: GroundingDataset, indices: NDArray[np.int64]) -> list[Evaluated]:
+def evaluate_rank(
+    training: Training, model: IGVGModel, data: GroundingDataset, indices: NDArray[np.int64]
+) -> list[Evaluated]:
     """Predict this rank's part of the indices; returns each index with its outcome."""
     settings, accelerator = training.settings, training.accelerator
     part = indices[accelerator.process_index :: accelerator.num_processes]
@@ -76,7 +91,7 @@ def evaluate_rank(training: Training, data: GroundingDataset, indices: NDArray[n
     outcomes: list[Evaluated] = []
     threshold = settings.postprocess.score_threshold
     with contextlib.closing(load_batches(data, batch_indices, workers=settings.workers)) as batches:
-        for outputs in predict_batches(training.scored_model, batches, training.compute_dtype, threshold):
+        for outputs in predict_batches(model, batches, training.compute_dtype, threshold):
             for raw in outputs:
                 index = int(part[len(outcomes)])
                 record, expression = data.find_expression(index)

@@ -4,8 +4,8 @@
 python -m tests.support.distributed_steps SHARDS OUT STEP [KEY=VALUE …]   trains up to STEP, from the state in OUT
 ```
 
-Leaves the weights and the losses of each step, the state of the last one, how many target boxes each process saw, and
-the sum of each process's statistics before and after a validation.
+Leaves the weights and the losses of each step, the state and the checkpoint of the last one, how many target boxes each
+process saw, and the sum of each process's statistics before and after a validation.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from safetensors.torch import save_file
 from pipelines.config.overrides import read_settings
 from pipelines.config.presets import train_preset
 from pipelines.training.setup import Training, setup_training, start_processes
+from pipelines.training.sharding import gather_model
 from pipelines.training.state import restore_state, save_state
-from pipelines.training.trainer import average_losses, open_batches, train_step
-from pipelines.training.validation import validate
+from pipelines.training.trainer import average_losses, open_batches, train_step, validate_and_save_best
 from tests.support.pipeline_runs import SMALL_NETWORK
 
 SETTINGS = (
@@ -47,9 +47,9 @@ def train_steps(shards: Path, out: Path, last: int, changes: Sequence[str] = ())
         step_losses = average_losses(train_step(training, batch).losses, accelerator)
         losses.append({name: value.item() for name, value in step_losses.items()})
         training.step += 1
+        state = {name: value.contiguous() for name, value in gather_model(training.model).state_dict().items()}
         if accelerator.is_main_process:
             out.mkdir(exist_ok=True)
-            state = {name: value.contiguous() for name, value in training.model.state_dict().items()}
             save_file(state, out / f"weights-{training.step}.safetensors")
         if training.step == last:
             break
@@ -58,7 +58,7 @@ def train_steps(shards: Path, out: Path, last: int, changes: Sequence[str] = ())
     for buffer in training.model.buffers():
         buffer += accelerator.process_index
     statistics = [gather_object([sum_buffers(training)])]
-    validate(training)
+    validate_and_save_best(training)
     statistics.append(gather_object([sum_buffers(training)]))
     if accelerator.is_main_process:
         found = {"boxes": boxes, "losses": losses, "statistics": statistics}

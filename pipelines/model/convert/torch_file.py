@@ -28,12 +28,13 @@ _ADVICE = re.compile(r"weights_only|safe_globals|torch\.load|torch\.serializatio
 _NO_CODE = "igvg runs no code from checkpoints: ask its authors for a state dict (torch.save(model.state_dict(), …))"
 
 
-def load_values(file: Path, remedy: str) -> Any:
+def load_values(file: Path, remedy: str, *, mmap: bool = False) -> Any:
     """The content of a file of torch.save, on the CPU.
 
     Args:
         file: the file.
         remedy: the advice for a damaged file.
+        mmap: leave tensors in the file until they are used.
 
     Raises:
         CheckpointError: the file cannot be read, is of another kind, or holds more than tensors and plain values.
@@ -43,7 +44,7 @@ def load_values(file: Path, remedy: str) -> Any:
         # torch warns of pickle protocols that it may not be able to read; an error would follow.
         allowed = torch.serialization.safe_globals([(_NumpyValue, name) for name in _NUMPY_NAMES])
         with allowed, warnings.catch_warnings(action="ignore"):
-            return torch.load(file, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # the reader raises errors of dozens of kinds
         if name := _FOREIGN_NAME.search(str(error)):
             raise CheckpointError(

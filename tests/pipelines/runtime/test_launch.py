@@ -120,3 +120,29 @@ def test_processes_that_would_split_the_network_are_refused(name: str, monkeypat
         start_accelerator()
     monkeypatch.setenv(name, "false")
     start_accelerator()
+
+
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        ({}, "version 1 of FSDP .* give accelerate launch --fsdp_version 2$"),
+        ({"FSDP_VERSION": "2", "FSDP_OFFLOAD_PARAMS": "true"}, "--fsdp_offload_params true"),
+        (
+            {"FSDP_VERSION": "2", "FSDP_ACTIVATION_CHECKPOINTING": "true"},
+            "give igvg train --set activation_checkpointing=true$",
+        ),
+    ],
+)
+def test_a_training_splits_the_network_with_version_2_of_fsdp_alone(
+    environ: dict[str, str], named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in ({"ACCELERATE_USE_FSDP": "true"} | environ).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(LaunchError, match=named):
+        start_accelerator(may_split=True)
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    for name in environ.keys() - {"FSDP_VERSION"}:
+        monkeypatch.setenv(name, "false")
+    accelerator = start_accelerator(may_split=True)
+    assert accelerator.distributed_type == "NO"
+    assert os.environ["ACCELERATE_USE_FSDP"] == "true"

@@ -1,0 +1,96 @@
+"""A network that is split over the ranks: PyTorch's `fully_shard` (FSDP version 2), as `accelerate launch` asks for it.
+
+Every rank holds a slice of each parameter, of its gradient and of its moments: a DTensor. The layers of encoder and
+decoder, and the rest of the network, gather their parameters when they are computed. Buffers are whole on every rank.
+"""
+
+from __future__ import annotations
+
+import os
+
+from accelerate import Accelerator
+from accelerate.utils import broadcast, gather_object
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+
+from pipelines.config.settings import TrainSettings
+from pipelines.model import IGVGModel
+from pipelines.runtime.launch import asks_for_fsdp
+from pipelines.runtime.precision import ComputeDtype
+from pipelines.training.adaptation import compile_model
+from pipelines.training.ema import ExponentialMovingAverage
+from pipelines.training.split_tensors import full_tensor
+from shards.errors import SettingsError
+from shards.progress import log
+
+
+def parallelize(
+    model: IGVGModel, settings: TrainSettings, accelerator: Accelerator, compute_dtype: ComputeDtype
+) -> tuple[nn.Module, ExponentialMovingAverage | None]:
+    """What the ranks train together, with the parameters of `model`, and the moving average of these if it is set.
+
+    It is compiled if that is set. Several ranks hold the whole network each, or a slice of it where the launch says so.
+
+    Raises:
+        SettingsError: a setting cannot be combined with a network that is split.
+    """
+    splits = accelerator.num_processes > 1 and asks_for_fsdp(os.environ)
+    if splits:
+        check_settings(settings, compute_dtype)
+        model.to(accelerator.device)
+        # As DistributedDataParallel does: all ranks begin with the weights of rank 0.
+        for tensor in (*model.parameters(), *model.buffers()):
+            broadcast(tensor.detach())
+        trained: nn.Module = model
+    else:
+        trained = accelerator.prepare_model(compile_model(model, accelerator.device) if settings.compile else model)
+    ema = ExponentialMovingAverage(model, settings.ema_decay) if settings.ema_decay else None
+    if splits:
+        for network in (model, *([ema.model] if ema else [])):
+            shard_model(network, accelerator)
+        if accelerator.is_main_process:
+            log(f"the network is split over {accelerator.num_processes} processes (FSDP)")
+    return trained, ema
+
+
+def check_settings(settings: TrainSettings, compute_dtype: ComputeDtype) -> None:
+    """Refuse what does not work with a network that is split.
+
+    Raises:
+        SettingsError: such a setting; says what to set instead.
+    """
+    if settings.compile:
+        raise SettingsError("compile=true does not work with a network that is split (--use_fsdp); set compile=false, "
+                            "or start the processes without --use_fsdp")  # fmt: skip
+    if compute_dtype == "fp16":
+        raise SettingsError("precision=fp16 does not work with a network that is split (--use_fsdp); set "
+                            "precision=bf16, or start the processes without --use_fsdp")  # fmt: skip
+
+
+def shard_model(model: IGVGModel, accelerator: Accelerator) -> None:
+    """Leave every rank its slice of the parameters, along their first dimension; the names of the state dict stay."""
+    mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
+    for module in (*model.encoder.layers, *model.decoder.layers, model):
+        fully_shard(module, mesh=mesh)
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether a network is split over the ranks."""
+    return isinstance(model, FSDPModule)
+
+
+def agree(condition: bool) -> bool:
+    """Whether a condition holds on all ranks; every rank has to call it."""
+    return all(gather_object([condition]))
+
+
+def gather_model(model: IGVGModel) -> IGVGModel:
+    """The whole network on every rank, in evaluation mode; the network itself if it is not split.
+
+    If it is, every rank has to call this, and the copy takes 4 bytes a parameter until it is dropped.
+    """
+    if not is_sharded(model):
+        return model
+    state = {name: full_tensor(tensor.detach()) for name, tensor in model.state_dict().items()}
+    return IGVGModel.from_state_dict(model.config, state, "the split network")
