@@ -2,7 +2,8 @@
 
 The file `.NAME.lock` holds the id and the host of the process that works there, and is removed when the work ends. A
 killed process leaves it, without the lock, which blocks nobody. Where the folder beside cannot be written, the file is
-in the folder itself. File systems without locks: the process that the file names counts while it runs on this host.
+in the folder itself; nobody works while the other one of the two is locked. File systems without locks: the process
+that the file names counts while it runs on this host.
 """
 
 from __future__ import annotations
@@ -90,8 +91,12 @@ def _acquire(folder: Path, target: Path) -> tuple[Path, int]:
             if time.monotonic() > deadline:
                 raise
             continue
-        if not _try_lock(descriptor):
-            error = _explain(folder, descriptor)
+        locked = _try_lock(descriptor)
+        error = _find_other_holder(folder, target, file) if locked else _explain(folder, descriptor)
+        if error:
+            with contextlib.suppress(OSError):
+                if locked and _is_file_of(file, descriptor) and _is_ours(descriptor):
+                    file.unlink()
             os.close(descriptor)
             if time.monotonic() > deadline:
                 raise error
@@ -106,6 +111,23 @@ def _acquire(folder: Path, target: Path) -> tuple[Path, int]:
             return file, descriptor
         else:
             os.close(descriptor)
+
+
+def _find_other_holder(folder: Path, target: Path, file: Path) -> ArtifactError | None:
+    """Whether a command works in the folder under the other one of its two lock files.
+
+    A user who may write the folder beside and one who may not lock different files.
+    """
+    inside = inner_lock(target)
+    other = target.parent / inside.name if file == inside else inside
+    try:
+        descriptor = os.open(other, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        return None if _try_lock(descriptor) else _explain(folder, descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def inner_lock(folder: Path) -> Path:

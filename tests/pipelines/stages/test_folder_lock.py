@@ -138,6 +138,29 @@ def test_a_folder_whose_parent_cannot_be_written_is_locked_from_inside(
         assert (out / ".out.lock").is_file()
 
 
+@pytest.mark.parametrize("first", ["beside", "inside"])
+def test_users_who_lock_different_files_of_a_folder_wait_for_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    out, opened, refused = tmp_path / "out", os.open, set[str]()
+    out.mkdir()
+
+    def refuse_some(path: Path, flags: int, *arguments: int, **options: int) -> int:
+        # May be read, and not written.
+        if Path(path) == tmp_path / ".out.lock" and flags & os.O_RDWR and refused:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, flags, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refuse_some)
+    refused |= {"beside"} if first == "inside" else set()
+    with make_stage(out).claim():
+        assert (out if first == "inside" else tmp_path).joinpath(".out.lock").is_file()
+        refused ^= {"beside"}
+        with pytest.raises(ArtifactError, match="another igvg command works in"), make_stage(out).claim():
+            pass
+        assert len(list(tmp_path.rglob(".*.lock"))) == 1
+
+
 def test_without_locks_of_the_file_system_the_process_that_is_named_counts_while_it_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
