@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import zipfile
 from pathlib import Path
@@ -32,11 +31,19 @@ def require_intact(file: Path, remedy: str) -> None:
     """Compare the checksums of a file of torch.save, which torch reads without a word if its bytes have changed.
 
     Raises:
-        CheckpointError: they differ.
+        CheckpointError: they differ, or the file is damaged in another way.
     """
-    with contextlib.suppress(zipfile.BadZipFile, OSError), zipfile.ZipFile(file) as archive:
-        if broken := archive.testzip():
-            raise CheckpointError(f"{file} is damaged: {broken} in it has changed; {remedy}")
+    try:
+        with zipfile.ZipFile(file) as archive:
+            broken = archive.testzip()
+    except (zipfile.BadZipFile, OSError):
+        # No zip file: whoever reads it says what it is.
+        return
+    except Exception as error:  # zipfile raises many kinds on damaged files
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise CheckpointError(f"{file} is damaged ({reason}); {remedy}") from error
+    if broken:
+        raise CheckpointError(f"{file} is damaged: {broken} in it has changed; {remedy}")
 
 
 class _ErrorRecorder(io.RawIOBase):

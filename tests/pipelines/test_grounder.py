@@ -132,8 +132,8 @@ def test_a_text_without_a_word_is_refused(grounder: Grounder, texts: list[str]) 
 
 
 def test_an_unknown_precision_or_batch_size_is_refused(image: Path, grounder: Grounder) -> None:
-    with pytest.raises(SettingsError, match="precision is 'fp16'; give auto, fp32, bf16"):
-        Grounder.from_pretrained("shapes", precision="fp16")  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="precision is 'fp8'; give auto, fp32, tf32, bf16, fp16"):
+        Grounder.from_pretrained("shapes", precision="fp8")  # type: ignore[arg-type]
     for batch_size in (0, 2.5, "4"):
         with pytest.raises(SettingsError, match="give a whole number of at least 1"):
             grounder.predict(image, "star", batch_size=batch_size)  # type: ignore[arg-type]

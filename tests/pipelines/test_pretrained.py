@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
+from pipelines.config.model import ADDED_KEYS
 from pipelines.config.presets import train_preset
 from pipelines.networks import SHIPPED, resolve_checkpoint
 from pipelines.stages.inputs import digest_checkpoint
@@ -41,7 +42,7 @@ def test_it_is_a_tiny_network_in_float16_of_at_most_five_megabytes() -> None:
     assert sum(file.stat().st_size for file in folder.iterdir()) <= 5e6
     config = json.loads((folder / "config.json").read_text())
     expected = train_preset("tiny").model
-    assert {name: config[name] for name in vars(expected)} == vars(expected)
+    assert {name: (ADDED_KEYS | config)[name] for name in vars(expected)} == vars(expected)
     with safe_open(folder / "model.safetensors", framework="pt") as tensors:
         types = {tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118, it is no mapping
     assert types <= {"F16", "I64"}
