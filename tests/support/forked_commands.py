@@ -1,7 +1,7 @@
 """Commands in processes that are forked from one which has loaded everything: a kill costs the work, not the start.
 
 `python -m tests.support.forked_commands` reads a command line in JSON from standard input, runs it in a process group
-of its own, and prints the process's id, then its exit status.
+of its own, and prints `started` with the process's id, then `ended` with its exit status.
 """
 
 from __future__ import annotations
@@ -33,8 +33,7 @@ class ForkedCommand:
     def wait(self) -> int:
         """The exit status, negative for a signal; the process group is killed, so that no worker is left."""
         if self.status is None:
-            assert self._server.stdout is not None
-            self.status = int(self._server.stdout.readline())
+            self.status = read_number(self._server, "ended")
         return self.status
 
     def kill(self) -> bool:
@@ -53,11 +52,20 @@ def is_running(process: int) -> bool:
     return state != "Z"
 
 
+def read_number(server: subprocess.Popen[str], word: str) -> int:
+    """The number of the next line, which has to begin with the word."""
+    assert server.stdout is not None
+    line = server.stdout.readline()
+    assert line.startswith(f"{word} "), f"expected '{word}', found '{line.strip()}'"
+    return int(line.split()[1])
+
+
 class CommandServer:
-    """Runs one command at a time."""
+    """Runs one command at a time; one that a failed test has left is killed."""
 
     def __init__(self, folder: Path) -> None:
         self._errors = folder / "errors.txt"
+        self._last: ForkedCommand | None = None
         self._server = subprocess.Popen(
             [sys.executable, "-m", "tests.support.forked_commands"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(),
@@ -65,10 +73,12 @@ class CommandServer:
 
     def start(self, words: Sequence[str]) -> ForkedCommand:
         assert self._server.stdin is not None
-        assert self._server.stdout is not None
+        if self._last and self._last.status is None:
+            self._last.kill()
         self._server.stdin.write(json.dumps([str(self._errors), *words]) + "\n")
         self._server.stdin.flush()
-        return ForkedCommand(int(self._server.stdout.readline()), self._server, self._errors)
+        self._last = ForkedCommand(read_number(self._server, "started"), self._server, self._errors)
+        return self._last
 
     def run(self, words: Sequence[str]) -> None:
         """Run a command to its end, with success."""
@@ -122,12 +132,12 @@ def main() -> None:
         child = os.fork()
         if not child:
             _run(errors, words)
-        sys.stdout.write(f"{child}\n")
+        sys.stdout.write(f"started {child}\n")
         sys.stdout.flush()
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child, signal.SIGKILL)
-        sys.stdout.write(f"{status}\n")
+        sys.stdout.write(f"ended {status}\n")
         sys.stdout.flush()
 
 
