@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from igvg_cli import options, render
 
+_TABLES = ("table-9", "table-10", "components")
+
 
 def ablate(
     table: Annotated[
-        Literal["table-9", "table-10", "components"],
+        str,
         typer.Argument(
+            metavar="TABLE",
             help="table-9: weight of the point cost; table-10: number of queries; "
-            "components: with and without each idea of the paper."
+            "components: with and without each idea of the paper.",
         ),
     ],
     out: options.Out,
@@ -46,6 +49,8 @@ def ablate(
     Without --shards, components draws images of many small shapes, and trains the preset tiny on the encoder of shapes.
     Every variant keeps its artifacts; the same command continues after an interruption.
     """
+    if table not in _TABLES:
+        raise typer.BadParameter(f"{table} is none of {', '.join(_TABLES)}")
     from pipelines.config.overrides import read_settings
     from pipelines.config.presets import train_preset
     from pipelines.config.ratios import take_ratios

@@ -52,7 +52,7 @@ HeldOut = Annotated[
         "--held-out",
         metavar="DIR|URL",
         help="Prepared folder that is not trained on: training images in its held-out splits are counted, or left out "
-        "with exclude_held_out. Repeatable.",
+        "if the settings say so. Repeatable.",
         show_default=False,
     ),
 ]

@@ -113,10 +113,19 @@ def to_line(text: str, longest: int = 200) -> str:
 
 
 def _escape(text: str) -> str:
-    """A text whose line breaks, control characters and lone surrogates are escapes."""
+    """A text whose line breaks, control characters and lone surrogates are escapes.
+
+    Bytes of a name that were no text of the locale (`os.fsdecode`) are read as UTF-8, or shown in hexadecimal.
+    """
     if text.isprintable():
         return text
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    names = "".join(each if "\udc80" <= each <= "\udcff" else _escape_character(each) for each in text)
+    decoded = names.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(map(_escape_character, decoded))
+
+
+def _escape_character(each: str) -> str:
+    return each if each.isprintable() else each.encode("unicode_escape").decode()
 
 
 def join_first(items: Sequence[str], limit: int, separator: str = ", ") -> str:

@@ -213,10 +213,8 @@ def test_signals_to_all_processes_reach_the_parent_alone_and_its_death_ends_the_
 
 
 def test_a_background_call_goes_on_beside_this_process() -> None:
-    started = time.monotonic()
     with closing(BackgroundCall(partial(finish_the_first_last, 0), remedy="use fewer")) as call:
         assert not call.is_done
-        assert time.monotonic() - started < 0.2
         while not call.is_done:
             time.sleep(0.01)
         assert call.result() == 0
