@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import s3fs
 
-from shards import remote_folders, remote_prefetch
 from tests.support.object_stores import serve_s3
 from tests.support.pipeline_runs import (
     SMALL_NETWORK,
@@ -21,6 +20,7 @@ from tests.support.pipeline_runs import (
     run_here,
     train_arguments,
 )
+from tests.support.remote_reading import use_cache
 from tests.support.shard_server import ShardServer, serve_folder
 
 STEPS = ("max_steps=4", "epochs=1", "workers=2")
@@ -34,12 +34,8 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def server(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ShardServer]:
-    monkeypatch.setenv("IGVG_CACHE", str(tmp_path / "cache"))
-    remote_folders._folders.clear()
-    remote_folders._fetched.clear()
-    with serve_folder(shards) as running:
+    with use_cache(tmp_path / "cache", monkeypatch), serve_folder(shards) as running:
         yield running
-    remote_prefetch.cancel()
 
 
 def fail_often(server: ShardServer) -> None:

@@ -17,7 +17,6 @@ import s3fs
 from gcsfs.retry import HttpError
 
 from shards import remote_folders as folders
-from shards import remote_prefetch as prefetch
 from shards.errors import DataError
 from shards.reader import ShardReader
 from shards.remote_folders import Retries, locate_shards
@@ -25,8 +24,7 @@ from shards.remote_transfer import _explain_store
 from tests.support.hub_server import TOKEN, serve_hub
 from tests.support.object_stores import ObjectStore, serve_google, serve_s3
 from tests.support.paths import ROOT
-from tests.support.remote_artifacts import write_artifact
-from tests.support.tiny_shards import make_items, write_items
+from tests.support.remote_reading import use_cache, write_prepared
 
 SHARD = "set/val/val-000001.tar"
 READ = """
@@ -44,19 +42,13 @@ except DataError as error:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("prepared")
-    write_items(folder, make_items(folder / "images", [2, 0, 3, 1, 1, 2, 1]))
-    write_artifact(folder)
-    return folder
+    return write_prepared(tmp_path_factory.mktemp("prepared"))
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setenv("IGVG_CACHE", str(tmp_path / "cache"))
-    folders._folders.clear()
-    folders._fetched.clear()
-    yield tmp_path / "cache"
-    prefetch.cancel()
+    with use_cache(tmp_path / "cache", monkeypatch) as folder:
+        yield folder
 
 
 @pytest.fixture

@@ -8,9 +8,6 @@ import json
 import os
 import pickle
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -24,54 +21,30 @@ from shards.errors import DataError, SettingsError
 from shards.files import digest_file
 from shards.index import list_splits
 from shards.reader import ShardReader
-from shards.remote_cache import release
-from shards.remote_folders import Retries, locate_shards
-from tests.support.paths import ROOT
+from shards.remote_folders import locate_shards
 from tests.support.remote_artifacts import list_cached, measure_cached, write_artifact
+from tests.support.remote_reading import list_unfinished, open_quickly, read_all, use_cache, write_prepared
 from tests.support.shard_server import ShardServer, serve_folder
 from tests.support.tiny_shards import make_items, write_items
 
 SHARD = "val/val-000001.tar"
-FAST = Retries(attempts=4, wait=0.01, timeout=0.5)
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("prepared")
-    write_items(folder, make_items(folder / "images", [2, 0, 3, 1, 1, 2, 1]))
-    write_artifact(folder)
-    return folder
+    return write_prepared(tmp_path_factory.mktemp("prepared"))
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("IGVG_CACHE", str(folder))
-    folders._folders.clear()
-    folders._fetched.clear()
-    yield folder
-    prefetch.cancel()
+    with use_cache(tmp_path / "cache", monkeypatch) as folder:
+        yield folder
 
 
 @pytest.fixture
 def server(prepared: Path, tmp_path: Path) -> Iterator[ShardServer]:
     with serve_folder(Path(shutil.copytree(prepared, tmp_path / "served"))) as running:
         yield running
-
-
-def open_quickly(url: str, split: str = "val") -> ShardReader:
-    """A reader of an address that waits for no more than a second."""
-    folder = locate_shards(url)
-    folders._folders[folder] = replace(folders._folders[folder], retries=FAST)
-    return ShardReader(folder, split)
-
-
-def read_all(reader: ShardReader) -> list[tuple[object, bytes]]:
-    return [(reader.record(index), reader.image(index)) for index in range(len(reader))]
-
-
-def list_unfinished(cache: Path) -> list[Path]:
-    return [file for file in cache.rglob("*") if file.name.endswith(".tmp")]
 
 
 def test_a_remote_folder_is_read_as_the_local_one(prepared: Path, server: ShardServer, cache: Path) -> None:
@@ -227,87 +200,6 @@ def test_a_reader_moves_to_another_process(prepared: Path, server: ShardServer) 
     reader = pickle.loads(pickle.dumps(open_quickly(server.url)))
     folders._folders.clear()
     assert read_all(reader) == read_all(ShardReader(prepared, "val"))
-
-
-READ = """
-import sys, hashlib
-from shards.reader import ShardReader
-from shards.remote_folders import locate_shards
-reader = ShardReader(locate_shards(sys.argv[1]), "val")
-print(hashlib.sha256(b"".join(reader.image(index) for index in range(len(reader)))).hexdigest(), flush=True)
-"""
-
-
-def start_reading(url: str, cache: Path) -> subprocess.Popen[str]:
-    environment = {**os.environ, "IGVG_CACHE": str(cache), "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([sys.executable, "-c", READ, url], env=environment, stdout=subprocess.PIPE, text=True)
-
-
-def test_several_processes_download_each_shard_once(server: ShardServer, cache: Path) -> None:
-    for shard in range(4):
-        server.failures[f"val/val-00000{shard}.tar"] = ["delay"]
-    processes = [start_reading(server.url, cache) for _ in range(3)]
-    outputs = {process.communicate(timeout=60)[0] for process in processes}
-    assert len(outputs) == 1
-    assert {process.returncode for process in processes} == {0}
-    assert {count for name, count in server.requests.items() if name.endswith(".tar")} == {1}
-
-
-def test_a_process_that_is_killed_leaves_no_damaged_shard(prepared: Path, server: ShardServer, cache: Path) -> None:
-    server.failures["val/val-000000.tar"] = ["slow"]
-    process = start_reading(server.url, cache)
-    deadline = time.monotonic() + 30
-    while not (found := list_unfinished(cache / "shards")) or found[0].stat().st_size == 0:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=30)
-    assert not list_cached(cache)
-    assert len(list_unfinished(cache)) == 1
-    assert read_all(open_quickly(server.url)) == read_all(ShardReader(prepared, "val"))
-    assert not list_unfinished(cache)
-
-
-@pytest.mark.parametrize("ranges", [True, False])
-def test_an_interrupted_download_is_continued_where_the_server_gives_parts(
-    prepared: Path, server: ShardServer, cache: Path, ranges: bool
-) -> None:
-    server.ranges = ranges
-    server.failures[SHARD] = ["truncate"] * 3
-    size = (server.folder / SHARD).stat().st_size
-    reader = open_quickly(server.url)
-    reader.fetches_ahead = False
-    assert read_all(reader) == read_all(ShardReader(prepared, "val"))
-    assert server.sent[SHARD] == (size if ranges else 3 * (size // 2) + size)
-    assert not list_unfinished(cache)
-
-
-@pytest.mark.parametrize("left", ["beginning", "other bytes", "whole", "whole but other", "longer"])
-@pytest.mark.parametrize("failure", ["", "other-range", "unsatisfiable"])
-def test_what_a_killed_process_left_is_used_or_removed_and_never_trusted(
-    prepared: Path, server: ShardServer, cache: Path, left: str, failure: str
-) -> None:
-    server.ranges, server.failures[SHARD] = True, [failure] if failure else []
-    whole = (server.folder / SHARD).read_bytes()
-    contents = {
-        "beginning": whole[:7000], "other bytes": bytes(7000), "whole": whole, "whole but other": bytes(len(whole)),
-        "longer": whole + b"more",
-    }  # fmt: skip
-    reader = open_quickly(server.url)
-    reader.fetches_ahead = False
-    temporary = folders.open_cache().temporary(reader.index.shards[1].sha256)
-    temporary.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_bytes(contents[left])
-    remote, shard = reader.remote_shards[1]
-    descriptor = remote.open_shard(shard)
-    # Before a reader looks at its records, and may fetch a damaged shard again.
-    assert os.pread(descriptor, 2 * len(whole), 0) == whole
-    release(descriptor)
-    assert read_all(reader) == read_all(ShardReader(prepared, "val"))
-    assert not list_unfinished(cache)
-    if not failure:
-        rest = {"beginning": len(whole) - 7000, "whole": 0, "other bytes": 2 * len(whole) - 7000}
-        assert server.sent[SHARD] == rest.get(left, len(whole))
 
 
 def test_a_cache_on_a_file_system_without_locks_is_one_line(

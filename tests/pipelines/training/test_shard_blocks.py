@@ -14,12 +14,13 @@ from pipelines.config.overrides import fingerprinted_settings, read_settings
 from pipelines.config.presets import train_preset
 from pipelines.training.setup import Training, setup_training, start_processes
 from pipelines.training.trainer import open_batches
-from shards import remote_folders, remote_prefetch
+from shards import remote_prefetch
 from shards.progress import set_sink
 from shards.remote_folders import locate_shards
 from tests.support.overlapping_sets import write_images
 from tests.support.pipeline_runs import SMALL_NETWORK
 from tests.support.remote_artifacts import measure_cached, write_artifact
+from tests.support.remote_reading import use_cache
 from tests.support.shard_server import ShardServer, serve_folder
 
 SHARDS, PER_SHARD = 24, 4
@@ -36,12 +37,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def server(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ShardServer]:
-    monkeypatch.setenv("IGVG_CACHE", str(tmp_path / "cache"))
-    remote_folders._folders.clear()
-    remote_folders._fetched.clear()
-    with serve_folder(prepared) as running:
+    with use_cache(tmp_path / "cache", monkeypatch), serve_folder(prepared) as running:
         yield running
-    remote_prefetch.cancel()
 
 
 def open_training(source: Path, out: Path, *changes: str) -> Training:
