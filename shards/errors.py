@@ -112,6 +112,11 @@ def to_line(text: str, longest: int = 200) -> str:
     return shown if len(shown) <= longest and len(text) <= longest else f"{shown[:longest]}…"
 
 
+def first_line(error: Exception) -> str:
+    """The first line of the message of an error that a library raised, or its kind where it has none."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 def _escape(text: str) -> str:
     """A text whose line breaks, control characters and lone surrogates are escapes.
 

@@ -18,6 +18,7 @@ from pipelines.runtime.launch import (
     require_data_parallel,
 )
 from pipelines.runtime.signals import exit_on_signal
+from shards.errors import first_line
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +57,7 @@ def start_accelerator(*, may_split: bool = False) -> Accelerator:
         if launch.world_size == 1:
             raise
         raise LaunchError(
-            f"the {launch.world_size} processes cannot connect ({_first_line(error)}); {HOW_TO_LAUNCH}"
+            f"the {launch.world_size} processes cannot connect ({first_line(error)}); {HOW_TO_LAUNCH}"
         ) from error
     if (accelerator.num_processes, accelerator.process_index) != (launch.world_size, launch.rank):
         raise LaunchError(
@@ -150,7 +151,3 @@ def _is_communication_error(error: RuntimeError) -> bool:
     )
     text = str(error).lower()
     return isinstance(error, kinds) or "gloo" in text or "nccl" in text
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

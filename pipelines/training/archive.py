@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, cast
 
 import torch
 
-from shards.errors import CheckpointError
+from shards.errors import CheckpointError, first_line
 
 
 def save_values(values: Any, file: Path) -> None:
@@ -40,8 +40,7 @@ def require_intact(file: Path, remedy: str) -> None:
         # No zip file: whoever reads it says what it is.
         return
     except Exception as error:  # zipfile raises many kinds on damaged files
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise CheckpointError(f"{file} is damaged ({reason}); {remedy}") from error
+        raise CheckpointError(f"{file} is damaged ({first_line(error)}); {remedy}") from error
     if broken:
         raise CheckpointError(f"{file} is damaged: {broken} in it has changed; {remedy}")
 

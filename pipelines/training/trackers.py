@@ -21,7 +21,7 @@ from accelerate.tracking import GeneralTracker
 from pipelines.config.overrides import to_mapping
 from pipelines.config.settings import Tracker, TrainSettings
 from pipelines.config.toml import format_toml
-from shards.errors import DataError, SettingsError
+from shards.errors import DataError, SettingsError, first_line
 from shards.files import read_json, write_json
 from shards.progress import log
 
@@ -60,7 +60,7 @@ class RunTrackers:
                 tracker.log(_name_for(tracker.name, values), step=step)
             except Exception as error:
                 self._trackers.remove(tracker)
-                log(f"{tracker.name} failed at step {step} and gets no more values: {_first_line(error)}")
+                log(f"{tracker.name} failed at step {step} and gets no more values: {first_line(error)}")
 
     def write_settings(self, settings: TrainSettings) -> None:
         """Hand the settings of the training to every tracker, as configuration or, to TensorBoard, as text."""
@@ -77,7 +77,7 @@ class RunTrackers:
             try:
                 tracker.finish()
             except Exception as error:
-                log(f"{tracker.name} could not end its run: {_first_line(error)}")
+                log(f"{tracker.name} could not end its run: {first_line(error)}")
 
 
 @contextlib.contextmanager
@@ -153,7 +153,7 @@ def _start_tracker(
     try:
         accelerator.init_trackers(project, init_kwargs={name: options[name]})
     except Exception as error:
-        raise SettingsError(f"log_with {name}: cannot be started: {_first_line(error)}") from error
+        raise SettingsError(f"log_with {name}: cannot be started: {first_line(error)}") from error
     return accelerator.trackers[0]
 
 
@@ -177,7 +177,3 @@ def _read_run(file: Path) -> dict[str, str]:
 def _to_plain(value: Any) -> Any:
     """A value as all trackers take it."""
     return value if isinstance(value, str | int | float | bool) else str(value)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shards.errors import ArtifactError, DataError, join_first, near_match_hint, to_line
+from shards.errors import ArtifactError, DataError, first_line, join_first, near_match_hint, to_line
 
 
 def test_a_misspelled_name_is_answered_with_the_nearest_known_one() -> None:
@@ -40,3 +40,8 @@ def test_an_error_that_quotes_a_file_is_one_line() -> None:
     error = DataError("has the key \x1b[2J", file="a\nb.tar", record="key \udcff")
     assert str(error) == "a\\nb.tar, key \\xff: has the key \\x1b[2J"
     assert str(ArtifactError("no\nfolder, café")) == "no\\nfolder, café"
+
+
+def test_the_first_line_of_an_error_is_its_message_or_its_kind() -> None:
+    assert first_line(ValueError("the server is gone\nwith details")) == "the server is gone"
+    assert first_line(ValueError()) == "ValueError"
