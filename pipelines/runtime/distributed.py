@@ -39,6 +39,7 @@ def start_accelerator(*, may_split: bool = False) -> Accelerator:
     """
     import torch
     from accelerate import Accelerator
+    from accelerate.utils import DistributedDataParallelKwargs
 
     launch = read_launch(os.environ)
     require_data_parallel(os.environ, may_split=may_split)
@@ -52,7 +53,11 @@ def start_accelerator(*, may_split: bool = False) -> Accelerator:
         # While processes wait for each other inside torch, Python runs no signal handler.
         interruptible = exit_on_signal() if launch.world_size > 1 else contextlib.nullcontext()
         with interruptible, _hide(os.environ, USE_FSDP):
-            accelerator = Accelerator(cpu=on_cpu, mixed_precision="no", gradient_accumulation_steps=1)
+            accelerator = Accelerator(
+                cpu=on_cpu, mixed_precision="no", gradient_accumulation_steps=1,
+                # Saves a copy of every gradient, in memory and in time.
+                kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+            )  # fmt: skip
     except (RuntimeError, ValueError) as error:
         if launch.world_size == 1:
             raise

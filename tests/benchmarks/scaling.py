@@ -121,9 +121,9 @@ def format_memory() -> str:
     rows = []
     for size in ("base", "large"):
         count = count_parameters(size)
-        parts = [WEIGHT, GRADIENT, MOMENTS, GRADIENT, WEIGHT + GRADIENT + MOMENTS]
+        parts = [WEIGHT, GRADIENT, MOMENTS, WEIGHT + GRADIENT + MOMENTS]
         rows.append([size, f"{count / MB:.1f} million", *(f"{count * part / GB:.2f} GB" for part in parts)])
-    columns = ["network", "parameters", "weights", "gradients", "Adam, AMSGrad", "DDP's buckets", "first three"]
+    columns = ["network", "parameters", "weights", "gradients", "Adam, AMSGrad", "together"]
     return format_table(columns, rows)
 
 

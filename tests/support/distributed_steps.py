@@ -5,7 +5,8 @@ python -m tests.support.distributed_steps SHARDS OUT STEP [KEY=VALUE …]   trai
 ```
 
 Leaves the weights and the losses of each step, the state and the checkpoint of the last one, how many target boxes each
-process saw, and the sum of each process's statistics before and after a validation.
+process saw, how many memory blocks the gradients have, and the sum of each process's statistics before and after a
+validation.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 import torch
 from accelerate.utils import gather_object
 from safetensors.torch import save_file
+from torch.distributed.tensor import DTensor
 
 from pipelines.config.overrides import read_settings
 from pipelines.config.presets import train_preset
@@ -41,6 +43,8 @@ def train_steps(shards: Path, out: Path, last: int, changes: Sequence[str] = ())
     restore_state(training)
     boxes: list[list[int]] = []
     losses: list[dict[str, float]] = []
+    blocks: set[int] = set()
+    training.optimizer.register_step_pre_hook(lambda *_: blocks.add(count_gradient_blocks(training)))
     for batch in open_batches(training):
         assert batch.targets is not None
         boxes.append(gather_object([sum(map(len, batch.targets.boxes))]))
@@ -61,12 +65,18 @@ def train_steps(shards: Path, out: Path, last: int, changes: Sequence[str] = ())
     validate_and_save_best(training)
     statistics.append(gather_object([sum_buffers(training)]))
     if accelerator.is_main_process:
-        found = {"boxes": boxes, "losses": losses, "statistics": statistics}
+        found = {"boxes": boxes, "losses": losses, "statistics": statistics, "blocks": sorted(blocks)}
         (out / f"steps-{last}.json").write_text(json.dumps(found))
 
 
 def sum_buffers(training: Training) -> float:
     return float(sum(buffer.sum() for buffer in training.model.buffers()))
+
+
+def count_gradient_blocks(training: Training) -> int:
+    """Blocks of memory that all gradients lie in."""
+    gradients = [parameter.grad for parameter in training.model.parameters() if parameter.grad is not None]
+    return len({gradient.untyped_storage().data_ptr() for gradient in gradients if not isinstance(gradient, DTensor)})
 
 
 if __name__ == "__main__":
