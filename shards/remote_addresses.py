@@ -13,6 +13,8 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 # USER:PASSWORD@HOST:PORT
 _AUTHORITY = re.compile(r"(?:[^@]*@)?(?:\[[0-9A-Fa-f:.]+\]|[^\s:@\[\]]+)(?::(?P<port>\d{1,5}))?")
 _MOST_PORT = 65535
+# All of ASCII that may be in a path or a query, % included.
+_SENT = "".join(map(chr, range(0x21, 0x7F)))
 
 
 def is_url(text: str) -> bool:
@@ -84,6 +86,13 @@ def redact_text(text: str, url: str) -> str:
         if len(secret) > 3:
             text = text.replace(secret, HIDDEN)
     return text
+
+
+def escape_url(url: str) -> str:
+    """An HTTP address whose path and query are sent as they are, but for letters that HTTP does not know."""
+    parts = urlsplit(url)
+    path, query = (quote(part, safe=_SENT) for part in (parts.path, parts.query))
+    return urlunsplit(parts._replace(path=path, query=query))
 
 
 def split_credentials(url: str) -> tuple[str, str]:

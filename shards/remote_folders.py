@@ -20,7 +20,8 @@ from shards.files import digest_file, name_file, read_json, replace_file
 from shards.progress import log
 from shards.remote_addresses import check_url, is_url, join_url, redact_url
 from shards.remote_cache import ShardCache, find_cache_folder, read_cache_limit
-from shards.remote_transfer import Expected, TransferError, download
+from shards.remote_chunks import TransferError
+from shards.remote_transfer import Expected, download
 
 ARTIFACT = "artifact.json"
 INDEX = "index.json"
@@ -182,7 +183,7 @@ class RemoteFolder:
             except TransferError as error:
                 if made == self.retries.attempts or (error.refused and made >= _REFUSED_ATTEMPTS):
                     what = f"cannot be fetched, {made} attempts failed: {error.what}"
-                    remedy = _NO_ARTIFACT if name == ARTIFACT and error.refused else _REMEDY
+                    remedy = error.remedy or (_NO_ARTIFACT if name == ARTIFACT and error.refused else _REMEDY)
                     raise DataError(what, file=self.show(name), remedy=remedy) from error
                 log(f"{self.show(name)}: {error.what}; attempt {made + 1} in {wait:g} s")
                 time.sleep(wait)

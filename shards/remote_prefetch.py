@@ -8,8 +8,9 @@ import threading
 from collections.abc import Sequence
 
 from shards.errors import IGVGError
+from shards.remote_chunks import TransferError
 from shards.remote_folders import RemoteFolder, RemoteShard
-from shards.remote_transfer import TransferCancelledError, TransferError
+from shards.remote_transfer import TransferCancelledError
 
 SHARDS_AHEAD = 2
 # A thread that waits for a silent server is not waited for.

@@ -1,42 +1,26 @@
-"""One attempt at a file on a server or in an object store, checked; its error says why it failed.
-
-HTTP goes through the standard library, which needs no other package; all other addresses go through fsspec.
-"""
+"""One attempt at a file on a server or in an object store, checked; its error says why it failed."""
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import http
-import logging
-import os
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from io import BufferedRandom
 from pathlib import Path
 from typing import Any
 
-from shards.errors import SettingsError
-from shards.remote_addresses import HTTP_SCHEMES, redact_text, split_credentials
+from shards.file_kinds import describe_bytes
+from shards.remote_chunks import TransferError, read_chunks
 
-_CHUNK_BYTES = 1 << 18
 # Slower than this for as long as the timeout counts as a server that does not answer.
 _LEAST_BYTES_PER_SECOND = 1024
-_LOGGING = ("fsspec", "gcsfs", "s3fs")
-_REFUSED = frozenset({401, 403, 404, 410})
-
-
-class TransferError(Exception):
-    """An attempt failed: says why in a clause.
-
-    `refused`: the server answered that it has or gives no such file. `useless`: what has come is no part of the file.
-    """
-
-    def __init__(self, what: str, *, refused: bool = False, useless: bool = False) -> None:
-        super().__init__(what)
-        self.what, self.refused, self.useless = what, refused, useless
+# What servers give in place of a file.
+_INSTEAD = frozenset({"HTML", "XML", "git-lfs", "git-annex", "gzip"})
+_CHANGED = (
+    "run the same command again; if that fails, too, the file there is damaged or was replaced: upload the set again"
+)
 
 
 class TransferCancelledError(Exception):
@@ -100,24 +84,36 @@ def _receive(
     url: str, stream: BufferedRandom, expected: Expected, digest: Any, timeout: float, is_cancelled: Callable[[], bool]
 ) -> None:
     """Append the rest of a file, or write it anew if the server sends it from its beginning."""
-    received, slow = stream.tell(), _SlowTransfer(timeout)
-    with closing(_read_chunks(url, timeout, received)) as chunks:
+    received, slow, head = stream.tell(), _SlowTransfer(timeout), b""
+    with closing(read_chunks(url, timeout, received)) as chunks:
         for position, chunk in chunks:
             if is_cancelled():
                 raise TransferCancelledError
             if position != received:
                 stream.truncate(0)
                 received, digest = 0, hashlib.sha256()
+            head = head if received else chunk
             received += len(chunk)
             if received > expected.size:
-                raise TransferError(f"more than {expected.size:,} bytes came", useless=True)
+                raise _explain_difference(f"more than {expected.size:,} bytes came", head, useless=True)
             slow.add(len(chunk))
             digest.update(chunk)
             stream.write(chunk)
     if expected.exact and received != expected.size:
-        raise TransferError(f"{received:,} of {expected.size:,} bytes came")
+        raise _explain_difference(f"{received:,} of {expected.size:,} bytes came", head)
     if expected.sha256 and digest.hexdigest() != expected.sha256:
-        raise TransferError("its SHA-256 differs from the recorded one", useless=True)
+        raise _explain_difference("its SHA-256 differs from the recorded one", head, useless=True)
+
+
+def _explain_difference(what: str, head: bytes, *, useless: bool = False) -> TransferError:
+    """The error for another file than was expected; `head` are its first bytes, or none if an older part was continued.
+
+    Many servers answer with a page where a file or the access to it is missing.
+    """
+    content = describe_bytes(head) if head else None
+    if content is None or content.kind not in _INSTEAD:
+        return TransferError(what, useless=useless, remedy=_CHANGED)
+    return TransferError(f"{what}, which is {content.words}", useless=True, remedy=content.remedy)
 
 
 class _SlowTransfer:
@@ -133,107 +129,3 @@ class _SlowTransfer:
             if self._received < _LEAST_BYTES_PER_SECOND * elapsed:
                 raise TransferError(f"only {self._received:,} bytes came in {elapsed:.0f} seconds")
             self._since, self._received = time.monotonic(), 0
-
-
-Chunks = Generator[tuple[int, bytes], None, None]
-"""Parts of a file in order, and the position of each in it."""
-
-
-def _read_chunks(url: str, timeout: float, start: int) -> Chunks:
-    """The file from a position on, or from its beginning if the server gives no parts of files."""
-    if url.split(":", 1)[0].lower() in HTTP_SCHEMES:
-        return _read_http(url, timeout, start)
-    return _read_fsspec(url, start)
-
-
-def _read_http(url: str, timeout: float, start: int) -> Chunks:
-    import http.client
-    import urllib.error
-    import urllib.request
-
-    address, credentials = split_credentials(url)
-    try:
-        headers = {"User-Agent": "igvg", **({"Range": f"bytes={start}-"} if start else {})}
-        request = urllib.request.Request(address, headers=headers)  # noqa: S310, of an HTTP scheme
-        if credentials:
-            # Not sent on to where a redirect leads.
-            encoded = base64.b64encode(credentials.encode()).decode()
-            request.add_unredirected_header("Authorization", f"Basic {encoded}")
-        response: Any
-        with urllib.request.urlopen(request, timeout=timeout) as response:  # noqa: S310
-            position = _find_position(response, start)
-            while chunk := response.read1(_CHUNK_BYTES):
-                yield position, chunk
-                position += len(chunk)
-            # How many bytes the server has announced and not sent.
-            if response.length:
-                raise TransferError(f"the connection ended {response.length:,} bytes before the end")
-    except urllib.error.HTTPError as error:
-        with error:
-            useless = error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
-            what = _describe_status(error.code)
-            raise TransferError(what, refused=error.code in _REFUSED, useless=useless) from error
-    except urllib.error.URLError as error:
-        reason = error.reason.strerror if isinstance(error.reason, OSError) else None
-        raise TransferError(redact_text(reason or str(error.reason), url).lower()) from error
-    except TimeoutError as error:
-        raise TransferError(f"no answer for {timeout:g} seconds") from error
-    except (http.client.HTTPException, OSError, ValueError) as error:
-        raise TransferError(redact_text(f"{type(error).__name__}: {error}", url)) from error
-
-
-def _find_position(response: Any, start: int) -> int:
-    """Where in the file an answer begins: at `start` or at 0."""
-    if response.status != http.HTTPStatus.PARTIAL_CONTENT:
-        return 0
-    given = response.headers.get("Content-Range", "")
-    if not given.replace(" ", "").startswith(f"bytes{start}-"):
-        raise TransferError("the server sent another part of the file than was asked for", useless=True)
-    return start
-
-
-def _describe_status(code: int) -> str:
-    names = {status.value: status.phrase for status in http.HTTPStatus}
-    return f"the server answered {code} {names.get(code, '')}".rstrip()
-
-
-def _read_fsspec(url: str, start: int) -> Chunks:
-    scheme = url.split(":", 1)[0]
-    remedy = "pip install 'igvg[remote]', or the package that fsspec names"
-    for library in _LOGGING:
-        # An error ends in one line of our own, without tracebacks of its threads.
-        if (logger := logging.getLogger(library)).level == logging.NOTSET:
-            logger.setLevel(logging.CRITICAL + 1)
-    # Otherwise gcsfs asks for the kind of each bucket, and warns where there are no credentials.
-    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-    try:
-        import fsspec.core
-
-        filesystem, path = fsspec.core.url_to_fs(url)
-    except ImportError as error:
-        raise SettingsError(f"{scheme}:// cannot be read: {redact_text(str(error), url)}; {remedy}") from error
-    except ValueError as error:
-        what = f"{scheme}:// is no address that fsspec reads"
-        raise SettingsError(f"{what}; give a folder, or https://, s3://, gs:// or hf://datasets/USER/REPO") from error
-    try:
-        stream: Any
-        with filesystem.open(path, "rb") as stream:
-            position = stream.seek(start) if start and stream.seekable() else 0
-            while chunk := stream.read(_CHUNK_BYTES):
-                yield position, chunk
-                position += len(chunk)
-    # Every file system has errors of its own.
-    except Exception as error:
-        raise _explain_store(error, url) from error
-
-
-def _explain_store(error: Exception, url: str) -> TransferError:
-    """An error of an object store or the hub."""
-    if isinstance(error, FileNotFoundError):
-        return TransferError("there is no such file", refused=True)
-    # huggingface_hub has the answer, gcsfs the status itself.
-    status = getattr(getattr(error, "response", None), "status_code", None) or getattr(error, "code", None)
-    if isinstance(status, int) and status >= http.HTTPStatus.BAD_REQUEST:
-        return TransferError(_describe_status(status), refused=status in _REFUSED)
-    refused = isinstance(error, PermissionError | IsADirectoryError) or str(error).startswith("Forbidden")
-    return TransferError(redact_text(f"{type(error).__name__}: {error}", url), refused=refused)

@@ -19,8 +19,8 @@ from gcsfs.retry import HttpError
 from shards import remote_folders as folders
 from shards.errors import DataError
 from shards.reader import ShardReader
+from shards.remote_chunks import _explain_store
 from shards.remote_folders import Retries, locate_shards
-from shards.remote_transfer import _explain_store
 from tests.support.hub_server import TOKEN, serve_hub
 from tests.support.object_stores import ObjectStore, serve_google, serve_s3
 from tests.support.paths import ROOT

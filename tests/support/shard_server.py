@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import threading
 import time
 from collections import Counter
@@ -22,7 +23,8 @@ class ShardServer:
     holds. wrong-length: Content-Length is twice the size. shorter-length: Content-Length is half the size. silent:
     nothing comes. trickle: a byte each 0.1 s. close: the connection ends without an answer. delay: it takes 0.3 s.
     slow: the file takes about 2 s. paused: about 0.1 s, in five parts. other-range: not the part that was asked for.
-    unsatisfiable: 416 to any Range.
+    unsatisfiable: 416 to any Range. page: a page in HTML with status 200. redirect: to itself. gzip: compressed, as the
+    header says.
 
     With `ranges` parts of files are given. `sent` counts the bytes of each file.
     """
@@ -80,6 +82,15 @@ def serve_folder(folder: Path) -> Iterator[ShardServer]:
             if failure == "close":
                 self.connection.close()
                 return
+            if failure == "redirect":
+                self.send_response(302)
+                self.send_header("Location", self.path)
+                self.end_headers()
+                return
+            if failure == "page":
+                data = b"<!DOCTYPE html><html><body>Sign in</body></html>"
+            if failure == "gzip":
+                data = gzip.compress(data)
             if failure == "silent":
                 time.sleep(3)
                 return
@@ -89,6 +100,8 @@ def serve_folder(folder: Path) -> Iterator[ShardServer]:
             if start:
                 given = start + 1 if failure == "other-range" else start
                 self.send_header("Content-Range", f"bytes {given}-{total - 1}/{total}")
+            if failure == "gzip":
+                self.send_header("Content-Encoding", "gzip")
             lengths = {"wrong-length": 2 * len(data), "shorter-length": len(data) // 2, "longer": len(data) + 10**6}
             self.send_header("Content-Length", str(lengths.get(failure, len(data))))
             self.end_headers()
