@@ -111,7 +111,7 @@ def run(table: Table, settings: TrainSettings, shards: Sequence[Path], split: st
     variants = []
     for value, training in settings_of.items():
         log(f"{table.setting} = {value:g}")
-        checkpoint = train_network(out, training, shards, training.preset)
+        checkpoint = train_network(out, training, shards, training.preset, "ablate")
         for folder in scored:
             predictions = predict_split(out, predicting, checkpoint, folder, folder.name)
             report = score.run(predictions, folder, ScoreSettings(split=split), out=predictions / "score").report

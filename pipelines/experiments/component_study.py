@@ -53,7 +53,7 @@ def run(
             log(f"{describe_variant(component)}, seed {seed}")
             training = replace(resolved[component.key if component.trained else FULL], seed=seed)
             name = f"{component.key if component.trained else FULL}-{seed}"
-            checkpoint = train_network(out, training, shards, name)
+            checkpoint = train_network(out, training, shards, name, "ablate")
             for folder in scored:
                 predicting = PredictSettings(
                     split=split, precision=training.precision, postprocess=training.postprocess

@@ -134,7 +134,7 @@ def run(out: Path, plan: DemoPlan, *, workers: int = 2) -> DemoReport:
     file = write_experiment(out, plan, data.folder.name)
     draw_data(data, plan, workers)
     experiment = read_experiment(file)
-    stages = run_stages(experiment)
+    stages = run_stages(experiment, "demo")
     baselines = out / "baselines"
     start = Path(experiment.train.init) if experiment.train.init else None
     start = start or save_untrained(baselines, experiment, list(stages.shards.values()))

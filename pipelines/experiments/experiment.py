@@ -35,7 +35,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipelines.config.overrides import overlay_settings, read_toml
 from pipelines.config.presets import train_preset
@@ -159,8 +159,8 @@ class Stages:
         return self.network
 
 
-def run_stages(experiment: Experiment) -> Stages:
-    """Run every stage that is not finished yet, in order.
+def run_stages(experiment: Experiment, command: Literal["run", "demo"] = "run") -> Stages:
+    """Run every stage that is not finished yet, in order, for a command.
 
     Raises:
         ArtifactError, CheckpointError, DataError, SettingsError: as the stages raise.
@@ -173,12 +173,13 @@ def run_stages(experiment: Experiment) -> Stages:
     if "train" in experiment.stages:
         train_on, preset = [shards[name] for name in experiment.train_on], experiment.train.preset
         held_out = tuple(str(shards[name]) for name in experiment.train.held_out)
-        network = train_network(experiment.out, replace(experiment.train, held_out=held_out), train_on, preset)
+        settings = replace(experiment.train, held_out=held_out)
+        network = train_network(experiment.out, settings, train_on, preset, command)
     scores = []
     for name, split in experiment.predict_on:
         assert network is not None, "read_experiment checks it"
-        settings = replace(experiment.predict, split=split)
-        folder = predict_split(experiment.out, settings, network, shards[name], name, masks=experiment.masks)
+        predicting = replace(experiment.predict, split=split)
+        folder = predict_split(experiment.out, predicting, network, shards[name], name, masks=experiment.masks)
         if "score" in experiment.stages:
             scores.append(_score(experiment, folder, shards[name], split, folder / "score"))
     for predictions, (name, split) in zip(experiment.scored, experiment.score_on, strict=True):
@@ -187,13 +188,15 @@ def run_stages(experiment: Experiment) -> Stages:
     return Stages(shards=shards, network=network, scores=scores)
 
 
-def train_network(out: Path, settings: TrainSettings, shards: Sequence[Path], name: str) -> Path:
+def train_network(
+    out: Path, settings: TrainSettings, shards: Sequence[Path], name: str, command: Literal["run", "demo", "ablate"]
+) -> Path:
     """Train into a folder of `out` that carries `name` and the key of settings and shards; returns that folder.
 
     Raises:
         ArtifactError, CheckpointError, DataError, SettingsError: as `igvg train`.
     """
-    return _log_stage(train.run(settings, shards, KeyedFolder(out, name)))
+    return _log_stage(train.run(settings, shards, KeyedFolder(out, name), command=command))
 
 
 def predict_split(

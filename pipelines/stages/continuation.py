@@ -28,8 +28,8 @@ from shards.files import remove_stale, write_json
 # Settings, and groups of them, that a step reads when it is made. All others decide what is there already: the network,
 # the order of the examples and the position in it (`batch_size`), or what the best score is compared with.
 CHANGEABLE = (
-    "epochs", "max_steps", "micro_batches", "precision", "mask_targets", "sync_batchnorm", "validation_epochs", "loss",
-    "matching", "optimizer",
+    "epochs", "max_steps", "micro_batches", "precision", "compile", "mask_targets", "sync_batchnorm",
+    "validation_epochs", "loss", "matching", "optimizer",
 )  # fmt: skip
 # AMSGrad keeps a tensor that Adam without it lacks.
 _FIXED = ("optimizer.amsgrad",)

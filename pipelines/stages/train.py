@@ -22,7 +22,7 @@ from shards.progress import begin_stage, log
 from shards.remote_folders import locate_shards
 
 if TYPE_CHECKING:
-    from pipelines.training.setup import Training
+    from pipelines.training.setup import Training, TrainingCommand
 
 
 def run(
@@ -32,6 +32,7 @@ def run(
     *,
     force: bool = False,
     continue_with: bool = False,
+    command: TrainingCommand = "train",
 ) -> StageResult[None]:
     """Train and leave a checkpoint folder in `out`.
 
@@ -41,6 +42,7 @@ def run(
         out: the checkpoint folder; holds `log.jsonl` and, until the training has finished, its state.
         force: replace what igvg left in `out`.
         continue_with: continue the training in `out` with other settings, where these only matter from now on.
+        command: for the advice after a divergence.
 
     Raises:
         ArtifactError: `out` holds something else, or no training that can be continued with these settings.
@@ -80,7 +82,7 @@ def run(
             return cached
         training = setup_training(settings, shards, stage.folder, accelerator)
         training.identity = identify_training(stage)
-        training.in_experiment = isinstance(out, KeyedFolder)
+        training.command = command
         check_best_metric(training)
         if accelerator.is_main_process:
             stage.start(force=force)

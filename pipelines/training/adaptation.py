@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import shutil
-from collections.abc import Callable
-from typing import Any, cast
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from pipelines.config.settings import TrainSettings
@@ -77,37 +71,3 @@ def checkpoint_activations(encoder: MultiwayEncoder) -> None:
     for layer in encoder.layers:
         if type(layer) is MultiwayLayer and any(parameter.requires_grad for parameter in layer.parameters()):
             layer.__class__ = CheckpointedLayer
-
-
-def compile_model(
-    model: IGVGModel, device: torch.device, *, backend: str | Callable[..., Any] = "inductor"
-) -> nn.Module:
-    """The network, compiled at its first step, with the same parameters.
-
-    The second length of texts is compiled for all lengths to come.
-
-    Raises:
-        SettingsError: there is no compiler for the device.
-    """
-    if backend == "inductor":
-        require_compiler(device)
-    return cast("nn.Module", torch.compile(model, backend=backend))
-
-
-def require_compiler(device: torch.device) -> None:
-    """Make sure that torch.compile finds the program that compiles for a device.
-
-    Raises:
-        SettingsError: it is missing.
-    """
-    if device.type == "cpu":
-        compiler = os.environ.get("CXX") or "g++"
-        if shutil.which(compiler) is None:
-            raise SettingsError(
-                f"compile=true needs a C++ compiler, and there is no {compiler}; install it, name another one in the "
-                "environment variable CXX, or set compile=false"
-            )
-    elif importlib.util.find_spec("triton") is None:
-        raise SettingsError(
-            f"compile=true needs Triton on a {device.type}, which is not installed; install it, or set compile=false"
-        )

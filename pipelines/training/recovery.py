@@ -26,18 +26,30 @@ def advise_after_divergence(training: Training) -> str:
         changes.append("precision=fp32")
     step, folder = export_last_good(training), training.out / LAST_GOOD_FOLDER
     kept = f"the state of step {step} is kept, and its weights are in {folder}"
-    if training.in_experiment:
-        table = "in [train] of the experiment"
+    words = " ".join(f"--set {change}" for change in changes)
+    if training.command == "ablate":
+        # All variants have the same settings, but for one.
+        state = "no finite state was saved before" if step is None else kept
+        return f"{state}: begin again with lower rates for all variants, by the same command with {words}"
+    if training.command in ("run", "demo"):
         if "precision=fp32" in changes:
             changes[-1] = 'precision="fp32"'
-        if step is None:
-            return f"no finite state was saved before: begin again with lower rates: {table} {', '.join(changes)}"
-        changes = [f"init={json.dumps(str(folder.resolve()), ensure_ascii=False)}", *changes]
-        return f"{kept}: train on from them with lower rates: {table} {', '.join(changes)}"
-    words = " ".join(f"--set {change}" for change in changes)
+        if step is not None:
+            changes = [f"init={json.dumps(str(folder.resolve()), ensure_ascii=False)}", *changes]
+        kept = "no finite state was saved before: begin again" if step is None else f"{kept}: train on from them"
+        return f"{kept} with lower rates: {_name_table(training)} {', '.join(changes)}"
     if step is None:
         return f"no finite state was saved before: begin again with lower rates: --force {words}"
     return f"{kept}: continue from it with lower rates, by the same command with --continue-with {words}"
+
+
+def _name_table(training: Training) -> str:
+    """Where the settings of an experiment are changed."""
+    if training.command == "run":
+        return "in [train] of the experiment"
+    # The demo writes its file again; the paths in it are relative to its folder.
+    file = training.out.parent.parent / "experiment.toml"
+    return f"copy {file} to another name beside it, and igvg run the copy, with these in its [train]:"
 
 
 def export_last_good(training: Training) -> int | None:

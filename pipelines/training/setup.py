@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -38,6 +39,8 @@ from shards.index import list_splits
 from shards.mixing import Mixture, reduce_ratios
 from shards.remote_folders import locate_shards
 from shards.sampling import sample_batch, split_by_rank
+
+TrainingCommand = Literal["train", "run", "demo", "ablate"]
 
 
 @dataclass(kw_only=True)
@@ -85,8 +88,8 @@ class Training:
     """The settings with other values from the present step on, as the log says."""
     identity: str = ""
     """A digest of the inputs and settings that a training keeps from its beginning; empty: states are not compared."""
-    in_experiment: bool = False
-    """Whether `igvg run` or another command with several stages trains: these have no `--continue-with`."""
+    command: TrainingCommand = "train"
+    """The command that trains: it decides where settings are changed after a divergence."""
     validated_step: int = 0
     """The last step after which the validation splits were scored."""
     validation_is_due: bool = False

@@ -18,7 +18,7 @@ from pipelines.config.settings import TrainSettings
 from pipelines.model import IGVGModel
 from pipelines.runtime.launch import asks_for_fsdp
 from pipelines.runtime.precision import ComputeDtype
-from pipelines.training.adaptation import compile_model
+from pipelines.training.compilation import compile_model
 from pipelines.training.ema import ExponentialMovingAverage
 from pipelines.training.split_tensors import full_tensor
 from shards.errors import SettingsError

@@ -20,6 +20,7 @@ from pipelines.data.loader import load_batches
 from pipelines.pretrained import save_checkpoint
 from pipelines.runtime.precision import autocast_context, log_compute_dtype, products_context
 from pipelines.runtime.signals import GracefulStop, SharedRequests, Stopped
+from pipelines.training.compilation import explain_failed_compilation
 from pipelines.training.divergence import DivergenceError, require_finite
 from pipelines.training.folders import STATE_FOLDER
 from pipelines.training.log import StepResult
@@ -46,6 +47,7 @@ def train(training: Training) -> None:
     Raises:
         DataError: an example cannot be read.
         DivergenceError: the training diverged; says what to do.
+        SettingsError: the network cannot be compiled, or a tracker cannot be started.
         Stopped: a signal was received; the last step is saved.
         WorkerError: a worker process died; the last step is saved.
     """
@@ -80,6 +82,7 @@ def run_steps(training: Training) -> None:
         GracefulStop() as stop,
         contextlib.closing(open_batches(training)) as batches,
         _save_if_workers_die(training),
+        explain_failed_compilation(),
         StepProfiler(profiled_steps, training.out, accelerator.device) as profiler,
     ):
         unscored = first_step and training.validated_step != first_step

@@ -1,16 +1,13 @@
-"""What a training changes about the network before it begins: frozen layers, batch norms, checkpoints, compilation."""
+"""What a training changes about the network before it begins: frozen layers, batch norms, checkpoints."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pipelines.data.image_transforms import normalize_images
-from pipelines.training.adaptation import compile_model
 from pipelines.training.setup import Training
 from pipelines.training.trainer import open_batches, train_step
 from shards.errors import SettingsError
@@ -131,41 +128,3 @@ def test_frozen_batch_norms_use_and_keep_their_statistics_and_train_their_weight
         assert torch.equal(module(features), module.eval()(features))
         for part, value in module.state_dict().items():
             assert torch.equal(value, before[f"{name}.{part}"]) == (part not in ("weight", "bias")), part
-
-
-# Compilation
-
-
-def test_the_network_is_compiled_once_for_texts_of_any_length_and_keeps_its_names(shards: Path, tmp_path: Path) -> None:
-    compiled: list[Any] = []
-
-    def count(module: torch.fx.GraphModule, _: Any) -> Any:
-        compiled.append(module)
-        return module.forward
-
-    plain = open_small(shards, tmp_path / "plain")
-    training = open_small(shards, tmp_path / "compiled")
-    training.parallel_model = compile_model(training.model, torch.device("cpu"), backend=count)
-    batch = next(open_batches(training))
-    images = normalize_images(batch.pixel_values)
-    for length in (5, 8, 6, 9):
-        training.model.zero_grad()
-        ids, mask = torch.full((4, length), 5), torch.ones(4, length, dtype=torch.int64)
-        torch.manual_seed(1)
-        training.parallel_model(images, ids, mask).boxes.sum().backward()
-        plain.model.zero_grad()
-        torch.manual_seed(1)
-        plain.model.train()(images, ids, mask).boxes.sum().backward()
-        for one, other in zip(training.model.parameters(), plain.model.parameters(), strict=True):
-            assert (one.grad is None) == (other.grad is None)
-            if one.grad is not None and other.grad is not None:
-                torch.testing.assert_close(one.grad, other.grad)
-    # The second length makes the length a variable.
-    assert len(compiled) == 2
-    assert list(training.model.state_dict()) == list(plain.model.state_dict())
-
-
-def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch, shards: Path, tmp_path: Path) -> None:
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(SettingsError, match=r"needs a C\+\+ compiler, and there is no no-such-compiler; install it"):
-        open_small(shards, tmp_path, compile=True)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from pipelines.config.settings import TextSettings
 from pipelines.training.divergence import DivergenceError
-from pipelines.training.setup import Training
+from pipelines.training.setup import Training, TrainingCommand
 from pipelines.training.state import save_state
 from pipelines.training.trainer import open_batches, train, train_step
 from tests.support.drawn_shards import write_shards
@@ -52,6 +52,40 @@ def test_the_last_good_weights_stay_and_can_be_trained_on_from(tmp_path: Path, k
     assert not (tmp_path / "my run" / "model.safetensors").exists()
     again = open_small(shards, tmp_path / "again", init=str(folder), text=TEXT)
     assert all(torch.equal(value, good[name]) for name, value in again.model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("command", "advice"),
+    [
+        ("run", 'train on from them with lower rates: in [train] of the experiment init="{out}/last-good", {rates}'),
+        (
+            "demo",
+            (
+                "train on from them with lower rates: copy {demo}/experiment.toml to another name beside it, and igvg run the "
+                'copy, with these in its [train]: init="{out}/last-good", {rates}'
+            ),
+        ),
+        ("ablate", "begin again with lower rates for all variants, by the same command with --set {sets}"),
+    ],
+)
+def test_every_command_that_trains_gives_the_advice_that_can_be_followed_with_it(
+    tmp_path: Path, command: TrainingCommand, advice: str
+) -> None:
+    out = tmp_path / "demo" / "runs" / "train-tiny"
+    shards = write_shards(tmp_path / "drawn")
+    training = open_small(shards, out, max_steps=40, epochs=40, text=TEXT)
+    training.command = command
+    rates = ["optimizer.encoder_lr=7e-05", "optimizer.head_lr=7e-05"]
+    values = {"out": out, "demo": tmp_path / "demo", "rates": ", ".join(rates), "sets": " --set ".join(rates)}
+    unsaved = diverge(training)
+    assert "no finite state was saved before: begin again with lower rates" in unsaved
+    assert unsaved.endswith(
+        advice.partition("lower rates")[2].format(**values).replace(f'init="{out}/last-good", ', "")
+    )
+    training = open_small(shards, out, max_steps=40, epochs=40, text=TEXT)
+    training.command = command
+    save_state(training)
+    assert diverge(training).endswith(f"its weights are in {out}/last-good: {advice.format(**values)}")
 
 
 def test_a_saved_state_whose_outputs_are_not_finite_is_not_recommended(tmp_path: Path) -> None:
