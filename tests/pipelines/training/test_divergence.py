@@ -61,8 +61,8 @@ def test_the_last_good_weights_stay_and_can_be_trained_on_from(tmp_path: Path, k
         (
             "demo",
             (
-                "train on from them with lower rates: copy {demo}/experiment.toml to another name beside it, and igvg run the "
-                'copy, with these in its [train]: init="{out}/last-good", {rates}'
+                "train on from them with lower rates: copy {demo}/experiment.toml to another name beside it, and igvg "
+                'run the copy, with these in its [train]: init="{out}/last-good", {rates}'
             ),
         ),
         ("ablate", "begin again with lower rates for all variants, by the same command with --set {sets}"),
