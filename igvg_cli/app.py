@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from igvg_cli import render, streams
+from igvg_cli import options, render, streams
 from igvg_cli.progress import Display
 from pipelines.runtime.launch import is_main_process, require_one_process
 from pipelines.runtime.signals import ExitReport, RaiseOnSignal, Stopped, handle_signals
 from shards.errors import IGVGError, describe_system_error
 from shards.progress import set_sink
+from shards.remote_addresses import redact_addresses
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,7 +99,14 @@ def main() -> None:
         sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115, for good
     ExitReport.function = staticmethod(_report_stop)
     with set_sink(log=render.note), handle_signals(_exit_at_once):
-        build_app()(arguments, prog_name="igvg")
+        try:
+            build_app()(arguments, prog_name="igvg")
+        except IGVGError as error:
+            # Of an argument that was read before its command ran, or of any command for the sake of its traceback.
+            if Debug.shown:
+                raise
+            render.note(f"Error: {_format_error(error)}")
+            sys.exit(1)
 
 
 def split_switches(words: list[str]) -> tuple[list[str], set[str]]:
@@ -136,6 +144,7 @@ def _report_errors(name: str, command: Callable[..., None]) -> Callable[..., Non
                 if name not in DISTRIBUTED:
                     require_one_process(name, os.environ)
                 streams.check_output(name, closed=Output.closed)
+                options.refuse_addresses(kwargs)
                 command(*args, **kwargs)
         except Stopped as stopped:
             raise typer.Exit(_report_stop(stopped)) from None
@@ -191,4 +200,4 @@ def _format_error(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno is not None:
         where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
         text = where + describe_system_error(error)
-    return " ".join(text.split())
+    return " ".join(redact_addresses(text).split())

@@ -24,7 +24,6 @@ def inspect(
     path: Annotated[
         Path,
         typer.Argument(
-            parser=options.read_local_path,
             metavar="PATH",
             help="Anything that igvg makes or takes: an artifact, shards, predictions, raw outputs, a checkpoint, "
             "settings, scores, annotations.",

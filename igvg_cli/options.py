@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from shards.remote_addresses import is_url, redact_url
+from shards.remote_addresses import redact_url
 from shards.remote_folders import locate_shards
 
+_COLLAPSED_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+:)/")
 
-def read_local_path(text: str) -> Path:
-    """The path of a file or folder on this machine; an address is wrong usage."""
-    if is_url(text):
-        raise typer.BadParameter(f"{redact_url(text)} is an address; copy it to this machine and give the folder")
-    return Path(text)
+
+def refuse_addresses(values: Mapping[str, Any]) -> None:
+    """Refuse addresses where a command takes paths alone: a folder of that name would be made or missed.
+
+    Args:
+        values: what the command was called with. An address among its paths has lost a slash: http:/HOST.
+
+    Raises:
+        typer.BadParameter: one is an address; files of models on the hub are taken by those that know them.
+    """
+    for name, value in values.items():
+        for path in value if isinstance(value, list) else [value]:
+            match = _COLLAPSED_URL.match(str(path)) if isinstance(path, Path) else None
+            if match is None or Path(match["scheme"]).exists() or (match["scheme"] == "hf:" and name != "out"):
+                continue
+            shown = redact_url(str(path).replace(":/", "://", 1))
+            raise typer.BadParameter(f"{shown} is an address; give a file or folder on this machine")
 
 
 Out = Annotated[Path, typer.Option(help="Folder for the result.", show_default=False)]

@@ -79,6 +79,7 @@ def train(
     from pipelines.config.ratios import take_ratios
     from pipelines.config.recipes import find_recipe
     from pipelines.config.toml import format_toml
+    from shards.remote_addresses import redact_addresses
 
     if not show_settings and (not shards or out is None):
         raise typer.BadParameter(f"{'--out' if shards else '--shards'} is missing; only --show-settings needs none")
@@ -94,7 +95,8 @@ def train(
     settings = replace(settings, held_out=(*settings.held_out, *(held_out or ())))
     folders, settings = take_ratios(shards or [], settings)
     if show_settings or not folders or out is None:
-        render.print_text(format_toml(to_mapping(settings)).rstrip())
+        shown = replace(settings, held_out=tuple(map(redact_addresses, settings.held_out)))
+        render.print_text(format_toml(to_mapping(shown)).rstrip())
         return
 
     from pipelines.stages import train as stage

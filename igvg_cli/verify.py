@@ -22,7 +22,6 @@ def verify(
     folder: Annotated[
         Path,
         typer.Argument(
-            parser=options.read_local_path,
             metavar="DIR",
             help="Folder that a command of igvg made, or one that holds such folders.",
             show_default=False,

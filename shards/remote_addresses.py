@@ -13,6 +13,11 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 # USER:PASSWORD@HOST:PORT
 _AUTHORITY = re.compile(r"(?:[^@]*@)?(?:\[[0-9A-Fa-f:.]+\]|[^\s:@\[\]]+)(?::(?P<port>\d{1,5}))?")
 _MOST_PORT = 65535
+# In a message: a password may hold a slash, and what follows the colon of a port is a digit.
+_ADDRESS = re.compile(
+    r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]*:/{1,2})(?P<user>[^\s/@]+@|[^\s/@:]*:[^\s@\d][^\s@]*@)?"
+    r"(?P<rest>[^\s?'\"]*)(?P<query>\?[^\s'\"]*?(?=[:;,]?(?:[\s'\"]|$)))?"
+)
 # All of ASCII that may be in a path or a query, % included.
 _SENT = "".join(map(chr, range(0x21, 0x7F)))
 
@@ -93,6 +98,19 @@ def escape_url(url: str) -> str:
     parts = urlsplit(url)
     path, query = (quote(part, safe=_SENT) for part in (parts.path, parts.query))
     return urlunsplit(parts._replace(path=path, query=query))
+
+
+def redact_addresses(text: str) -> str:
+    """A message without user names, passwords and queries of the addresses that it names.
+
+    Also of those that were taken for paths, which have one slash behind the scheme.
+    """
+    return _ADDRESS.sub(_redact_address, text)
+
+
+def _redact_address(match: re.Match[str]) -> str:
+    user, query = f"{HIDDEN}@" if match["user"] else "", f"?{HIDDEN}" if match["query"] else ""
+    return f"{match['scheme']}{user}{match['rest']}{query}"
 
 
 def split_credentials(url: str) -> tuple[str, str]:
