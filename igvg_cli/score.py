@@ -19,6 +19,13 @@ def score(
     format_: options.Format = "table",
     resolution: options.Resolution = 0,
     bootstrap: options.Bootstrap = 1000,
+    partial: Annotated[
+        bool,
+        typer.Option(
+            "--partial",
+            help="Score the expressions that have predictions alone, e.g. of a validation; a line counts them.",
+        ),
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder to keep the scores in, with a table of all expressions.")
     ] = None,
@@ -34,7 +41,7 @@ def score(
     from pipelines.config.settings import ScoreSettings
     from pipelines.stages import score as stage
 
-    settings = ScoreSettings(split=split, resolution=resolution, bootstrap=bootstrap)
+    settings = ScoreSettings(split=split, resolution=resolution, bootstrap=bootstrap, partial=partial)
     with render.show_progress("scoring"):
         result = stage.run(predictions, shards, settings, out=out, force=force)
     if result.cached:

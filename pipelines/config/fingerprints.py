@@ -23,4 +23,5 @@ ADDED_SETTINGS: dict[str, object] = {
     "frozen_encoder_layers": 0,
     "sync_batchnorm": False,
     "frozen_batchnorm": False,
+    "partial": False,
 }

@@ -320,6 +320,8 @@ class ScoreSettings:
     """The split of the shards."""
     resolution: Side = 0
     """Side in pixels to which masks are resized before scoring; 0: the size of the original image."""
+    partial: Flag = False
+    """Score the expressions that have predictions alone; otherwise one without a prediction is an error."""
     bootstrap: Count = 1000
     """Bootstrap samples for the 95 % intervals; 0: no intervals."""
     seed: Count = 0

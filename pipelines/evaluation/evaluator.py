@@ -54,7 +54,9 @@ class BoxMatches(NamedTuple):
     best_box_hits: bool
 
 
-def evaluate_split(predictions: Path, shards: Path, split: str, resolution: int = 0) -> SplitOutcomes:
+def evaluate_split(
+    predictions: Path, shards: Path, split: str, resolution: int = 0, *, partial: bool = False
+) -> SplitOutcomes:
     """Compare every prediction for a split with the ground truth.
 
     Args:
@@ -62,6 +64,7 @@ def evaluate_split(predictions: Path, shards: Path, split: str, resolution: int 
         shards: folder that `igvg prepare` made.
         split: of the shards.
         resolution: side length in pixels to which masks are resized first; 0: the image's own size.
+        partial: whether expressions without a prediction are left out, with a warning; else they are an error.
 
     Raises:
         DataError: a prediction is damaged, unknown, missing, given twice, or has a mask of the wrong size; or the
@@ -74,7 +77,7 @@ def evaluate_split(predictions: Path, shards: Path, split: str, resolution: int 
     errors: list[DataError] = []
     box_range, has_boxes, has_masks = BoxRange(), True, True
     with ShardReader(shards, split) as reader:
-        for record, expression, prediction in align_predictions(file, reader):
+        for record, expression, prediction in align_predictions(file, reader, partial=partial):
             ids.append(expression.id)
             texts.append(expression.text)
             box_range.add(prediction)
@@ -85,6 +88,7 @@ def evaluate_split(predictions: Path, shards: Path, split: str, resolution: int 
                 outcomes.append(evaluate_prediction(record, expression, prediction, resolution))
             except DataError as error:
                 errors.append(error)
+        total = reader.index.num_expressions
     if errors:
         what = join_first([error.what for error in errors], _MAX_SHOWN, "; ")
         raise DataError(what, file=file, remedy=errors[0].remedy)
@@ -95,8 +99,13 @@ def evaluate_split(predictions: Path, shards: Path, split: str, resolution: int 
         outcomes=stack_outcomes(outcomes),
         has_boxes=has_boxes,
         has_masks=has_masks,
-        warnings=tuple(box_range.warnings(file)),
+        warnings=(*box_range.warnings(file), *_describe_missing(file, len(ids), total)),
     )
+
+
+def _describe_missing(file: Path, scored: int, total: int) -> list[str]:
+    what = f"{file}: {scored:,} of {total:,} expressions have predictions: only these are scored"
+    return [what] if scored < total else []
 
 
 def evaluate_prediction(

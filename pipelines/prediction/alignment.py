@@ -35,11 +35,18 @@ def check_mask_size(record: ImageRecord, prediction: Prediction) -> None:
     raise DataError(what, remedy="give masks at the original image's size")
 
 
-def align_predictions(file: Path, reader: ShardReader) -> Iterator[tuple[ImageRecord, Expression, Prediction]]:
+def align_predictions(
+    file: Path, reader: ShardReader, *, partial: bool = False
+) -> Iterator[tuple[ImageRecord, Expression, Prediction]]:
     """Every expression of a split with its prediction; only predictions out of order are kept in memory.
 
+    Args:
+        file: of the predictions.
+        reader: of the split.
+        partial: whether expressions without a prediction are left out.
+
     Raises:
-        DataError: ids are unknown, missing or given twice; names the first of them.
+        DataError: ids are unknown, missing (unless `partial`) or given twice; names the first of them.
     """
     predictions = read_predictions(file)
     pending: dict[str, Prediction] = {}
@@ -71,6 +78,8 @@ def align_predictions(file: Path, reader: ShardReader) -> Iterator[tuple[ImageRe
     if unknown:
         what = f"{join_first(unknown, _MAX_SHOWN)}: not in split '{reader.split}' of {reader.folder}"
         raise DataError(what, file=file, remedy="score against the split that was predicted")
-    if missing:
+    if missing and not partial:
         what = f"no prediction for {join_first(missing, _MAX_SHOWN)}"
-        raise DataError(what, file=file, remedy="predict every expression once")
+        raise DataError(
+            what, file=file, remedy="predict every expression once, or score the others alone (igvg score --partial)"
+        )

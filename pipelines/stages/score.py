@@ -49,7 +49,7 @@ def run(
     """
     begin_stage(f"scoring {settings.split}")
     if out is None:
-        outcomes = evaluate_split(predictions, shards, settings.split, settings.resolution)
+        outcomes = _evaluate(predictions, shards, settings)
         report = build_report(outcomes, settings)
         _log_warnings(outcomes.warnings)
         return StageResult(report=report)
@@ -62,7 +62,7 @@ def run(
     with stage.claim(force=force) as cached:
         if cached:
             return cached.with_report(_read_report(stage.folder / SCORES))
-        outcomes = evaluate_split(file, shards, settings.split, settings.resolution)
+        outcomes = _evaluate(file, shards, settings)
         report = build_report(outcomes, settings)
         stage.start(force=force)
         write_json(stage.folder / SCORES, report.to_json())
@@ -73,6 +73,10 @@ def run(
         finished = stage.finish(counts)
     _log_warnings(outcomes.warnings)
     return finished.with_report(report)
+
+
+def _evaluate(predictions: Path, shards: Path, settings: ScoreSettings) -> SplitOutcomes:
+    return evaluate_split(predictions, shards, settings.split, settings.resolution, partial=settings.partial)
 
 
 def _read_report(file: Path) -> ScoreReport:

@@ -10,14 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipelines.config.settings import PostprocessSettings
-from pipelines.evaluation.evaluator import evaluate_split
-from pipelines.evaluation.metrics.outcomes import summarize
+from pipelines.config.settings import PostprocessSettings, ScoreSettings
+from pipelines.stages import score
 from pipelines.training.setup import Training, open_validation
 from pipelines.training.state import save_state
 from pipelines.training.trainer import validate_and_save_best
 from pipelines.training.validation import check_best_metric, validate
-from shards.errors import SettingsError
+from shards.errors import DataError, SettingsError
 from shards.progress import set_sink
 from tests.support.drawn_shards import write_shards
 from tests.support.small_training import open_small, write_set
@@ -121,15 +120,25 @@ def test_a_best_metric_with_nothing_to_measure_is_refused_before_the_training_or
     assert validate(training)[1] == 100
 
 
-def test_predictions_of_a_validation_that_are_kept_score_what_was_logged(shards: Path, tmp_path: Path) -> None:
-    words: dict[str, Any] = {"keep_validation_predictions": True, "validation_limit": 0, "postprocess": SCORED}
+@pytest.mark.parametrize("limit", [0, 4], ids=["of all", "of some"])
+def test_predictions_of_a_validation_that_are_kept_score_what_was_logged(
+    shards: Path, tmp_path: Path, limit: int
+) -> None:
+    words: dict[str, Any] = {"keep_validation_predictions": True, "validation_limit": limit, "postprocess": SCORED}
     training = open_small(shards, tmp_path, **words)
     answer_always(training, "everything")
     training.step = 1200
     scores, _ = validate(training)
-    found = evaluate_split(tmp_path / "validation" / "step-00001200" / "shards.jsonl", shards, "val")
-    assert scores["shards"] == summarize(found.ratios(found.outcomes))
-    assert scores["shards"]["gIoU"] == pytest.approx(20.83, abs=0.01)
+    file, lines = tmp_path / "validation" / "step-00001200" / "shards.jsonl", list[str]()
+    if limit:
+        with pytest.raises(DataError, match=r"no prediction for .*; predict every .*\(igvg score --partial\)"):
+            score.run(file, shards, ScoreSettings(split="val", bootstrap=0))
+    with set_sink(log=lines.append):
+        found = score.run(file, shards, ScoreSettings(split="val", bootstrap=0, partial=bool(limit))).report
+    assert scores["shards"] == found.metrics
+    assert found.metrics["gIoU"] == pytest.approx(20.83, abs=0.01)
+    assert found.expressions == (limit or 12)
+    assert lines == [f"{file}: 4 of 12 expressions have predictions: only these are scored"] * bool(limit)
 
 
 def test_without_a_validation_split_the_checkpoint_holds_the_last_weights(shards: Path, tmp_path: Path) -> None:
