@@ -1,7 +1,8 @@
 """Remote folders behind paths: `locate_shards` gives the path that stands for an address, all else takes paths.
 
-The path is that of a folder in the cache that holds `artifact.json` and the indexes. Both are fetched when first asked
-for, the artifact once in each process. The shards come one by one, when their records are read.
+The path is that of a folder in the cache that holds versions of `artifact.json` and of the indexes, named by their
+content. Both are fetched when first asked for, the artifact once in each process: whatever the server gives later, a
+process reads one version of the set. The shards come one by one, when their records are read.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import json
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from shards.errors import DataError
-from shards.files import digest_file, name_file, read_json, replace_file
+from shards.files import digest_file, flush, name_file, read_json, temporary_path
 from shards.progress import log
 from shards.remote_addresses import check_url, is_url, join_url, redact_url
 from shards.remote_cache import ShardCache, find_cache_folder, read_cache_limit
@@ -77,11 +78,9 @@ class RemoteFolder:
         Raises:
             DataError: it cannot be fetched.
         """
-        file = self.folder / ARTIFACT
         if self.folder not in _fetched:
-            self._fetch_document(ARTIFACT, Expected(size=_MAX_DOCUMENT_BYTES, exact=False))
-            _fetched.add(self.folder)
-        return file
+            _fetched[self.folder] = self._fetch_document(ARTIFACT, Expected(size=_MAX_DOCUMENT_BYTES, exact=False))
+        return _fetched[self.folder]
 
     def list_splits(self) -> list[str]:
         """The splits that the artifact names, sorted.
@@ -99,14 +98,16 @@ class RemoteFolder:
             DataError: it cannot be fetched.
         """
         name = f"{split}/{INDEX}"
-        file, sizes, digests = self.folder / name, self._read_artifact("files"), self._read_artifact("digests")
-        sha256 = digests.get(name, "")
-        if not (sha256 and file.is_file() and digest_file(file) == sha256):
-            size = sizes.get(name)
-            exact = isinstance(size, int)
-            expected = Expected(size=size if isinstance(size, int) else _MAX_DOCUMENT_BYTES, sha256=sha256, exact=exact)
-            self._fetch_document(name, expected)
-        return file
+        size, sha256 = self._read_artifact("files").get(name), self._read_artifact("digests").get(name, "")
+        if not isinstance(sha256, str) or (sha256 and not _SHA256.fullmatch(sha256)):
+            raise DataError(f"the SHA-256 of {name} is {sha256!r}", file=self.show(ARTIFACT))
+        file = self._find_version(name, sha256)
+        if sha256 and file.is_file() and digest_file(file) == sha256:
+            return file
+        expected = Expected(size=_MAX_DOCUMENT_BYTES, sha256=sha256, exact=False)
+        return self._fetch_document(
+            name, replace(expected, size=size, exact=True) if isinstance(size, int) else expected
+        )
 
     def describe_shards(self, split: str, shards: Sequence[tuple[str, int, str]]) -> list[RemoteShard]:
         """The shards of a split, from the name, size and SHA-256 of each.
@@ -164,7 +165,8 @@ class RemoteFolder:
     def _download(self, name: str, target: Path, expected: Expected, **options: Any) -> None:
         download(join_url(self.url, name), target, expected, timeout=self.retries.timeout, **options)
 
-    def _fetch_document(self, name: str, expected: Expected) -> None:
+    def _fetch_document(self, name: str, expected: Expected) -> Path:
+        """Fetch a document to a file of its own version, and return that."""
         file = self.folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
 
@@ -172,8 +174,15 @@ class RemoteFolder:
             self._download(name, temporary, expected)
             _check_document(temporary)
 
-        with replace_file(file) as temporary:
+        with temporary_path(file) as temporary, name_file(file, temporary):
             self._retry(name, attempt)
+            flush(temporary)
+            return temporary.replace(self._find_version(name, digest_file(temporary)))
+
+    def _find_version(self, name: str, sha256: str) -> Path:
+        """Where a document of this content is kept: other processes may read one that was there before or after it."""
+        file = self.folder / name
+        return file.with_name(f"{file.stem}-{sha256[:16]}{file.suffix}")
 
     def _retry(self, name: str, attempt: Callable[[], None]) -> None:
         wait = self.retries.wait
@@ -219,7 +228,8 @@ def _check_document(file: Path) -> None:
 
 # By the folder in the cache that stands for each.
 _folders: dict[Path, RemoteFolder] = {}
-_fetched: set[Path] = set()
+# The artifacts.
+_fetched: dict[Path, Path] = {}
 
 
 def locate_shards(text: str) -> Path:

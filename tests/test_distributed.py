@@ -17,6 +17,8 @@ from tests.support import distributed_steps
 from tests.support.drawn_shards import write_noise, write_shards
 from tests.support.launched_processes import environment, torchrun
 from tests.support.pipeline_runs import SMALL_NETWORK, command, igvg, only_error, run_here
+from tests.support.remote_artifacts import write_artifact
+from tests.support.shard_server import serve_folder
 
 REFERENCES = ((), (0,), (0, 1))
 # 291 expressions: three chunks, the last one shorter, an odd number in all.
@@ -235,3 +237,29 @@ def test_work_that_processes_do_not_share_is_refused_to_several(predicted: tuple
     result = igvg("predict", "--from", predicted[0], "--out", tmp_path / "again", **two)
     assert "igvg predict --from works in one process, but 2 were started" in only_error(result)
     assert not (tmp_path / "again").exists()
+
+
+def test_processes_to_which_a_server_gives_different_sets_do_not_train_together(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path / "served")
+    write_artifact(folder)
+    document = json.loads((folder / "artifact.json").read_text(encoding="utf-8")) | {"fingerprint": "e" * 64}
+    del document["checksum"]
+    (folder / "others").mkdir()
+    (folder / "others" / "artifact.json").write_text(json.dumps(document), encoding="utf-8")
+    with serve_folder(folder) as server:
+        server.failures["artifact.json"] = ["other"]
+        words = [
+            "train",
+            "--shards",
+            server.url,
+            "--out",
+            tmp_path / "run",
+            "--preset",
+            "tiny",
+            "--set",
+            'splits=["val"]',
+        ]
+        result = torchrun("-m", "igvg_cli", *words, IGVG_CACHE=str(tmp_path / "cache"))
+    assert result.returncode != 0
+    assert "the processes see different files (the fingerprint of inputs and settings: " in result.stderr
+    assert not list((tmp_path / "run").glob("*"))

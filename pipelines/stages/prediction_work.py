@@ -13,7 +13,7 @@ from pipelines.data.image_text import ImageTextDataset
 from pipelines.hub.names import find_commit
 from pipelines.prediction.chunks import PARTS_FOLDER
 from pipelines.prediction.families import check_masks, check_thresholds, find_family
-from pipelines.runtime.distributed import explain_lost_process, start_accelerator
+from pipelines.runtime.distributed import explain_lost_process, require_equal, start_accelerator
 from pipelines.runtime.signals import GracefulStop
 from pipelines.stages.artifact import Stage, StageResult
 from pipelines.stages.inputs import digest_checkpoint, digest_transformers_model
@@ -109,6 +109,7 @@ def run_prediction(
     # Torch takes seconds to load: only when there is work to do.
     accelerator = start_accelerator()
     with explain_lost_process(accelerator), stage.claim(force=force, accelerator=accelerator) as cached:
+        require_equal(stage.fingerprint[:12], "the fingerprint of inputs and settings")
         if cached:
             return cached
         work = open_work(stage.folder, accelerator)

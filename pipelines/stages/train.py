@@ -12,7 +12,7 @@ from pipelines.config.ratios import check_distinct, check_ratios
 from pipelines.config.settings import TrainSettings
 from pipelines.hub.names import find_commit
 from pipelines.networks import resolve_checkpoint
-from pipelines.runtime.distributed import explain_lost_process
+from pipelines.runtime.distributed import explain_lost_process, require_equal
 from pipelines.runtime.signals import GracefulStop
 from pipelines.stages.artifact import KeyedFolder, Stage, StageResult
 from pipelines.stages.continuation import ContinuedStage, identify_training, read_changes
@@ -78,6 +78,7 @@ def run(
     require_trackers(settings.log_with)
     accelerator = start_processes(settings)
     with explain_lost_process(accelerator), stage.claim(force=force, accelerator=accelerator) as cached:
+        require_equal(stage.fingerprint[:12], "the fingerprint of inputs and settings")
         if cached:
             return cached
         training = setup_training(settings, shards, stage.folder, accelerator)

@@ -152,6 +152,25 @@ def test_a_changed_folder_is_read_as_it_is_now(server: ShardServer, tmp_path: Pa
     assert read_all(open_quickly(server.url)) == read_all(ShardReader(server.folder, "val"))
 
 
+def test_a_process_reads_one_version_of_a_set_that_is_replaced_meanwhile(server: ShardServer, tmp_path: Path) -> None:
+    before = read_all(open_quickly(server.url))
+    fetched = dict(folders._fetched)
+    shutil.rmtree(server.folder / "val")
+    write_items(server.folder, make_items(tmp_path / "images", [1, 2, 3]))
+    write_artifact(server.folder)
+    folders._fetched.clear()
+    assert len(read_all(open_quickly(server.url))) == 3
+    # The process that began before.
+    folders._fetched.update(fetched)
+    assert read_all(open_quickly(server.url)) == before
+    shutil.rmtree(folders.open_cache().folder)
+    prefetch.cancel()
+    with pytest.raises(DataError, match=r"bytes came|SHA-256 differs"):
+        read_all(open_quickly(server.url))
+    folders._fetched.clear()
+    assert read_all(open_quickly(server.url)) == read_all(ShardReader(server.folder, "val"))
+
+
 def test_a_shard_that_was_damaged_in_the_cache_is_fetched_again(
     prepared: Path, server: ShardServer, cache: Path
 ) -> None:
@@ -228,6 +247,7 @@ def test_a_folder_without_its_artifact_is_one_line(server: ShardServer) -> None:
         ("artifact.json", b'{"files": {"../val/index.json": 3, "/x/index.json": 3}}', "holds no prepared split"),
         ("artifact.json", b'{"files": {"val/index.json": 3}}', "of 3 bytes came"),
         ("artifact.json", b'{"files": {"val/index.json": null}, "digests": {"val/index.json": "00"}}', "SHA-256"),
+        ("artifact.json", b'{"files": {"val/index.json": 3}, "digests": {"val/index.json": "/../x"}}', "SHA-256"),
     ],
 )
 def test_documents_that_are_none_are_refused(

@@ -24,7 +24,7 @@ class ShardServer:
     nothing comes. trickle: a byte each 0.1 s. close: the connection ends without an answer. delay: it takes 0.3 s.
     slow: the file takes about 2 s. paused: about 0.1 s, in five parts. other-range: not the part that was asked for.
     unsatisfiable: 416 to any Range. page: a page in HTML with status 200. redirect: to itself. gzip: compressed, as the
-    header says.
+    header says. other: the file of this name in the folder `others`.
 
     With `ranges` parts of files are given. `sent` counts the bytes of each file.
     """
@@ -87,6 +87,8 @@ def serve_folder(folder: Path) -> Iterator[ShardServer]:
                 self.send_header("Location", self.path)
                 self.end_headers()
                 return
+            if failure == "other":
+                data = (state.folder / "others" / name).read_bytes()
             if failure == "page":
                 data = b"<!DOCTYPE html><html><body>Sign in</body></html>"
             if failure == "gzip":
