@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.training.folders import STATE_FOLDER
 from tests.support.forked_commands import CommandServer
 from tests.support.pipeline_runs import draw_published, prepare, train_arguments
 
@@ -129,6 +130,8 @@ def test_what_is_damaged_while_it_is_read_is_named_and_the_work_goes_on_with_the
         assert ".tar" in lines[-1]
         assert not (out / "artifact.json").exists()
         assert (out / "unfinished.json").is_file()
+        if command == "train":
+            assert any((out / STATE_FOLDER).iterdir())
         shutil.rmtree(shards, ignore_errors=True)
         shutil.copytree(home / "shards", shards)
         server.run(words)

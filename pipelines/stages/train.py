@@ -46,7 +46,7 @@ def run(
 
     Raises:
         ArtifactError: `out` holds something else, or no training that can be continued with these settings.
-        DataError: shards are damaged or hold no training split.
+        DataError: shards are damaged or hold no training split; what was trained so far is saved.
         DivergenceError: the training diverged; says what to do.
         LaunchError: the processes that were started cannot work together, or another one of them ended.
         CheckpointError, SettingsError: a file to start from, or a setting, does not fit.

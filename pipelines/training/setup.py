@@ -31,7 +31,7 @@ from pipelines.training.initialization import build_model
 from pipelines.training.leaks import Leaks, find_leaks
 from pipelines.training.log import TrainingLog
 from pipelines.training.optimizer import build_optimizer, build_scaler
-from pipelines.training.shard_blocks import BlockStreams, RemoteShardOfFolder, split_into_blocks
+from pipelines.training.shard_blocks import BlockStreams, RemoteShardOfFolder, compare_with_cache, split_into_blocks
 from pipelines.training.sharding import parallelize
 from shards.errors import DataError, SettingsError
 from shards.image_identity import held_out_splits
@@ -211,6 +211,8 @@ def setup_training(settings: TrainSettings, shards: Sequence[Path], out: Path, a
     if settings.shuffle_block_shards:
         counts = [len(list_parts([folder], settings.splits)) for folder in shards] if settings.ratios else [len(parts)]
         blocks = split_into_blocks(settings.shuffle_block_shards, data, counts)
+    else:
+        compare_with_cache(data.readers)
     return Training(
         settings=settings,
         out=out,

@@ -67,11 +67,26 @@ def _compare_with_cache(shards: Sequence[Shards], block_shards: int) -> None:
     """Log if the two blocks that are needed at a time may not fit into the cache."""
     sizes = [sorted((shard.size for _, shard in filter(None, each)), reverse=True) for each in shards]
     largest = sum(sum(each[: 2 * block_shards]) for each in sizes)
-    if any(sizes) and largest > (limit := open_cache().limit):
+    _warn_of_small_cache(
+        largest, f"two blocks of {block_shards} shards take up to",
+        f"more than once an epoch; set {LIMIT_VARIABLE} higher or shuffle_block_shards lower",
+    )  # fmt: skip
+
+
+def compare_with_cache(readers: Sequence[ShardReader]) -> None:
+    """Log if the cache cannot hold all shards of a training without blocks, which needs every shard at any time."""
+    _warn_of_small_cache(
+        sum(shard.size for reader in readers for _, shard in reader.remote_shards), "the shards of the training take",
+        f"again for almost every example; set {LIMIT_VARIABLE} to more than that, or shuffle_block_shards to read them "
+        "in blocks",
+    )  # fmt: skip
+
+
+def _warn_of_small_cache(needed: int, what: str, consequence: str) -> None:
+    if needed and needed > (limit := open_cache().limit):
         log(
-            f"Warning: two blocks of {block_shards} shards take up to {largest:,} bytes, and the cache of remote "
-            f"shards has {limit:,}: shards may be fetched more than once an epoch; set {LIMIT_VARIABLE} higher or "
-            "shuffle_block_shards lower"
+            f"Warning: {what} {needed:,} bytes, and the cache of remote shards has {limit:,}: shards may be fetched "
+            f"{consequence}"
         )
 
 

@@ -37,7 +37,7 @@ from pipelines.training.state import save_state
 from pipelines.training.step_timer import StepSpeed, StepTimer
 from pipelines.training.trackers import open_trackers
 from pipelines.training.validation import describe_choice, open_scored_model, validate
-from shards.errors import NonFiniteError, WorkerError
+from shards.errors import DataError, NonFiniteError, WorkerError
 from shards.progress import log, report_progress
 
 
@@ -81,7 +81,7 @@ def run_steps(training: Training) -> None:
     with (
         GracefulStop() as stop,
         contextlib.closing(open_batches(training)) as batches,
-        _save_if_workers_die(training),
+        _save_if_reading_fails(training),
         explain_failed_compilation(),
         StepProfiler(profiled_steps, training.out, accelerator.device) as profiler,
     ):
@@ -236,11 +236,11 @@ def _describe_saved(training: Training) -> str:
 
 
 @contextlib.contextmanager
-def _save_if_workers_die(training: Training) -> Iterator[None]:
+def _save_if_reading_fails(training: Training) -> Iterator[None]:
     try:
         yield
-    except WorkerError:
-        # All ranks save a split network together, and the others do not know of the worker.
+    except (DataError, WorkerError):
+        # All ranks save a split network together, and the others do not know of the error.
         if not is_sharded(training.model):
             save_state(training)
         raise

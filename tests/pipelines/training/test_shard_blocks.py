@@ -78,11 +78,21 @@ def test_a_training_with_blocks_is_another_one_and_without_them_the_same_as_befo
     assert fingerprinted_settings(read_settings(settings, None, [f"{name}=4"]))[name] == 4
 
 
-def test_a_cache_that_cannot_hold_two_blocks_is_mentioned(
-    server: ShardServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("limit", "blocks", "expected"),
+    [
+        ("40kB", 8, "two blocks of 8 shards take up to"),
+        ("40kB", 0, "the shards of the training take 491,520 bytes, and the cache of remote shards has 40,000"),
+        ("491520", 0, ""),
+    ],
+)
+def test_a_cache_that_cannot_hold_what_is_needed_at_a_time_is_mentioned(
+    server: ShardServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, blocks: int, expected: str
 ) -> None:
-    monkeypatch.setenv("IGVG_CACHE_LIMIT", "40kB")
+    monkeypatch.setenv("IGVG_CACHE_LIMIT", limit)
     lines: list[str] = []
     with set_sink(log=lines.append):
-        open_training(locate_shards(server.url), tmp_path / "run", "shuffle_block_shards=8")
-    assert "two blocks of 8 shards take up to" in "".join(lines)
+        open_training(locate_shards(server.url), tmp_path / "run", f"shuffle_block_shards={blocks}")
+    warnings = [line for line in lines if "cache of remote shards" in line]
+    assert len(warnings) == bool(expected)
+    assert expected in "".join(warnings)
