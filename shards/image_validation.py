@@ -10,7 +10,7 @@ from pathlib import Path
 from shards.errors import DataError
 from shards.exif import find_orientation
 from shards.file_kinds import explain_unreadable
-from shards.image_formats import open_image
+from shards.image_formats import ImageBombError, open_image
 from shards.index import IMAGE_EXTENSIONS
 from shards.record import ImageRecord
 
@@ -47,7 +47,7 @@ def check_image(data: bytes, file: Path, record: ImageRecord, name: str, *, kind
         kinds: kinds of content of such a file, as of `explain_unreadable`.
 
     Raises:
-        DataError: the image is damaged, no image, or of another size; names the file and the record.
+        DataError: the image is damaged, no image, a bomb, or of another size; names the file and the record.
     """
     try:
         # Pillow warns of damage that harms nothing here.
@@ -57,6 +57,8 @@ def check_image(data: bytes, file: Path, record: ImageRecord, name: str, *, kind
                 # An eighth of a JPEG's size costs a fraction of decoding it and still reads the file to its end.
                 image.draft(None, (max(1, size[0] // 8), max(1, size[1] // 8)))
                 image.load()
+    except ImageBombError as error:
+        raise DataError(error.what, file=file, record=name, remedy=error.remedy) from error
     except Exception as error:  # a parser may raise anything on a damaged file
         raise _explain(file, name, error, kinds) from error
     if size != (record.width, record.height):

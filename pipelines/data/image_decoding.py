@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from shards.errors import DataError
 from shards.exif import read_orientation
 from shards.file_kinds import describe_bytes, explain_unreadable
-from shards.image_formats import IMAGE_FORMATS, open_image
+from shards.image_formats import IMAGE_FORMATS, ImageBombError, open_image
 from shards.record import LONGEST_SIDE
 
 ResultT = TypeVar("ResultT")
@@ -100,10 +100,10 @@ def decode_with(
         # Pillow's warnings are harmless, or reported here as errors.
         with warnings.catch_warnings(action="ignore"), open_image(io.BytesIO(data), formats) as image:
             return read(image)
+    except ImageBombError as error:
+        raise DataError(error.what, file=file, remedy=error.remedy) from error
     except DataError:
         raise
-    except Image.DecompressionBombError as error:
-        raise DataError("has more than 178 megapixels, which Pillow refuses", file=file, remedy=_REDUCE) from error
     except Exception as error:  # Pillow raises many kinds on damaged files
         raise _explain(data, file, error) from error
 

@@ -13,7 +13,7 @@ from pipelines.inspection.weights import find_non_finite, read_header
 from shards.errors import DataError
 from shards.file_kinds import explain_unreadable
 from shards.files import read_json, read_text
-from shards.image_formats import open_image
+from shards.image_formats import ImageBombError, open_image
 
 # Bytes; larger JSON is read in full verification alone.
 _QUICK = 1 << 24
@@ -66,6 +66,8 @@ def _check_image(file: Path, inventory: Inventory) -> None:
     try:
         with warnings.catch_warnings(action="ignore"), open_image(file) as image:
             image.load()
+    except ImageBombError as error:
+        raise DataError(error.what, file=file, remedy=error.remedy) from error
     except Exception as error:  # a parser may raise anything on a damaged file
         raise explain_unreadable(file, "an image", error, _REMEDY, kinds=("PNG", "JPEG")) from error
     inventory.records += 1

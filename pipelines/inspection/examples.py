@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from pipelines.data.image_decoding import decode_image
+from pipelines.data.image_decoding import decode_image, read_image
 from pipelines.inspection.example_choice import Choice, Records, ShardRecords, choose_examples
 from pipelines.inspection.folders import find_kind
 from pipelines.prediction.alignment import check_mask_size, locate_predictions
@@ -22,7 +23,6 @@ from pipelines.stages.artifact import RECORD, Artifact, read_record
 from shards.errors import ArtifactError, DataError, IGVGError
 from shards.file_kinds import describe_content
 from shards.files import replace_file
-from shards.image_formats import open_image
 from shards.index import INDEX, list_splits
 from shards.masks import decode_mask, rle_area, rle_to_box
 from shards.reader import ShardReader
@@ -192,6 +192,6 @@ def _collect_overlays(folder: Path, count: int) -> list[Tile]:
     shown = [files[index * len(files) // min(count, len(files))] for index in range(min(count, len(files)))]
     tiles = []
     for file in shown:
-        with open_image(file) as image:
-            tiles.append(Tile(title=file.stem, panels=(Panel(title="", overlay=image.convert("RGB")),)))
+        overlay = Image.fromarray(read_image(file))
+        tiles.append(Tile(title=file.stem, panels=(Panel(title="", overlay=overlay),)))
     return tiles

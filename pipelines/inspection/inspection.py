@@ -6,8 +6,6 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from PIL import Image
-
 from pipelines.inspection.artifact_checks import is_artifact
 from pipelines.inspection.artifact_descriptions import describe_artifact, describe_collection
 from pipelines.inspection.artifact_parts import describe_part
@@ -30,7 +28,7 @@ from pipelines.stages.artifact import RECORD, UNFINISHED
 from shards.errors import ArtifactError, DataError
 from shards.file_kinds import describe_content
 from shards.files import read_json
-from shards.image_formats import open_image
+from shards.image_formats import ImageBombError, open_image
 
 _LOOKED_FOR_IN_FOLDERS = (
     f"{RECORD}, shards, raw outputs, a checkpoint, a training state, annotations, images, folders of artifacts"
@@ -126,8 +124,8 @@ def _describe_image(file: Path) -> Description:
                 "mode": image.mode,
                 "format": image.format,
             }
-    except Image.DecompressionBombError as error:
-        raise DataError("is an image of more than 178 megapixels, which Pillow refuses", file=file) from error
+    except ImageBombError as error:
+        raise DataError(error.what, file=file, remedy=error.remedy) from error
     except Exception as error:  # a parser may raise anything on a damaged file
         raise DataError(f"is a damaged image ({error})", file=file) from error
     return Description(path=str(file), kind="image", what="an image", **measure_file(file), facts=facts)

@@ -7,11 +7,10 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from pipelines.data.image_decoding import decode_upright
 from shards.errors import DataError
-from shards.image_formats import open_image
+from shards.image_formats import ImageBombError, open_image
 from shards.record import LONGEST_SIDE
 
 # Those that are common on the web: strangers send them.
@@ -35,8 +34,9 @@ def check_upload(stream: BinaryIO, max_pixels: int) -> None:
     try:
         with warnings.catch_warnings(action="ignore"), open_image(stream, FORMATS) as image:
             width, height = image.size
-    except Image.DecompressionBombError as error:
-        raise TooLargeError("has too many pixels", file=_NAME, remedy=_describe_limit(max_pixels)) from error
+    except ImageBombError as error:
+        remedy = f"{error.remedy}, and {_describe_limit(max_pixels)}"
+        raise TooLargeError(error.what, file=_NAME, remedy=remedy) from error
     except Exception as error:  # Pillow raises many kinds on damaged files
         kinds = ", ".join(FORMATS)
         raise DataError("is not an image, damaged, or of another kind", file=_NAME, remedy=f"send {kinds}") from error

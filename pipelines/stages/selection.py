@@ -31,7 +31,7 @@ from shards.annotations.image_files import (
 from shards.annotations.jsonl import own_names, read_jsonl
 from shards.datasets import OWN_LAYOUTS
 from shards.errors import DataError, to_line
-from shards.image_formats import open_image
+from shards.image_formats import ImageBombError, open_image
 
 Item = tuple[ImageDraft, Path]
 
@@ -165,6 +165,9 @@ def _read_missing_sizes(
             try:
                 with warnings.catch_warnings(action="ignore"), open_image(file) as image:
                     width, height = image.size
+            except ImageBombError as error:
+                what = f"{error.what}; {error.remedy}"
+                collector.add(DataError(what, file=file, record=_name_image(draft.image)), UNUSABLE_IMAGE)
             except Exception as error:  # a parser may raise anything on a damaged file
                 what = f"is no image ({to_line(str(error))})"
                 collector.add(DataError(what, file=file, record=_name_image(draft.image)), UNUSABLE_IMAGE)

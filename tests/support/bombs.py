@@ -34,10 +34,11 @@ def _draw(kind: str, **options: object) -> bytes:
     return stream.getvalue()
 
 
-def _make_jpeg() -> bytes:
+def make_jpeg(width: int, height: int) -> bytes:
+    """A JPEG that says its size, and breaks off after the first pixels."""
     data = _draw("JPEG")
     at = data.index(b"\xff\xc0") + 5
-    return data[:at] + struct.pack(">HH", 65_500, 65_500) + data[at + 4 :]
+    return data[:at] + struct.pack(">HH", height, width) + data[at + 4 :]
 
 
 def _make_gif() -> bytes:
@@ -62,23 +63,25 @@ def _make_bmp() -> bytes:
     return data[:18] + struct.pack("<ii", 60_000, 60_000) + data[26:]
 
 
-def _make_webp() -> bytes:
-    # 16383 × 16383, the largest that the format allows.
+def make_webp(width: int, height: int) -> bytes:
+    """A WebP of one color, which takes as many bytes at any size, 16,384 × 16,384 at most."""
     data = _draw("WEBP", lossless=True)
     at = data.index(b"VP8L") + 9
     bits = struct.unpack_from("<I", data, at)[0] & ~0xFFFFFFF
-    return data[:at] + struct.pack("<I", bits | 0x3FFF | 0x3FFF << 14) + data[at + 4 :]
+    return data[:at] + struct.pack("<I", bits | (width - 1) | (height - 1) << 14) + data[at + 4 :]
 
 
 IMAGES = {
     "said.png": lambda: make_png(60_000, 60_000, bits=8),
     "filled.png": lambda: make_png(20_000, 20_000, filled=True),
     "wide.png": lambda: make_png(2**31 - 1, 1),
-    "huge.jpg": _make_jpeg,
+    "flat.png": lambda: make_png(10_000, 10_000, filled=True, bits=8),
+    "flat.webp": lambda: make_webp(10_000, 10_000),
+    "huge.jpg": lambda: make_jpeg(65_500, 65_500),
     "huge.gif.jpg": _make_gif,
     "huge.tif": _make_tiff,
     "huge.bmp": _make_bmp,
-    "huge.webp": _make_webp,
+    "huge.webp": lambda: make_webp(16_384, 16_384),
     "program.jpg": lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 30000 30000\n%%EndComments\n{} loop\n%%EOF\n",
     "text.jpg": lambda: b"P6\n60000 60000\n255\n",
 }
