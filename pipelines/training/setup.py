@@ -32,7 +32,7 @@ from pipelines.training.leaks import Leaks, find_leaks
 from pipelines.training.log import TrainingLog
 from pipelines.training.optimizer import build_optimizer, build_scaler
 from pipelines.training.shard_blocks import BlockStreams, RemoteShardOfFolder, compare_with_cache, split_into_blocks
-from pipelines.training.sharding import parallelize
+from pipelines.training.sharding import parallelize, splits_network
 from shards.errors import DataError, SettingsError
 from shards.image_identity import held_out_splits
 from shards.index import list_splits
@@ -180,7 +180,8 @@ def start_processes(settings: TrainSettings) -> Accelerator:
             f"{settings.micro_batches} micro_batches; choose a multiple"
         )
     set_seed(settings.seed)
-    if accelerator.device.type == "cpu":
+    # Between the gathered weights of layers lie slices of gradients that stay: of what is freed, little can be used again.
+    if accelerator.device.type == "cpu" and not splits_network(accelerator):
         keep_freed_memory()
     return accelerator
 

@@ -25,6 +25,11 @@ from shards.errors import SettingsError
 from shards.progress import log
 
 
+def splits_network(accelerator: Accelerator) -> bool:
+    """Whether the launch asks the ranks to hold a slice of the network each."""
+    return accelerator.num_processes > 1 and asks_for_fsdp(os.environ)
+
+
 def parallelize(
     model: IGVGModel, settings: TrainSettings, accelerator: Accelerator, compute_dtype: ComputeDtype
 ) -> tuple[nn.Module, ExponentialMovingAverage | None]:
@@ -35,7 +40,7 @@ def parallelize(
     Raises:
         SettingsError: a setting cannot be combined with a network that is split.
     """
-    splits = accelerator.num_processes > 1 and asks_for_fsdp(os.environ)
+    splits = splits_network(accelerator)
     if splits:
         check_settings(settings, compute_dtype)
         model.to(accelerator.device)

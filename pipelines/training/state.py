@@ -17,7 +17,7 @@ from pipelines.training.divergence import DivergenceError, weights_are_finite
 from pipelines.training.folders import STATE_FOLDER
 from pipelines.training.setup import Training
 from pipelines.training.sharded_state import TensorParts, join_parts, write_shards
-from pipelines.training.sharding import agree, gather_model, is_sharded
+from pipelines.training.sharding import agree, is_sharded
 from pipelines.training.split_tensors import split_like
 from pipelines.training.state_files import STATE_REMEDY, find_state, write_state
 from shards.errors import CheckpointError, NonFiniteError, SettingsError
@@ -36,8 +36,7 @@ def save_state(training: Training) -> None:
     accelerator, sharded, folder = training.accelerator, is_sharded(training.model), training.out / STATE_FOLDER
     if not (accelerator.is_main_process or sharded):
         return
-    finite = is_finite(gather_model(training.model), training)
-    if not (agree(finite) if sharded else finite):
+    if not is_finite(training.model, training):
         raise DivergenceError("weights or outputs are not finite: training has diverged", on_all_ranks=sharded)
     state = describe_state(training)
     if sharded:
@@ -154,9 +153,17 @@ def describe_processes(state: Mapping[str, Any], training: Training) -> None:
 
 
 def is_finite(model: IGVGModel, training: Training) -> bool:
-    """Whether weights and their outputs for the last micro-batch are finite: finite weights may be too large."""
-    if not weights_are_finite(model):
-        return False
+    """Whether weights and their outputs for the last micro-batch are finite: finite weights may be too large.
+
+    Every rank has to call it if the network is split, and all get the same result.
+    """
+    # Ranks that hold parts of a network compute its outputs together, or not at all.
+    all_agree = agree if is_sharded(model) else bool
+    return all_agree(bool(weights_are_finite(model))) and all_agree(outputs_are_finite(model, training))
+
+
+def outputs_are_finite(model: IGVGModel, training: Training) -> bool:
+    """Whether the outputs for the last micro-batch are finite; the network is left in evaluation mode."""
     batches = [] if training.last_micro_batch is None else [training.last_micro_batch]
     try:
         for _ in predict_batches(model, batches, training.compute_dtype, 1.0):

@@ -5,8 +5,8 @@ python -m tests.support.distributed_steps SHARDS OUT STEP [KEY=VALUE …]   trai
 ```
 
 Leaves the weights and the losses of each step, the state and the checkpoint of the last one, how many target boxes each
-process saw, how many memory blocks the gradients have, and the sum of each process's statistics before and after a
-validation.
+process saw, how many memory blocks the gradients have, the sum of each process's statistics before and after a
+validation, and how much of freed memory stayed.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ def train_steps(shards: Path, out: Path, last: int, changes: Sequence[str] = ())
     """Train in `out` up to step `last`; call it in every process."""
     settings = read_settings(train_preset("tiny"), None, (*SETTINGS, *changes))
     accelerator = start_processes(settings)
+    kept = measure_kept_memory()
     training = setup_training(settings, [shards], out, accelerator)
     restore_state(training)
     boxes: list[list[int]] = []
@@ -65,8 +66,22 @@ def train_steps(shards: Path, out: Path, last: int, changes: Sequence[str] = ())
     validate_and_save_best(training)
     statistics.append(gather_object([sum_buffers(training)]))
     if accelerator.is_main_process:
-        found = {"boxes": boxes, "losses": losses, "statistics": statistics, "blocks": sorted(blocks)}
+        found = {"boxes": boxes, "losses": losses, "statistics": statistics, "blocks": sorted(blocks), "kept": kept}
         (out / f"steps-{last}.json").write_text(json.dumps(found))
+
+
+def measure_kept_memory() -> float:
+    """The part of a freed tensor's memory that this process keeps."""
+    before = read_memory()
+    tensor = torch.ones(1 << 24)
+    held = read_memory() - before
+    del tensor
+    return (read_memory() - before) / held
+
+
+def read_memory() -> int:
+    """Resident memory, in pages."""
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
 
 
 def sum_buffers(training: Training) -> float:
