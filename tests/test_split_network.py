@@ -82,7 +82,7 @@ def test_two_processes_that_split_the_network_take_the_steps_of_one_that_holds_i
 
 
 def test_processes_that_split_the_network_return_the_memory_of_gathered_weights(split: Path) -> None:
-    assert json.loads((split / f"steps-{SAVED}.json").read_text())["kept"] < 0.2
+    assert json.loads((split / f"steps-{SAVED}.json").read_text())["kept"] < 16
 
 
 def test_each_process_writes_its_own_half_of_weights_moments_and_average(split: Path) -> None:

@@ -180,7 +180,7 @@ def start_processes(settings: TrainSettings) -> Accelerator:
             f"{settings.micro_batches} micro_batches; choose a multiple"
         )
     set_seed(settings.seed)
-    # Between the gathered weights of layers lie slices of gradients that stay: of what is freed, little can be used again.
+    # Slices of gradients that stay lie between the gathered weights of layers: little of what is freed is used again.
     if accelerator.device.type == "cpu" and not splits_network(accelerator):
         keep_freed_memory()
     return accelerator

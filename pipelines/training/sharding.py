@@ -7,6 +7,7 @@ decoder, and the rest of the network, gather their parameters when they are comp
 from __future__ import annotations
 
 import os
+import warnings
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object
@@ -75,9 +76,14 @@ def check_settings(settings: TrainSettings, compute_dtype: ComputeDtype) -> None
 
 def shard_model(model: IGVGModel, accelerator: Accelerator) -> None:
     """Leave every rank its slice of the parameters, along their first dimension; the names of the state dict stay."""
+    # Nothing changes an output in place.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
     for module in (*model.encoder.layers, *model.decoder.layers, model):
-        fully_shard(module, mesh=mesh)
+        unit = fully_shard(module, mesh=mesh)
+        # The tensors for whole weights are made now: those of a validation, in inference mode, could not be trained.
+        unit.unshard()
+        unit.reshard()
 
 
 def is_sharded(model: nn.Module) -> bool:
@@ -90,12 +96,16 @@ def agree(condition: bool) -> bool:
     return all(gather_object([condition]))
 
 
-def gather_model(model: IGVGModel) -> IGVGModel:
-    """The whole network on every rank, in evaluation mode; the network itself if it is not split.
+def gather_model(model: IGVGModel, accelerator: Accelerator) -> IGVGModel | None:
+    """The whole of a split network, in evaluation mode, on rank 0; None on others. Every rank has to call it.
 
-    If it is, every rank has to call this, and the copy takes 4 bytes a parameter until it is dropped.
+    The copy takes 4 bytes a parameter until it is dropped. A network that is not split is returned itself.
     """
     if not is_sharded(model):
         return model
-    state = {name: full_tensor(tensor.detach()) for name, tensor in model.state_dict().items()}
-    return IGVGModel.from_state_dict(model.config, state, "the split network")
+    state = {}
+    for name, tensor in model.state_dict().items():
+        whole = full_tensor(tensor.detach())
+        if accelerator.is_main_process:
+            state[name] = whole
+    return IGVGModel.from_state_dict(model.config, state, "the split network") if state else None

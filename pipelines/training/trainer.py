@@ -30,13 +30,13 @@ from pipelines.training.profiling import StepProfiler
 from pipelines.training.recovery import advise_after_divergence
 from pipelines.training.setup import Training
 from pipelines.training.shard_blocks import hold_blocks
-from pipelines.training.sharding import is_sharded
+from pipelines.training.sharding import gather_model, is_sharded
 from pipelines.training.skipped import BatchNormStatistics, SkippedSteps, find_skipped
 from pipelines.training.split_tensors import full_tensor
 from pipelines.training.state import save_state
 from pipelines.training.step_timer import StepSpeed, StepTimer
 from pipelines.training.trackers import open_trackers
-from pipelines.training.validation import describe_choice, open_scored_model, validate
+from pipelines.training.validation import describe_choice, validate
 from shards.errors import DataError, NonFiniteError, WorkerError
 from shards.progress import log, report_progress
 
@@ -216,17 +216,18 @@ def validate_and_save_best(training: Training) -> None:
         DivergenceError: the network's outputs are not finite.
     """
     try:
-        model = open_scored_model(training)
-        scores, value = validate(training, model)
+        scores, value = validate(training)
     except NonFiniteError as error:
         raise DivergenceError("outputs for the validation split are not finite: training has diverged") from error
-    if not training.accelerator.is_main_process:
+    if training.accelerator.is_main_process:
+        if scores:
+            training.log.write_scores(training.step, training.epoch, scores)
+        log(describe_choice(training, scores, value))
+    if scores and value <= training.best:
         return
-    if scores:
-        training.log.write_scores(training.step, training.epoch, scores)
-    log(describe_choice(training, scores, value))
-    if not scores or value > training.best:
-        training.best, training.best_step = value, training.step
+    training.best, training.best_step = value, training.step
+    model = gather_model(training.scored_model, training.accelerator)
+    if model and training.accelerator.is_main_process:
         processor = training.data.processor
         save_checkpoint(training.out, model, processor.tokenizer, processor.max_tokens)
 

@@ -23,7 +23,7 @@ from pipelines.prediction.prediction import Prediction, encode_result
 from pipelines.prediction.prediction_file import write_predictions
 from pipelines.prediction.predictor import predict_batches
 from pipelines.training.setup import Training
-from pipelines.training.sharding import gather_model
+from pipelines.training.sharding import is_sharded
 from shards.errors import SettingsError
 from shards.masks import merge_target_masks
 from shards.progress import log
@@ -34,20 +34,10 @@ Evaluated = tuple[int, Outcome, Prediction | None]
 VALIDATION_FOLDER = "validation"
 
 
-def open_scored_model(training: Training) -> IGVGModel:
-    """The whole network that is validated and kept, the same on all ranks; every rank has to call it."""
-    # Batch norm statistics differ between ranks; the checkpoint will hold those of rank 0.
-    for buffer in training.scored_model.buffers():
-        broadcast(buffer)
-    return gather_model(training.scored_model)
+def validate(training: Training) -> tuple[Scores, float]:
+    """Score every validation split at the size of the original images; every rank has to call it.
 
-
-def validate(training: Training, model: IGVGModel | None = None) -> tuple[Scores, float]:
-    """Score every validation split at the size of the original images.
-
-    Args:
-        training: its settings and validation splits.
-        model: what `open_scored_model` returned; by default it is called here.
+    Buffers of the scored network become those of rank 0.
 
     Returns:
         For each shard folder its metrics in percent, and the mean of their primary metrics; nothing and 0 without
@@ -59,8 +49,11 @@ def validate(training: Training, model: IGVGModel | None = None) -> tuple[Scores
     scores: Scores = {}
     primary: list[float | None] = []
     state = torch.get_rng_state()
-    model = model or open_scored_model(training)
+    model = training.scored_model
     was_training = model.training
+    # Batch norm statistics differ between ranks; the checkpoint will hold those of rank 0.
+    for buffer in model.buffers():
+        broadcast(buffer)
     for folder, data in training.validation_data.items():
         indices = choose_indices(len(data), training.settings.validation_limit)
         _, first = data.find_expression(int(indices[0]))
@@ -87,12 +80,15 @@ def evaluate_rank(
     settings, accelerator = training.settings, training.accelerator
     part = indices[accelerator.process_index :: accelerator.num_processes]
     size = max(1, settings.batch_size // accelerator.num_processes)
-    batch_indices = (part[first : first + size] for first in range(0, len(part), size))
+    # Ranks that split a network compute its outputs together: all of them have as many batches.
+    longest = -(-len(indices) // accelerator.num_processes)
+    padded = np.append(part, indices[:1])[:longest] if is_sharded(model) else part
+    batch_indices = (padded[first : first + size] for first in range(0, len(padded), size))
     outcomes: list[Evaluated] = []
     threshold = settings.postprocess.score_threshold
     with contextlib.closing(load_batches(data, batch_indices, workers=settings.workers)) as batches:
         for outputs in predict_batches(model, batches, training.compute_dtype, threshold):
-            for raw in outputs:
+            for raw in outputs[: len(part) - len(outcomes)]:
                 index = int(part[len(outcomes)])
                 record, expression = data.find_expression(index)
                 prediction = encode_result(postprocess(raw, settings.postprocess))

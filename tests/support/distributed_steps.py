@@ -12,6 +12,7 @@ validation, and how much of freed memory stayed.
 from __future__ import annotations
 
 import json
+import resource
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,8 +53,9 @@ def train_steps(shards: Path, out: Path, last: int, changes: Sequence[str] = ())
         step_losses = average_losses(train_step(training, batch).losses, accelerator)
         losses.append({name: value.item() for name, value in step_losses.items()})
         training.step += 1
-        state = {name: value.contiguous() for name, value in gather_model(training.model).state_dict().items()}
-        if accelerator.is_main_process:
+        model = gather_model(training.model, accelerator)
+        if model and accelerator.is_main_process:
+            state = {name: value.contiguous() for name, value in model.state_dict().items()}
             out.mkdir(exist_ok=True)
             save_file(state, out / f"weights-{training.step}.safetensors")
         if training.step == last:
@@ -71,17 +73,16 @@ def train_steps(shards: Path, out: Path, last: int, changes: Sequence[str] = ())
 
 
 def measure_kept_memory() -> float:
-    """The part of a freed tensor's memory that this process keeps."""
+    """Megabytes of a freed tensor of 64 that this process keeps."""
     before = read_memory()
-    tensor = torch.ones(1 << 24)
-    held = read_memory() - before
-    del tensor
-    return (read_memory() - before) / held
+    torch.ones(1 << 24)
+    return read_memory() - before
 
 
-def read_memory() -> int:
-    """Resident memory, in pages."""
-    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+def read_memory() -> float:
+    """Resident memory, in megabytes."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize() / (1 << 20)
 
 
 def sum_buffers(training: Training) -> float:
