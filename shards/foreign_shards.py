@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from shards.errors import DataError, to_line
+from shards.file_kinds import describe_content
 from shards.files import name_file, read_range
 from shards.image_validation import check_image
 from shards.index import ShardContents, parse_record
@@ -44,11 +45,13 @@ _NUMBERED = re.compile(r"(?:(?P<split>.+)-)?[0-9]+")
 # webdataset.tariterators: `base_plus_ext`, and `skip_meta` of `tar_file_iterator`.
 _KEYED = re.compile(r"(?:.*/)?[^./][^./]*\.[^/]*")
 _META = re.compile(r"__[^/]*__(?:$|/)")
-# What makes a plain .tar of a file.
+# What makes a plain .tar of a file: by the end of its name, and by its content with the end that the program expects.
 _COMPRESSED = {
-    ".bz2": "bunzip2", ".gz": "gunzip", ".lz4": "unlz4", ".tbz": "bunzip2", ".tgz": "gunzip", ".txz": "unxz",
-    ".xz": "unxz", ".zst": "unzstd",
+    ".bz2": "bunzip2", ".gz": "gunzip", ".lz4": "unlz4", ".lzma": "unlzma", ".taz": "gunzip", ".tbz": "bunzip2",
+    ".tbz2": "bunzip2", ".tgz": "gunzip", ".tlz": "unlzma", ".txz": "unxz", ".tzst": "unzstd", ".xz": "unxz",
+    ".z": "gunzip", ".zst": "unzstd",
 }  # fmt: skip
+_COMPRESSED_KINDS = {"bzip2": ".bz2", "gzip": ".gz", "lz4": ".lz4", "xz": ".xz", "zstd": ".zst"}
 _REMEDY = "write the shards again without it"
 
 
@@ -59,11 +62,12 @@ def find_tars(folder: Path) -> dict[str, list[Path]]:
         DataError: there is no such folder, it holds no tars or does not tell their splits, or one is no file.
     """
     if not folder.is_dir():
-        raise DataError("no such folder", file=folder, remedy="give the folder that holds the tars")
+        what = "is a file" if folder.exists() else "no such folder"
+        raise DataError(what, file=folder, remedy="give the folder that holds the tars, no file and no pattern")
     remedy = "name them SPLIT-000000.tar, or put each split into a folder of its own"
     own, nested = (sorted(folder.glob(pattern)) for pattern in ("*.tar", "*/*.tar"))
     nested = [file for file in nested if not file.parent.name.startswith(".")]
-    _refuse_compressed(folder)
+    _refuse_passed_over(folder)
     if own and nested:
         what = f"holds tars and folders of tars, {own[0].name} and {nested[0].parent.name}"
         raise DataError(what, file=folder, remedy="give the folder of one of the two")
@@ -82,20 +86,32 @@ def find_tars(folder: Path) -> dict[str, list[Path]]:
     return splits
 
 
-def _refuse_compressed(folder: Path) -> None:
-    """Refuse compressed tars, which would be passed over: no byte of them can be found without all before it."""
-    for file in sorted([*folder.glob("*.t*"), *folder.glob("*/*.t*")]):
-        if file.suffix in _COMPRESSED and (".tar" in file.suffixes or file.suffix.startswith(".t")):
-            remedy = f"unpack it to a plain .tar with {_COMPRESSED[file.suffix]}, and keep only that"
-            raise DataError("is compressed", file=file, remedy=remedy)
+def _refuse_passed_over(folder: Path) -> None:
+    """Refuse tars of other names: compressed ones, of which no byte can be found without all before it, and X.TAR."""
+    for file in sorted([*folder.glob("*.*"), *folder.glob("*/*.*")]):
+        suffix = file.suffix.lower()
+        renamed = f"rename it to end in {suffix}" if suffix != file.suffix else ""
+        if suffix == ".tar" and renamed:
+            raise DataError("is passed over by its name", file=file, remedy=renamed)
+        if suffix in _COMPRESSED and (".tar" in file.name.lower() or suffix.startswith(".t")):
+            raise DataError("is compressed", file=file, remedy=_advise_unpacking(suffix, renamed))
+
+
+def _advise_unpacking(suffix: str, renamed: str) -> str:
+    unpacked = f"unpack it to a plain .tar with {_COMPRESSED[suffix]}, and keep only that"
+    return f"{renamed}, {unpacked}" if renamed else unpacked
 
 
 def check_members(file: Path) -> None:
     """Check a tar by its headers; what is no tar is left to `index_shard`.
 
     Raises:
-        DataError: a member may not be in a shard; names it.
+        DataError: a member may not be in a shard, and is named; or it is a compressed tar.
     """
+    content = describe_content(file)
+    if content and (suffix := _COMPRESSED_KINDS.get(content.kind)):
+        remedy = _advise_unpacking(suffix, f"rename it to {file.name}{suffix}")
+        raise DataError(f"is {content.words}, not an uncompressed tar", file=file, remedy=remedy)
     with file.open("rb") as stream, name_file(file):
         for number, (header, position) in enumerate(_read_headers(stream.fileno()), start=1):
             _check_header(file, header, position, os.fstat(stream.fileno()).st_size)

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipelines.stages.artifact import KeyedFolder, Stage, StageResult
 from pipelines.stages.inputs import digest_input
 from pipelines.stages.whole_folder import continue_folder
-from shards.errors import DataError
+from shards.errors import DataError, to_line
 from shards.files import digest_file, replace_file
 from shards.foreign_shards import check_members, find_tars, read_records
 from shards.index import ShardContents, join_shards, write_index
@@ -73,16 +73,20 @@ def _write_splits(working: Path, chosen: Mapping[str, Sequence[Path]]) -> dict[s
     counts, ids = {}, set[str]()
     for split, files in chosen.items():
         (working / split).mkdir(parents=True, exist_ok=True)
-        parts, counted = [], Counter[str]()
+        parts, counted, keys = [], Counter[str](), dict[str, Path]()
         for file in files:
             report_progress(done, total, split)
             contents = _copy_shard(file, working / split / file.name)
+            _refuse_repeated(file, contents, keys)
             _count_records(file, contents, ids, counted)
             parts.append(contents)
             done += 1
         write_index(working, join_shards(split, parts))
         counts[split] = {name: counted[name] for name in ("pictures", "instances", "expressions", *_SIZES)}
     report_progress(done, total)
+    if not any(each["pictures"] for each in counts.values()):
+        file = next(iter(chosen.values()))[0]
+        raise DataError("no tar holds a record", file=file.parent, remedy="give the folder of the tars that hold some")
     return counts
 
 
@@ -103,6 +107,18 @@ def _copy_shard(source: Path, target: Path) -> ShardContents:
     if contents.entry.sha256 != digest:
         raise DataError("changed while it was copied", file=source, remedy="run the same command again")
     return contents
+
+
+def _refuse_repeated(file: Path, contents: ShardContents, keys: dict[str, Path]) -> None:
+    """Add the keys of a shard to those of its split, and where each is.
+
+    Raises:
+        DataError: one is in an earlier shard, too.
+    """
+    for row in contents.rows:
+        if (first := keys.setdefault(row.key, file)) != file:
+            remedy = "give each record of a split a key of its own"
+            raise DataError(f"is in {first.name}, too", file=file, record=f"key {to_line(row.key)}", remedy=remedy)
 
 
 def _count_records(file: Path, contents: ShardContents, ids: set[str], counted: Counter[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -292,13 +293,69 @@ def test_pipes_and_devices_are_refused_unopened(tmp_path: Path) -> None:
         ("train-0.tgz", "gunzip"),
         ("train-0.tar.zst", "unzstd"),
         ("train-0.tar.xz", "unxz"),
+        ("train-0.tbz2", "bunzip2"),
+        ("train-0.tar.lzma", "unlzma"),
+        ("train-0.tzst", "unzstd"),
+        ("train/x.tar.z", "gunzip"),
     ],
 )
 def test_a_compressed_tar_is_refused_with_the_program_that_unpacks_it(name: str, program: str, tmp_path: Path) -> None:
     write_tar(tmp_path / "train-1.tar", make_pair())
+    (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_bytes(b"compressed")
     with pytest.raises(DataError, match=f"is compressed; unpack it to a plain .tar with {program}, and keep only that"):
         find_tars(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("train-0.TAR", "is passed over by its name; rename it to end in .tar"),
+        ("train-0.tar.GZ", "is compressed; rename it to end in .gz, unpack it to a plain .tar with gunzip"),
+    ],
+)
+def test_a_tar_whose_name_is_in_capitals_is_not_passed_over(name: str, advice: str, tmp_path: Path) -> None:
+    for each in ("train-1.tar", name):
+        write_tar(tmp_path / each, make_pair())
+    with pytest.raises(DataError, match=advice):
+        find_tars(tmp_path)
+
+
+def test_files_that_belong_to_tars_are_no_tars(tmp_path: Path) -> None:
+    for name in ("train-0.tar", "train-0.tar.md5", "train-0.idx", "index.json.gz", "notes.txt"):
+        (tmp_path / name).touch()
+    assert find_tars(tmp_path) == {"train": [tmp_path / "train-0.tar"]}
+
+
+def test_the_advice_about_compressed_tars_helps(tmp_path: Path) -> None:
+    whole = write_tar(tmp_path / "whole", make_pair()).read_bytes()
+    file = tmp_path / "val-0.tar"
+    file.write_bytes(gzip.compress(whole))
+    with pytest.raises(DataError) as error:
+        check_members(file)
+    assert error.value.remedy == (
+        "rename it to val-0.tar.gz, unpack it to a plain .tar with gunzip, and keep only that"
+    )
+    file.rename(tmp_path / "val-0.tar.gz")
+    subprocess.run(["gunzip", "val-0.tar.gz"], cwd=tmp_path, check=True)
+    assert find_tars(tmp_path) == {"val": [file]}
+    assert file.read_bytes() == whole
+    check_members(file)
+
+
+def test_the_advice_about_members_that_are_apart_helps(tmp_path: Path) -> None:
+    pairs = [*make_pair("a"), *make_pair("a-b", 2), *make_pair("a1", 3)]
+    apart = write_tar(tmp_path / "val-0.tar", [*pairs[::2], *pairs[1::2]])
+    with pytest.raises(DataError, match=r"write each record's image and .json one after the other: sort their names"):
+        check_members(apart)
+    check_members(write_tar(tmp_path / "val-1.tar", sorted(pairs, key=lambda member: member[0].name)))
+
+
+def test_a_tar_or_a_pattern_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    write_tar(tmp_path / "val-000.tar", make_pair())
+    for name, what in (("val-000.tar", "is a file"), ("val-{000..009}.tar", "no such folder"), ("*", "no such folder")):
+        with pytest.raises(DataError, match=f"{what}; give the folder that holds the tars, no file and no pattern"):
+            find_tars(tmp_path / name)
 
 
 def test_names_that_begin_with_the_current_folder_are_keys_like_others(tmp_path: Path) -> None:

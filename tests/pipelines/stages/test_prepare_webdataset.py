@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import textwrap
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from pipelines.stages import prepare_webdataset
 from pipelines.stages.artifact import read_artifact
 from shards.errors import ArtifactError, DataError
 from shards.reader import ShardReader
+from tests.support.paths import ROOT
 from tests.support.pipeline_runs import igvg, only_error
 from tests.support.tiny_shards import Item, fill_masks, make_items, write_items
 
@@ -83,6 +86,17 @@ def test_webdataset_streams_what_was_prepared(theirs: Path, items: list[Item], t
         ]
 
 
+def test_the_documented_lines_stream_the_shards(items: list[Item], tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    found = re.search(r"```python\n(import json.*?WebDataset.*?)```", page, re.DOTALL)
+    assert found
+    write_items(tmp_path / "shards" / "grefcoco", items)
+    command = [sys.executable, "-W", "ignore::UserWarning", "-c", found[1]]
+    result = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    expected = [f"{record.image_id:012d} {len(file.read_bytes())} {len(record.expressions)}" for record, file in items]
+    assert result.stdout.splitlines() == expected
+
+
 def test_finished_work_is_recognized_and_other_shards_are_refused(theirs: Path, tmp_path: Path) -> None:
     source = Path(shutil.copytree(theirs, tmp_path / "source"))
     assert not prepare_webdataset.run(source, tmp_path / "out").cached
@@ -115,6 +129,28 @@ def test_an_expression_id_that_is_given_twice_is_refused(theirs: Path, tmp_path:
     with pytest.raises(DataError, match="is given twice"):
         prepare_webdataset.run(source, tmp_path / "out")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["source"]
+
+
+def test_a_key_of_two_shards_is_named_with_both(theirs: Path, tmp_path: Path) -> None:
+    source = Path(shutil.copytree(theirs, tmp_path / "source"))
+    shutil.copy(source / "val-000000.tar", source / "val-000009.tar")
+    with pytest.raises(
+        DataError, match=r"key n100: is in val-000000.tar, too; give each record of a split a key"
+    ) as error:
+        prepare_webdataset.run(source, tmp_path / "out")
+    assert error.value.file == source / "val-000009.tar"
+
+
+def test_an_empty_shard_is_taken_and_shards_that_hold_nothing_are_not(theirs: Path, tmp_path: Path) -> None:
+    source = Path(shutil.copytree(theirs, tmp_path / "source"))
+    with tarfile.open(source / "val-000001.tar", "w"):
+        pass
+    assert prepare_webdataset.run(source, tmp_path / "out").counts["splits"]["val"]["pictures"] == 3
+    for file in theirs.glob("*.tar"):
+        (source / file.name).unlink()
+    with pytest.raises(DataError, match="no tar holds a record"):
+        prepare_webdataset.run(source, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 def test_the_command_prepares_shards_and_refuses_what_does_not_go_with_them(theirs: Path, tmp_path: Path) -> None:
