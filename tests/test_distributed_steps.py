@@ -46,8 +46,10 @@ def count_processes(seen: Any) -> set[int]:
     return {len(step) for step in seen["boxes"]}
 
 
-def assert_same(found: tuple[dict[str, torch.Tensor], Any], expected: tuple[dict[str, torch.Tensor], Any]) -> None:
-    """Every loss of every step, and every tensor relative to its norm, to 1e-5."""
+def assert_same(
+    found: tuple[dict[str, torch.Tensor], Any], expected: tuple[dict[str, torch.Tensor], Any], relative: float = 1e-5
+) -> None:
+    """Every loss of every step to 1e-5, and every tensor relative to its norm."""
     (weights, seen), (expected_weights, expected_seen) = found, expected
     assert len(seen["losses"]) == STEPS
     for losses, expected_losses in zip(seen["losses"], expected_seen["losses"], strict=True):
@@ -58,18 +60,26 @@ def assert_same(found: tuple[dict[str, torch.Tensor], Any], expected: tuple[dict
     for name, tensor in expected_weights.items():
         difference = (weights[name] - tensor).float().norm().item()
         # The class token is zero at first, so that its norm is that of 20 steps.
-        assert name.endswith(INERT) or difference <= 1e-5 * tensor.float().norm().item() + 1e-6, name
+        assert name.endswith(INERT) or difference <= relative * tensor.float().norm().item() + 1e-6, name
 
 
-def test_two_machines_with_synchronized_batch_norms_take_the_steps_of_one_process(shards: Path, tmp_path: Path) -> None:
-    """One process has the batch norms of torch."""
-    alone = run_alone(shards, tmp_path / "alone", SYNCHRONIZED)
-    words = ("-m", "tests.support.distributed_steps", shards, tmp_path / "two", str(STEPS), *SYNCHRONIZED)
-    for result in torchrun_on_machines(*words):
+@pytest.fixture(scope="module")
+def alone(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, torch.Tensor], Any]:
+    """The steps of one process, which has the batch norms of torch."""
+    return run_alone(shards, tmp_path_factory.mktemp("alone"), SYNCHRONIZED)
+
+
+# Sums of three parts are rounded otherwise: after 20 steps the bias of a norm differed by 1.2e-5.
+@pytest.mark.parametrize(("machines", "relative"), [(2, 1e-5), (3, 1e-4)])
+def test_machines_with_synchronized_batch_norms_take_the_steps_of_one_process(
+    shards: Path, alone: tuple[dict[str, torch.Tensor], Any], tmp_path: Path, machines: int, relative: float
+) -> None:
+    words = ("-m", "tests.support.distributed_steps", shards, tmp_path, str(STEPS), *SYNCHRONIZED)
+    for result in torchrun_on_machines(*words, machines=machines):
         assert result.returncode == 0, result.stderr
-    found = read_steps(tmp_path / "two")
-    assert count_processes(found[1]) == {2}
-    assert_same(found, alone)
+    found = read_steps(tmp_path)
+    assert count_processes(found[1]) == {machines}
+    assert_same(found, alone, relative)
     # Gradients lie in the buckets that DistributedDataParallel sends; alone each has memory of its own.
     assert max(found[1]["blocks"]) <= 3 < 100 < min(alone[1]["blocks"])
 

@@ -141,6 +141,16 @@ class Batch:
         size = len(self) // parts
         return [self._select(slice(start, start + size)) for start in range(0, len(self), size)]
 
+    def pad_texts(self, length: int, pad_id: int) -> Batch:
+        """The batch with texts of `length` tokens; the batch itself if they are as long already."""
+        missing = length - self.input_ids.shape[1]
+        if missing <= 0:
+            return self
+        input_ids = torch.nn.functional.pad(self.input_ids, (0, missing), value=pad_id)
+        return replace(
+            self, input_ids=input_ids, attention_mask=torch.nn.functional.pad(self.attention_mask, (0, missing))
+        )
+
     def _map(self, function: Callable[[Tensor], Tensor]) -> Batch:
         return replace(
             self,

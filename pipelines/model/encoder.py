@@ -163,13 +163,18 @@ class MultiwayEncoder(nn.Module):
         cls_token = self.cls_token.expand(len(patch_tokens), -1, -1)
         return torch.cat((cls_token, patch_tokens), dim=1) + self.image_pos_embed
 
+    @property
+    def max_text_tokens(self) -> int:
+        """The length of the longest text."""
+        return len(self.text_pos_embed) - _UNUSED_POSITIONS
+
     def embed_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Token ids (B, L) to tokens (B, L, E); padding is zero.
 
         Raises:
             ValueError: the text is longer than there are positions.
         """
-        length, max_length = input_ids.shape[1], len(self.text_pos_embed) - _UNUSED_POSITIONS
+        length, max_length = input_ids.shape[1], self.max_text_tokens
         if length > max_length:
             raise ValueError(f"expected input_ids (B, L) with L ≤ {max_length}, got L = {length}")
         tokens: Tensor = self.text_embed(input_ids) + self.text_pos_embed[_UNUSED_POSITIONS:][:length]

@@ -130,6 +130,7 @@ def count_training(training: Training, commit: str | None) -> dict[str, Any]:
         "cut": training.cut.count if training.cut else 0,
         "datasets": name_datasets(training),
         **({"skipped_steps": training.skipped_steps} if training.skipped_steps else {}),
+        **({"overflowed_steps": training.overflowed_steps} if training.overflowed_steps else {}),
         **describe_leaks(training),
         **({"mixture": training.examples_by_set} if training.mixture else {}),
         **({"hub": commit} if commit else {}),

@@ -28,7 +28,7 @@ def compile_model(
 ) -> nn.Module:
     """The network, compiled at its first step, with the same parameters.
 
-    The second length of texts is compiled for all lengths to come.
+    It is compiled once for inputs of one shape.
 
     Raises:
         SettingsError: there is no compiler for the device, or it does not work.

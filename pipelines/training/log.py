@@ -29,6 +29,8 @@ class StepResult:
     """1 if all ranks skipped the step because a loss or the gradient is not finite, else 0; scalar, float."""
     overflowed: Tensor
     """1 if only the scaled gradient of float16 is not finite on this rank, which lowers the scale, else 0; scalar."""
+    loss_scale: float | None = None
+    """The factor on the losses of the next step in float16; None in other precisions, and before it is read."""
 
 
 class TrainingLog:
@@ -72,6 +74,8 @@ class TrainingLog:
             "learning_rates": dict(learning_rates),
             "losses": losses,
         }
+        if result.loss_scale is not None:
+            line |= {"loss_scale": result.loss_scale, "overflowed": int(result.overflowed.item())}
         self.append(line)
         return line
 

@@ -82,6 +82,8 @@ class Training:
     """
     skipped_steps: int = 0
     """Steps so far that were skipped because a loss or the gradient was not finite."""
+    overflowed_steps: int = 0
+    """Steps so far that were skipped because a gradient of float16 overflowed, which lowers the scale."""
     skipped_in_a_row: int = 0
     """How many of them were the last steps."""
     changes: Sequence[str] = ()

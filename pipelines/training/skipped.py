@@ -97,9 +97,7 @@ class SkippedSteps:
         training.skipped_steps += 1
         training.skipped_in_a_row += 1
         self._write(step, batch, result)
-        # A short training may end before so many are skipped: it has learned nothing.
-        every = training.skipped_steps == training.total_steps
-        if training.skipped_in_a_row >= training.settings.max_skipped_steps or every:
+        if training.skipped_in_a_row >= training.settings.max_skipped_steps or self._has_learned_nothing():
             many = f"{training.skipped_in_a_row} steps in a row have" if training.skipped_in_a_row > 1 else "a step has"
             raise DivergenceError(f"{many} losses or gradients that are not finite: training has diverged",
                                   on_all_ranks=True)  # fmt: skip
@@ -113,10 +111,17 @@ class SkippedSteps:
 
     def _count_overflow(self) -> None:
         """The scale of float16 begins too high, and each overflow halves it: only many in a row are a divergence."""
+        self._training.overflowed_steps += 1
         self._overflows_in_a_row += 1
-        if self._overflows_in_a_row >= _MAX_OVERFLOWS:
-            raise DivergenceError(f"gradients overflow at every scale of float16 in {_MAX_OVERFLOWS} steps in a row: "
-                                  "training has diverged", on_all_ranks=True)  # fmt: skip
+        if self._overflows_in_a_row >= _MAX_OVERFLOWS or self._has_learned_nothing():
+            steps = f"{self._overflows_in_a_row} steps in a row" if self._overflows_in_a_row > 1 else "a step"
+            raise DivergenceError(f"gradients overflow at every scale of float16 in {steps}: training has diverged",
+                                  on_all_ranks=True)  # fmt: skip
+
+    def _has_learned_nothing(self) -> bool:
+        """Whether every step of the whole training was skipped: a short one may end before many in a row are."""
+        training = self._training
+        return training.skipped_steps + training.overflowed_steps == training.total_steps
 
     def _write(self, step: int, batch: Batch, result: StepResult) -> None:
         """Write a line for each rank. All ranks come here for the same step."""

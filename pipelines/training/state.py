@@ -56,6 +56,7 @@ def describe_state(training: Training) -> dict[str, Any]:
         "processes": training.accelerator.num_processes,
         "identity": training.identity,
         "skipped": [training.skipped_steps, training.skipped_in_a_row],
+        "overflowed": training.overflowed_steps,
         "arithmetics": list(training.compute_dtypes),
         "model": training.model.state_dict(),
         "optimizer": training.optimizer.state_dict(),
@@ -109,6 +110,7 @@ def load_state(state: Mapping[str, Any], training: Training) -> None:
     training.validation_is_due = bool(state.get("due")) and training.validated_step != training.step
     training.best_step = state.get("best_step", 0)
     training.skipped_steps, training.skipped_in_a_row = state.get("skipped", (0, 0))
+    training.overflowed_steps = state.get("overflowed", 0)
     before = tuple(state.get("arithmetics", ()))
     training.compute_dtypes = before if before[-1:] == training.compute_dtypes else before + training.compute_dtypes
 
@@ -175,7 +177,7 @@ def outputs_are_finite(model: IGVGModel, training: Training) -> bool:
 
 def find_mismatch(state: Mapping[str, Any], training: Training) -> str:
     """How a state differs from what this training can restore, a clause; empty if it fits."""
-    for name, default in (("step", None), ("scored", 0), ("best_step", 0)):
+    for name, default in (("step", None), ("scored", 0), ("best_step", 0), ("overflowed", 0)):
         step = state.get(name, default)
         if type(step) is not int or not 0 <= step <= training.total_steps:
             return f"{name} is {step!r}, not a whole number up to {training.total_steps}"

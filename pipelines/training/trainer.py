@@ -117,6 +117,10 @@ def run_steps(training: Training) -> None:
 def log_step(training: Training, result: StepResult, speed: StepSpeed) -> None:
     """Log a step, and show its total loss and the speed beside the progress; every rank has to call it."""
     result = replace(result, losses=average_losses(result.losses, training.accelerator))
+    if training.scaler.is_enabled():
+        # The loss of another rank may be what is not finite.
+        overflowed = result.overflowed * result.losses["total"].isfinite()
+        result = replace(result, overflowed=overflowed, loss_scale=training.scaler.get_scale())
     rates = learning_rates(training.optimizer)
     line = training.log.write_step(training.step, training.epoch, result, speed, rates)
     total = line["losses"]["total"]
@@ -179,6 +183,11 @@ def compute_gradients(training: Training, batch: Batch) -> dict[str, torch.Tenso
         batch.targets, training.model.config.num_queries, all_reduce=accelerator.reduce,
         world_size=accelerator.num_processes, micro_batches=settings.micro_batches,
     )  # fmt: skip
+    if settings.compile:
+        # Inputs of one shape are compiled once; inductor fails in the backward pass of texts of several lengths.
+        processor = training.data.processor
+        length = min(processor.max_tokens, training.model.encoder.max_text_tokens)
+        batch = batch.pad_texts(length, processor.tokenizer.pad_token_id)
     micro_batches = batch.split(settings.micro_batches)
     step_losses: dict[str, torch.Tensor] = {}
     for index, micro_batch in enumerate(micro_batches, start=1):

@@ -130,6 +130,16 @@ def test_a_training_of_which_every_step_is_skipped_has_diverged(shards: Path, tm
     assert not (tmp_path / "run" / "state").exists()
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_training_of_which_every_step_overflows_has_diverged(shards: Path, tmp_path: Path, steps: int) -> None:
+    training = open_small(shards, tmp_path / "run", max_steps=steps)
+    training.scaler = torch.amp.GradScaler("cpu")
+    spoil_gradient(training)
+    with pytest.raises(DivergenceError, match=r"at every scale of float16 in (a step|2 steps in a row): training has"):
+        run_steps(training)
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
 def test_steps_in_which_float16_overflows_are_not_counted_and_32_in_a_row_end_the_training(
     shards: Path, tmp_path: Path
 ) -> None:
@@ -148,6 +158,10 @@ def test_steps_in_which_float16_overflows_are_not_counted_and_32_in_a_row_end_th
     logged = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     norms = {line["step"]: line["gradient_norm"] for line in logged if "losses" in line}
     assert [step for step, norm in norms.items() if norm is not None] == [32]
+    lines = [line for line in logged if "losses" in line]
+    assert all(line["overflowed"] == (line["step"] != 32) for line in lines)
+    assert [line["loss_scale"] for line in lines[30:33]] == [2.0**-21, 2.0**-21, 2.0**-22]
+    assert training.overflowed_steps == 63
     # The step after the last overflow may be made already when that is judged.
     assert 64 <= max(norms) <= 65
 
