@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import BinaryIO
@@ -17,6 +18,7 @@ _ALWAYS_DECODED = 48_000_000
 _ALWAYS_DECODED_OF = {"WEBP": 24_000_000, "AVIF": 24_000_000, "JPEG2000": 24_000_000}
 _PIXELS_PER_BYTE = 256
 _PIXELS_PER_BYTE_OF = {"JPEG": 128, "MPO": 128}
+_LARGEST_MASK = 256 << 20
 _BILEVEL_FACTOR = 8
 """A byte of a bilevel image ("1", as scans of text) holds eight pixels before it is compressed."""
 
@@ -61,6 +63,22 @@ def open_image(file: Path | BinaryIO, formats: tuple[str, ...] = IMAGE_FORMATS) 
             )
             raise ImageBombError(what, remedy="reduce the image, or save it as a JPEG of quality 75")
     return image
+
+
+def open_png_mask(file: Path) -> Image.Image:
+    """Read the head of a PNG that is a mask.
+
+    Its bytes are read first: of a file, Pillow reserves as much memory as a damaged chunk says that it is long.
+
+    Raises:
+        OSError: there is no such file, it cannot be read, is a pipe or a device, or has more than 256 MiB.
+        Exception: as `open_image`; images of one color are masks, and no bombs.
+    """
+    if file.exists() and not file.is_file():
+        raise OSError("a pipe would be waited for")
+    if file.stat().st_size > _LARGEST_MASK:
+        raise OSError("a mask of more than 256 MiB")
+    return Image.open(io.BytesIO(file.read_bytes()), formats=("PNG",))
 
 
 def _count_bytes(file: Path | BinaryIO) -> int:

@@ -18,6 +18,7 @@ from pipelines.prediction.png_export import INDEX
 from pipelines.prediction.prediction import Prediction, parse_prediction
 from shards.errors import DataError, join_first
 from shards.files import read_json
+from shards.image_formats import open_png_mask
 from shards.masks import encode_image
 from shards.reader import ShardReader
 from shards.record import LONGEST_SIDE, Rle
@@ -71,7 +72,7 @@ def _read_mask(file: Path) -> Rle:
         DataError: it is missing, damaged, or holds other values than 0 and 255.
     """
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(file, formats=("PNG",)) as image:
+        with warnings.catch_warnings(action="ignore"), open_png_mask(file) as image:
             if max(image.size) > LONGEST_SIDE or image.mode not in ("1", "L"):
                 what = f"is {image.width} × {image.height} pixels in mode {image.mode}, no mask"
                 raise DataError(what, file=file, remedy=_MASK_REMEDY)

@@ -6,13 +6,12 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from shards import masks
 from shards.annotations.coco import Annotation, CocoImage
 from shards.annotations.instances import clip_box, encode_published_mask
 from shards.errors import DataError
 from shards.file_kinds import explain_unreadable
+from shards.image_formats import open_png_mask
 from shards.record import Box, Instance, Rle
 
 _TOLERANCE = 1.0
@@ -96,9 +95,7 @@ def read_png_mask(file: Path, height: int, width: int) -> Rle:
         DataError: it is missing or damaged, no PNG, of several channels or another size, or covers no pixel.
     """
     try:
-        if file.exists() and not file.is_file():
-            raise OSError("a pipe would be waited for")
-        with warnings.catch_warnings(action="ignore"), Image.open(file, formats=("PNG",)) as image:
+        with warnings.catch_warnings(action="ignore"), open_png_mask(file) as image:
             size, bands = image.size, len(image.getbands())
             # Before the pixels are decoded: a file of another size may be huge.
             mask = masks.encode_image(image) if size == (width, height) and bands == 1 else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from shards.masks import decode_mask, encode_mask
 from shards.reader import ShardReader
 from tests.support.drawn_shards import write_shards
 from tests.support.pipeline_runs import run_here
+from tests.support.refusals import limit_memory
 
 MASKS = [np.random.default_rng(seed).random((30, 40)) < density for seed, density in enumerate((0, 0.5, 1.1))]
 PREDICTIONS = tuple(
@@ -107,4 +109,22 @@ def test_an_index_that_does_not_fit_is_refused(folder: Path, change: Callable[[A
 def test_a_file_that_is_no_mask_is_refused(folder: Path, image: Image.Image, words: str) -> None:
     image.save(folder / json.loads((folder / INDEX).read_text())[0]["file"])
     with pytest.raises(DataError, match=words):
+        read_png_masks(folder, None)
+
+
+def test_a_damaged_mask_takes_no_more_memory_than_it_has_bytes(folder: Path) -> None:
+    file = folder / json.loads((folder / INDEX).read_text())[1]["file"]
+    data = file.read_bytes()
+    at = data.index(b"IDAT") - 4
+    # A chunk that says that it has 4 GB; the pixels before its end are whole.
+    file.write_bytes(data[:at] + b"\xff\xff\xff\xf0" + data[at + 4 :])
+    with limit_memory(500):
+        assert read_png_masks(folder, None) == list(PREDICTIONS)
+
+
+def test_a_pipe_in_the_place_of_a_mask_is_not_waited_for(folder: Path) -> None:
+    file = folder / json.loads((folder / INDEX).read_text())[1]["file"]
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(DataError, match="cannot be read as PNG"):
         read_png_masks(folder, None)
