@@ -26,13 +26,13 @@ from typing import Any, Generic, TypeVar, cast
 
 from shards.errors import WorkerError
 from shards.shared_slots import SharedSlots, Slot
+from shards.stop_signals import STOP_SIGNALS
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 TASKS_AHEAD = 2
 """Tasks per worker that are sent before their results are taken."""
-BLOCKED_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _GRACE_SECONDS = 5.0
 _LENGTH = struct.Struct("<Q")
 # Below this a copy through the pipe costs less.
@@ -218,7 +218,7 @@ def _start_workers(run: Callable[[socket.socket], None], count: int, method: str
 @contextlib.contextmanager
 def _block_signals() -> Iterator[None]:
     """Block these signals in processes that are started inside, and in this process until the end of the block."""
-    previous = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED_SIGNALS)
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
     finally:
@@ -249,7 +249,7 @@ def _run_worker(
     pipe: socket.socket,
 ) -> None:
     """Run tasks in a worker until its pipe is closed."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     for inherited in _parent_ends:
         inherited.close()
     _parent_ends.clear()

@@ -64,8 +64,10 @@ def saved_step(out: Path) -> int:
     [
         (signal.SIGTERM, True, 2, "Stopped by SIGTERM", 143),
         (signal.SIGINT, False, 0, "Interrupted", 130),
+        (signal.SIGUSR1, True, 2, "Stopped by SIGUSR1", 138),
+        (signal.SIGHUP, False, 0, "Stopped by SIGHUP", 129),
     ],
-    ids=["SIGTERM to the group", "SIGINT to the main process"],
+    ids=["SIGTERM to the group", "SIGINT to the main process", "SIGUSR1 to the group", "SIGHUP to the main process"],
 )
 def test_a_stopped_training_saves_its_last_step_and_continues_as_if_undisturbed(
     shards: Path, undisturbed: Path, tmp_path: Path, number: signal.Signals, to_group: bool, workers: int, word: str,

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: raised as `Stopped`, or noted for a loop that stops where nothing is lost.
+"""Signals that stop a program: raised as `Stopped`, or noted for a loop that stops where nothing is lost.
 
 A signal that was ignored when the program started stays ignored, as for programs under nohup or in the background of a
 script.
@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
+from shards.stop_signals import STOP_SIGNALS
+
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
 Handler = Callable[[int, FrameType | None], None]
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Schedulers signal the process group and then each process: a signal within this many seconds is a repetition.
 _REPETITION = 1.0
 # Seconds after which a swallowed signal is raised again: the code that swallowed it has ended by then.
@@ -46,16 +47,16 @@ class Stopped(KeyboardInterrupt):
 
     @property
     def status(self) -> int:
-        """The exit status: 130 for SIGINT, 143 for SIGTERM."""
+        """The exit status: 130 for SIGINT, 143 for SIGTERM, 138 for SIGUSR1, 129 for SIGHUP."""
         return 128 + self.signum
 
 
 @contextlib.contextmanager
 def handle_signals(handler: Handler) -> Iterator[None]:
-    """Call a handler for SIGINT and SIGTERM; does nothing outside the main thread and for ignored signals."""
+    """Call a handler for `STOP_SIGNALS`; does nothing outside the main thread and for ignored signals."""
     previous: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        handled = [signum for signum in SIGNALS if signal.getsignal(signum) is not signal.SIG_IGN]
+        handled = [signum for signum in STOP_SIGNALS if signal.getsignal(signum) is not signal.SIG_IGN]
         previous = {signum: signal.signal(signum, handler) for signum in handled}
     try:
         yield
@@ -142,7 +143,7 @@ def exit_on_signal() -> Iterator[None]:
 def _exit_on_signal(reading: int) -> None:
     """Python writes the number of each signal that has a handler into the pipe; its end ends the thread."""
     while data := os.read(reading, 1):
-        if data[0] in SIGNALS:
+        if data[0] in STOP_SIGNALS:
             os._exit(ExitReport.function(Stopped(data[0])))
 
 
@@ -209,10 +210,10 @@ class SharedRequests:
 
         # A request that is on its way is not made twice.
         self._save_requested = save and not self._save_requested
-        requests = [*(signum == each for each in SIGNALS), self._save_requested]
+        requests = [*(signum == each for each in STOP_SIGNALS), self._save_requested]
         flags = torch.stack([torch.full((), float(flag), device=self._accelerator.device) for flag in requests])
         previous, self._reduced = self._reduced, HostCopy(self._accelerator.reduce(flags, reduction="sum"))
         if previous is None:
             return None, False
         *signals, save_now = map(bool, previous.read().tolist())
-        return next((int(each) for each, flag in zip(SIGNALS, signals, strict=True) if flag), None), save_now
+        return next((int(each) for each, flag in zip(STOP_SIGNALS, signals, strict=True) if flag), None), save_now

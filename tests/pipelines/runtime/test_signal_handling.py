@@ -9,13 +9,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipelines.runtime.signals import SIGNALS, GracefulStop, RaiseOnSignal, Stopped, handle_signals
+from pipelines.runtime.signals import GracefulStop, RaiseOnSignal, Stopped, handle_signals
+from shards.stop_signals import STOP_SIGNALS
 
 
 @pytest.fixture(autouse=True)
 def usual_signals() -> Iterator[None]:
     """SIGINT as in a terminal, even where these tests run in the background of a script."""
-    before = {signum: signal.getsignal(signum) for signum in SIGNALS}
+    before = {signum: signal.getsignal(signum) for signum in STOP_SIGNALS}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for signum, handler in before.items():
@@ -104,7 +105,7 @@ def test_a_signal_that_is_ignored_stays_so(catcher: type[GracefulStop | RaiseOnS
 
 @pytest.mark.parametrize("catcher", [GracefulStop, RaiseOnSignal])
 def test_afterwards_signals_are_as_they_were(catcher: type[GracefulStop | RaiseOnSignal]) -> None:
-    before = [signal.getsignal(signum) for signum in SIGNALS]
+    before = [signal.getsignal(signum) for signum in STOP_SIGNALS]
     with catcher():
-        assert [signal.getsignal(signum) for signum in SIGNALS] != before
-    assert [signal.getsignal(signum) for signum in SIGNALS] == before
+        assert [signal.getsignal(signum) for signum in STOP_SIGNALS] != before
+    assert [signal.getsignal(signum) for signum in STOP_SIGNALS] == before
