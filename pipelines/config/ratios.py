@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pipelines.config.settings import TrainSettings
+from pipelines.config.settings import MAX_RATIO, TrainSettings
 from shards.errors import SettingsError
 from shards.remote_folders import find_remote
 
@@ -42,21 +42,32 @@ def take_ratios(
         source: where the texts come from, for errors.
 
     Raises:
-        SettingsError: a ratio is 0, or the settings hold other ratios.
+        SettingsError: a ratio is 0, too large or no number, or the settings hold other ratios.
     """
+    for text in texts:
+        _refuse_malformed(text, exists, source)
     found = [split_ratio(text, exists) for text in texts]
     folders = [folder for folder, _ in found]
     if all(ratio is None for _, ratio in found):
         return folders, settings
     ratios = tuple(1.0 if ratio is None else ratio for _, ratio in found)
-    if not all(ratios):
-        text = texts[ratios.index(0)]
-        raise SettingsError(f"{source} {text}: a ratio is a number above 0; leave the folder out instead")
+    for text, ratio in zip(texts, ratios, strict=True):
+        if not ratio:
+            raise SettingsError(f"{source} {text}: a ratio is a number above 0; leave the folder out instead")
+        if ratio > MAX_RATIO:
+            raise SettingsError(f"{source} {text}: a ratio is a number up to {MAX_RATIO:,}; give smaller ones to all")
     if settings.ratios not in ((), ratios):
         raise SettingsError(
             f"{source} gives the ratios {_show(ratios)}, the settings {_show(settings.ratios)}; leave out either"
         )
     return folders, replace(settings, ratios=ratios)
+
+
+def _refuse_malformed(text: str, exists: Callable[[str], bool], source: str) -> None:
+    """Refuse a folder that is there, with something else than a number behind its colon."""
+    folder, colon, end = text.rpartition(":")
+    if colon and "://" not in text and split_ratio(text, exists)[1] is None and exists(folder) and not exists(text):
+        raise SettingsError(f"{source} {text}: '{end}' is no ratio; give a number above 0, such as 2 or 0.7")
 
 
 def check_ratios(ratios: Sequence[float], folders: Sequence[Path]) -> None:

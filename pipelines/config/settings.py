@@ -20,6 +20,7 @@ Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
 Weight = Annotated[float, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
+MAX_RATIO = 1_000_000
 Side = Annotated[int, Field(ge=0, le=8192)]
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 Preset = Literal["tiny", "base", "large"]
@@ -197,7 +198,7 @@ class TrainSettings:
     """Resolution of the mask losses: that of the network's image, or that of the pixel decoder."""
     splits: tuple[str, ...] = ("train",)
     """Splits to train on, of every shard folder that has them."""
-    ratios: tuple[Annotated[Rate, Field(le=1e6)], ...] = ()
+    ratios: tuple[Annotated[Rate, Field(le=MAX_RATIO)], ...] = ()
     """In which ratios examples come from the shard folders, a number each; none: each expression once an epoch."""
     shuffle_block_shards: Count = 0
     """Shards whose expressions are shuffled together, for sets larger than the disk; 0: all expressions are."""

@@ -77,6 +77,20 @@ def test_a_ratio_of_0_is_refused() -> None:
         take_ratios(["a:1", "b:0"], SETTINGS)
 
 
+@pytest.mark.parametrize("digits", [7, 40, 400])
+def test_a_ratio_that_is_too_large_is_refused(digits: int) -> None:
+    with pytest.raises(SettingsError, match="9: a ratio is a number up to 1,000,000; give smaller ones to all"):
+        take_ratios([f"a:{'9' * digits}", "b"], SETTINGS, lambda text: text in ("a", "b"))
+
+
+@pytest.mark.parametrize("end", ["nan", "-1", "1e3", "inf", "1/3", ""])
+def test_a_folder_with_something_else_than_a_ratio_behind_it_is_refused(end: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=rf"--shards .*:{end}: '{end}' is no ratio; give a number above 0, such"):
+        take_ratios([f"{tmp_path}:{end}", "b"], SETTINGS)
+    (tmp_path / f"c:{end}").mkdir(parents=True)
+    assert take_ratios([f"{tmp_path}/c:{end}"], SETTINGS) == ([f"{tmp_path}/c:{end}"], SETTINGS)
+
+
 def test_there_is_one_ratio_for_each_folder() -> None:
     check_ratios((), [Path("a"), Path("b")])
     check_ratios((1.0, 2.0), [Path("a"), Path("b")])
