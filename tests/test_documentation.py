@@ -34,7 +34,7 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 # Options of other programs.
 FOREIGN = {
-    "--use_fsdp", "--fsdp_version", "--fsdp_offload_params",
+    "--use_fsdp", "--fsdp_version", "--fsdp_offload_params", "--signals-to-handle",
     "--nproc_per_node", "--nnodes", "--rdzv_backend", "--rdzv_endpoint", "--num_processes", "--ntasks", "--shm-size",
     "--help", "--install", "--write", "--steps", "--dry-run", "--count",
 }  # fmt: skip
