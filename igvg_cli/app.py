@@ -21,6 +21,7 @@ from pipelines.runtime.signals import ExitReport, RaiseOnSignal, Stopped, handle
 from shards.errors import IGVGError, describe_system_error
 from shards.progress import set_sink
 from shards.remote_addresses import redact_addresses
+from shards.remote_folders import show_addresses
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -200,4 +201,4 @@ def _format_error(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno is not None:
         where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
         text = where + describe_system_error(error)
-    return " ".join(redact_addresses(text).split())
+    return " ".join(show_addresses(redact_addresses(text)).split())

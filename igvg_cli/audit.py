@@ -55,6 +55,8 @@ def _print(report: AuditReport) -> None:
     print_table("Splits", ["split", "use", "images", "expressions", "compared by"], rows, left=(0, 1, 4))
     if report.leaks:
         _print_leaks(report)
+    elif all(each["held_out"] for each in report.splits):
+        render.print_line("No split is trained on; --train-split NAME says that one is.")
     else:
         render.print_line("No training image is in a held-out split.")
     if report.duplicates:

@@ -256,6 +256,16 @@ def find_remote(folder: Path) -> RemoteFolder | None:
     return _folders.get(folder)
 
 
+def show_addresses(text: str) -> str:
+    """A message that names remote folders by their addresses, not by the paths that stand for them.
+
+    Paths of files below, such as an image cache, stay: these are on this machine.
+    """
+    for folder, remote in _folders.items():
+        text = re.sub(rf"{re.escape(str(folder))}(?![\w/])", remote.shown.replace("\\", r"\\"), text)
+    return text
+
+
 def open_cache() -> ShardCache:
     """The cache of shards of this machine.
 

@@ -120,6 +120,17 @@ def test_a_server_that_does_not_recover_is_one_line_without_credentials(server: 
     assert not find_secrets(tmp_path)
 
 
+def test_an_error_names_a_remote_set_by_its_address(server: ShardServer, tmp_path: Path) -> None:
+    cache = {"IGVG_CACHE": str(tmp_path / "cache")}
+    url = server.url.replace("//", "//anna:geheim123@")
+    shown = server.url.replace("//", "//***@")
+    line = only_error(igvg(*train_arguments(url, tmp_path / "run", 'splits=["other"]'), **cache))
+    assert line.startswith(f"Error: {shown}: holds none of the splits to train on (other)")
+    held_out = ("--held-out", url, "--set", 'splits=["train", "val", "testA", "testB"]')
+    line = only_error(igvg(*train_arguments(url, tmp_path / "run"), *held_out, **cache))
+    assert line.startswith(f"Error: {shown}: holds no held-out split")
+
+
 @pytest.mark.parametrize("command", ["inspect", "verify"])
 def test_what_reads_folders_alone_says_so_of_an_address(command: str) -> None:
     result = igvg(command, "https://example.org/shards?token=abcdef123")

@@ -47,6 +47,13 @@ def test_sets_without_leaks_are_said_to_have_none(sets: list[str]) -> None:
     assert "No training image is in a held-out split." in result.stdout
 
 
+def test_sets_without_a_training_split_are_said_to_have_none(sets: list[str]) -> None:
+    result = igvg("audit", *sets[2:])
+    assert result.returncode == 0
+    assert "No split is trained on; --train-split NAME says that one is." in result.stdout
+    assert "No training image is in a held-out split." in igvg("audit", *sets[2:], "--train-split", "val").stdout
+
+
 def test_a_folder_that_is_none_is_one_line(tmp_path: Path) -> None:
     assert "no such folder; make it with igvg prepare" in only_error(igvg("audit", "--shards", tmp_path / "none"))
     assert igvg("audit").returncode == 2

@@ -15,9 +15,13 @@ from safetensors.torch import load_file
 from pipelines.config.settings import TrainSettings
 from pipelines.stages import train
 from pipelines.training.setup import Training, setup_training
+from pipelines.training.trainer import open_batches
+from shards.block_shuffle import ShardBlocks
 from shards.errors import ArtifactError, DataError, SettingsError
+from shards.mixing import Mixture
 from shards.progress import set_sink
 from tests.support.drawn_shards import write_noise, write_shards
+from tests.support.overlapping_sets import write_images
 from tests.support.small_training import small_settings
 
 
@@ -113,3 +117,27 @@ def test_a_set_that_is_given_twice_is_refused_before_anything_is_made(sets: list
     with pytest.raises(SettingsError, match="are the same folder; give it once, with one ratio"):
         train.run(choose(), [sets[0], tmp_path / "link"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_mixture_in_blocks_without_held_out_images_is_the_pure_order_of_what_is_left(tmp_path: Path) -> None:
+    folders = [tmp_path / "grefcoco", tmp_path / "refcoco"]
+    write_images(folders[0], "train", {n: 10 * n for n in range(1, 14)}, texts=[("left", (0,))], records_per_shard=3)
+    write_images(folders[1], "train", {n: 10 * n - 265 for n in range(41, 48)}, records_per_shard=2)
+    write_images(tmp_path / "held", "val", {2: 212, 4: 215, 5: 218, 6: 221, 42: 224, 43: 227, 44: 230})
+    ids = [f"grefcoco/{n}/0" for n in (1, 3, *range(7, 14))] + [
+        f"refcoco/{n}/{k}" for n in (41, 45, 46, 47) for k in "01"
+    ]
+    sizes = ((2, 0, 3, 3, 1), (2, 0, 4, 2))
+    blocks = tuple(ShardBlocks(shard_sizes=each, block_shards=2, stream=set_) for set_, each in enumerate(sizes))
+    mixture = Mixture(sizes=(9, 8), weights=(3, 1), blocks=blocks)
+    changes: dict[str, Any] = {
+        "splits": ("train",), "held_out": (str(tmp_path / "held"),), "exclude_held_out": True,
+        "shuffle_block_shards": 2, "max_steps": 9, "epochs": 99,
+    }  # fmt: skip
+    training = open_mixed(folders, tmp_path / "out", **changes)
+    batch = training.settings.batch_size
+    indices = mixture.sample(seed=training.settings.seed, start=0, count=9 * batch)
+    for first in (0, 5):
+        training.step = first
+        seen = [id_ for each in open_batches(training) for id_ in each.ids]
+        assert seen == [ids[index] for index in indices[first * batch :]]
