@@ -148,6 +148,18 @@ def test_of_a_damaged_cache_no_pixel_is_used_and_the_next_build_mends_it(shards:
     assert find(shards).read_bytes() == intact
 
 
+def test_damage_after_an_images_first_use_is_found_by_the_next_process_and_by_verification(shards: Path) -> None:
+    (cache,) = build(shards)
+    intact = cache.read(0)
+    assert intact is not None
+    overwrite(find(shards), 8192, bytes([intact[0, 0, 0] ^ 1]))
+    again, next_process = cache.read(0), pickle.loads(pickle.dumps(ImageCache(cache.file, cache.layout)))
+    assert again is not None
+    assert np.count_nonzero(again != intact) == 1
+    assert "is damaged at image 0" in find_damage(cache.file)
+    assert next_process.read(0) is None
+
+
 def test_a_damaged_image_is_named_once(shards: Path, lines: list[str]) -> None:
     data = open_data(shards, cached=True)
     overwrite(find(shards), 8192, b"\1\2\3" * 5000)
