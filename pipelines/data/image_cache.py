@@ -12,9 +12,9 @@ The source is a digest of the split's images. The key is one of these, of the ve
 resize them, and of the kind of processor, whose kernels round differently: other shards, sizes, versions and processors
 have another file. An image counts only if the table has its CRC-32, which is written after it, and every process
 compares the two when it first reads the image. So an interrupted build goes on where it stopped, and of a file that is
-damaged by then no pixel is used: such images are decoded again. Each image is checked at its first use and not the whole
-file at once, because gigabytes may be needed late, or by another process; and not at each use, because that takes 0.1 ms
-of the 0.4 ms of an example. Later damage is left to the next process and to `find_damage`.
+damaged by then no pixel is used: such images are decoded again. Each image is checked at its first use and not the
+whole file at once, because gigabytes may be needed late, or by another process; and not at each use, because that takes
+0.1 ms of the 0.4 ms of an example. Later damage is left to the next process and to `find_damage`.
 
 Images are read at their offsets and not through a mapping of the file into memory. Processes share the pages of the
 file either way, and a mapped file that is cut short ends the process. An image takes 39 µs of processor time so and
