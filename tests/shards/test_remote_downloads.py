@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from shards import remote_folders as folders
+from shards.files import digest_file
 from shards.reader import ShardReader
 from shards.remote_cache import release
 from tests.support.paths import ROOT
@@ -48,8 +50,8 @@ def server(prepared: Path, tmp_path: Path) -> Iterator[ShardServer]:
         yield running
 
 
-def start_reading(url: str, cache: Path) -> subprocess.Popen[str]:
-    environment = {**os.environ, "IGVG_CACHE": str(cache), "PYTHONPATH": str(ROOT)}
+def start_reading(url: str, cache: Path, limit: str = "1GB") -> subprocess.Popen[str]:
+    environment = {**os.environ, "IGVG_CACHE": str(cache), "IGVG_CACHE_LIMIT": limit, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen([sys.executable, "-c", READ, url], env=environment, stdout=subprocess.PIPE, text=True)
 
 
@@ -61,6 +63,27 @@ def test_several_processes_download_each_shard_once(server: ShardServer, cache: 
     assert len(outputs) == 1
     assert {process.returncode for process in processes} == {0}
     assert {count for name, count in server.requests.items() if name.endswith(".tar")} == {1}
+
+
+def test_processes_that_share_a_cache_smaller_than_the_set_all_end_also_if_one_is_killed(
+    prepared: Path, server: ShardServer, cache: Path
+) -> None:
+    reader = ShardReader(prepared, "val")
+    expected = hashlib.sha256(b"".join(reader.image(index) for index in range(len(reader)))).hexdigest()
+    # Each shard has 10 kB, and the limit of bytes holds two of four.
+    server.failures["val/val-000002.tar"] = ["slow"] * 9
+    killed, *others = (start_reading(server.url, cache, limit="25kB") for _ in range(3))
+    deadline = time.monotonic() + 60
+    while not server.requests["val/val-000002.tar"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    killed.kill()
+    killed.communicate(timeout=60)
+    assert [process.communicate(timeout=60)[0].strip() for process in others] == [expected] * 2
+    # Each process may fetch a shard ahead, lose it to others who need room, and fetch it again.
+    assert max(server.requests.values()) <= 12
+    assert all(digest_file(file) == file.stem for file in list_cached(cache))
+    assert read_all(open_quickly(server.url)) == read_all(reader)
 
 
 def test_a_process_that_is_killed_leaves_no_damaged_shard(prepared: Path, server: ShardServer, cache: Path) -> None:
