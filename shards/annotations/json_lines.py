@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from shards.annotations.fields import read_text
-from shards.annotations.refer import SPLIT_NAME
+from shards.annotations.refer import check_split_name
 from shards.errors import DataError, near_match_hint
 from shards.file_kinds import explain_unreadable
 from shards.record import Box
@@ -98,7 +98,7 @@ def _read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _check_keys(value: Any, known: Sequence[str]) -> None:
     if not isinstance(value, dict):
-        raise DataError(f"a {type(value).__name__} where an object with {', '.join(known)} should be")
+        raise DataError(f"is {reprlib.repr(value)}, not an object with {', '.join(known)}")
     for key in value:
         if key not in known:
             raise DataError(f"has the unknown key {key!r:.40}; {near_match_hint(key, known)}")
@@ -116,8 +116,7 @@ def _read_image(value: dict[str, Any]) -> str:
 
 def _read_split(value: dict[str, Any]) -> str:
     split = read_text(value, "split") if "split" in value else DEFAULT_SPLIT
-    if not SPLIT_NAME.fullmatch(split):
-        raise DataError(f"split is {split[:40]!a}, which names no folder")
+    check_split_name(split)
     return split
 
 

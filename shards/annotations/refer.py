@@ -121,12 +121,24 @@ def read_ann_ids(record: Record) -> tuple[int, ...]:
     return tuple(to_integer(each, "ann_id") for each in values)
 
 
+def check_split_name(split: str) -> None:
+    """Refuse a name of a split that cannot be that of its folder, beside artifact.json.
+
+    Raises:
+        DataError: it is such a name.
+    """
+    if not SPLIT_NAME.fullmatch(split) or split.lower().endswith(".json"):
+        expected = (
+            "give up to 64 of A-Z, a-z, 0-9 and _ + . -, the first one a letter or digit, without .json at its end"
+        )
+        raise DataError(f"split is {split[:40]!a}, which names no folder; {expected}")
+
+
 def _read_ref(ref_format: RefFormat, record: Any) -> tuple[Ref, ErrorCollector]:
     """The ref with its usable sentences, and the errors of the others."""
     ref_id, image_id = read_integer(record, "ref_id"), read_integer(record, "image_id")
     split, entries = read_text(record, "split"), read_value(record, "sentences")
-    if not SPLIT_NAME.fullmatch(split):
-        raise DataError(f"split is {split[:40]!r}, which names no folder")
+    check_split_name(split)
     if not isinstance(entries, (list, tuple)) or not entries:
         raise DataError("has no list of sentences")
     sentences, collector = UniqueEntries[Sentence](), ErrorCollector()

@@ -104,6 +104,7 @@ def test_ref_zoms_contradictions_are_reported(tmp_path: Path, record: Record, wo
         ({"image_id": None}, "ref 5: image_id is None, not a whole number"),
         ({"split": 3}, "ref 5: split is 3, not a text"),
         ({"split": "../val"}, r"ref 5: split is '\.\./val', which names no folder"),
+        ({"split": "Notes.JSON"}, r"ref 5: split is 'Notes\.JSON', which names no folder; give up to 64 of A-Z"),
         ({"sentences": []}, "ref 5: has no list of sentences"),
         ({"sentences": ["red"]}, "ref 5, sentence number 1: a str where a sentence should be"),
         ({"sentences": [{"sent_id": 1}]}, "ref 5, sentence number 1: has no text, neither raw nor sent"),
