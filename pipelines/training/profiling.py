@@ -61,12 +61,14 @@ class StepProfiler:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """End the recording of a training that is over before all steps are recorded."""
+        """End the recording of a training that is over before all steps are recorded, or say that none was."""
         if self._profile:
             if error[0] is None:
                 self._finish(self._profile)
             else:
                 self._profile.stop()
+        elif self._count and self._step <= WARMUP_STEPS and error[0] is None:
+            log(f"no trace is recorded: that begins after {WARMUP_STEPS} steps, and the training took {self._step}")
 
     @contextlib.contextmanager
     def step(self) -> Iterator[None]:

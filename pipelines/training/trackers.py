@@ -55,21 +55,27 @@ class RunTrackers:
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Hand values to every tracker (`losses/total`, `validation/SET/gIoU`, …); one that raises is given up."""
         for tracker in [*self._trackers]:
-            # A package of others may raise anything; a training of days must not end for it.
-            try:
+            with self._giving_up(tracker, step):
                 tracker.log(_name_for(tracker.name, values), step=step)
-            except Exception as error:
-                self._trackers.remove(tracker)
-                log(f"{tracker.name} failed at step {step} and gets no more values: {first_line(error)}")
 
     def write_settings(self, settings: TrainSettings) -> None:
         """Hand the settings of the training to every tracker, as configuration or, to TensorBoard, as text."""
         values = {name: _to_plain(value) for name, value in flatten(to_mapping(settings)).items()}
-        for tracker in self._trackers:
-            if tracker.name == "tensorboard":
-                tracker.log({"settings": f"```toml\n{format_toml(to_mapping(settings))}```"}, step=0)
-            else:
-                tracker.store_init_configuration(values)
+        for tracker in [*self._trackers]:
+            with self._giving_up(tracker, 0):
+                if tracker.name == "tensorboard":
+                    tracker.log({"settings": f"```toml\n{format_toml(to_mapping(settings))}```"}, step=0)
+                else:
+                    tracker.store_init_configuration(values)
+
+    @contextlib.contextmanager
+    def _giving_up(self, tracker: GeneralTracker, step: int) -> Iterator[None]:
+        # A package of others may raise anything; a training of days must not end for it.
+        try:
+            yield
+        except Exception as error:
+            self._trackers.remove(tracker)
+            log(f"{tracker.name} failed at step {step} and gets no more values: {first_line(error)}")
 
     def finish(self) -> None:
         """Write what is left, and end the run."""
@@ -103,15 +109,15 @@ def open_trackers(
     run = _read_run(file) or {"id": secrets.token_hex(8)}
     file.parent.mkdir(parents=True, exist_ok=True)
     trackers = RunTrackers()
-    for name in dict.fromkeys(settings.log_with):
-        started = _start_tracker(name, out, run, step, accelerator)
-        trackers.add(started)
-        if name == "mlflow":
-            run["mlflow"] = started.tracker.info.run_id
-        write_json(file, run)
-    if not step:
-        trackers.write_settings(settings)
     try:
+        for name in dict.fromkeys(settings.log_with):
+            started = _start_tracker(name, out, run, step, accelerator)
+            trackers.add(started)
+            if name == "mlflow":
+                run["mlflow"] = started.tracker.info.run_id
+            write_json(file, run)
+        if not step:
+            trackers.write_settings(settings)
         yield trackers
     finally:
         trackers.finish()

@@ -59,6 +59,12 @@ def test_a_training_that_ends_before_leaves_what_was_recorded(shards: Path, tmp_
     assert any("the trace of 2 steps" in line for line in lines)
 
 
+def test_a_training_that_ends_before_any_step_is_recorded_says_so(shards: Path, tmp_path: Path) -> None:
+    lines = run_profiled(shards, tmp_path, max_steps=3, epochs=9, profile_steps=2)
+    assert "no trace is recorded: that begins after 3 steps, and the training took 3" in lines
+    assert not (tmp_path / "profile").exists()
+
+
 def test_a_training_is_the_same_with_and_without_a_profile(shards: Path, tmp_path: Path) -> None:
     trainings = [
         open_small(shards, tmp_path / str(steps), max_steps=6, epochs=9, profile_steps=steps) for steps in (0, 2)

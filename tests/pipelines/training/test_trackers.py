@@ -18,7 +18,7 @@ from pipelines.training.trackers import RunTrackers, flatten_line, require_track
 from pipelines.training.trainer import train
 from shards.errors import SettingsError
 from shards.progress import set_sink
-from tests.support.small_training import open_small, write_set
+from tests.support.small_training import open_small, small_settings, write_set
 
 accumulation = pytest.importorskip(
     "tensorboard.backend.event_processing.event_accumulator", reason="tensorboard is not installed"
@@ -106,6 +106,19 @@ def test_a_tracker_that_fails_is_given_up_and_the_others_go_on() -> None:
     assert broken.steps == [1, 2]
     assert whole.values == [{"losses/total": 1.0}, {"losses/total": 0.5}, {"losses/total": 1.0 / 3}]
     assert lines == ["broken failed at step 2 and gets no more values: the server is gone"]
+
+
+def test_a_tracker_that_fails_with_the_settings_is_given_up_and_the_others_get_them() -> None:
+    trackers, broken, kept = RunTrackers(), BrokenTracker(), _KeepingTracker()
+    broken.store_init_configuration = None  # type: ignore[method-assign, assignment]
+    lines: list[str] = []
+    trackers.add(broken)
+    trackers.add(kept)
+    with set_sink(log=lines.append):
+        trackers.write_settings(small_settings())
+        trackers.write(10, {"losses/total": 1.0})
+    assert lines == ["broken failed at step 0 and gets no more values: 'NoneType' object is not callable"]
+    assert (broken.steps, kept.values) == ([], [{"losses/total": 1.0}])
 
 
 def test_numbers_of_a_line_have_names_with_slashes_and_nulls_are_left_out() -> None:
