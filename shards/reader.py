@@ -17,8 +17,9 @@ from shards.file_kinds import describe_content, explain_unreadable
 from shards.files import read_range
 from shards.index import Members, parse_record, read_index
 from shards.record import ImageRecord
-from shards.remote_folders import RemoteFolder, RemoteShard, find_remote, open_cache
+from shards.remote_folders import find_remote, open_cache
 from shards.remote_prefetch import SHARDS_AHEAD, prefetch
+from shards.remote_shards import RemoteShard, list_shards
 
 _MAX_OPEN = 1000
 # An open shard of a remote folder cannot be removed from the cache; opening one again takes microseconds.
@@ -32,7 +33,7 @@ class ShardReader:
     A tar is opened when first needed and read without moving a file position, so that a reader may be forked, pickled
     to another process or shared by threads. Of the files that the process may open a reader keeps a small part; beyond
     these it closes the tar that it opened first. The tars of a remote folder are fetched when first needed, and those
-    that follow in the background while `fetches_ahead` is set.
+    that follow in the background while `fetches_ahead` is set; `remote_shards` are these, in order, or none.
 
     Raises:
         DataError: no such folder or split, or a damaged index.
@@ -43,9 +44,10 @@ class ShardReader:
         self.index = read_index(folder, split)
         self._remote = find_remote(folder)
         self.fetches_ahead = True
+        self.remote_shards: list[RemoteShard] = []
         if self._remote is not None:
             entries = [(shard.name, shard.bytes, shard.sha256) for shard in self.index.shards]
-            self._remote_shards = self._remote.describe_shards(split, entries)
+            self.remote_shards = list_shards(self._remote, split, entries)
         self._last_opened = -1
         self._descriptors: dict[int, int] = {}
         self._lock = threading.Lock()
@@ -75,11 +77,6 @@ class ShardReader:
         """All records in shard order; no image is read."""
         for index in range(len(self)):
             yield self.record(index)
-
-    @property
-    def remote_shards(self) -> list[tuple[RemoteFolder, RemoteShard]]:
-        """The shards of a remote folder with this, in order; none of a folder on this machine."""
-        return [] if self._remote is None else [(self._remote, shard) for shard in self._remote_shards]
 
     def close(self) -> None:
         """Close the tars; the next read opens them again."""
@@ -146,7 +143,7 @@ class ShardReader:
     def _open_shard(self, shard: int) -> int:
         if self._remote is None:
             return os.open(self.folder / self.split / self.index.shards[shard].name, os.O_RDONLY | os.O_CLOEXEC)
-        descriptor = self._remote.open_shard(self._remote_shards[shard])
+        descriptor = self.remote_shards[shard].open()
         # In random order, what is fetched ahead may push out what is needed next, unless everything fits.
         if self.fetches_ahead and (
             shard == self._last_opened + 1 or sum(each.bytes for each in self.index.shards) <= open_cache().limit
@@ -159,7 +156,7 @@ class ShardReader:
         """Close and remove a shard that was damaged in the cache."""
         shard = int(self.index.shard_indices[index])
         os.close(self._descriptors.pop(shard))
-        open_cache().discard(self._remote_shards[shard].sha256)
+        open_cache().discard(self.remote_shards[shard].sha256)
 
     def _close_oldest(self) -> None:
         os.close(self._descriptors.pop(next(iter(self._descriptors))))

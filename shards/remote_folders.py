@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ _NO_ARTIFACT = (
     f"check the address and your access; it must be that of a folder with the {ARTIFACT} that igvg prepare writes"
 )
 _SPLIT_INDEX = re.compile(r"([^/.\0\n][^/\0\n]*)/index\.json")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,16 +43,6 @@ class Retries:
     attempts: int = 5
     wait: float = 0.5
     timeout: float = 30.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class RemoteShard:
-    """A shard as the index of its split describes it."""
-
-    split: str
-    name: str
-    size: int
-    sha256: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +89,7 @@ class RemoteFolder:
         """
         name = f"{split}/{INDEX}"
         size, sha256 = self._read_artifact("files").get(name), self._read_artifact("digests").get(name, "")
-        if not isinstance(sha256, str) or (sha256 and not _SHA256.fullmatch(sha256)):
+        if not isinstance(sha256, str) or (sha256 and not SHA256.fullmatch(sha256)):
             raise DataError(f"the SHA-256 of {name} is {sha256!r}", file=self.show(ARTIFACT))
         file = self._find_version(name, sha256)
         if sha256 and file.is_file() and digest_file(file) == sha256:
@@ -109,60 +99,8 @@ class RemoteFolder:
             name, replace(expected, size=size, exact=True) if isinstance(size, int) else expected
         )
 
-    def describe_shards(self, split: str, shards: Sequence[tuple[str, int, str]]) -> list[RemoteShard]:
-        """The shards of a split, from the name, size and SHA-256 of each.
-
-        Raises:
-            DataError: a SHA-256 is none.
-        """
-        for name, _, sha256 in shards:
-            if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
-                raise DataError(f"the SHA-256 of shard {name} is {sha256!r}", file=self.show(f"{split}/{INDEX}"))
-        return [RemoteShard(split=split, name=name, size=size, sha256=sha256) for name, size, sha256 in shards]
-
-    def open_shard(self, shard: RemoteShard) -> int:
-        """A descriptor of a shard, which is fetched if the cache does not hold it.
-
-        Raises:
-            DataError: it cannot be fetched; names it.
-        """
-        cache = open_cache()
-        while (descriptor := cache.open(shard.sha256, shard.size)) is None:
-            with cache.lock(shard.sha256):
-                # Another process may have fetched it while this one waited.
-                if not cache.has(shard.sha256, shard.size):
-                    self._fetch_shard(cache, shard)
-        return descriptor
-
-    def fetch_ahead(self, shard: RemoteShard, is_cancelled: Callable[[], bool]) -> None:
-        """One attempt at a shard that will be needed, unless another process or thread is at it.
-
-        Raises:
-            TransferError, TransferCancelledError, SettingsError, OSError: it failed.
-        """
-        cache = open_cache()
-        if cache.has(shard.sha256, shard.size):
-            return
-        with cache.lock(shard.sha256, wait=False) as locked:
-            if locked and not cache.has(shard.sha256, shard.size):
-                self._fetch_shard(cache, shard, is_cancelled)
-
-    def _fetch_shard(
-        self, cache: ShardCache, shard: RemoteShard, is_cancelled: Callable[[], bool] | None = None
-    ) -> None:
-        """Fetch a shard whose lock is held: once, and if it fits, if that can be cancelled, else with retries."""
-        if not cache.make_room(shard.size) and is_cancelled:
-            return
-        temporary, expected = cache.temporary(shard.sha256), Expected(size=shard.size, sha256=shard.sha256)
-        name = f"{shard.split}/{shard.name}"
-        with name_file(cache.file(shard.sha256), temporary):
-            if is_cancelled:
-                self._download(name, temporary, expected, is_cancelled=is_cancelled)
-            else:
-                self._retry(name, lambda: self._download(name, temporary, expected))
-            cache.admit(shard.sha256)
-
-    def _download(self, name: str, target: Path, expected: Expected, **options: Any) -> None:
+    def download(self, name: str, target: Path, expected: Expected, **options: Any) -> None:
+        """One attempt at a file of the folder, as `remote_transfer.download`."""
         download(join_url(self.url, name), target, expected, timeout=self.retries.timeout, **options)
 
     def _fetch_document(self, name: str, expected: Expected) -> Path:
@@ -171,11 +109,11 @@ class RemoteFolder:
         file.parent.mkdir(parents=True, exist_ok=True)
 
         def attempt() -> None:
-            self._download(name, temporary, expected)
+            self.download(name, temporary, expected)
             _check_document(temporary)
 
         with temporary_path(file) as temporary, name_file(file, temporary):
-            self._retry(name, attempt)
+            self.retry(name, attempt)
             flush(temporary)
             return temporary.replace(self._find_version(name, digest_file(temporary)))
 
@@ -184,7 +122,12 @@ class RemoteFolder:
         file = self.folder / name
         return file.with_name(f"{file.stem}-{sha256[:16]}{file.suffix}")
 
-    def _retry(self, name: str, attempt: Callable[[], None]) -> None:
+    def retry(self, name: str, attempt: Callable[[], None]) -> None:
+        """Attempts at a file until one succeeds.
+
+        Raises:
+            DataError: all failed; names the file.
+        """
         wait = self.retries.wait
         for made in range(1, self.retries.attempts + 1):
             try:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from shards.errors import IGVGError
 from shards.remote_chunks import TransferError
-from shards.remote_folders import RemoteFolder, RemoteShard
+from shards.remote_shards import RemoteShard
 from shards.remote_transfer import TransferCancelledError
 
 SHARDS_AHEAD = 2
@@ -24,7 +24,7 @@ class _Background:
     cancelled = threading.Event()
 
 
-def prefetch(shards: Sequence[tuple[RemoteFolder, RemoteShard]]) -> None:
+def prefetch(shards: Sequence[RemoteShard]) -> None:
     """Begin to fetch shards, in order; does nothing while the shards of an earlier call are still being fetched.
 
     A shard that cannot be fetched is left to whoever needs it, who tries again and says why.
@@ -45,10 +45,10 @@ def cancel() -> None:
         thread.join(_JOIN_SECONDS)
 
 
-def _fetch(shards: list[tuple[RemoteFolder, RemoteShard]], cancelled: threading.Event) -> None:
-    for remote, shard in shards:
+def _fetch(shards: list[RemoteShard], cancelled: threading.Event) -> None:
+    for shard in shards:
         with contextlib.suppress(TransferError, TransferCancelledError, IGVGError, OSError):
-            remote.fetch_ahead(shard, cancelled.is_set)
+            shard.fetch_ahead(cancelled.is_set)
         if cancelled.is_set():
             return
 

@@ -31,13 +31,14 @@ from pipelines.training.initialization import build_model
 from pipelines.training.leaks import Leaks, find_leaks
 from pipelines.training.log import TrainingLog
 from pipelines.training.optimizer import build_optimizer, build_scaler
-from pipelines.training.shard_blocks import BlockStreams, RemoteShardOfFolder, compare_with_cache, split_into_blocks
+from pipelines.training.shard_blocks import BlockStreams, compare_with_cache, split_into_blocks
 from pipelines.training.sharding import parallelize, splits_network
 from shards.errors import DataError, SettingsError
 from shards.image_identity import held_out_splits
 from shards.index import list_splits
 from shards.mixing import Mixture, reduce_ratios
 from shards.remote_folders import locate_shards
+from shards.remote_shards import RemoteShard
 from shards.sampling import sample_batch, split_by_rank
 
 TrainingCommand = Literal["train", "run", "demo", "ablate"]
@@ -137,7 +138,7 @@ class Training:
             len(self.data), seed=seed, start=start, batch_size=batch_size, rank=rank, world_size=world_size
         )
 
-    def list_shards_ahead(self, step: int) -> list[RemoteShardOfFolder]:
+    def list_shards_ahead(self, step: int) -> list[RemoteShard]:
         """The remote shards of the blocks that are read at a step and next, up to the last step."""
         if not self.blocks:
             return []

@@ -14,10 +14,10 @@ from shards.progress import log
 from shards.reader import ShardReader
 from shards.remote_blocks import HeldShards
 from shards.remote_cache import LIMIT_VARIABLE
-from shards.remote_folders import RemoteFolder, RemoteShard, open_cache
+from shards.remote_folders import open_cache
+from shards.remote_shards import RemoteShard
 
-RemoteShardOfFolder = tuple[RemoteFolder, RemoteShard]
-Shards = Sequence[RemoteShardOfFolder | None]
+Shards = Sequence[RemoteShard | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class BlockStreams:
     shards: tuple[Shards, ...]
     """None for a shard that is on this machine anyway."""
 
-    def list_ahead(self, positions: Sequence[int], ends: Sequence[int], *, seed: int) -> list[RemoteShardOfFolder]:
+    def list_ahead(self, positions: Sequence[int], ends: Sequence[int], *, seed: int) -> list[RemoteShard]:
         """The remote shards of the present and the next block of each stream, from its position to its end."""
         chosen = [
             [shards[index] for index in stream.list_ahead(position, end, seed=seed)]
@@ -65,7 +65,7 @@ def _list_shards(reader: ShardReader, count: int) -> Shards:
 
 def _compare_with_cache(shards: Sequence[Shards], block_shards: int) -> None:
     """Log if the two blocks that are needed at a time may not fit into the cache."""
-    sizes = [sorted((shard.size for _, shard in filter(None, each)), reverse=True) for each in shards]
+    sizes = [sorted((shard.size for shard in filter(None, each)), reverse=True) for each in shards]
     largest = sum(sum(each[: 2 * block_shards]) for each in sizes)
     _warn_of_small_cache(
         largest, f"two blocks of {block_shards} shards take up to",
@@ -76,7 +76,7 @@ def _compare_with_cache(shards: Sequence[Shards], block_shards: int) -> None:
 def compare_with_cache(readers: Sequence[ShardReader]) -> None:
     """Log if the cache cannot hold all shards of a training without blocks, which needs every shard at any time."""
     _warn_of_small_cache(
-        sum(shard.size for reader in readers for _, shard in reader.remote_shards), "the shards of the training take",
+        sum(shard.size for reader in readers for shard in reader.remote_shards), "the shards of the training take",
         f"again for almost every example; set {LIMIT_VARIABLE} to more than that, or shuffle_block_shards to read them "
         "in blocks",
     )  # fmt: skip
@@ -91,7 +91,7 @@ def _warn_of_small_cache(needed: int, what: str, consequence: str) -> None:
 
 
 def hold_blocks(
-    batches: Generator[Batch, None, None], first_step: int, list_ahead: Callable[[int], list[RemoteShardOfFolder]]
+    batches: Generator[Batch, None, None], first_step: int, list_ahead: Callable[[int], list[RemoteShard]]
 ) -> Generator[Batch, None, None]:
     """The batches from a step on; meanwhile the shards that `list_ahead` names for a step stay in the cache."""
     with closing(batches), closing(HeldShards()) as held:

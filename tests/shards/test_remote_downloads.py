@@ -131,8 +131,7 @@ def test_what_a_killed_process_left_is_used_or_removed_and_never_trusted(
     temporary = folders.open_cache().temporary(reader.index.shards[1].sha256)
     temporary.parent.mkdir(parents=True, exist_ok=True)
     temporary.write_bytes(contents[left])
-    remote, shard = reader.remote_shards[1]
-    descriptor = remote.open_shard(shard)
+    descriptor = reader.remote_shards[1].open()
     # Before a reader looks at its records, and may fetch a damaged shard again.
     assert os.pread(descriptor, 2 * len(whole), 0) == whole
     release(descriptor)
