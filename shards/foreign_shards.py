@@ -83,6 +83,11 @@ def find_tars(folder: Path) -> dict[str, list[Path]]:
     splits = {split: files for split, files in splits.items() if not split.startswith(".")}
     if not splits:
         raise DataError("holds no .tar files", file=folder, remedy=remedy)
+    for split, files in splits.items():
+        # The prepared folder holds artifact.json beside its splits.
+        if _CONTROL.search(split) or split.lower().endswith(".json"):
+            what = f"its split {split[:40]!a} has control characters or ends in .json"
+            raise DataError(what, file=files[0], remedy="rename it")
     return splits
 
 
