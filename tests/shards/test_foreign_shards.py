@@ -280,7 +280,7 @@ def test_splits_that_the_names_do_not_tell_are_refused(name: str, tmp_path: Path
 def test_a_split_that_cannot_be_a_folder_of_the_prepared_one_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / name).mkdir()
     (tmp_path / name / "a-0.tar").touch()
-    with pytest.raises(DataError, match="its split .* has control characters or ends in .json; rename it"):
+    with pytest.raises(DataError, match=r"its split .* has control characters or ends in \.json; rename it"):
         find_tars(tmp_path)
 
 
