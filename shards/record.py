@@ -173,7 +173,9 @@ class ImageRecord:
                     for item in document["expressions"]
                 ),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except KeyError as error:
+            raise DataError(f"not an image record: it lacks {to_line(str(error))}") from error
+        except (TypeError, ValueError) as error:
             raise DataError(f"not an image record: {type(error).__name__}: {to_line(str(error))}") from error
 
 

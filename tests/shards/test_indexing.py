@@ -115,7 +115,11 @@ def test_a_key_occurs_once_in_a_split(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("document", "words"),
-    [(b"{", r"its .json is damaged"), (b"\xff", r"its .json is damaged"), (b"{}", r"not an image record: KeyError")],
+    [
+        (b"{", r"its .json is damaged"),
+        (b"\xff", r"its .json is damaged"),
+        (b"{}", r"not an image record: it lacks 'image_id'"),
+    ],
 )
 def test_a_json_that_is_no_record_is_named(tmp_path: Path, document: bytes, words: str) -> None:
     file = write_tar(tmp_path / "a.tar", [("1.jpg", b""), ("1.json", document)])
