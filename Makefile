@@ -30,7 +30,8 @@ test-api: setup
 
 # Every command killed at 25 random moments of its work; KILLS=100 makes more.
 test-kills: setup
-	$(BIN)/pytest -m slow -s tests/test_kills.py tests/test_killed_trainings.py tests/shards/test_remote_kills.py
+	$(BIN)/pytest -m slow -s tests/test_kills.py tests/test_killed_trainings.py tests/test_killed_processes.py \
+	  tests/shards/test_remote_kills.py
 
 # 80,000 changed files of every reader, and bombs, pipes and devices for every command.
 test-fuzz: setup

@@ -1,7 +1,7 @@
 """Commands in processes that are forked from one which has loaded everything: a kill costs the work, not the start.
 
-`python -m tests.support.forked_commands` reads a command line in JSON from standard input, runs it in a process group
-of its own, and prints `started` with the process's id, then `ended` with its exit status.
+`python -m tests.support.forked_commands` reads command lines and their environments in JSON from standard input, runs
+each in a process group of its own, and prints `started` with its process id, then `ended` with its exit status.
 """
 
 from __future__ import annotations
@@ -71,11 +71,11 @@ class CommandServer:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(),
         )  # fmt: skip
 
-    def start(self, words: Sequence[str]) -> ForkedCommand:
+    def start(self, words: Sequence[str], **environment: str) -> ForkedCommand:
         assert self._server.stdin is not None
         if self._last and self._last.status is None:
             self._last.kill()
-        self._server.stdin.write(json.dumps([str(self._errors), *words]) + "\n")
+        self._server.stdin.write(json.dumps([str(self._errors), environment, *words]) + "\n")
         self._server.stdin.flush()
         self._last = ForkedCommand(read_number(self._server, "started"), self._server, self._errors)
         return self._last
@@ -128,9 +128,10 @@ def main() -> None:
     """Serve commands until standard input ends."""
     _load_everything()
     for line in sys.stdin:
-        errors, *words = json.loads(line)
+        errors, changes, *words = json.loads(line)
         child = os.fork()
         if not child:
+            os.environ.update(changes)
             _run(errors, words)
         sys.stdout.write(f"started {child}\n")
         sys.stdout.flush()
