@@ -61,6 +61,14 @@ def join_url(url: str, name: str) -> str:
     return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{quote(name)}", fragment=""))
 
 
+def normalize_url(url: str) -> str:
+    """What two addresses of the same folder have in common: no credentials, no slash at the end, a small host."""
+    if urlsplit(url).scheme.lower() not in HTTP_SCHEMES:
+        return url.rstrip("/")
+    parts = urlsplit(split_credentials(url)[0])
+    return urlunsplit(parts._replace(netloc=parts.netloc.lower(), path=parts.path.rstrip("/")))
+
+
 def name_remote(url: str) -> str:
     """A name for what is made from an address: its last part, without credentials and query."""
     return redact_url(url).partition("?")[0].rstrip("/").rpartition("/")[2].removeprefix(f"{HIDDEN}@")

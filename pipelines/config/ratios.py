@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipelines.config.settings import MAX_RATIO, TrainSettings
 from shards.errors import SettingsError
+from shards.remote_addresses import normalize_url
 from shards.remote_folders import find_remote
 
 # In http://host:8000 the number is a port: a ratio follows a path.
@@ -93,7 +94,7 @@ def check_distinct(folders: Sequence[Path], ratios: Sequence[float] = (), *, sou
     for folder in folders:
         remote = find_remote(folder)
         shown = remote.shown if remote else str(folder)
-        identity = remote.url.rstrip("/") if remote else str(folder.resolve())
+        identity = normalize_url(remote.url) if remote else str(folder.resolve())
         if (first := seen.get(identity)) is not None:
             what = f"{shown} is given twice" if shown == first else f"{first} and {shown} are the same folder"
             raise SettingsError(f"{source}: {what}; give it once{', with one ratio' if ratios else ''}")

@@ -118,9 +118,12 @@ def test_a_folder_that_is_given_twice_is_refused_under_any_name(
         check_distinct([Path("data"), Path(again)], (2.0, 1.0))
 
 
-def test_an_address_that_is_given_twice_is_refused_and_shown_without_its_password() -> None:
-    urls = [f"https://me:secret@host/data{end}" for end in ("", "/")]
-    check_distinct([locate_shards(urls[0]), locate_shards("https://host/other")])
-    with pytest.raises(SettingsError, match="are the same folder") as error:
-        check_distinct([locate_shards(url) for url in urls])
+@pytest.mark.parametrize(
+    "again", ["https://me:secret@host/data/", "https://HOST/data/", "HTTPS://you:secret@host/data"]
+)
+def test_an_address_that_is_given_twice_is_refused_and_shown_without_its_password(again: str) -> None:
+    first = locate_shards("https://me:secret@host/data")
+    check_distinct([first, *map(locate_shards, ("https://host/other", "https://host/data?set=2", "http://host/data"))])
+    with pytest.raises(SettingsError, match=r"are the same folder|given twice") as error:
+        check_distinct([first, locate_shards(again)])
     assert "secret" not in str(error.value)
