@@ -27,6 +27,7 @@ from pipelines.training.sharding import gather_model, is_sharded
 from pipelines.training.split_tensors import full_tensor
 from pipelines.training.state import restore_state
 from pipelines.training.trainer import run_steps
+from pipelines.training.validation import validate
 from tests.support.pipeline_runs import SMALL_NETWORK
 from tests.support.spoiled_steps import spoil_steps
 
@@ -58,6 +59,8 @@ def train_case(name: str, shards: Path, out: Path, accelerator: Accelerator) -> 
         torch.manual_seed(settings.seed)
         training = setup_training(settings, [shards], out, accelerator)
         restore_state(training)
+        # As after a kill while validating: the network computes in inference mode first.
+        validate(training)
         spoil_steps(training, [SPOILED[name]] if name in SPOILED and accelerator.process_index == 1 else [])
         run_steps(training)
     accelerator.wait_for_everyone()
