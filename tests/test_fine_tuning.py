@@ -39,9 +39,15 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         exec(compile(draw[1], OWN_DATA.name, "exec"), {})
         for block in (prepare[1], *(text for language, text in read_blocks(PAGE) if not language)):
             for words in read_commands(block):
-                small = [*SIZES, "text.max_tokens=18"] if "published" in words and words[0] == "train" else []
-                run_here(*words, *(word for setting in small for word in ("--set", setting)))
+                run_here(*words, *(word for setting in shorten(words) for word in ("--set", setting)))
     return folder
+
+
+def shorten(words: list[str]) -> list[str]:
+    """Settings that make a training of the page as small as what is tested about it."""
+    if words[0] != "train" or words[words.index("--out") + 1] in ("runs/from-shapes", "runs/again"):
+        return []
+    return [*(["text.max_tokens=18", *SIZES] if "published" in words else []), "max_steps=2", "validation_limit=2"]
 
 
 def load(folder: Path) -> dict[str, torch.Tensor]:

@@ -13,7 +13,7 @@ from pipelines.config.presets import train_preset
 from pipelines.experiments.components import list_components
 from pipelines.stages.artifact import read_artifact
 from shards.index import INDEX
-from tests.support.pipeline_runs import SMALL_NETWORK, igvg, only_error, snapshot
+from tests.support.pipeline_runs import SMALL_NETWORK, igvg, igvg_here, only_error, snapshot
 
 COMPONENTS_OF_TINY = list_components(train_preset("tiny"))
 
@@ -30,7 +30,7 @@ def arguments(table: str, shards: Path, out: Path, *more: str) -> list[str]:
 
 def test_every_variant_is_trained_with_its_value_and_scored(shards: Path, tmp_path: Path) -> None:
     words = arguments("table-9", Path(f"{shards}:2"), tmp_path / "out", "--format", "json")
-    result = igvg(*words, "--held-out", str(shards))
+    result = igvg_here(*words, "--held-out", str(shards))
     assert result.returncode == 0, result.stderr
     document = json.loads(result.stdout)
     assert document["setting"] == "matching.point_cost"
@@ -40,15 +40,15 @@ def test_every_variant_is_trained_with_its_value_and_scored(shards: Path, tmp_pa
         assert record.options["matching"]["point_cost"] == variant["value"]
         assert (record.options["ratios"], "held out 1" in record.inputs) == ([2.0], True)
         assert variant["score"]["expressions"] == json.loads((shards / "val" / INDEX).read_text())["expressions"]
-        again = igvg("score", variant["predictions"], "--shards", shards, "--split", "val", "--format", "json")
+        again = igvg_here("score", variant["predictions"], "--shards", shards, "--split", "val", "--format", "json")
         assert json.loads(again.stdout) == variant["score"]
 
 
 def test_a_second_run_changes_nothing_and_prints_the_paper_s_columns(shards: Path, tmp_path: Path) -> None:
     words = arguments("table-9", shards, tmp_path / "out")
-    assert igvg(*words).returncode == 0
+    assert igvg_here(*words).returncode == 0
     before = snapshot(tmp_path / "out")
-    result = igvg(*words)
+    result = igvg_here(*words)
     assert result.returncode == 0, result.stderr
     assert snapshot(tmp_path / "out") == before
     heading = next(line for line in result.stdout.splitlines() if "λ_point" in line)
@@ -57,12 +57,12 @@ def test_a_second_run_changes_nothing_and_prints_the_paper_s_columns(shards: Pat
 
 def test_a_variant_that_cannot_be_is_refused_before_anything_is_trained(shards: Path, tmp_path: Path) -> None:
     # The small network's grid has 16 cells, too few for the 20 points of table 10.
-    assert "20 queries need as many patches" in only_error(igvg(*arguments("table-10", shards, tmp_path / "out")))
+    assert "20 queries need as many patches" in only_error(igvg_here(*arguments("table-10", shards, tmp_path / "out")))
     assert not (tmp_path / "out").exists()
 
 
 def test_a_split_that_no_folder_holds_is_named(shards: Path, tmp_path: Path) -> None:
-    error = only_error(igvg(*arguments("table-9", shards, tmp_path / "out", "--split", "testC")))
+    error = only_error(igvg_here(*arguments("table-9", shards, tmp_path / "out", "--split", "testC")))
     assert "testC" in error
 
 
@@ -71,7 +71,7 @@ def study(pipeline: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     """Folder, command line and report of a study with two seeds."""
     out = tmp_path_factory.mktemp("study") / "out"
     words = arguments("components", pipeline / "shards", out, "--seeds", "2", "--format", "json")
-    result = igvg(*words)
+    result = igvg_here(*words)
     assert result.returncode == 0, result.stderr
     return out, words, json.loads(result.stdout)
 
@@ -98,7 +98,7 @@ def test_components_are_trained_with_every_seed_and_scored_as_igvg_score_does(
         assert (out / f"{scores['dataset']}-val-{chart}.svg").read_text().startswith("<svg")
     checked = next(variant for variant in scores["variants"] if variant["key"] == "global-only")["seeds"][1]
     assert read_artifact(Path(checked["predictions"]), "predict").options["postprocess"]["mask_source"] == "global"
-    again = igvg("score", checked["predictions"], "--shards", shards, "--split", "val", "--format", "json")
+    again = igvg_here("score", checked["predictions"], "--shards", shards, "--split", "val", "--format", "json")
     assert json.loads(again.stdout)["metrics"] == checked["metrics"]
 
 
@@ -110,14 +110,14 @@ def test_an_interrupted_study_makes_what_is_missing_again_and_ends_with_the_same
     lost = document["datasets"][0]["variants"][3]["seeds"][1]
     for key in ("checkpoint", "predictions"):
         shutil.rmtree(lost[key])
-    result = igvg(*words)
+    result = igvg_here(*words)
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout) == document
     after = snapshot(out)
     lost_folders = {Path(lost[key]).name for key in ("checkpoint", "predictions")}
     changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
     assert {Path(name).parts[0] for name in changed} <= lost_folders, "the charts are the same, too"
-    result = igvg(*words[:-2])
+    result = igvg_here(*words[:-2])
     assert result.returncode == 0, result.stderr
     assert "without point cost: matched by class and box alone" in result.stdout
 

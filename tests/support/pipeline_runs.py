@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import os
 import signal
 import subprocess
@@ -42,6 +44,18 @@ def run_here(*arguments: str | Path) -> None:
 
     status = build_app()([str(word) for word in arguments], prog_name="igvg", standalone_mode=False)
     assert not status, arguments
+
+
+def igvg_here(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a command line to its end in this process, where what it imports is loaded already."""
+    from igvg_cli import render
+    from igvg_cli.app import build_app
+    from shards.progress import set_sink
+
+    words, out, err = [str(word) for word in arguments], io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), set_sink(log=render.note):
+        status = build_app()(words, prog_name="igvg", standalone_mode=False)
+    return subprocess.CompletedProcess(words, status or 0, out.getvalue(), err.getvalue())
 
 
 def start(*arguments: str | Path, ignoring_sigint: bool = False, **environment: str) -> subprocess.Popen[str]:
