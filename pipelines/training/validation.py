@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipelines.data.datasets import GroundingDataset
 from pipelines.data.loader import load_batches
 from pipelines.evaluation.evaluator import evaluate_prediction, name_dataset
-from pipelines.evaluation.metrics.benchmarks import PRIMARY_METRIC, metric_ratios, primary_score
+from pipelines.evaluation.metrics.benchmarks import metric_ratios, primary_name, primary_score
 from pipelines.evaluation.metrics.outcomes import Outcome, stack_outcomes, summarize
 from pipelines.model import IGVGModel
 from pipelines.prediction.postprocess import postprocess
@@ -158,7 +158,7 @@ def describe_choice(training: Training, scores: Scores, value: float) -> str:
     step = f"step {training.step:,}"
     if not scores:
         return f"{step}: without a validation split the last weights are the checkpoint"
-    name = training.settings.best_metric or find_primary(training)
+    name = training.settings.best_metric or find_primary(training, scores)
     if training.best_step == 0 and training.best < 0:
         return f"{step}: {name} {value:.1f}: kept as the checkpoint, the first one"
     if value > training.best:
@@ -167,11 +167,12 @@ def describe_choice(training: Training, scores: Scores, value: float) -> str:
     return f"{step}: {name} {value:.1f} ≤ {training.best:.1f}: the checkpoint of {best} stays"
 
 
-def find_primary(training: Training) -> str:
+def find_primary(training: Training, scores: Scores) -> str:
     """The name of what is compared: the primary metric of all sets, or the mean of several."""
     split = training.settings.validation_split
-    firsts = [(folder, data.find_expression(0)[1]) for folder, data in training.validation_data.items()]
-    names = {PRIMARY_METRIC.get(name_dataset([first.id], folder, split), "gIoU") for folder, first in firsts}
+    names = set()
+    for (folder, data), metrics in zip(training.validation_data.items(), scores.values(), strict=True):
+        names.add(primary_name(name_dataset([data.find_expression(0)[1].id], folder, split), metrics))
     return names.pop() if len(names) == 1 else f"mean of {' and '.join(sorted(names))}"
 
 

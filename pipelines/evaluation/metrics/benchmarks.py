@@ -68,9 +68,14 @@ def metric_ratios(dataset: str, outcomes: Outcomes, *, has_boxes: bool, has_mask
 
 
 def primary_score(dataset: str, metrics: Mapping[str, float | None]) -> float:
-    """The metric by which checkpoints are compared; without ground-truth masks one of boxes, 0 without any."""
+    """The value of the metric by which checkpoints are compared, 0 if there is none."""
+    return metrics.get(primary_name(dataset, metrics)) or 0.0
+
+
+def primary_name(dataset: str, metrics: Mapping[str, float | None]) -> str:
+    """The metric by which checkpoints are compared; without ground-truth masks one of boxes."""
     names = (_FAMILIES[find_family(dataset)][1], *sorted(BOX_METRICS))
-    return next((value for name in names if (value := metrics.get(name)) is not None), 0.0)
+    return next((name for name in names if metrics.get(name) is not None), names[0])
 
 
 def describe_metric(name: str) -> str:

@@ -15,7 +15,7 @@ from pipelines.stages import score
 from pipelines.training.setup import Training, open_validation
 from pipelines.training.state import save_state
 from pipelines.training.trainer import validate_and_save_best
-from pipelines.training.validation import check_best_metric, validate
+from pipelines.training.validation import check_best_metric, describe_choice, validate
 from shards.errors import DataError, SettingsError
 from shards.progress import set_sink
 from tests.support.drawn_shards import write_shards
@@ -57,6 +57,16 @@ def test_a_network_scores_what_its_answers_are_worth(shards: Path, tmp_path: Pat
     scores, value = validate(training)
     assert value == pytest.approx(ANSWERS[answer][2], abs=0.01)
     assert scores["shards"]["gIoU"] == value
+
+
+def test_the_line_about_the_checkpoint_names_the_metric_that_was_compared(shards: Path, tmp_path: Path) -> None:
+    training = open_small(shards, tmp_path)
+    for metrics, words in (
+        ({"gIoU": 50.0, "F1score": 40.0}, "gIoU 50.0"),
+        ({"gIoU": None, "F1score": 40.0}, "F1score 40.0"),
+    ):
+        line = describe_choice(training, {"shards": metrics}, float(words.split()[1]))
+        assert line == f"step 0: {words}: kept as the checkpoint, the first one"
 
 
 def test_the_checkpoint_holds_the_best_scored_weights_also_after_a_stop(shards: Path, tmp_path: Path) -> None:
