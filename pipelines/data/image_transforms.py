@@ -30,7 +30,10 @@ def resize_image(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """
     if image.shape[0] * image.shape[1] > _MAX_FLOAT_PIXELS:
         return _resize_large(image, size)
-    pixels = torch.tensor(image).permute(2, 0, 1)[None].float()
+    # Large images are writable arrays of their own, and need no copy; PyTorch warns of arrays that are not.
+    shared = image.flags.c_contiguous and image.flags.writeable
+    tensor = torch.from_numpy(image) if shared else torch.tensor(image)
+    pixels = tensor.permute(2, 0, 1)[None].float()
     resized = F.interpolate(pixels, size=(size, size), mode="bilinear", align_corners=False)
     return resized[0].permute(1, 2, 0).round_().to(torch.uint8).contiguous().numpy()
 
