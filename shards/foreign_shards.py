@@ -98,7 +98,7 @@ def _refuse_passed_over(folder: Path) -> None:
         renamed = f"rename it to end in {suffix}" if suffix != file.suffix else ""
         if suffix == ".tar" and renamed:
             raise DataError("is passed over by its name", file=file, remedy=renamed)
-        if suffix in _COMPRESSED and (".tar" in file.name.lower() or suffix.startswith(".t")):
+        if suffix in _COMPRESSED and (".tar" in map(str.lower, file.suffixes) or suffix.startswith(".t")):
             raise DataError("is compressed", file=file, remedy=_advise_unpacking(suffix, renamed))
 
 

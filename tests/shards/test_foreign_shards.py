@@ -330,7 +330,7 @@ def test_a_tar_whose_name_is_in_capitals_is_not_passed_over(name: str, advice: s
 
 
 def test_files_that_belong_to_tars_are_no_tars(tmp_path: Path) -> None:
-    for name in ("train-0.tar", "train-0.tar.md5", "train-0.idx", "index.json.gz", "notes.txt"):
+    for name in ("train-0.tar", "train-0.tar.md5", "train-0.idx", "index.json.gz", "a.targets.gz", "notes.txt"):
         (tmp_path / name).touch()
     assert find_tars(tmp_path) == {"train": [tmp_path / "train-0.tar"]}
 
