@@ -19,6 +19,8 @@ _ALWAYS_DECODED_OF = {"WEBP": 24_000_000, "AVIF": 24_000_000, "JPEG2000": 24_000
 _PIXELS_PER_BYTE = 256
 _PIXELS_PER_BYTE_OF = {"JPEG": 128, "MPO": 128}
 _LARGEST_MASK = 256 << 20
+# Bytes of pixels that are not converted to RGB, up to which any PNG is decoded.
+_ALWAYS_STORED = 400_000_000
 _BILEVEL_FACTOR = 8
 """A byte of a bilevel image ("1", as scans of text) holds eight pixels before it is compressed."""
 
@@ -27,7 +29,9 @@ class ImageBombError(DataError):
     """An image that would take far more memory than its file leads to expect; nothing of it was decoded."""
 
 
-def open_image(file: Path | BinaryIO, formats: tuple[str, ...] = IMAGE_FORMATS) -> Image.Image:
+def open_image(
+    file: Path | BinaryIO, formats: tuple[str, ...] = IMAGE_FORMATS, *, as_stored: bool = False
+) -> Image.Image:
     """Read the head of an image file of one of these formats, whatever its name says.
 
     A large image (above 48 megapixels, of WebP, AVIF and JPEG 2000 above 24) is refused if a byte of its file stands
@@ -40,6 +44,12 @@ def open_image(file: Path | BinaryIO, formats: tuple[str, ...] = IMAGE_FORMATS) 
     - pages of dense text, bilevel: 201 in TIFF with CCITT group 4, 112 in PNG;
     - one color alone: 297 to 316 in PNG in RGB, 700 to 1,280 in gray PNG and GIF, 3,348 in bilevel PNG, 374 in lossy
       WebP, above 15,000 in AVIF, JPEG 2000, lossless WebP and group 4.
+
+    Args:
+        file: the image.
+        formats: Pillow's names.
+        as_stored: whether pixels are not converted to RGB, which takes less memory: a PNG of one color, as a mask may
+            be, is then no bomb up to 400 MB of pixels.
 
     Raises:
         ImageBombError: it is such an image, or has more pixels than Pillow decodes.
@@ -55,6 +65,8 @@ def open_image(file: Path | BinaryIO, formats: tuple[str, ...] = IMAGE_FORMATS) 
     limit *= _BILEVEL_FACTOR if image.mode == "1" else 1
     num_pixels = image.width * image.height
     always = _ALWAYS_DECODED_OF.get(image.format or "", _ALWAYS_DECODED)
+    if as_stored and image.format == "PNG":
+        always = _ALWAYS_STORED // (1 if image.mode in ("1", "L", "P") else 4)
     if num_pixels > max(always, limit * num_bytes):
         with image:
             what = (

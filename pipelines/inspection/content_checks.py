@@ -64,7 +64,7 @@ def _check_image(file: Path, inventory: Inventory) -> None:
     if not inventory.full:
         return
     try:
-        with warnings.catch_warnings(action="ignore"), open_image(file) as image:
+        with warnings.catch_warnings(action="ignore"), open_image(file, as_stored=True) as image:
             image.load()
     except ImageBombError as error:
         raise DataError(error.what, file=file, remedy=error.remedy) from error

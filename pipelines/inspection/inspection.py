@@ -118,7 +118,7 @@ def _describe_json(file: Path) -> Description:
 
 def _describe_image(file: Path) -> Description:
     try:
-        with warnings.catch_warnings(action="ignore"), open_image(file) as image:
+        with warnings.catch_warnings(action="ignore"), open_image(file, as_stored=True) as image:
             facts: dict[str, Cell] = {
                 "pixels": f"{image.width} × {image.height}",
                 "mode": image.mode,

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from pipelines.inspection.findings import Verification
+from pipelines.inspection.inspection import inspect_path
 from pipelines.inspection.verification import verify
 from pipelines.stages.artifact import UNFINISHED, Stage
 from shards.errors import ArtifactError
@@ -241,6 +243,16 @@ def test_unfinished_work_is_named(tmp_path: Path) -> None:
     assert (finding.file, finding.what) == (
         f"runs/first/{UNFINISHED}", "igvg train has not ended: run its command again",
     )  # fmt: skip
+
+
+def test_large_masks_of_one_color_are_sound(tmp_path: Path) -> None:
+    """A byte of theirs stands for a thousand pixels, and they are no bombs."""
+    stage = Stage(name="predict", out=tmp_path / "found", inputs={}, options={})
+    stage.start()
+    Image.new("L", (8200, 6100)).save(stage.folder / "mask.png")
+    stage.finish({})
+    assert verify(tmp_path, full=True).findings == ()
+    assert inspect_path(stage.folder / "mask.png").facts["pixels"] == "8200 × 6100"
 
 
 def test_artifacts_inside_others_and_side_by_side_are_verified(artifacts: Path, tmp_path: Path) -> None:
