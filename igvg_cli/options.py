@@ -12,6 +12,7 @@ import typer
 from shards.remote_addresses import redact_url
 from shards.remote_folders import locate_shards
 
+_HUB_OPTIONS = frozenset({"checkpoint", "init", "masks"})
 _COLLAPSED_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+:)/")
 
 
@@ -27,7 +28,7 @@ def refuse_addresses(values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         for path in value if isinstance(value, list) else [value]:
             match = _COLLAPSED_URL.match(str(path)) if isinstance(path, Path) else None
-            if match is None or Path(match["scheme"]).exists() or (match["scheme"] == "hf:" and name != "out"):
+            if match is None or Path(match["scheme"]).exists() or (match["scheme"] == "hf:" and name in _HUB_OPTIONS):
                 continue
             shown = redact_url(str(path).replace(":/", "://", 1))
             raise typer.BadParameter(f"{shown} is an address; give a file or folder on this machine")

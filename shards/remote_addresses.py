@@ -16,7 +16,7 @@ _MOST_PORT = 65535
 # In a message: a password may hold a slash, and what follows the colon of a port is a digit.
 _ADDRESS = re.compile(
     r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]*:/{1,2})(?P<user>[^\s/@]+@|[^\s/@:]*:[^\s@\d][^\s@]*@)?"
-    r"(?P<rest>[^\s?'\"]*)(?P<query>\?[^\s'\"]*?(?=[:;,]?(?:[\s'\"]|$)))?"
+    r"(?P<rest>[^\s?'\"]*)(?P<query>\?[^\s'\"]*?(?=[:;,)\]]*(?:[\s'\"]|$)))?"
 )
 # All of ASCII that may be in a path or a query, % included.
 _SENT = "".join(map(chr, range(0x21, 0x7F)))

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from igvg_cli.app import main
+from igvg_cli.options import refuse_addresses
 from shards.remote_addresses import redact_addresses
 
 USER = "http://anna:geheim123@127.0.0.1:1/x"
@@ -53,6 +54,15 @@ def test_a_path_that_is_an_address_is_wrong_usage(
     assert not list(tmp_path.iterdir())
 
 
+def test_an_address_of_the_hub_is_wrong_usage_but_for_models(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, said = run(["verify", "hf://datasets/anna/set"], monkeypatch, capsys)
+    assert status == 2
+    assert "hf://datasets/anna/set is an address; give a file or folder on this machine" in said
+    refuse_addresses({name: Path("hf://anna/net/file.pth") for name in ("checkpoint", "init", "masks")})
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -86,6 +96,10 @@ def test_settings_are_shown_without_the_passwords_of_their_addresses(
     [
         ("x: https://a:b/c@h/x?d=e: f", "x: https://***@h/x?***: f"),
         ("https://h:8000/@a/b?", "https://h:8000/@a/b?***"),
+        (
+            "no such set (https://h/x?d=e); or [https://h/x?d]: f",
+            "no such set (https://h/x?***); or [https://h/x?***]: f",
+        ),
         ("hf://datasets/USER/REPO@main/x is", "hf://datasets/USER/REPO@main/x is"),
         ("s3://KEY:SECRET@bucket/x, s3:/KEY:SECRET@bucket", "s3://***@bucket/x, s3:/***@bucket"),
         ("ratio 2:1, key a/b: who? me@home", "ratio 2:1, key a/b: who? me@home"),
