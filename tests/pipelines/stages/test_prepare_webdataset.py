@@ -86,7 +86,8 @@ def test_webdataset_streams_what_was_prepared(theirs: Path, items: list[Item], t
         ]
 
 
-def test_the_documented_lines_stream_the_shards(items: list[Item], tmp_path: Path) -> None:
+def test_the_documented_lines_stream_the_shards(tmp_path: Path) -> None:
+    items = make_items(tmp_path / "images", [3, 1, 2], "JPG")
     page = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
     found = re.search(r"```python\n(import json.*?WebDataset.*?)```", page, re.DOTALL)
     assert found
