@@ -147,6 +147,7 @@ def _report_errors(name: str, command: Callable[..., None]) -> Callable[..., Non
                 streams.check_output(name, closed=Output.closed)
                 options.refuse_addresses(kwargs)
                 command(*args, **kwargs)
+                _leave_process_group()
         except Stopped as stopped:
             raise typer.Exit(_report_stop(stopped)) from None
         except BrokenPipeError:
@@ -164,6 +165,13 @@ def _report_errors(name: str, command: Callable[..., None]) -> Callable[..., Non
             raise typer.Exit(1) from None
 
     return guarded
+
+
+def _leave_process_group() -> None:
+    """End the threads of torch.distributed if there are any: at the exit of Python they may abort the process."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _report_stop(stopped: Stopped) -> int:

@@ -150,6 +150,27 @@ def test_two_processes_predict_every_expression_once_in_more_chunks_than_there_a
             assert (one / name).read_bytes() == (two / name).read_bytes(), name
 
 
+RUN_AND_LOOK = """
+import sys
+import torch.distributed as distributed
+from igvg_cli.app import build_app
+
+build_app()(sys.argv[1:], prog_name="igvg", standalone_mode=False)
+print("threads end with Python" if distributed.is_initialized() else "threads have ended")
+"""
+
+
+def test_a_command_ends_the_threads_of_its_process_group(
+    shards: Path, trained: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    """Threads that are left when Python exits may abort a process whose work is done."""
+    program = tmp_path / "look.py"
+    program.write_text(RUN_AND_LOOK, encoding="utf-8")
+    result = torchrun(program, *predict_words(trained[0], shards), "--out", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines().count("threads have ended") == 2
+
+
 def test_predictions_of_one_and_of_two_processes_are_the_same_artifact(
     predicted: tuple[Path, Path], trained: tuple[Path, subprocess.CompletedProcess[str]], shards: Path
 ) -> None:

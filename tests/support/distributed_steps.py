@@ -98,3 +98,5 @@ def count_gradient_blocks(training: Training) -> int:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     train_steps(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
