@@ -16,6 +16,7 @@ import typer
 
 from igvg_cli import options, render, streams
 from igvg_cli.progress import Display
+from pipelines.runtime.distributed import leave_process_group
 from pipelines.runtime.launch import is_main_process, require_one_process
 from pipelines.runtime.signals import ExitReport, RaiseOnSignal, Stopped, handle_signals
 from shards.errors import IGVGError, describe_system_error
@@ -147,7 +148,7 @@ def _report_errors(name: str, command: Callable[..., None]) -> Callable[..., Non
                 streams.check_output(name, closed=Output.closed)
                 options.refuse_addresses(kwargs)
                 command(*args, **kwargs)
-                _leave_process_group()
+                leave_process_group()
         except Stopped as stopped:
             raise typer.Exit(_report_stop(stopped)) from None
         except BrokenPipeError:
@@ -165,13 +166,6 @@ def _report_errors(name: str, command: Callable[..., None]) -> Callable[..., Non
             raise typer.Exit(1) from None
 
     return guarded
-
-
-def _leave_process_group() -> None:
-    """End the threads of torch.distributed if there are any: at the exit of Python they may abort the process."""
-    distributed = sys.modules.get("torch.distributed")
-    if distributed is not None and distributed.is_available() and distributed.is_initialized():
-        distributed.destroy_process_group()
 
 
 def _report_stop(stopped: Stopped) -> int:

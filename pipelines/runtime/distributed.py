@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING
@@ -72,6 +74,19 @@ def start_accelerator(*, may_split: bool = False) -> Accelerator:
     # Gradients of 1 × 1 convolutions may have another memory layout; copying them costs next to nothing.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     return accelerator
+
+
+def leave_process_group() -> None:
+    """End the threads of torch.distributed, if there are any; call it when no work of theirs is left.
+
+    A thread that lets go of its last tensor while Python exits aborts the process (pytorch/pytorch#179291). After
+    `destroy_process_group`, Gloo's threads run on until the last reference to their group is gone, and a
+    `DistributedDataParallel` that waits for the garbage collector holds one.
+    """
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+        gc.collect()
 
 
 @contextlib.contextmanager
