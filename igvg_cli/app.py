@@ -10,13 +10,13 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from igvg_cli import options, render, streams
 from igvg_cli.progress import Display
-from pipelines.runtime.distributed import leave_process_group
+from pipelines.runtime.distributed import Group, end_process, leave_process_group
 from pipelines.runtime.launch import is_main_process, require_one_process
 from pipelines.runtime.signals import ExitReport, RaiseOnSignal, Stopped, handle_signals
 from shards.errors import IGVGError, describe_system_error
@@ -108,7 +108,15 @@ def main() -> None:
             if Debug.shown:
                 raise
             render.note(f"Error: {_format_error(error)}")
-            sys.exit(1)
+            _end(1)
+        except SystemExit as ended:
+            _end(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
+
+
+def _end(status: int) -> NoReturn:
+    if Group.joined:
+        end_process(status)
+    sys.exit(status)
 
 
 def split_switches(words: list[str]) -> tuple[list[str], set[str]]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
-import gc
 import os
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, MutableMapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from pipelines.runtime.launch import (
     HOW_TO_LAUNCH,
@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 
     from pipelines.config.settings import Precision
     from pipelines.runtime.precision import ComputeDtype
+
+
+class Group:
+    """Whether this process has worked in a process group."""
+
+    joined = False
 
 
 def start_accelerator(*, may_split: bool = False) -> Accelerator:
@@ -50,6 +56,7 @@ def start_accelerator(*, may_split: bool = False) -> Accelerator:
         if not on_cpu:
             _check_device_count(launch, torch.accelerator.device_count())
         export_launch(launch, os.environ)
+        Group.joined = True
     # `accelerate launch` may set other values for precision and gradient accumulation, which are settings of igvg.
     try:
         # While processes wait for each other inside torch, Python runs no signal handler.
@@ -77,16 +84,23 @@ def start_accelerator(*, may_split: bool = False) -> Accelerator:
 
 
 def leave_process_group() -> None:
-    """End the threads of torch.distributed, if there are any; call it when no work of theirs is left.
-
-    A thread that lets go of its last tensor while Python exits aborts the process (pytorch/pytorch#179291). After
-    `destroy_process_group`, Gloo's threads run on until the last reference to their group is gone, and a
-    `DistributedDataParallel` that waits for the garbage collector holds one.
-    """
+    """End the communication with other processes, if there is any, as PyTorch asks of a program whose work is done."""
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
-        gc.collect()
+
+
+def end_process(status: int) -> NoReturn:
+    """End this process as multiprocessing ends its own: without Python's finalization, after the functions of atexit.
+
+    Threads of a process group outlive it while anything holds it, e.g. the caches of DTensor. One that lets go of its
+    last tensor while Python is finalized aborts a process whose work is done (pytorch/pytorch#179291).
+    """
+    atexit._run_exitfuncs()  # noqa: SLF001, as multiprocessing does
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from accelerate import Accelerator
 
 from pipelines.config.overrides import read_settings
 from pipelines.config.presets import train_preset
-from pipelines.runtime.distributed import leave_process_group
+from pipelines.runtime.distributed import end_process
 from pipelines.runtime.launch import USE_FSDP
 from pipelines.training.setup import Training, setup_training, start_processes
 from pipelines.training.sharding import gather_model, is_sharded
@@ -111,4 +111,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-    leave_process_group()
+    end_process(0)
