@@ -15,6 +15,7 @@ from pipelines.runtime.distributed import require_equal
 from pipelines.runtime.precision import ComputeDtype
 from pipelines.training.divergence import DivergenceError, weights_are_finite
 from pipelines.training.folders import STATE_FOLDER
+from pipelines.training.optimizer import lr_factor, set_learning_rates
 from pipelines.training.setup import Training
 from pipelines.training.sharded_state import TensorParts, join_parts, write_shards
 from pipelines.training.sharding import agree, is_sharded
@@ -100,6 +101,10 @@ def load_state(state: Mapping[str, Any], training: Training) -> None:
     training.optimizer.load_state_dict(split_optimizer_state(state["optimizer"], training.optimizer))
     for group, values in zip(training.optimizer.param_groups, groups, strict=True):
         group.update(values)
+    if step := state["step"]:
+        # Those of the last step: if only its validation is left, no other step sets them before they are saved again.
+        factor = lr_factor(training.settings.optimizer, step - 1, training.steps_per_epoch, training.total_steps)
+        set_learning_rates(training.optimizer, factor)
     if training.ema:
         load_tensors(training.ema.model, state["ema"])
     # A training that goes on in another precision begins with a scale of its own.
