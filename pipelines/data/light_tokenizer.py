@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.data.tokenizer import TOKENIZER_CONFIG, TOKENIZER_FILE, TRIAL, hide_panics, load_tokenizer
+from pipelines.data.tokenizer import TOKENIZER_CONFIG, TOKENIZER_FILE, hide_rust_output, load_tokenizer, try_tokenizer
 from shards.errors import DataError
 from shards.files import read_json
 
@@ -80,13 +80,15 @@ def _read_light(folder: Path) -> LightTokenizer | None:
     if not isinstance(config, dict) or not isinstance(content, dict):
         return None
     unk_token = str(config.get("unk_token"))
-    known = [token.get("content") for token in content.get("added_tokens") or () if isinstance(token, dict)]
+    added = content.get("added_tokens")
+    known = [token.get("content") for token in added if isinstance(token, dict)] if isinstance(added, list) else []
     if config.get("tokenizer_class") not in _CLASSES or config.get("auto_map") or unk_token not in known:
         return None
     try:
-        with hide_panics():
+        with hide_rust_output():
             light = LightTokenizer(tokenizers.Tokenizer.from_str(file.read_text(encoding="utf-8")), unk_token)
-            return light if light(TRIAL, truncation=True, max_length=8)["input_ids"] else None
+            try_tokenizer(light)
+            return light
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException:  # a panic of the Rust parser is no Exception; load_tokenizer explains it

@@ -25,8 +25,7 @@ SENTENCEPIECE_NAME = "beit3.spm"
 """The file name of the published tokenizer."""
 TOKENIZER_CONFIG, TOKENIZER_FILE = "tokenizer_config.json", "tokenizer.json"
 _TOKENIZER_JSON = (TOKENIZER_CONFIG, TOKENIZER_FILE, "special_tokens_map.json", "added_tokens.json", "vocab.json")
-TRIAL = "a ☃"
-"""A known and an unknown word, with which a loaded tokenizer is tried."""
+_TRIAL, _TRIAL_TOKENS = "a ☃ " * 8, 8
 # Files that tokenizer classes read instead of tokenizer.json.
 _VOCABULARIES = ("sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "vocab.txt", "vocab.json", "spm.model")
 _REMEDY = "copy the tokenizer's files again from where igvg wrote them, or make the checkpoint again"
@@ -62,6 +61,26 @@ def tokenize_expressions(tokenizer: Any, texts: Sequence[str], max_tokens: int) 
     cleaned = [clean_expression(text) for text in texts]
     ids: list[list[int]] = tokenizer(cleaned, truncation=True, max_length=max_tokens)["input_ids"]
     return ids
+
+
+def try_tokenizer(tokenizer: Any) -> list[int]:
+    """The ids of a text of known and unknown words that is longer than what is asked for.
+
+    Raises:
+        ValueError: there are none, or too many.
+    """
+    ids: list[int] = tokenizer(_TRIAL, truncation=True, max_length=_TRIAL_TOKENS)["input_ids"]
+    if not ids:
+        raise ValueError("it makes no tokens of words")
+    if len(ids) > _TRIAL_TOKENS:
+        raise ValueError(f"it makes {len(ids)} tokens of a text where {_TRIAL_TOKENS} are asked for")
+    return ids
+
+
+def count_ids(tokenizer: Any) -> int:
+    """The rows of an embedding for all ids of a tokenizer: of its vocabulary, and of what it puts around a text."""
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
+    return max(*vocabulary.values(), *try_tokenizer(tokenizer)) + 1
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
@@ -106,10 +125,9 @@ def load_tokenizer(path: Path) -> Any:
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        with _without_byte_order_marks(path) as folder, hide_panics():
+        with _without_byte_order_marks(path) as folder, hide_rust_output():
             tokenizer = kind.from_pretrained(str(folder), local_files_only=True)
-            if not tokenizer(TRIAL, truncation=True, max_length=8)["input_ids"]:
-                raise ValueError("it makes no tokens of words")
+            try_tokenizer(tokenizer)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # a panic of the Rust parser is no Exception
@@ -136,21 +154,16 @@ def _without_byte_order_marks(folder: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def hide_panics() -> Iterator[None]:
-    """Hide the traceback that the Rust parser prints to file descriptor 2 when it panics."""
-    try:
-        stderr = os.dup(2)
-    except OSError:
+def hide_rust_output() -> Iterator[None]:
+    """Hide what the Rust library prints past Python: options that it does not know, and its traceback in a panic."""
+    with contextlib.ExitStack() as stack, Path(os.devnull).open("wb") as devnull:
+        for descriptor in (1, 2):
+            with contextlib.suppress(OSError):  # closed
+                copy = os.dup(descriptor)
+                stack.callback(os.close, copy)
+                stack.callback(os.dup2, copy, descriptor)
+                os.dup2(devnull.fileno(), descriptor)
         yield
-        return
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(devnull, 2)
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(devnull)
 
 
 def _has_byte_order_mark(file: Path) -> bool:
@@ -197,7 +210,7 @@ def _refuse_damaged_file(folder: Path) -> None:
     file = folder / TOKENIZER_FILE
     try:
         if file.is_file():
-            with hide_panics():
+            with hide_rust_output():
                 tokenizers.Tokenizer.from_file(str(file))
     except (KeyboardInterrupt, SystemExit):
         raise

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -13,7 +15,8 @@ from pipelines.data.light_tokenizer import LightTokenizer, load_light_tokenizer
 from pipelines.data.tokenizer import load_tokenizer, save_tokenizer, tokenize_expressions
 from pipelines.data.truncation import is_unknown
 from pipelines.networks import SHIPPED
-from shards.errors import SettingsError
+from pipelines.pretrained import load_checkpoint
+from shards.errors import IGVGError, SettingsError
 
 TEXTS = [
     "The red star!", "ünïcode ☃ ßtraße  doubled   spaces", "日本語 star", "<mask> star <s> </s> <pad> <unk>", "x" * 300,
@@ -60,3 +63,41 @@ def test_a_folder_that_is_unusual_or_damaged_is_left_to_transformers(tmp_path: P
     (folder / "tokenizer.json").write_text("{}")
     with pytest.raises(SettingsError, match=r"tokenizer\.json was written by another version of tokenizers, or is dam"):
         load_light_tokenizer(folder)
+
+
+TWICE = [{"Sequence": {"id": "A", "type_id": 0}}] * 2
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "error"),
+    [
+        (("added_tokens",), 71, r"tokenizer\.json was written by another version of tokenizers, or is damaged"),
+        (("post_processor", "single"), TWICE, "it makes 16 tokens of a text where 8 are asked for"),
+        (("post_processor", "special_tokens", "</s>", "ids"), [60000], "its tokenizer has 60001 ids and its network"),
+    ],
+    ids=["tokens", "template", "special token"],
+)
+def test_a_tokenizer_that_makes_ids_which_no_network_takes_is_refused(
+    keys: tuple[str, ...], value: object, error: str, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(SHIPPED["shapes"], tmp_path / "copy"))
+    document = json.loads((folder / "tokenizer.json").read_text())
+    inner = document
+    for key in keys[:-1]:
+        inner = inner[key]
+    assert keys[-1] in inner
+    inner[keys[-1]] = value
+    (folder / "tokenizer.json").write_text(json.dumps(document))
+    with pytest.raises(IGVGError, match=error):
+        load_checkpoint(folder, load_light_tokenizer)
+
+
+def test_what_the_library_of_tokenizers_prints_is_not_shown(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = Path(shutil.copytree(SHIPPED["shapes"], tmp_path / "copy"))
+    file = folder / "tokenizer.json"
+    file.write_text(file.read_text().replace('"lstrip"', '"LSTRIP"'))
+    with contextlib.suppress(SettingsError):
+        load_light_tokenizer(folder)
+    assert capfd.readouterr() == ("", "")
+    os.write(1, b"shown")
+    assert capfd.readouterr() == ("shown", "")
