@@ -13,10 +13,15 @@ from tests.support.paths import ROOT
 
 
 def list_lowest() -> dict[str, str]:
-    """The lower bound of every dependency, by name."""
+    """The lower bound of every dependency, by name, those of the extras that `dev` takes in among them."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    lowest = {}
-    for requirement in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+    extras: dict[str, list[str]] = project["optional-dependencies"]
+    lowest, requirements = dict[str, str](), [*project["dependencies"], *extras["dev"]]
+    while requirements:
+        requirement = requirements.pop(0)
+        if taken_in := re.fullmatch(rf"{project['name']}\[([\w,-]+)\]", requirement):
+            requirements += [each for name in taken_in[1].split(",") for each in extras[name]]
+            continue
         bound = re.fullmatch(r"([\w.-]+)>=([\d.]+)", requirement)
         assert bound, f"{requirement} is not NAME>=VERSION"
         lowest[bound[1]] = bound[2]
