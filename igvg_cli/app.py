@@ -10,13 +10,13 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from igvg_cli import options, render, streams
 from igvg_cli.progress import Display
-from pipelines.runtime.distributed import Group, end_process, leave_process_group
+from pipelines.runtime.distributed import leave_process_group, run_program
 from pipelines.runtime.launch import is_main_process, require_one_process
 from pipelines.runtime.signals import ExitReport, RaiseOnSignal, Stopped, handle_signals
 from shards.errors import IGVGError, describe_system_error
@@ -100,6 +100,10 @@ def main() -> None:
     if not is_main_process(os.environ):
         sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115, for good
     ExitReport.function = staticmethod(_report_stop)
+    run_program(lambda: _run(arguments))
+
+
+def _run(arguments: list[str]) -> None:
     with set_sink(log=render.note), handle_signals(_exit_at_once):
         try:
             build_app()(arguments, prog_name="igvg")
@@ -108,15 +112,7 @@ def main() -> None:
             if Debug.shown:
                 raise
             render.note(f"Error: {_format_error(error)}")
-            _end(1)
-        except SystemExit as ended:
-            _end(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
-
-
-def _end(status: int) -> NoReturn:
-    if Group.joined:
-        end_process(status)
-    sys.exit(status)
+            sys.exit(1)
 
 
 def split_switches(words: list[str]) -> tuple[list[str], set[str]]:

@@ -18,7 +18,7 @@ from pipelines.data.preprocessor_config import (
     read_image_side,
 )
 from pipelines.data.processor import Processor
-from pipelines.data.tokenizer import SENTENCEPIECE_NAME, count_ids, load_tokenizer, save_tokenizer
+from pipelines.data.tokenizer import SENTENCEPIECE_NAME, find_highest_id, load_tokenizer, save_tokenizer
 from pipelines.model import IGVGConfig, IGVGModel
 from pipelines.model.convert.instancevg import infer_max_tokens, load_instancevg_checkpoint
 from pipelines.networks import SHIPPED, resolve_checkpoint
@@ -90,10 +90,10 @@ def load_checkpoint(folder: Path, read_tokenizer: Callable[[Path], Any] = load_t
         )
     model = IGVGModel.from_pretrained(folder)
     tokenizer = read_tokenizer(folder)
-    num_ids = count_ids(tokenizer)
-    if num_ids > model.config.vocab_size:
+    highest = find_highest_id(tokenizer)
+    if highest >= model.config.vocab_size:
         raise CheckpointError(
-            f"{folder}: its tokenizer has {num_ids} ids and its network room for {model.config.vocab_size}; "
+            f"{folder}: its tokenizer has ids up to {highest} and its network room for {model.config.vocab_size}; "
             "copy both from the same checkpoint"
         )
     return model, tokenizer, _read_max_tokens(folder / PREPROCESSOR_FILE, model.config)

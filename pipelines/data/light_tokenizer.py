@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.data.tokenizer import TOKENIZER_CONFIG, TOKENIZER_FILE, hide_rust_output, load_tokenizer, try_tokenizer
+from pipelines.data.tokenizer import TOKENIZER_CONFIG, TOKENIZER_FILE, hide_panics, load_tokenizer, try_tokenizer
 from shards.errors import DataError
 from shards.files import read_json
 
@@ -85,7 +85,7 @@ def _read_light(folder: Path) -> LightTokenizer | None:
     if config.get("tokenizer_class") not in _CLASSES or config.get("auto_map") or unk_token not in known:
         return None
     try:
-        with hide_rust_output():
+        with hide_panics():
             light = LightTokenizer(tokenizers.Tokenizer.from_str(file.read_text(encoding="utf-8")), unk_token)
             try_tokenizer(light)
             return light

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,12 @@ SENTENCEPIECE_NAME = "beit3.spm"
 """The file name of the published tokenizer."""
 TOKENIZER_CONFIG, TOKENIZER_FILE = "tokenizer_config.json", "tokenizer.json"
 _TOKENIZER_JSON = (TOKENIZER_CONFIG, TOKENIZER_FILE, "special_tokens_map.json", "added_tokens.json", "vocab.json")
-_TRIAL, _TRIAL_TOKENS = "a ☃ " * 8, 8
+_TRIAL, _TRIAL_TOKENS = "a ☃ " * 32, 32
 # Files that tokenizer classes read instead of tokenizer.json.
 _VOCABULARIES = ("sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "vocab.txt", "vocab.json", "spm.model")
 _REMEDY = "copy the tokenizer's files again from where igvg wrote them, or make the checkpoint again"
 _SHOWN = 160
+_HIDING = threading.RLock()
 _SPECIAL = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
 # Surrogates: JSON can hold them, and tokenizers refuse them.
 _SURROGATES = dict.fromkeys(range(0xD800, 0xE000), "")
@@ -64,23 +66,29 @@ def tokenize_expressions(tokenizer: Any, texts: Sequence[str], max_tokens: int) 
 
 
 def try_tokenizer(tokenizer: Any) -> list[int]:
-    """The ids of a text of known and unknown words that is longer than what is asked for.
+    """The ids of a text of known and unknown words; it is also cut, as expressions are.
 
     Raises:
-        ValueError: there are none, or too many.
+        ValueError: there are none, or too many after a cut.
     """
-    ids: list[int] = tokenizer(_TRIAL, truncation=True, max_length=_TRIAL_TOKENS)["input_ids"]
+    cut = tokenizer(_TRIAL, truncation=True, max_length=_TRIAL_TOKENS)["input_ids"]
+    # Last, because a tokenizer keeps what it was asked for, and writes it into its file.
+    ids: list[int] = tokenizer(_TRIAL, verbose=False)["input_ids"]
     if not ids:
         raise ValueError("it makes no tokens of words")
-    if len(ids) > _TRIAL_TOKENS:
-        raise ValueError(f"it makes {len(ids)} tokens of a text where {_TRIAL_TOKENS} are asked for")
+    if len(cut) > _TRIAL_TOKENS:
+        raise ValueError(f"it makes {len(cut)} tokens of a text where {_TRIAL_TOKENS} are asked for")
     return ids
 
 
-def count_ids(tokenizer: Any) -> int:
-    """The rows of an embedding for all ids of a tokenizer: of its vocabulary, and of what it puts around a text."""
+def find_highest_id(tokenizer: Any) -> int:
+    """The highest id that a tokenizer makes: of its vocabulary, or of what it puts around a text.
+
+    Raises:
+        ValueError: it makes no ids of words.
+    """
     vocabulary: dict[str, int] = tokenizer.get_vocab()
-    return max(*vocabulary.values(), *try_tokenizer(tokenizer)) + 1
+    return max([*vocabulary.values(), *try_tokenizer(tokenizer)])
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
@@ -125,7 +133,7 @@ def load_tokenizer(path: Path) -> Any:
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        with _without_byte_order_marks(path) as folder, hide_rust_output():
+        with _without_byte_order_marks(path) as folder, hide_panics():
             tokenizer = kind.from_pretrained(str(folder), local_files_only=True)
             try_tokenizer(tokenizer)
     except (KeyboardInterrupt, SystemExit):
@@ -154,15 +162,16 @@ def _without_byte_order_marks(folder: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def hide_rust_output() -> Iterator[None]:
-    """Hide what the Rust library prints past Python: options that it does not know, and its traceback in a panic."""
-    with contextlib.ExitStack() as stack, Path(os.devnull).open("wb") as devnull:
-        for descriptor in (1, 2):
-            with contextlib.suppress(OSError):  # closed
-                copy = os.dup(descriptor)
-                stack.callback(os.close, copy)
-                stack.callback(os.dup2, copy, descriptor)
-                os.dup2(devnull.fileno(), descriptor)
+def hide_panics() -> Iterator[None]:
+    """Hide the traceback that the Rust parser prints to file descriptor 2 when it panics."""
+    # One thread at a time: another would take the place of the hidden descriptor for the one to restore.
+    with _HIDING, contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # closed
+            stderr = os.dup(2)
+            stack.callback(os.close, stderr)
+            stack.callback(os.dup2, stderr, 2)
+            with Path(os.devnull).open("wb") as devnull:
+                os.dup2(devnull.fileno(), 2)
         yield
 
 
@@ -210,7 +219,7 @@ def _refuse_damaged_file(folder: Path) -> None:
     file = folder / TOKENIZER_FILE
     try:
         if file.is_file():
-            with hide_rust_output():
+            with hide_panics():
                 tokenizers.Tokenizer.from_file(str(file))
     except (KeyboardInterrupt, SystemExit):
         raise
@@ -289,6 +298,10 @@ def _write_files(tokenizer: Any, draft: Path, folder: Path, max_tokens: int | No
     """Write all files into `draft`; errors of the system name them as files of `folder`."""
     try:
         draft.mkdir(parents=True)
+        if tokenizer.is_fast:
+            # What the last text was cut and padded to is no property of a tokenizer, but would be written.
+            tokenizer.backend_tokenizer.no_truncation()
+            tokenizer.backend_tokenizer.no_padding()
         tokenizer.save_pretrained(str(draft))
         _describe_for_all_versions(draft / TOKENIZER_CONFIG, max_tokens)
     except Exception as error:  # the library wraps errors of the system in various classes

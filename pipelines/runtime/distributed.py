@@ -6,8 +6,9 @@ import atexit
 import contextlib
 import os
 import sys
+import threading
 import warnings
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, NoReturn
 
 from pipelines.runtime.launch import (
@@ -90,13 +91,37 @@ def leave_process_group() -> None:
         distributed.destroy_process_group()
 
 
-def end_process(status: int) -> NoReturn:
-    """End this process as multiprocessing ends its own: without Python's finalization, after the functions of atexit.
+def run_program(program: Callable[[], None]) -> None:
+    """Run a program; if it has worked in a process group, this process ends here, without Python's finalization.
 
     Threads of a process group outlive it while anything holds it, e.g. the caches of DTensor. One that lets go of its
     last tensor while Python is finalized aborts a process whose work is done (pytorch/pytorch#179291).
     """
-    atexit._run_exitfuncs()  # noqa: SLF001, as multiprocessing does
+    try:
+        program()
+    except BaseException as error:
+        if not Group.joined:
+            raise
+        _end_process(_report_end(error))
+    if Group.joined:
+        _end_process(0)
+
+
+def _report_end(error: BaseException) -> int:
+    """Print what Python prints of an error that nothing has caught; returns the exit status."""
+    if not isinstance(error, SystemExit):
+        sys.excepthook(type(error), error, error.__traceback__)
+        return 1
+    if error.code is None or isinstance(error.code, int):
+        return error.code or 0
+    sys.stderr.write(f"{error.code}\n")
+    return 1
+
+
+def _end_process(status: int) -> NoReturn:
+    """What Python does at its end up to the functions of atexit."""
+    threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001, waits for threads that are no daemons
+    atexit._run_exitfuncs()  # noqa: SLF001
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.data.tokenizer import SENTENCEPIECE_NAME, count_ids, load_tokenizer
+from pipelines.data.tokenizer import SENTENCEPIECE_NAME, find_highest_id, load_tokenizer
 from pipelines.hub.names import find_commit, parse_hub_name
 from pipelines.networks import resolve_checkpoint
 from pipelines.stages.artifact import Stage, StageResult
@@ -96,8 +96,8 @@ def _convert(
     model = load_instancevg_checkpoint(file, ema=options.ema)
     tokenizer = load_tokenizer(tokenizer_file) if tokenizer_file else None
     config = model.config
-    if tokenizer is not None and (num_ids := count_ids(tokenizer)) > config.vocab_size:
-        found = f"{tokenizer_file} has {num_ids} ids, and {file} room for {config.vocab_size}"
+    if tokenizer is not None and (highest := find_highest_id(tokenizer)) >= config.vocab_size:
+        found = f"{tokenizer_file} has ids up to {highest}, and {file} room for {config.vocab_size}"
         raise SettingsError(f"{found}; give its own")
     most = config.text_positions - 2
     max_tokens = infer_max_tokens(config) if options.max_tokens is None else options.max_tokens

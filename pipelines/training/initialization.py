@@ -14,7 +14,7 @@ from pipelines.config.overrides import describe_differences
 from pipelines.config.presets import find_preset
 from pipelines.config.settings import TrainSettings
 from pipelines.data.datasets import Part, read_texts
-from pipelines.data.tokenizer import SENTENCEPIECE_NAME, count_ids, load_tokenizer, train_tokenizer
+from pipelines.data.tokenizer import SENTENCEPIECE_NAME, find_highest_id, load_tokenizer, train_tokenizer
 from pipelines.model import IGVGConfig, IGVGModel
 from pipelines.model.convert.beit3 import load_beit3_encoder
 from pipelines.model.encoder import MultiwayEncoder
@@ -44,9 +44,9 @@ def build_model(
             raise SettingsError(_explain_mismatch(settings, model.config))
         return model, tokenizer
     tokenizer = choose_tokenizer(settings, init, parts, left_out)
-    num_ids = count_ids(tokenizer)
-    if num_ids > settings.model.vocab_size:
-        raise SettingsError(f"the tokenizer has {num_ids} ids; set model.vocab_size to at least that")
+    highest = find_highest_id(tokenizer)
+    if highest >= settings.model.vocab_size:
+        raise SettingsError(f"the tokenizer has ids up to {highest}; set model.vocab_size to at least {highest + 1}")
     model = IGVGModel(settings.model)
     if init:
         load_beit3_encoder(model, init)

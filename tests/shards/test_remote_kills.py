@@ -21,8 +21,7 @@ from tests.support.shard_server import ShardServer, serve_folder
 from tests.support.tiny_shards import make_items, write_items
 
 SHARDS = 8
-# Of a reading that nothing disturbs, on a machine that does nothing else.
-LONGEST_SECONDS, TRIES = 1.2, 4
+TRIES = 4
 READ = """
 import sys, hashlib
 from shards.reader import ShardReader
@@ -52,23 +51,34 @@ def slow_down(server: ShardServer) -> None:
     server.failures["artifact.json"] = server.failures["val/index.json"] = ["paused"] * 1000
 
 
+def wait_for_request(server: ShardServer, process: subprocess.Popen[str], before: int) -> None:
+    """Wait until there are more requests than before, or the process has ended."""
+    while sum(server.requests.values()) == before and process.poll() is None:
+        time.sleep(0.005)
+
+
 def kill_often(prepared: Path, home: Path, kills: int, generator: random.Random) -> None:
     """Kill so many readers at work, at random moments after their first request."""
-    killed, moments = 0, (generator.uniform(0, LONGEST_SECONDS) for _ in range(TRIES * kills))
+    killed = 0
     with serve_folder(prepared) as server:
         server.ranges = True
         images = list(server.folder.glob("val/*.tar"))
         reader = ShardReader(prepared, "val")
         expected = hashlib.sha256(b"".join(reader.image(index) for index in range(len(reader)))).hexdigest()
-        for turn, moment in enumerate(moments):
+        slow_down(server)
+        process = start_reading(server.url, home / "undisturbed")
+        wait_for_request(server, process, 0)
+        began = time.monotonic()
+        process.communicate(timeout=60)
+        longest = time.monotonic() - began
+        for turn in range(TRIES * kills):
             # Some begin with an empty cache, and the others with what was left.
             cache = home / f"cache{turn // 3}"
             slow_down(server)
             before = sum(server.requests.values())
             process = start_reading(server.url, cache)
-            while sum(server.requests.values()) == before and process.poll() is None:
-                time.sleep(0.005)
-            time.sleep(moment)
+            wait_for_request(server, process, before)
+            time.sleep(generator.uniform(0, longest))
             killed += process.poll() is None
             process.send_signal(signal.SIGKILL)
             process.communicate(timeout=30)

@@ -24,7 +24,7 @@ from torch.distributed.tensor import DTensor
 
 from pipelines.config.overrides import read_settings
 from pipelines.config.presets import train_preset
-from pipelines.runtime.distributed import end_process
+from pipelines.runtime.distributed import run_program
 from pipelines.training.setup import Training, setup_training, start_processes
 from pipelines.training.sharding import gather_model
 from pipelines.training.state import restore_state, save_state
@@ -98,5 +98,4 @@ def count_gradient_blocks(training: Training) -> int:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    train_steps(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])
-    end_process(0)
+    run_program(lambda: train_steps(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]))

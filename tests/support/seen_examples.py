@@ -17,7 +17,7 @@ from accelerate.utils import gather_object
 
 from pipelines.config.overrides import read_settings
 from pipelines.config.presets import train_preset
-from pipelines.runtime.distributed import end_process
+from pipelines.runtime.distributed import run_program
 from pipelines.stages import train
 from pipelines.training.setup import setup_training, start_processes
 from pipelines.training.trainer import open_batches
@@ -39,5 +39,5 @@ def main(out: Path, changes: list[str], first: int, shards: list[Path]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3]), [Path(word) for word in sys.argv[4:]])
-    end_process(0)
+    words = sys.argv[1:]
+    run_program(lambda: main(Path(words[0]), json.loads(words[1]), int(words[2]), [Path(word) for word in words[3:]]))

@@ -21,7 +21,7 @@ from accelerate import Accelerator
 
 from pipelines.config.overrides import read_settings
 from pipelines.config.presets import train_preset
-from pipelines.runtime.distributed import end_process
+from pipelines.runtime.distributed import run_program
 from pipelines.runtime.launch import USE_FSDP
 from pipelines.training.setup import Training, setup_training, start_processes
 from pipelines.training.sharding import gather_model, is_sharded
@@ -110,5 +110,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
-    end_process(0)
+    run_program(main)

@@ -12,7 +12,7 @@ from accelerate.utils import gather_object
 
 from pipelines.config.overrides import read_settings
 from pipelines.config.presets import train_preset
-from pipelines.runtime.distributed import end_process
+from pipelines.runtime.distributed import run_program
 from pipelines.training.setup import Training, setup_training, start_processes
 from pipelines.training.trainer import run_steps
 from tests.support.pipeline_runs import SMALL_NETWORK
@@ -49,5 +49,4 @@ def train_spoiled(shards: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    train_spoiled(Path(sys.argv[1]), Path(sys.argv[2]))
-    end_process(0)
+    run_program(lambda: train_spoiled(Path(sys.argv[1]), Path(sys.argv[2])))

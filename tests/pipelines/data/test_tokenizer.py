@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import functools
+import json
+import os
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sentencepiece
+import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.data.light_tokenizer import LightTokenizer
 from pipelines.data.tokenizer import (
     clean_expression,
+    find_highest_id,
+    hide_panics,
     load_tokenizer,
     save_tokenizer,
     tokenize_expressions,
@@ -76,6 +85,51 @@ def test_a_saved_tokenizer_gives_the_same_ids(tmp_path: Path) -> None:
     save_tokenizer(tokenizer, tmp_path)
     texts = [*TEXTS, "something new"]
     assert tokenize_expressions(load_tokenizer(tmp_path), texts, 9) == tokenize_expressions(tokenizer, texts, 9)
+
+
+def test_what_was_cut_last_is_not_saved(tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(TEXTS, 60)
+    assert find_highest_id(tokenizer) == len(tokenizer) - 1
+    tokenizer(TEXTS, truncation=True, max_length=7, padding=True)
+    save_tokenizer(tokenizer, tmp_path)
+    document = json.loads((tmp_path / "tokenizer.json").read_text())
+    assert (document["truncation"], document["padding"]) == (None, None)
+
+
+def test_the_highest_id_may_be_one_that_stands_around_a_text() -> None:
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE())
+    backend.post_processor = tokenizers.processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 7)])
+    assert not backend.get_vocab()
+    assert find_highest_id(LightTokenizer(backend, "<unk>")) == 7
+
+
+class TestPanicsAreHidden:
+    def test_by_one_thread_at_a_time(self, capfd: pytest.CaptureFixture[str]) -> None:
+        entered = threading.Event()
+
+        def hide() -> None:
+            with hide_panics():
+                entered.set()
+
+        with hide_panics():
+            thread = threading.Thread(target=hide)
+            thread.start()
+            os.write(2, b"hidden")
+            assert not entered.wait(0.2)
+        thread.join()
+        assert entered.is_set()
+        os.write(2, b"shown")
+        assert capfd.readouterr().err == "shown"
+
+    def test_and_a_closed_descriptor_stays_closed(self) -> None:
+        code = (
+            "import os\nfrom pipelines.data.tokenizer import hide_panics\nos.close(2)\n"
+            "with hide_panics():\n    pass\n"
+            "try:\n    os.fstat(2)\nexcept OSError:\n    print('closed')"
+        )
+        words = [sys.executable, "-c", code]
+        result = subprocess.run(words, stdout=subprocess.PIPE, text=True, timeout=60, check=True)
+        assert result.stdout == "closed\n"
 
 
 def test_a_folder_without_a_tokenizer_is_an_error(tmp_path: Path) -> None:
