@@ -31,7 +31,7 @@ _TRIAL, _TRIAL_TOKENS = "a ☃ " * 32, 32
 _VOCABULARIES = ("sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "vocab.txt", "vocab.json", "spm.model")
 _REMEDY = "copy the tokenizer's files again from where igvg wrote them, or make the checkpoint again"
 _SHOWN = 160
-_HIDING = threading.RLock()
+_HIDING, _ENCODING = threading.RLock(), threading.RLock()
 _SPECIAL = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
 # Surrogates: JSON can hold them, and tokenizers refuse them.
 _SURROGATES = dict.fromkeys(range(0xD800, 0xE000), "")
@@ -60,8 +60,16 @@ def check_expressions(texts: Sequence[str]) -> None:
 
 def tokenize_expressions(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
     """Token ids of each expression, at most `max_tokens` including <s> and </s>, not padded."""
-    cleaned = [clean_expression(text) for text in texts]
-    ids: list[list[int]] = tokenizer(cleaned, truncation=True, max_length=max_tokens)["input_ids"]
+    return encode_texts(tokenizer, [clean_expression(text) for text in texts], truncation=True, max_length=max_tokens)
+
+
+def encode_texts(tokenizer: Any, texts: Sequence[str], **options: Any) -> list[list[int]]:
+    """What a tokenizer makes of each text with options of its call.
+
+    One thread at a time: a tokenizer remembers between two calls what it cuts texts to.
+    """
+    with _ENCODING:
+        ids: list[list[int]] = tokenizer(list(texts), **options)["input_ids"]
     return ids
 
 
@@ -71,9 +79,9 @@ def try_tokenizer(tokenizer: Any) -> list[int]:
     Raises:
         ValueError: there are none, or too many after a cut.
     """
-    cut = tokenizer(_TRIAL, truncation=True, max_length=_TRIAL_TOKENS)["input_ids"]
+    (cut,) = encode_texts(tokenizer, [_TRIAL], truncation=True, max_length=_TRIAL_TOKENS)
     # Last, because a tokenizer keeps what it was asked for, and writes it into its file.
-    ids: list[int] = tokenizer(_TRIAL, verbose=False)["input_ids"]
+    (ids,) = encode_texts(tokenizer, [_TRIAL], verbose=False)
     if not ids:
         raise ValueError("it makes no tokens of words")
     if len(cut) > _TRIAL_TOKENS:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.data.tokenizer import clean_expression
+from pipelines.data.tokenizer import clean_expression, encode_texts
 
 _BATCH = 1000
 _SHOWN = 80
@@ -70,7 +70,7 @@ def _count_tokens(tokenizer: Any, expressions: Iterable[tuple[str, str]]) -> Ite
     while batch := list(itertools.islice(remaining, _BATCH)):
         cleaned = [clean_expression(text) for _, text in batch]
         # verbose=True warns of each long text.
-        tokens = tokenizer(cleaned, truncation=False, verbose=False)["input_ids"]
+        tokens = encode_texts(tokenizer, cleaned, truncation=False, verbose=False)
         yield from ((name, text, len(ids)) for (name, text), ids in zip(batch, tokens, strict=True))
 
 
@@ -80,7 +80,7 @@ def is_unknown(tokenizer: Any, word: str) -> bool:
     A byte-pair vocabulary that was trained on expressions contains their letters, so it splits an unknown word into
     letters. Words of other scripts count as known then: a single letter may be a word.
     """
-    ids = tokenizer(word, add_special_tokens=False)["input_ids"]
+    (ids,) = encode_texts(tokenizer, [word], add_special_tokens=False)
     # SentencePiece marks the beginning of a word, in a token of its own if the first piece is unknown.
     pieces = [piece.removeprefix("▁") for piece in tokenizer.convert_ids_to_tokens(ids)]
     unknown = [piece == tokenizer.unk_token for piece in pieces if piece]

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.data.light_tokenizer import LightTokenizer
+from pipelines.data.light_tokenizer import LightTokenizer, load_light_tokenizer
 from pipelines.data.tokenizer import (
     clean_expression,
     find_highest_id,
@@ -27,6 +28,7 @@ from pipelines.data.tokenizer import (
     tokenize_expressions,
     train_tokenizer,
 )
+from pipelines.networks import SHIPPED
 from shards.errors import SettingsError
 
 TEXTS = ["the two red cars", "every red car on the left", "two people", "the left person"] * 3
@@ -101,6 +103,19 @@ def test_the_highest_id_may_be_one_that_stands_around_a_text() -> None:
     backend.post_processor = tokenizers.processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 7)])
     assert not backend.get_vocab()
     assert find_highest_id(LightTokenizer(backend, "<unk>")) == 7
+
+
+def test_threads_share_a_tokenizer_although_they_cut_texts_at_different_lengths() -> None:
+    tokenizer = load_light_tokenizer(SHIPPED["shapes"])
+    assert isinstance(tokenizer, LightTokenizer)
+    texts = ["the red star on the left " * 20] * 50
+
+    def count(max_tokens: int) -> set[int]:
+        repetitions = (tokenize_expressions(tokenizer, texts, max_tokens) for _ in range(50))
+        return {len(ids) for encoded in repetitions for ids in encoded}
+
+    with ThreadPoolExecutor(2) as executor:
+        assert list(executor.map(count, [5, 50])) == [{5}, {50}]
 
 
 class TestPanicsAreHidden:
