@@ -78,7 +78,9 @@ class IGVGForZeroShotObjectDetection(IGVGModel, PreTrainedModel):  # type: ignor
         options["ignore_mismatched_sizes"] = True
         with _without_report():
             model, found = load(name, *inputs, output_loading_info=True, **options)
-        shapes = [f"{key} is {list(here)}, not {list(there)}" for key, here, there in found["mismatched_keys"]]
+        # transformers 5 gives the shapes, too.
+        shapes = [key if isinstance(key, str) else f"{key[0]} is {list(key[1])}, not {list(key[2])}"
+                  for key in found["mismatched_keys"]]  # fmt: skip
         report_mismatch(str(name), found["missing_keys"], found["unexpected_keys"], shapes)
         model.restore_constants()
         return (model, found) if output_loading_info else model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import transformers
 from PIL import Image
 
 from pipelines.data.tokenizer import tokenize_expressions
@@ -106,7 +108,8 @@ def test_loading_a_tokenizer_alone_loads_no_network_of_transformers_and_no_class
         "print([name for name in sys.modules if re.fullmatch(network, name) or 'pipelines.huggingface.' in name])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=100)
-    assert done.stdout.strip() == "['pipelines.huggingface.registration']"
+    ours = {"registration"} if transformers.__version__ >= "5" else {"registration", "configuration", "tokenization"}
+    assert set(ast.literal_eval(done.stdout)) == {f"pipelines.huggingface.{name}" for name in ours}
 
 
 def test_registering_again_changes_nothing() -> None:
