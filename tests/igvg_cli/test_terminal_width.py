@@ -89,14 +89,10 @@ def test_on_a_narrow_terminal_lines_fit_and_words_stay_whole(name: str, pipeline
 
 
 @pytest.mark.parametrize("name", ["score", "compare", "sweep", "prepare"])
-def test_redirected_tables_fit_and_have_no_escapes(
-    name: str, pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Set and empty, it forces colors in rich 13 and 14.
-    monkeypatch.delenv("FORCE_COLOR", raising=False)
+def test_redirected_tables_fit_and_have_no_escapes(name: str, pipeline: Path, tmp_path: Path) -> None:
     texts = []
     for width in (WIDE, NARROW):
-        result = igvg(*LINES[name](pipeline, tmp_path), COLUMNS=str(width), NO_COLOR="")
+        result = igvg(*LINES[name](pipeline, tmp_path), COLUMNS=str(width), FORCE_COLOR="", NO_COLOR="")
         assert result.returncode == 0, result.stderr
         assert "\x1b" not in result.stdout + result.stderr
         assert list_long_lines(result.stdout, width) == []

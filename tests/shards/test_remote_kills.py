@@ -69,7 +69,7 @@ def kill_often(prepared: Path, home: Path, kills: int, generator: random.Random)
         process = start_reading(server.url, home / "undisturbed")
         wait_for_request(server, process, 0)
         began = time.monotonic()
-        process.communicate(timeout=60)
+        assert process.communicate(timeout=60)[0].strip() == expected
         longest = time.monotonic() - began
         for turn in range(TRIES * kills):
             # Some begin with an empty cache, and the others with what was left.
